@@ -1,0 +1,1 @@
+"""hdarts: differentiable architecture search with hypernetworks, as a workbook."""

@@ -1,0 +1,173 @@
+"""The run folder: parameters, tables, figures, result and provenance; written so that a kill leaves no half file.
+
+    runs/<study>/<stage>/<slug>-<hash>/
+        params.yaml  metrics.csv  hypergradients.csv  timings.csv  checkpoint.pt  genotype.json
+        notebook.ipynb  figures/*.png|svg  provenance.json  result.json
+
+A run is done when `result.json` is there and valid. What depends on the clock lives only in `timings.csv` and
+`provenance.json`.
+"""
+
+import contextlib
+import io
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from hdarts.params import ParameterError, Parameters, identity, read_yaml
+
+
+def checkout() -> Path | None:
+    """Return the root of the checkout this package lies in, or None when it is installed elsewhere."""
+    root = Path(__file__).resolve().parent.parent
+    return root if (root / "notebooks").is_dir() and (root / "pyproject.toml").is_file() else None
+
+
+def runs_folder() -> Path:
+    """Return the folder of all runs: `$HDARTS_RUNS`, else `runs/` of the checkout, else `./runs`."""
+    if named := os.environ.get("HDARTS_RUNS"):
+        return Path(named).resolve()
+    return (checkout() or Path.cwd()) / "runs"
+
+
+def below_runs(name: str | Path) -> Path:
+    """Return the folder `name` below `runs_folder()`; a name that leads out of it is refused."""
+    root = runs_folder().resolve()
+    path = (root / name).resolve()
+    if path == root or not path.is_relative_to(root):
+        raise ParameterError(f"run name {str(name)!r} leads out of the runs folder; use a relative name such as my/run")
+    return path
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write a file so that a reader, or the next start after a kill, sees the old one or the new one, whole."""
+    data = content.encode() if isinstance(content, str) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # a file system that cannot sync folders still has the file's own sync
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder and the parameters it belongs to."""
+
+    folder: Path
+    params: Parameters
+
+    @classmethod
+    def open(cls, params: Parameters) -> "Run":
+        """Open, or make, the folder of `params`; a folder that belongs to other parameters is refused."""
+        name = params.run or f"interactive/{params.stage}/{params.slug()}-{identity(params)}"
+        run = cls(below_runs(name), params)
+        mine = params.model_dump(exclude=set(params.aside))
+        if (run.folder / "params.yaml").exists():
+            theirs = {k: v for k, v in read_yaml(run.folder / "params.yaml").items() if k not in params.aside}
+            if differing := [k for k in sorted(mine.keys() | theirs.keys()) if mine.get(k) != theirs.get(k)]:
+                told = ", ".join(f"{k}: {theirs.get(k)!r} there, {mine.get(k)!r} asked" for k in differing[:3])
+                raise ParameterError(f"run folder {name} belongs to other parameters ({told}); name another run")
+        else:
+            run.write_text("params.yaml", yaml.safe_dump(params.model_dump(), sort_keys=False))
+        return run
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Write a text file of the run and return its path."""
+        write_atomic(self.folder / name, text)
+        return self.folder / name
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return the table `<name>.csv`, empty when it is not there yet."""
+        path = self.folder / f"{name}.csv"
+        # round_trip: a number read back and written again is the same text, so a resumed table equals an unbroken one
+        return pd.read_csv(path, float_precision="round_trip") if path.exists() else pd.DataFrame()
+
+    def write_table(self, name: str, rows: pd.DataFrame | Sequence[Mapping[str, Any]]) -> None:
+        """Write the whole table `<name>.csv`; tables are small, so a row costs one whole atomic file."""
+        frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows)
+        self.write_text(f"{name}.csv", frame.to_csv(index=False))
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """The content of `result.json`, or None while the run is not done."""
+        return read_result(self.folder)
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has ended with a valid result."""
+        return self.result is not None
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write `result.json`, the last file of a run."""
+        self.write_text("result.json", json.dumps(dict(result), indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+    def save_figure(self, figure: Any, name: str) -> Path:
+        """Save a matplotlib figure as figures/<name>.png (200 dpi) and .svg, and return the path of the picture."""
+        for kind in ("svg", "png"):
+            buffer = io.BytesIO()
+            # fixed metadata: the same figure gives the same file, whenever it is drawn
+            metadata = {"Date": None} if kind == "svg" else {"Software": None}
+            figure.savefig(buffer, format=kind, dpi=200, bbox_inches="tight", metadata=metadata)
+            write_atomic(self.folder / "figures" / f"{name}.{kind}", buffer.getvalue())
+        return self.folder / "figures" / f"{name}.png"
+
+    def write_provenance(self, **more: Any) -> None:
+        """Write `provenance.json`: versions, machine, git state, command and what the caller adds."""
+        self.write_text("provenance.json", json.dumps({**provenance(), **more}, indent=2, default=str) + "\n")
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """Return the result in a run folder, or None when there is none that can be read."""
+    try:
+        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return result if isinstance(result, dict) else None
+
+
+def provenance() -> dict[str, Any]:
+    """Return where a run is computed: package versions, processor, operating system, git commit, time."""
+    packages = {}
+    for package in ("hdarts", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "pandas", "papermill"):
+        with contextlib.suppress(PackageNotFoundError):
+            packages[package] = version(package)
+    return {
+        "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "python": sys.version.split()[0],
+        "packages": packages,
+        "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
+        "git": _git_state(),
+    }
+
+
+def _git_state() -> str | None:
+    root = checkout()
+    if root is None:
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,49 @@
+"""Named tensors to and from one flat vector."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names and shapes of tensors that lie one after the other in a flat vector."""
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, entries: Iterable[tuple[str, tuple[int, ...]]]) -> "Layout":
+        """Make a layout from (name, shape) pairs."""
+        names, shapes = zip(*entries, strict=True)
+        return cls(tuple(names), tuple(shapes))
+
+    @property
+    def sizes(self) -> list[int]:
+        """Number of values of each tensor."""
+        return [math.prod(shape) for shape in self.shapes]
+
+    @property
+    def total(self) -> int:
+        """Length of the flat vector."""
+        return sum(self.sizes)
+
+    def unpack(self, vector: Tensor) -> dict[str, Tensor]:
+        """Return the named tensors as views of `vector`; one `split`, so that its backward pass is one `cat`."""
+        if vector.shape != (self.total,):
+            raise ValueError(f"vector of shape {tuple(vector.shape)} does not fit the layout: ({self.total},)")
+        parts = vector.split(self.sizes)
+        return {name: part.view(shape) for name, part, shape in zip(self.names, parts, self.shapes, strict=True)}
+
+    def pack(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """Return the flat vector of named tensors; names and shapes have to be those of the layout."""
+        if tensors.keys() != set(self.names):
+            wrong = sorted(tensors.keys() ^ set(self.names))[:3]
+            raise ValueError(f"names differ from the layout's, first at {', '.join(wrong)}")
+        for name, shape in zip(self.names, self.shapes, strict=True):
+            if tuple(tensors[name].shape) != tuple(shape):
+                raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}, the layout says {tuple(shape)}")
+        return torch.cat([tensors[name].reshape(-1) for name in self.names])
