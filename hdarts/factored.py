@@ -1,0 +1,163 @@
+"""A linear layer whose weight gradient stays in factors, and the SGD step that uses them.
+
+The output layer of a hypernetwork gets one input vector z a step, so the gradient of its weight matrix is the outer
+product g z^T: the matrix is never formed. Momentum and weight decay go in the same blocked pass: 4 transfers of the
+matrix a step and 2 copies in memory (weights and momentum), where `clip_grad_norm_` and `torch.optim.SGD` need 15 and
+4. The step is the one they would take (tests compare them in float64).
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+ROWS = 4096  # of the matrix in one block of the SGD pass: weights and momentum of a block stay in the cache
+
+
+def sgd_(value: Tensor, velocity: Tensor, gradient: Tensor, scale: float, rate: float, momentum: float, decay: float):
+    """Take one step of `torch.optim.SGD` in place: v <- m v + (s g + d w), w <- w - rate v; s is the clip factor."""
+    velocity.mul_(momentum).add_(gradient, alpha=scale).add_(value, alpha=decay)
+    value.add_(velocity, alpha=-rate)
+
+
+class Gradient(Protocol):
+    """Gradient of a loss in the weights `phi` of a hypernetwork, dense or in factors."""
+
+    def squared_norm(self) -> float:
+        """Sum of the squares of all its entries."""
+        ...
+
+    def step_(self, phi: Tensor, velocity: Tensor, scale: float, rate: float, momentum: float, decay: float) -> None:
+        """Take one SGD step on `phi` and its `velocity` in place, the gradient multiplied by `scale`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A gradient as one flat vector like `phi`."""
+
+    value: Tensor
+
+    def squared_norm(self) -> float:
+        """Sum of the squares of all its entries."""
+        return float(self.value.square().sum())
+
+    def step_(self, phi: Tensor, velocity: Tensor, scale: float, rate: float, momentum: float, decay: float) -> None:
+        """Take one SGD step (see `sgd_`)."""
+        sgd_(phi, velocity, self.value, scale, rate, momentum, decay)
+
+
+@dataclass(frozen=True)
+class SegmentedLinear:
+    """w = W z + b, where the rows of W come in segments with an input vector each.
+
+    `sizes`: rows of each segment; `width`: length of an input vector. The parameters lie flat: [W row by row | b].
+    One segment is an ordinary linear layer; a segment for each convolution is the report's perceptrons, all at once.
+    """
+
+    sizes: tuple[int, ...]
+    width: int
+    bias: bool = True
+
+    @property
+    def rows(self) -> int:
+        """Number of outputs."""
+        return sum(self.sizes)
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of weights and biases."""
+        return self.rows * (self.width + int(self.bias))
+
+    def matrix(self, parameters: Tensor) -> Tensor:
+        """W `(rows, width)`, a view."""
+        return parameters[: self.rows * self.width].view(self.rows, self.width)
+
+    def offset(self, parameters: Tensor) -> Tensor | None:
+        """b `(rows,)`, a view, or None without bias."""
+        return parameters[self.rows * self.width :] if self.bias else None
+
+    def __call__(self, parameters: Tensor, z: Tensor) -> Tensor:
+        """Return the outputs `(rows,)` for the input vectors `z` `(segments, width)`."""
+        blocks = self.matrix(parameters).split(list(self.sizes))
+        out = torch.cat([torch.mv(block, row) for block, row in zip(blocks, z, strict=True)])
+        offset = self.offset(parameters)
+        return out if offset is None else out + offset
+
+    def pull_back(self, parameters: Tensor, g: Tensor) -> Tensor:
+        """Return the gradient in `z` `(segments, width)` for the gradient `g` `(rows,)` in the outputs: W^T g."""
+        blocks = self.matrix(parameters).split(list(self.sizes))
+        return torch.stack([torch.mv(b.T, part) for b, part in zip(blocks, g.split(list(self.sizes)), strict=True)])
+
+    @cached_property
+    def segment_of_row(self) -> Tensor:
+        """Index of the segment each row belongs to."""
+        return torch.repeat_interleave(torch.arange(len(self.sizes)), torch.tensor(self.sizes))
+
+    def row_blocks(self) -> Iterator[tuple[int, int, int]]:
+        """Yield (segment, first row, end) of blocks of at most `ROWS` rows."""
+        first = 0
+        for segment, size in enumerate(self.sizes):
+            for start in range(first, first + size, ROWS):
+                yield segment, start, min(start + ROWS, first + size)
+            first += size
+
+
+@dataclass(frozen=True)
+class Factored:
+    """Gradient of [head | W | b]: dense in the head, sum_k g_k z_k^T in W and sum_k g_k in b.
+
+    `g` `(k, rows)`, `z` `(k, segments, width)`; k = 1, or 2 for an antithetic pair.
+    """
+
+    layer: SegmentedLinear
+    head: Tensor
+    g: Tensor
+    z: Tensor
+
+    def plus(self, other: "Factored") -> "Factored":
+        """Return the sum of two gradients of one layer; the factors are put side by side."""
+        return Factored(self.layer, self.head + other.head, torch.cat([self.g, other.g]), torch.cat([self.z, other.z]))
+
+    def scaled(self, factor: float) -> "Factored":
+        """Return the gradient times a number."""
+        return Factored(self.layer, self.head * factor, self.g * factor, self.z)
+
+    def squared_norm(self) -> float:
+        """||head||^2 + sum_{k, l} sum_rows g_k g_l (z_k . z_l + 1): the trace of G^T G Z^T Z, bias included."""
+        products = torch.einsum("ksw,lsw->kls", self.z, self.z) + float(self.layer.bias)
+        total = self.head.square().sum()
+        if len(self.layer.sizes) == 1:
+            total = total + (products[..., 0] * (self.g @ self.g.T)).sum()
+        else:
+            segment = self.layer.segment_of_row.to(self.g.device)
+            for k, l_ in torch.cartesian_prod(torch.arange(len(self.g)), torch.arange(len(self.g))).tolist():
+                total = total + (self.g[k] * self.g[l_] * products[k, l_, segment]).sum()
+        return float(total)
+
+    @torch.no_grad()
+    def step_(self, phi: Tensor, velocity: Tensor, scale: float, rate: float, momentum: float, decay: float) -> None:
+        """Take one SGD step on [head | W | b] in place, block by block (see `sgd_`)."""
+        n = self.head.numel()
+        sgd_(phi[:n], velocity[:n], self.head, scale, rate, momentum, decay)
+        weights, speeds = self.layer.matrix(phi[n:]), self.layer.matrix(velocity[n:])
+        g = self.g * scale
+        for segment, start, end in self.layer.row_blocks():
+            w, v = weights[start:end], speeds[start:end]
+            torch.addmm(v, g[:, start:end].T, self.z[:, segment], beta=momentum, out=v)
+            v.add_(w, alpha=decay)
+            w.add_(v, alpha=-rate)
+        if (offset := self.layer.offset(phi[n:])) is not None:
+            speed = self.layer.offset(velocity[n:])
+            assert speed is not None
+            sgd_(offset, speed, g.sum(0), 1.0, rate, momentum, decay)
+
+
+def clip_factor(squared_norms: Sequence[float], most: float) -> tuple[float, float]:
+    """Return the joint gradient norm and the factor of `clip_grad_norm_`: min(1, most / (norm + 1e-6))."""
+    norm = math.sqrt(sum(squared_norms))
+    return norm, min(1.0, most / (norm + 1e-6))

@@ -1,0 +1,323 @@
+"""Hypernetworks: functions `h(phi, alpha) -> weights` that generate the supernet's cell weights (report 4.4.2, eq. 18).
+
+Each is a small frozen object; its own weights are one flat vector `phi`. Called, it is the plain differentiable
+definition. `vjp` is the road a search takes: from the gradient in the generated weights to the gradients in `alpha`
+and `phi`, the latter in factors where the output layer is linear (hdarts.factored). The input is the raw `alpha`.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hdarts.factored import Dense, Factored, Gradient, SegmentedLinear
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "identity": lambda x: x,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "relu": F.relu,
+}
+
+
+class Hypernetwork(Protocol):
+    """What a search asks of a hypernetwork; `vjp` below serves those that bring none of their own."""
+
+    n_alpha: int
+    n_weights: int
+
+    @property
+    def n_phi(self) -> int:
+        """Number of its own weights."""
+        ...
+
+    def initial_phi(self, generator: torch.Generator) -> Tensor:
+        """Return its own weights before training."""
+        ...
+
+    def __call__(self, phi: Tensor, alpha: Tensor) -> Tensor:
+        """Return the generated weights `(n_weights,)` for `alpha` with n_alpha values."""
+        ...
+
+
+def uniform(shape: Sequence[int], fan_in: int, generator: torch.Generator) -> Tensor:
+    """Return values as torch.nn.Linear starts, flat: uniform within +-1/sqrt(fan-in)."""
+    return (2 * torch.rand(math.prod(shape), generator=generator) - 1) / math.sqrt(fan_in)
+
+
+def vjp(hypernetwork: Any, phi: Tensor, alpha: Tensor, g: Tensor) -> tuple[Tensor, Gradient]:
+    """Return (dh/dalpha)^T g, shaped like `alpha`, and (dh/dphi)^T g for the gradient `g` in the generated weights."""
+    if hasattr(hypernetwork, "vjp"):
+        return hypernetwork.vjp(phi, alpha, g)
+    with torch.enable_grad():
+        phi, alpha = phi.detach().requires_grad_(), alpha.detach().requires_grad_()
+        return_alpha, return_phi = torch.autograd.grad(
+            hypernetwork(phi, alpha), (alpha, phi), g, allow_unused=True, materialize_grads=True
+        )
+    return return_alpha, Dense(return_phi)
+
+
+def _factored_vjp(h: Any, phi: Tensor, alpha: Tensor, g: Tensor) -> tuple[Tensor, Factored]:
+    """`vjp` of `output(phi[n:], features(phi[:n], alpha))`: autograd for the head, factors for the output layer."""
+    n = h.n_head
+    with torch.enable_grad():
+        head, alpha = phi[:n].detach().requires_grad_(), alpha.detach().requires_grad_()
+        z = h.features(head, alpha)
+    of_z = h.output.pull_back(phi[n:].detach(), g)
+    of_alpha, of_head = torch.autograd.grad(z, (alpha, head), of_z, allow_unused=True, materialize_grads=True)
+    return of_alpha, Factored(h.output, of_head, g.unsqueeze(0), z.detach().unsqueeze(0))
+
+
+@dataclass(frozen=True)
+class Linear:
+    """w = W alpha + b: the hypernetwork of hyperDARTS-1, "1-layer linear" (report 4.6)."""
+
+    n_alpha: int
+    n_weights: int
+    bias: bool = True
+
+    n_head = 0
+
+    @cached_property
+    def output(self) -> SegmentedLinear:
+        """The output layer: one segment."""
+        return SegmentedLinear((self.n_weights,), self.n_alpha, self.bias)
+
+    @property
+    def n_phi(self) -> int:
+        """n_weights x (n_alpha + 1)."""
+        return self.output.n_parameters
+
+    def initial_phi(self, generator: torch.Generator) -> Tensor:
+        """Return weights and biases as torch.nn.Linear starts."""
+        return uniform((self.n_phi,), self.n_alpha, generator)
+
+    def features(self, head: Tensor, alpha: Tensor) -> Tensor:
+        """Input of the output layer `(1, n_alpha)`: alpha itself."""
+        return alpha.reshape(1, -1)
+
+    def __call__(self, phi: Tensor, alpha: Tensor) -> Tensor:
+        """Return the generated weights `(n_weights,)`."""
+        return self.output(phi, self.features(phi[:0], alpha))
+
+    vjp = _factored_vjp
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """w = U (V alpha) + b with V `(rank, n_alpha)`, U `(n_weights, rank)`."""
+
+    n_alpha: int
+    n_weights: int
+    rank: int
+    bias: bool = True
+
+    @property
+    def n_head(self) -> int:
+        """Number of values in V."""
+        return self.rank * self.n_alpha
+
+    @cached_property
+    def output(self) -> SegmentedLinear:
+        """U and b."""
+        return SegmentedLinear((self.n_weights,), self.rank, self.bias)
+
+    @property
+    def n_phi(self) -> int:
+        """rank x n_alpha + n_weights x (rank + 1)."""
+        return self.n_head + self.output.n_parameters
+
+    def initial_phi(self, generator: torch.Generator) -> Tensor:
+        """Return V, U and b as two torch.nn.Linear layers start."""
+        head = uniform((self.n_head,), self.n_alpha, generator)
+        return torch.cat([head, uniform((self.output.n_parameters,), self.rank, generator)])
+
+    def features(self, head: Tensor, alpha: Tensor) -> Tensor:
+        """V alpha `(1, rank)`."""
+        return (head.view(self.rank, self.n_alpha) @ alpha.reshape(-1)).unsqueeze(0)
+
+    def __call__(self, phi: Tensor, alpha: Tensor) -> Tensor:
+        """Return the generated weights `(n_weights,)`."""
+        return self.output(phi[self.n_head :], self.features(phi[: self.n_head], alpha))
+
+    vjp = _factored_vjp
+
+
+@dataclass(frozen=True)
+class MLP:
+    """w = W2 f(W1 alpha + b1) + b2, biases everywhere (report 4.6: hidden = n_alpha / 2, f = sigmoid in hyperDARTS-2).
+
+    `sizes`: number of weights of each convolution. `shared`: one hidden layer for all of them (104.4 million weights
+    with the report's settings); otherwise a perceptron for each convolution, which fits the report's 113 million.
+    """
+
+    n_alpha: int
+    sizes: tuple[int, ...]
+    hidden: int
+    activation: str = "sigmoid"
+    shared: bool = True
+
+    def __post_init__(self):
+        object.__setattr__(self, "sizes", tuple(int(size) for size in self.sizes))
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation {self.activation!r} is not one of {', '.join(ACTIVATIONS)}")
+
+    @property
+    def n_weights(self) -> int:
+        """Number of generated weights."""
+        return sum(self.sizes)
+
+    @property
+    def perceptrons(self) -> int:
+        """Number of hidden layers side by side."""
+        return 1 if self.shared else len(self.sizes)
+
+    @property
+    def n_head(self) -> int:
+        """Number of values in W1 and b1 of all perceptrons."""
+        return self.perceptrons * self.hidden * (self.n_alpha + 1)
+
+    @cached_property
+    def output(self) -> SegmentedLinear:
+        """W2 and b2: a segment for each perceptron."""
+        return SegmentedLinear((self.n_weights,) if self.shared else self.sizes, self.hidden)
+
+    @property
+    def n_phi(self) -> int:
+        """perceptrons x hidden x (n_alpha + 1) + n_weights x (hidden + 1)."""
+        return self.n_head + self.output.n_parameters
+
+    def initial_phi(self, generator: torch.Generator) -> Tensor:
+        """Return all layers as torch.nn.Linear starts."""
+        head = uniform((self.n_head,), self.n_alpha, generator)
+        return torch.cat([head, uniform((self.output.n_parameters,), self.hidden, generator)])
+
+    def features(self, head: Tensor, alpha: Tensor) -> Tensor:
+        """f(W1 alpha + b1) of all perceptrons `(perceptrons, hidden)`, one product."""
+        rows = self.perceptrons * self.hidden
+        first = head[: rows * self.n_alpha].view(rows, self.n_alpha) @ alpha.reshape(-1) + head[rows * self.n_alpha :]
+        return ACTIVATIONS[self.activation](first).view(self.perceptrons, self.hidden)
+
+    def __call__(self, phi: Tensor, alpha: Tensor) -> Tensor:
+        """Return the generated weights `(n_weights,)`."""
+        return self.output(phi[self.n_head :], self.features(phi[: self.n_head], alpha))
+
+    vjp = _factored_vjp
+
+
+@dataclass(frozen=True)
+class Chunked:
+    """Basic kernels from embedding vectors (report 5.3.1.1): chunk = W_shape [alpha | z_chunk] + b_shape.
+
+    A weight is dissected into basic kernels of the smallest size among the `shapes` with its kernel size and kind
+    (depthwise or pointwise). Each basic kernel has an embedding vector z with `embedding` values; all basic kernels of
+    one size come from one linear layer, whose input is alpha and z side by side. All of them are one matrix product
+    for each size; the report's loop over chunks cost 8 more GPU hours a run.
+    """
+
+    n_alpha: int
+    shapes: tuple[tuple[int, ...], ...]
+    embedding: int
+    _groups: tuple[tuple[int, int], ...] = field(init=False, repr=False)  # (basic size, chunks)
+    _order: tuple[tuple[int, int, int], ...] = field(init=False, repr=False)  # per weight: (group, first chunk, chunks)
+
+    def __post_init__(self):
+        shapes = tuple(tuple(int(n) for n in shape) for shape in self.shapes)
+        kinds = [(*shape[2:], shape[1] == 1) for shape in shapes]  # kernel size, depthwise or not
+        basic: dict[tuple, int] = {}
+        for kind, shape in zip(kinds, shapes, strict=True):
+            basic[kind] = math.gcd(basic.get(kind, 0), math.prod(shape))
+        names, chunks, order = list(basic), dict.fromkeys(basic, 0), []
+        for kind, shape in zip(kinds, shapes, strict=True):
+            pieces = math.prod(shape) // basic[kind]
+            order.append((names.index(kind), chunks[kind], pieces))
+            chunks[kind] += pieces
+        object.__setattr__(self, "shapes", shapes)
+        object.__setattr__(self, "_groups", tuple((basic[kind], chunks[kind]) for kind in names))
+        object.__setattr__(self, "_order", tuple(order))
+
+    @property
+    def n_weights(self) -> int:
+        """Number of generated weights."""
+        return sum(math.prod(shape) for shape in self.shapes)
+
+    @property
+    def n_phi(self) -> int:
+        """Sum over the basic sizes of size x (n_alpha + embedding + 1) + chunks x embedding."""
+        return sum(size * (self.n_alpha + self.embedding + 1) + n * self.embedding for size, n in self._groups)
+
+    def initial_phi(self, generator: torch.Generator) -> Tensor:
+        """Return the layers as torch.nn.Linear starts and the embedding vectors as torch.nn.Embedding does: normal."""
+        parts = []
+        for size, n in self._groups:
+            width = self.n_alpha + self.embedding
+            parts.append(uniform((size * (width + 1),), width, generator))
+            parts.append(torch.randn(n * self.embedding, generator=generator))
+        return torch.cat(parts)
+
+    def __call__(self, phi: Tensor, alpha: Tensor) -> Tensor:
+        """Return the generated weights `(n_weights,)`: W_alpha alpha + b once, W_z z for all chunks at once."""
+        produced, start, width = [], 0, self.n_alpha + self.embedding
+        for size, n in self._groups:
+            matrix, offset, z = phi[start:].split(
+                [size * width, size, n * self.embedding, self.n_phi - start - size * (width + 1) - n * self.embedding]
+            )[:3]
+            matrix = matrix.view(size, width)
+            common = matrix[:, : self.n_alpha] @ alpha.reshape(-1) + offset
+            produced.append(z.view(n, self.embedding) @ matrix[:, self.n_alpha :].T + common)
+            start += size * (width + 1) + n * self.embedding
+        return torch.cat([produced[group][first : first + n].reshape(-1) for group, first, n in self._order])
+
+
+@dataclass(frozen=True)
+class ByKind:
+    """One hypernetwork for each kind of cell, fed the alpha of that kind; phi = [phi_normal | phi_reduce | phi_rest].
+
+    `rest`, where given, is a further hypernetwork fed all of alpha: the weights outside the cells (method 2 of the
+    report's experiment 1.1).
+    """
+
+    hypernetworks: Sequence[Any]
+    rest: Any = None
+
+    @property
+    def parts(self) -> list[Any]:
+        """All hypernetworks, in the order their weights lie in phi and in w."""
+        return [*self.hypernetworks, *([] if self.rest is None else [self.rest])]
+
+    @property
+    def n_alpha(self) -> int:
+        """Number of values in alpha."""
+        return sum(h.n_alpha for h in self.hypernetworks)
+
+    @property
+    def n_weights(self) -> int:
+        """Number of generated weights."""
+        return sum(h.n_weights for h in self.parts)
+
+    @property
+    def n_phi(self) -> int:
+        """Number of weights of all hypernetworks together."""
+        return sum(h.n_phi for h in self.parts)
+
+    def initial_phi(self, generator: torch.Generator) -> Tensor:
+        """Return the weights of all hypernetworks, one after the other."""
+        return torch.cat([h.initial_phi(generator) for h in self.parts])
+
+    def split_phi(self, phi: Tensor) -> list[Tensor]:
+        """Return phi of each hypernetwork, as views."""
+        return list(phi.split([h.n_phi for h in self.parts]))
+
+    def inputs(self, alpha: Tensor) -> list[Tensor]:
+        """Return what each hypernetwork is fed, flat: alpha of its kind, and all of alpha for `rest`."""
+        return [*(rows.reshape(-1) for rows in alpha), *([] if self.rest is None else [alpha.reshape(-1)])]
+
+    def __call__(self, phi: Tensor, alpha: Tensor) -> Tensor:
+        """Return the generated weights [normal | reduce (| rest)] for alpha `(kinds, edges, operations)`."""
+        parts = zip(self.parts, self.split_phi(phi), self.inputs(alpha), strict=True)
+        return torch.cat([h(p, a) for h, p, a in parts])
