@@ -1,8 +1,8 @@
 """Checkpoints: complete, atomic, verified; the last two are kept.
 
 A file is one header line and the bytes of `torch.save`. The header holds the format version, the digest of the
-parameters the state belongs to, and the SHA-256 of the bytes. Reading verifies all three and loads tensors and plain
-values only (`weights_only`). A damaged newest file is set aside by name and the one before is used.
+parameters the state belongs to, and the SHA-256 of these two and the bytes. Reading verifies all three and loads
+tensors and plain values only (`weights_only`). A damaged newest file is set aside by name and the one before is used.
 """
 
 import hashlib
@@ -26,44 +26,58 @@ class DamagedCheckpoint(Exception):
 
 
 def save(folder: Path, state: dict[str, Any], digest: str, keep_as: str = "") -> None:
-    """Write `state` as the newest checkpoint of a run folder; the one before it stays.
+    """Write `state` (tensors and plain values) as the newest checkpoint of a run folder; the one before it stays.
 
     `digest` names the parameters (hdarts.params.identity). With `keep_as`, a copy `checkpoint.<keep_as>.pt` is
     written too, which rotation leaves alone.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
+    buffer.seek(0)
+    torch.load(buffer, weights_only=True, map_location="meta")  # what could not be read back fails now, not at resume
     payload = buffer.getvalue()
-    header = {"magic": MAGIC, "format": FORMAT, "parameters": digest, "sha256": hashlib.sha256(payload).hexdigest()}
+    header = {"magic": MAGIC, "format": FORMAT, "parameters": digest, "sha256": _checksum(FORMAT, digest, payload)}
     content = json.dumps(header).encode() + b"\n" + payload
+    if keep_as:  # first: whoever is killed between the two files resumes before this epoch and writes both again
+        write_atomic(folder / f"checkpoint.{keep_as}.pt", content)
     if (folder / NEWEST).exists():
         (folder / NEWEST).replace(folder / BEFORE)
     write_atomic(folder / NEWEST, content)
-    if keep_as:
-        write_atomic(folder / f"checkpoint.{keep_as}.pt", content)
+
+
+def _checksum(form: Any, digest: Any, payload: bytes) -> str:
+    checksum = hashlib.sha256(f"{form} {digest}\n".encode())
+    checksum.update(payload)
+    return checksum.hexdigest()
 
 
 def read(path: Path, digest: str | None = None) -> dict[str, Any]:
     """Return the state in one checkpoint file.
 
-    Raises `DamagedCheckpoint` when the bytes are not those that were written, `ParameterError` when the file is whole
-    but has another format or belongs to other parameters than `digest`.
+    Raises `DamagedCheckpoint` when the bytes are not those that were written, `ParameterError` when there is no such
+    file, or it is whole but has another format, belongs to other parameters than `digest` or holds other objects.
     """
-    header_line, _, payload = path.read_bytes().partition(b"\n")
+    try:
+        header_line, _, payload = path.read_bytes().partition(b"\n")
+    except OSError as error:
+        raise ParameterError(f"{path}: this checkpoint cannot be read: {error.strerror}") from None
     try:
         header = json.loads(header_line)
         form, owner, checksum = header["format"], header["parameters"], header["sha256"]
         if header["magic"] != MAGIC:
             raise KeyError
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise DamagedCheckpoint(f"{path}: the header is not that of a checkpoint") from None
+    if _checksum(form, owner, payload) != checksum:
+        raise DamagedCheckpoint(f"{path}: the content does not have the checksum it was written with")
     if form != FORMAT:
         raise ParameterError(f"{path}: checkpoint format {form!r} is not known; this release reads format {FORMAT}")
-    if hashlib.sha256(payload).hexdigest() != checksum:
-        raise DamagedCheckpoint(f"{path}: the content does not have the checksum it was written with")
     if digest is not None and owner != digest:
         raise ParameterError(f"{path}: belongs to a run with other parameters ({owner}, not {digest})")
-    return torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")
+    try:
+        return torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")
+    except Exception:  # the bytes are whole, so it is what they hold
+        raise ParameterError(f"{path}: holds more than tensors and plain values; such a file is not opened") from None
 
 
 def load(folder: Path, digest: str) -> dict[str, Any] | None:

@@ -42,6 +42,14 @@ class Dense:
 
     value: Tensor
 
+    def plus(self, other: "Dense") -> "Dense":
+        """Return the sum of two gradients."""
+        return Dense(self.value + other.value)
+
+    def scaled(self, factor: float) -> "Dense":
+        """Return the gradient times a number."""
+        return Dense(self.value * factor)
+
     def squared_norm(self) -> float:
         """Sum of the squares of all its entries."""
         return float(self.value.square().sum())

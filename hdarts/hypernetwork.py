@@ -47,7 +47,8 @@ class Hypernetwork(Protocol):
 
 def uniform(shape: Sequence[int], fan_in: int, generator: torch.Generator) -> Tensor:
     """Return values as torch.nn.Linear starts, flat: uniform within +-1/sqrt(fan-in)."""
-    return (2 * torch.rand(math.prod(shape), generator=generator) - 1) / math.sqrt(fan_in)
+    bound = 1 / math.sqrt(fan_in)
+    return torch.empty(math.prod(shape)).uniform_(-bound, bound, generator=generator)
 
 
 def vjp(hypernetwork: Any, phi: Tensor, alpha: Tensor, g: Tensor) -> tuple[Tensor, Gradient]:

@@ -14,15 +14,23 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 
 class ParameterError(ValueError):
     """A parameter, file or name that the user has to mend; its message is one sentence."""
 
 
-Count = Annotated[int, Field(ge=1)]
-CountOrZero = Annotated[int, Field(ge=0)]
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("holds characters that cannot be printed")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_printable)]
+Integer = Annotated[int, Field(lt=2**63)]  # what a column of a table holds
+Count = Annotated[Integer, Field(ge=1)]
+CountOrZero = Annotated[Integer, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -40,7 +48,7 @@ class Parameters(BaseModel):
     aside: ClassVar[frozenset[str]] = frozenset(
         {"run", "device", "threads", "checkpoint_epochs", "checkpoint_minutes", "keep_epochs", "keep_checkpoint"}
     )
-    run: str
+    run: Text
 
     def slug(self) -> str:
         """Return a short readable name of the run; the hash of `identity` makes it unique."""
@@ -50,15 +58,15 @@ class Parameters(BaseModel):
 class Machine(BaseModel):
     """Where and how a run computes."""
 
-    device: str  # auto | cpu | cuda | cuda:<i>
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$")]
     threads: CountOrZero  # CPU threads; 0 leaves PyTorch's own choice
 
 
 class Images(BaseModel):
     """Which images, which part of them, and their augmentation (hdarts.data)."""
 
-    data: Annotated[str, Field(min_length=1)]
-    data_folder: str
+    data: Annotated[Text, Field(min_length=1)]
+    data_folder: Text
     limit: CountOrZero
     image_size: CountOrZero
     crop_padding: CountOrZero
@@ -79,7 +87,7 @@ class SGD(BaseModel):
     """SGD with momentum, coupled weight decay, gradient-norm clip and a cosine schedule by epoch."""
 
     epochs: Count
-    batch_size: Annotated[int, Field(ge=2)]
+    batch_size: Annotated[Integer, Field(ge=2)]
     learning_rate: Positive
     learning_rate_min: NotNegative
     momentum: Fraction
@@ -99,7 +107,7 @@ class SearchParams(Parameters, Machine, Images, Checkpoints, SGD):
     split_seed: CountOrZero
     space: Literal["darts"]
     channels: Count
-    layers: Annotated[int, Field(ge=3)]
+    layers: Annotated[Integer, Field(ge=3)]
     method: Method
     part: Literal["total", "response", "direct"]
     alpha_learning_rate: Positive
@@ -136,6 +144,8 @@ class SearchParams(Parameters, Machine, Images, Checkpoints, SGD):
             raise ValueError("centred: true learns nothing without noise; set noise above 0 (0.05 to 0.1 is practical)")
         if self.antithetic and self.noise == 0:
             raise ValueError("antithetic: true needs noise above 0")
+        if self.rest == "generated" and self.hypernetwork == "chunked":
+            raise ValueError("rest: generated needs hypernetwork linear, low-rank or mlp; chunked makes kernels only")
         if self.truncate > self.steps:
             raise ValueError(f"truncate: {self.truncate} is more than steps: {self.steps}")
         return self
@@ -145,11 +155,11 @@ class EvaluateParams(Parameters, Machine, Images, Checkpoints, SGD):
     """Notebook 06: one network of a genotype, trained from scratch and tested (report section 4.8.2)."""
 
     stage: ClassVar[str] = "evaluate"
-    genotype: Annotated[str, Field(min_length=1)]
+    genotype: Annotated[Text, Field(min_length=1)]
     evaluation_seed: CountOrZero
     test_limit: CountOrZero
     channels: Count
-    layers: Annotated[int, Field(ge=3)]
+    layers: Annotated[Integer, Field(ge=3)]
     auxiliary: NotNegative
     drop_path: Fraction
 
@@ -161,7 +171,7 @@ class SelectParams(Parameters):
     """Notebook 05: the best of several searches (report section 4.7)."""
 
     stage: ClassVar[str] = "select"
-    searches: list[str]
+    searches: list[Text]
     require_skip: bool
     allow_no_skip: bool
 
@@ -171,7 +181,7 @@ class ToyBilevelParams(Parameters):
 
     stage: ClassVar[str] = "toy_bilevel"
     seed: CountOrZero
-    most_steps: Annotated[int, Field(ge=2)]
+    most_steps: Annotated[Integer, Field(ge=2)]
 
 
 class ToyHypernetworkParams(Parameters):
@@ -187,17 +197,17 @@ class HypergradientParams(Parameters, Machine):
     """Notebook 04: the hypergradients of a real supernet, method against method."""
 
     stage: ClassVar[str] = "hypergradients"
-    search: str
+    search: Text
     seed: CountOrZero
     reference_steps: Count
-    batch_size: Annotated[int, Field(ge=2)]
+    batch_size: Annotated[Integer, Field(ge=2)]
 
 
 class AnalysisParams(Parameters):
     """Notebook 07: reads run folders, computes nothing anew, draws all figures."""
 
     stage: ClassVar[str] = "analysis"
-    study: str
+    study: Text
 
 
 MODELS: dict[str, type[Parameters]] = {
@@ -234,23 +244,32 @@ def _sentence(model: type[Parameters], error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ")
     if not where:
         return f"{model.stage}: {message}"
-    hint = "; write numbers in YAML with a point, such as 6.0e-4" if kind == "float_type" and value is not True else ""
-    return f"parameter `{where}` = {value!r}: {message[0].lower()}{message[1:]}{hint}"
+    is_text = kind == "float_type" and isinstance(value, str)
+    hint = "; write numbers in YAML with a point, such as 6.0e-4" if is_text else ""
+    return f"parameter `{where}` = {_shown(value)}: {message[0].lower()}{message[1:]}{hint}"
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # an object that cannot be printed is no reason to fail in another way
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def collect(model: type[P], namespace: Mapping[str, Any]) -> P:
     """Return the parameters that stand as plain variables in a notebook's `namespace` (its `globals()`).
 
     Call it in the first cell after the parameters cell: whatever plain value stands there under another name was
-    meant as a parameter and is refused.
+    meant as a parameter and is refused. When the cell is run again, later cells have left variables of their own:
+    then only the model's names are looked at.
     """
-    plain = (bool, int, float, str, list, dict, type(None))
-    jupyter = {"In", "Out"}
-    values = {
-        name: value
-        for name, value in namespace.items()
-        if isinstance(value, plain) and not name.startswith("_") and name not in jupyter
-    }
+    plain = (bool, int, float, complex, str, bytes, list, tuple, set, dict, type(None))
+    again = any(isinstance(value, model) for value in namespace.values())
+    values = {name: value for name, value in namespace.items() if name in model.model_fields}
+    for name, value in namespace.items():
+        if isinstance(value, plain) and not again and not name.startswith("_") and name not in {"In", "Out"}:
+            values[name] = value
     return check(model, values)
 
 
@@ -267,7 +286,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParameterError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except Exception as error:  # beside YAMLError, PyYAML lets ValueError, KeyError, RecursionError and others out
         raise ParameterError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise ParameterError(f"{path}: holds no mapping of names to values")
@@ -278,25 +297,29 @@ def notebook_defaults(path: str | Path) -> dict[str, Any]:
     """Return the defaults in a notebook's parameters cell: assignments of literals to names, nothing is run."""
     try:
         cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
+        tagged = [cell for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", [])]
+        sources = ["".join(cell["source"]) for cell in tagged]
     except FileNotFoundError:
         raise ParameterError(f"{path}: no such notebook") from None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ParameterError(f"{path}: is not a Jupyter notebook") from None
-    for cell in cells:
-        if "parameters" in cell.get("metadata", {}).get("tags", []):
-            return _literals(path, "".join(cell["source"]))
+    if sources:
+        return _literals(path, sources[0])
     raise ParameterError(f"{path}: has no cell tagged `parameters`")
 
 
 def _literals(path: str | Path, source: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for statement in ast.parse(source).body:
-        try:
-            if not isinstance(statement, ast.Assign):
-                raise ValueError
-            values |= {ast.unparse(target): ast.literal_eval(statement.value) for target in statement.targets}
-        except ValueError:
-            raise ParameterError(
-                f"{path}: line {statement.lineno} of the parameters cell is not `name = literal`"
-            ) from None
+    line: int | None = None
+    try:
+        for statement in ast.parse(source).body:
+            line = statement.lineno
+            match statement:
+                case ast.Assign(targets=[ast.Name(id=name)]):
+                    values[name] = ast.literal_eval(statement.value)
+                case _:
+                    raise ValueError
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+        line = error.lineno if isinstance(error, SyntaxError) else line
+        raise ParameterError(f"{path}: line {line} of the parameters cell is not `name = literal`") from None
     return values

@@ -44,7 +44,10 @@ def runs_folder() -> Path:
 def below_runs(name: str | Path) -> Path:
     """Return the folder `name` below `runs_folder()`; a name that leads out of it is refused."""
     root = runs_folder().resolve()
-    path = (root / name).resolve()
+    try:
+        path = (root / name).resolve()
+    except (ValueError, OSError, RuntimeError):  # a character no path can hold, a circle of links
+        path = root
     if path == root or not path.is_relative_to(root):
         raise ParameterError(f"run name {str(name)!r} leads out of the runs folder; use a relative name such as my/run")
     return path
@@ -84,14 +87,21 @@ class Run:
         name = params.run or f"interactive/{params.stage}/{params.slug()}-{identity(params)}"
         run = cls(below_runs(name), params)
         mine = params.model_dump(exclude=set(params.aside))
-        if (run.folder / "params.yaml").exists():
-            theirs = {k: v for k, v in read_yaml(run.folder / "params.yaml").items() if k not in params.aside}
-            if differing := [k for k in sorted(mine.keys() | theirs.keys()) if mine.get(k) != theirs.get(k)]:
-                told = ", ".join(f"{k}: {theirs.get(k)!r} there, {mine.get(k)!r} asked" for k in differing[:3])
-                raise ParameterError(f"run folder {name} belongs to other parameters ({told}); name another run")
-        else:
-            run.write_text("params.yaml", yaml.safe_dump(params.model_dump(), sort_keys=False))
+        try:
+            if not (run.folder / "params.yaml").exists():
+                run.write_text("params.yaml", yaml.safe_dump(params.model_dump(), sort_keys=False))
+        except OSError as error:
+            raise ParameterError(f"run folder {run.folder} cannot be written: {error.strerror}") from None
+        theirs = {k: v for k, v in read_yaml(run.folder / "params.yaml").items() if k not in params.aside}
+        if differing := [k for k in sorted(mine.keys() | theirs.keys()) if mine.get(k) != theirs.get(k)]:
+            told = ", ".join(f"{k}: {theirs.get(k)!r} there, {mine.get(k)!r} asked" for k in differing[:3])
+            raise ParameterError(f"run folder {name} belongs to other parameters ({told}); name another run")
         return run
+
+    @property
+    def name(self) -> str:
+        """Name of the run: its folder below `runs_folder()`."""
+        return self.folder.relative_to(runs_folder().resolve()).as_posix()
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a text file of the run and return its path."""
@@ -101,8 +111,14 @@ class Run:
     def table(self, name: str) -> pd.DataFrame:
         """Return the table `<name>.csv`, empty when it is not there yet."""
         path = self.folder / f"{name}.csv"
-        # round_trip: a number read back and written again is the same text, so a resumed table equals an unbroken one
-        return pd.read_csv(path, float_precision="round_trip") if path.exists() else pd.DataFrame()
+        # what is read back and written again is the same text, so a resumed table equals an unbroken one: numbers are
+        # read exactly (pandas 3.1 on), and only the empty field is a missing one (the word "None" stays a word)
+        try:
+            return pd.read_csv(path, keep_default_na=False, na_values=[""])
+        except (FileNotFoundError, pd.errors.EmptyDataError):
+            return pd.DataFrame()
+        except ValueError as error:
+            raise ParameterError(f"{path}: cannot be read as a table: {' '.join(str(error).split())}") from None
 
     def write_table(self, name: str, rows: pd.DataFrame | Sequence[Mapping[str, Any]]) -> None:
         """Write the whole table `<name>.csv`; tables are small, so a row costs one whole atomic file."""
@@ -125,11 +141,14 @@ class Run:
 
     def save_figure(self, figure: Any, name: str) -> Path:
         """Save a matplotlib figure as figures/<name>.png (200 dpi) and .svg, and return the path of the picture."""
+        from matplotlib import rc_context  # the rest of this module serves hosts without it
+
         for kind in ("svg", "png"):
             buffer = io.BytesIO()
-            # fixed metadata: the same figure gives the same file, whenever it is drawn
+            # fixed metadata and salt of the ids: the same figure gives the same file, whenever it is drawn
             metadata = {"Date": None} if kind == "svg" else {"Software": None}
-            figure.savefig(buffer, format=kind, dpi=200, bbox_inches="tight", metadata=metadata)
+            with rc_context({"svg.hashsalt": "hdarts"}):
+                figure.savefig(buffer, format=kind, dpi=200, bbox_inches="tight", metadata=metadata)
             write_atomic(self.folder / "figures" / f"{name}.{kind}", buffer.getvalue())
         return self.folder / "figures" / f"{name}.png"
 
@@ -142,7 +161,7 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     """Return the result in a run folder, or None when there is none that can be read."""
     try:
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return result if isinstance(result, dict) else None
 

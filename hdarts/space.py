@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, StrictInt, ValidationError, model_validator
 from torch import Tensor
 
 from hdarts.params import ParameterError
@@ -68,7 +68,7 @@ NASBENCH201 = SearchSpace(
     operations=("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"),
 )
 
-Cell = list[tuple[str, int]]
+Cell = list[tuple[str, StrictInt]]
 
 
 class Genotype(BaseModel):

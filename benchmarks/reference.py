@@ -1,0 +1,195 @@
+"""The yardstick: a DARTS supernet written straightforwardly, one module an operation an edge, and hyperDARTS on top.
+
+This is how public codes write it: NCHW, `nn.Module`s, torch's defaults, a Python `sum` over operations and edges. It is
+the oracle of tests/test_supernet.py and what `python -m benchmarks` times hdarts against; nothing else uses it.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hdarts.space import DARTS, CellPlan, plan
+from hdarts.vectors import Layout
+
+EDGES = DARTS.edges
+OPERATIONS = DARTS.operations
+
+
+def batch_norm(channels: int, affine: bool = False) -> nn.BatchNorm2d:
+    """BatchNorm with the statistics of the batch, no buffers (report 4.8.1)."""
+    return nn.BatchNorm2d(channels, affine=affine, track_running_stats=False)
+
+
+class Zero(nn.Module):
+    """`none`: zeros of the right size."""
+
+    def __init__(self, stride: int):
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :, :: self.stride, :: self.stride] * 0.0
+
+
+class FactorisedReduction(nn.Module):
+    """Identity at stride 2: one 1x1 convolution on the even pixels, one on the odd ones (zeros beyond the border)."""
+
+    def __init__(self, channels_in: int, channels_out: int):
+        super().__init__()
+        self.relu = nn.ReLU()
+        self.even = nn.Conv2d(channels_in, channels_out // 2, 1, stride=2, bias=False)
+        self.odd = nn.Conv2d(channels_in, channels_out // 2, 1, stride=2, bias=False)
+        self.norm = batch_norm(channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(x)
+        shifted = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))[:, :, 1:, 1:]
+        return self.norm(torch.cat([self.even(x), self.odd(shifted)], 1))
+
+
+def separable(channels: int, kernel: int, stride: int, dilation: int = 1) -> list[nn.Module]:
+    """ReLU, depthwise convolution, pointwise convolution, BatchNorm."""
+    padding = dilation * (kernel // 2)
+    return [
+        nn.ReLU(),
+        nn.Conv2d(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False),
+        nn.Conv2d(channels, channels, 1, bias=False),
+        batch_norm(channels),
+    ]
+
+
+def operation(name: str, channels: int, stride: int) -> nn.Module:
+    """One candidate operation of DARTS."""
+    makers: dict[str, Callable[[], nn.Module]] = {
+        "none": lambda: Zero(stride),
+        "max_pool_3x3": lambda: nn.Sequential(nn.MaxPool2d(3, stride, 1), batch_norm(channels)),
+        "avg_pool_3x3": lambda: nn.Sequential(
+            nn.AvgPool2d(3, stride, 1, count_include_pad=False), batch_norm(channels)
+        ),
+        "skip_connect": lambda: nn.Identity() if stride == 1 else FactorisedReduction(channels, channels),
+        "sep_conv_3x3": lambda: nn.Sequential(*separable(channels, 3, stride), *separable(channels, 3, 1)),
+        "sep_conv_5x5": lambda: nn.Sequential(*separable(channels, 5, stride), *separable(channels, 5, 1)),
+        "dil_conv_3x3": lambda: nn.Sequential(*separable(channels, 3, stride, dilation=2)),
+        "dil_conv_5x5": lambda: nn.Sequential(*separable(channels, 5, stride, dilation=2)),
+    }
+    return makers[name]()
+
+
+class MixedOperation(nn.Module):
+    """All operations of one edge, weighted and summed (report eq. 12)."""
+
+    def __init__(self, channels: int, stride: int):
+        super().__init__()
+        self.operations = nn.ModuleList(operation(name, channels, stride) for name in OPERATIONS)
+
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        return sum(weight * operation(x) for weight, operation in zip(weights, self.operations, strict=True))
+
+
+class Cell(nn.Module):
+    """A cell: preprocessing of its two inputs, 14 mixed edges, concatenation of its four nodes (report eq. 13)."""
+
+    def __init__(self, cell: CellPlan):
+        super().__init__()
+        if cell.after_reduction:
+            self.preprocess0: nn.Module = FactorisedReduction(cell.previous_previous, cell.channels)
+        else:
+            self.preprocess0 = self.pointwise(cell.previous_previous, cell.channels)
+        self.preprocess1 = self.pointwise(cell.previous, cell.channels)
+        self.edges = nn.ModuleList(
+            MixedOperation(cell.channels, cell.stride if source < DARTS.inputs else 1) for source, _ in EDGES
+        )
+
+    @staticmethod
+    def pointwise(channels_in: int, channels_out: int) -> nn.Module:
+        return nn.Sequential(nn.ReLU(), nn.Conv2d(channels_in, channels_out, 1, bias=False), batch_norm(channels_out))
+
+    def forward(self, before: Tensor, last: Tensor, weights: Tensor) -> Tensor:
+        states = [self.preprocess0(before), self.preprocess1(last)]
+        for node in range(DARTS.inputs, DARTS.inputs + DARTS.nodes):
+            incoming = [(edge, source) for edge, (source, target) in enumerate(EDGES) if target == node]
+            states.append(sum(self.edges[edge](states[source], weights[edge]) for edge, source in incoming))
+        return torch.cat(states[DARTS.inputs :], 1)
+
+
+class PlainSupernet(nn.Module):
+    """The supernet of DARTS as a module: `net(images, weights)`, weights `(2, 14, 8)` = softmax(alpha)."""
+
+    def __init__(self, channels: int, layers: int, classes: int, image_channels: int = 3):
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(image_channels, 3 * channels, 3, padding=1, bias=False), batch_norm(3 * channels, affine=True)
+        )
+        self.plan = plan(channels, layers)
+        self.cells = nn.ModuleList(Cell(cell) for cell in self.plan)
+        self.classifier = nn.Linear(DARTS.nodes * self.plan[-1].channels, classes)
+
+    def forward(self, images: Tensor, weights: Tensor) -> Tensor:
+        before = last = self.stem(images)
+        for cell, module in zip(self.plan, self.cells, strict=True):
+            before, last = last, module(before, last, weights[DARTS.kinds.index(cell.kind)])
+        return self.classifier(F.adaptive_avg_pool2d(last, 1).flatten(1))
+
+    def layout_names(self) -> dict[str, str]:
+        """Name in `Supernet.layout` -> name of the module's parameter."""
+        parameter_names = {parameter: name for name, parameter in self.named_parameters()}
+        found = {}
+        for k, cell in enumerate(self.cells):
+            parts = {"preprocess0": cell.preprocess0, "preprocess1": cell.preprocess1}
+            for (source, node), edge in zip(EDGES, cell.edges, strict=True):
+                parts |= {f"{source}-{node}.{o}": op for o, op in zip(OPERATIONS, edge.operations, strict=True)}
+            for part, module in parts.items():
+                for i, parameter in enumerate(module.parameters()):
+                    found[f"cells.{k}.{part}.{i}"] = parameter_names[parameter]
+        return found | {name: name for name in parameter_names.values() if not name.startswith("cells.")}
+
+    @torch.no_grad()
+    def load(self, layout: Layout, w: Tensor) -> None:
+        """Copy the flat weights `w` into the modules."""
+        parameters, names = dict(self.named_parameters()), self.layout_names()
+        for name, value in layout.unpack(w).items():
+            parameters[names[name]].copy_(value)
+
+    def flat(self, layout: Layout, gradient: bool = False) -> Tensor:
+        """The weights, or their gradients, as one flat vector."""
+        parameters, names = dict(self.named_parameters()), self.layout_names()
+        values = {name: parameters[names[name]] for name in layout.names}
+        return layout.pack({name: p.grad if gradient else p.detach() for name, p in values.items()})
+
+
+class PlainHyperdarts(nn.Module):
+    """hyperDARTS-1 on the plain supernet: an `nn.Linear` a kind of cell makes the cell weights (report 4.6).
+
+    With `hidden`, a sigmoid layer of that size stands before it, shared by a kind of cell: hyperDARTS-2.
+    """
+
+    def __init__(self, net: PlainSupernet, layout: Layout, n_cell_w: list[int], hidden: int | None = None):
+        super().__init__()
+        self.net, self.sizes, self.shapes = net, layout.sizes, layout.shapes
+        names = net.layout_names()
+        self.generated = [(names[n], n) for n in layout.names if n.startswith("cells.") and "preprocess" not in n]
+        made = {name for name, _ in self.generated}
+        self.rest = nn.ParameterList(p for name, p in net.named_parameters() if name not in made)
+        self.rest_names = [name for name, _ in net.named_parameters() if name not in made]
+        self.hypernetworks = nn.ModuleList(self.hypernetwork(DARTS.n_alpha, n, hidden) for n in n_cell_w)
+
+    @staticmethod
+    def hypernetwork(n_alpha: int, n_weights: int, hidden: int | None) -> nn.Module:
+        if hidden is None:
+            return nn.Linear(n_alpha, n_weights)
+        return nn.Sequential(nn.Linear(n_alpha, hidden), nn.Sigmoid(), nn.Linear(hidden, n_weights))
+
+    def trained(self) -> list[nn.Parameter]:
+        """What SGD updates: the hypernetworks and the weights that they do not make."""
+        return [*self.hypernetworks.parameters(), *self.rest]
+
+    def forward(self, images: Tensor, alpha: Tensor) -> Tensor:
+        made = torch.cat([h(a.flatten()) for h, a in zip(self.hypernetworks, alpha, strict=True)])
+        values = made.split(self.sizes[: len(self.generated)])
+        named = {
+            name: value.view(shape) for (name, _), value, shape in zip(self.generated, values, self.shapes, strict=False)
+        }
+        rest = dict(zip(self.rest_names, self.rest, strict=True))
+        return torch.func.functional_call(self.net, named | rest, (images, alpha.softmax(-1)))

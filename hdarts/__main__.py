@@ -1,0 +1,144 @@
+"""The command `hdarts`: run a study, see where it stands, write its report page.
+
+Exit codes: 0 all done; 1 a run failed or was blocked; 2 bad input, told in one sentence; 130 stopped by Ctrl-C.
+"""
+
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+
+from hdarts import batch, report_page
+from hdarts.params import ParameterError
+from hdarts.progress import place, progress
+from hdarts.study import Plan, plan, record
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="a study, such as params/studies/quick.yaml")]
+
+
+@app.command()
+def run(
+    study: StudyFile,
+    jobs: Annotated[int, typer.Option(help="runs at a time; 0: one a core, at most 8")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only list the runs")] = False,
+) -> None:
+    """Run what a study is missing, write its report page and print its result table."""
+    planned = plan(study)
+    if jobs < 0:
+        raise ParameterError(f"--jobs {jobs}: give a number of runs at a time, or 0 for one a core")
+    if dry_run:
+        return _list(planned)
+    if changed := record(planned):
+        print(changed)
+    try:
+        bad = _run(planned, jobs or min(8, batch.cores()))
+    except KeyboardInterrupt:
+        print("hdarts: stopped; the same command goes on from here", file=sys.stderr)
+        raise typer.Exit(130) from None
+    print(_table(planned, bad))
+    _report(planned)
+    raise typer.Exit(1 if bad else 0)
+
+
+@app.command()
+def status(study: StudyFile) -> None:
+    """Tell how far a study is, stage by stage, and what failed."""
+    planned = plan(study)
+    _list(planned)
+    failed = [(run.name, outcome) for run in planned.runs if (outcome := batch.look(run.folder)).state == "failed"]
+    for name, outcome in failed:
+        print(f"failed: {name}: {outcome.error}")
+
+
+@app.command()
+def report(study: StudyFile) -> None:
+    """Write the report page of a study from the runs that are there."""
+    _report(plan(study))
+
+
+def _run(planned: Plan, jobs: int) -> dict[str, batch.Outcome]:
+    """Run what is missing, a line for each run that ends; return the outcomes that are not `done`."""
+    before = {run.name for run in planned.runs if batch.look(run.folder).state == "done"}
+    missing = len(planned.runs) - len(before)
+    print(f"study {planned.study.study}: {missing} of {len(planned.runs)} runs to do, {jobs} at a time", flush=True)
+    bad = {}
+    with closing(batch.run_here(planned, jobs)) as every:
+        ending = (pair for pair in every if pair[0].name not in before)
+        # in a log the lines below are progress enough
+        watched = progress(ending, missing, "runs") if missing and place() == "terminal" else ending
+        for number, (ended, outcome) in enumerate(watched, 1):
+            took = "" if outcome.seconds is None else f" in {outcome.seconds:.0f} s"
+            told = f": {outcome.error}" if outcome.error else ""
+            _tell(f"{number}/{missing} {outcome.state} {ended.name}{took}{told}")
+            if outcome.state != "done":
+                bad[ended.name] = outcome
+    return bad
+
+
+def _tell(line: str) -> None:
+    if place() == "terminal":
+        from tqdm import tqdm
+
+        tqdm.write(line)
+    else:
+        print(line, flush=True)
+
+
+def _table(planned: Plan, bad: dict[str, batch.Outcome]) -> str:
+    """All runs with state, seconds and first line of the error."""
+    rows = []
+    for run in planned.runs:
+        outcome = bad.get(run.name) or batch.look(run.folder)
+        seconds = "" if outcome.seconds is None else f"{outcome.seconds:.1f}"
+        rows.append((run.stage, Path(run.name).name, outcome.state, seconds, outcome.error[:100]))
+    return aligned(pd.DataFrame(rows, columns=["stage", "run", "state", "seconds", "error"]))
+
+
+def _list(planned: Plan) -> None:
+    """The runs of a study, and how many of each stage are in which state."""
+    states = [batch.look(run.folder).state for run in planned.runs]
+    frame = pd.DataFrame({"stage": [run.stage for run in planned.runs], "state": states})
+    for run, state in zip(planned.runs, states, strict=True):
+        print(f"{state:<10}  {run.name}")
+    print()
+    counts = pd.crosstab(frame["stage"], frame["state"]).reindex(list(planned.study.stages))
+    counts.insert(0, "runs", counts.sum(axis=1))
+    print(aligned(counts.reset_index()))
+
+
+def aligned(frame: pd.DataFrame) -> str:
+    """A table as text: numbers to the right, words to the left."""
+    columns = []
+    for name in frame.columns:
+        words = [str(name), *map(report_page.words_of, frame[name])]
+        width = max(map(len, words))
+        numeric = pd.api.types.is_numeric_dtype(frame[name])
+        columns.append([word.rjust(width) if numeric else word.ljust(width) for word in words])
+    return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
+
+
+def _report(planned: Plan) -> None:
+    page, table = report_page.write(planned)
+    if page is None:
+        print("no run is done yet: no report page")
+        return
+    if table is not None:
+        print(f"\n{aligned(table)}\n")
+    print(f"report: {page}")
+
+
+def main() -> None:
+    """Run the command; what the user can mend is told in one sentence, without a traceback."""
+    try:
+        app()
+    except ParameterError as error:
+        print(f"hdarts: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""Executing a study: every run in a process of its own, as soon as the runs it needs are done.
+
+What is done is never touched, what fails keeps its notebook with the error, what needs a failed run is blocked, and
+everything else goes on. The state of a run is read from its folder, so any process on any host sees the same.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import partial
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+
+from hdarts.records import read_result, runs_folder
+from hdarts.study import Plan, PlannedRun
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The state of a run, the seconds its notebook took, and the first line of its error."""
+
+    state: Literal["done", "failed", "blocked", "unfinished", "waiting"]
+    seconds: float | None = None
+    error: str = ""
+
+
+def cores() -> int:
+    """Return the number of processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def look(folder: Path) -> Outcome:
+    """Return the state of a run as its folder tells it."""
+    try:
+        notebook = json.loads((folder / "notebook.ipynb").read_text(encoding="utf-8"))
+        told = notebook["metadata"]["papermill"]
+    except (OSError, ValueError, KeyError):
+        notebook, told = None, {}
+    seconds = told.get("duration")
+    if read_result(folder) is not None:
+        return Outcome("done", seconds)
+    if notebook is None:
+        return Outcome("unfinished" if folder.is_dir() else "waiting")
+    if told.get("exception"):
+        return Outcome("failed", seconds, _first_error(notebook))
+    if told.get("end_time"):
+        return Outcome("failed", seconds, "the notebook ended but wrote no result")
+    return Outcome("unfinished")
+
+
+def _first_error(notebook: Mapping[str, Any]) -> str:
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+    for output in outputs:
+        if output.get("output_type") == "error":
+            lines = output.get("evalue", "").strip().splitlines() or [""]
+            return lines[0] if output["ename"] == "ParameterError" else f"{output['ename']}: {lines[0]}"
+    return "the notebook failed without a message"
+
+
+def execute(run: PlannedRun, root: Path, threads: int) -> Outcome:
+    """Execute one run in a process of its own and return how it ended; the log goes to `log.txt` in its folder."""
+    counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+    ours = {
+        "HDARTS_RUNS": str(runs_folder()),
+        "HDARTS_PROGRESS": "log",
+        "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel of this environment, not a namesake in the home folder
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }
+    task = {
+        "notebook": str(run.notebook),
+        "folder": str(run.folder),
+        "cwd": str(root),
+        "parameters": run.params.model_dump(),
+    }
+    run.folder.mkdir(parents=True, exist_ok=True)
+    (run.folder / "notebook.ipynb").unlink(missing_ok=True)  # its error is no longer the state of this run
+    with (
+        (run.folder / "log.txt").open("ab") as log,
+        subprocess.Popen(
+            [sys.executable, "-m", "hdarts.execute"],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            env={**counts, **os.environ, **ours},
+            start_new_session=True,  # Ctrl-C reaches `hdarts run` alone, which ends its processes itself
+        ) as process,
+    ):
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(task).encode() + b"\n")
+        process.stdin.flush()
+        code = process.wait()
+    outcome = look(run.folder)
+    if outcome.state in ("done", "failed"):
+        return outcome
+    if code < 0:
+        return Outcome("failed", None, f"its process was killed by signal {-code}")
+    lines = (run.folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return Outcome("failed", None, lines[-1] if lines else f"its process ended with code {code}")
+
+
+def run_all(
+    runs: Sequence[PlannedRun],
+    executor: Executor,
+    execute_one: Callable[[PlannedRun], Outcome],
+    stop: Callable[[], None],
+) -> Generator[tuple[PlannedRun, Outcome], None, None]:
+    """Yield every run with its outcome, as runs end; `stop` ends those under way when the caller gives up (Ctrl-C)."""
+    named = {run.name: run for run in runs}
+    graph = TopologicalSorter({run.name: run.needs for run in runs})
+    graph.prepare()
+    ended: dict[str, Outcome] = {}
+    futures: dict[Future[Outcome], str] = {}
+    try:
+        while graph.is_active():
+            settled: dict[str, Outcome] = {}
+            for name in graph.get_ready():
+                missing = [need for need in named[name].needs if ended[need].state != "done"]
+                if read_result(named[name].folder) is not None:
+                    settled[name] = look(named[name].folder)
+                elif missing:
+                    settled[name] = Outcome("blocked", None, f"needs {missing[0]}")
+                else:
+                    futures[executor.submit(execute_one, named[name])] = name
+            if not settled:
+                for future in wait(futures, return_when=FIRST_COMPLETED).done:
+                    settled[futures.pop(future)] = _outcome(future)
+            for name, outcome in settled.items():
+                ended[name] = outcome
+                graph.done(name)
+                yield named[name], outcome
+    finally:
+        for future in futures:
+            future.cancel()
+        while wait(futures, timeout=0.2).not_done:
+            stop()
+
+
+def _outcome(future: Future[Outcome]) -> Outcome:
+    """A run that could not even be started (no space, no process) fails like any other; the rest goes on."""
+    error = future.exception()
+    return Outcome("failed", None, f"{type(error).__name__}: {error}".splitlines()[0]) if error else future.result()
+
+
+def run_here(plan: Plan, jobs: int) -> Generator[tuple[PlannedRun, Outcome], None, None]:
+    """Yield every run of a study with its outcome, `jobs` of them at a time, the cores shared out among them."""
+    with ThreadPoolExecutor(jobs) as executor:
+        threads = max(1, cores() // jobs)
+        yield from run_all(plan.runs, executor, partial(execute, root=plan.root, threads=threads), _stop_children)
+
+
+def _stop_children() -> None:
+    for child in psutil.Process().children():
+        child.terminate()

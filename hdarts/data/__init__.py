@@ -1,0 +1,11 @@
+"""Images: from whatever holds them to tensors, splits and batches.
+
+`load` reads a named set, Parquet files or a folder of images by class; `Batches` makes shuffled, augmented, normalised
+batches of them on their device, and `in_order` is the plain pass of an evaluation. Everything is a function of its
+arguments: no state, no worker processes, and the test set stays closed unless asked for.
+"""
+
+from hdarts.data.batches import Augmentation, Batches, in_order
+from hdarts.data.splits import Images, Splits, load
+
+__all__ = ["Augmentation", "Batches", "Images", "Splits", "in_order", "load"]

@@ -1,0 +1,143 @@
+"""Batches of images, augmented and normalised by a handful of tensor operations on the device that holds them."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hdarts.data.splits import Images
+from hdarts.params import ParameterError
+from hdarts.randomness import generator
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random crop after zero padding, horizontal flip, and cutout (DeVries and Taylor 2017), as DARTS trains with.
+
+    crop_padding: black pixels added on each side before a crop of the image's own size; 0 is no crop.
+    flip: mirror half of the images.
+    cutout: side of the square of zeros, put on the normalised image around a random pixel and clipped at its border;
+    0 is none.
+    """
+
+    crop_padding: int = 0
+    flip: bool = False
+    cutout: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("crop_padding", "cutout"):
+            if getattr(self, name) < 0:
+                raise ParameterError(f"{name} is {getattr(self, name)} and has to be 0 or more")
+
+    def draw(self, count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
+        """Return `(5, count)` int64: top and left of the crop, mirrored or not, row and column of the cutout."""
+        shifts = 2 * self.crop_padding + 1
+        bounds = (shifts, shifts, 2 if self.flip else 1, height, width)
+        return torch.stack([torch.randint(bound, (count,), generator=generator) for bound in bounds])
+
+    def crop_and_flip(self, pixels: Tensor, draws: Tensor) -> Tensor:
+        """Return `pixels` `(B, H, W, C)` moved by `draws`; what comes from outside the image is black.
+
+        One gather of whole pixels: row i and column j of the result are row `top + i` and column `left + j` of the
+        padded image, or column `left + W - 1 - j` of a mirrored one.
+        """
+        if not (self.crop_padding or self.flip):
+            return pixels
+        count, height, width, channels = pixels.shape
+        pad = self.crop_padding
+        padded = torch.nn.functional.pad(pixels, (0, 0, pad, pad, pad, pad))
+        top, left, mirrored = draws[:3, :, None]
+        image, row, column = (torch.arange(size, device=pixels.device) for size in (count, height, width))
+        rows = image[:, None] * (height + 2 * pad) + top + row  # (B, H)
+        columns = left + torch.where(mirrored > 0, width - 1 - column, column)  # (B, W)
+        where = rows[:, :, None] * (width + 2 * pad) + columns[:, None, :]
+        return padded.reshape(-1, channels).index_select(0, where.flatten()).view(pixels.shape)
+
+    def cut(self, x: Tensor, draws: Tensor) -> Tensor:
+        """Return normalised images `(B, H, W, C)`, 0 where row and column are in `[centre - side // 2, ... + side)`.
+
+        `x` is overwritten.
+        """
+        if not self.cutout:
+            return x
+        _, height, width, channels = x.shape
+
+        def outside(centre: Tensor, size: int) -> Tensor:
+            offset = torch.arange(size, device=x.device) - centre[:, None] + self.cutout // 2
+            return ((offset < 0) | (offset >= self.cutout)).to(x.dtype)
+
+        # Columns and channels as one axis: several times as fast on the CPU as broadcasting over an axis of 3.
+        rows = outside(draws[3], height)[:, :, None]
+        columns = outside(draws[4], width).repeat_interleave(channels, dim=1)[:, None, :]
+        return x.flatten(2).mul_(rows.maximum(columns)).view(x.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """Shuffled batches of `images`: step s of an epoch is a function of (seed, purpose, epoch, s) only.
+
+    So `epoch(..., start=k)` yields exactly what the k-th and later batches of the whole pass are. A batch is
+    `(x, y)`: x `(B, C, H, W)` of `dtype`, normalised, channels last in memory; y `(B,)` int64. With `drop_last` an
+    epoch leaves out the images that fill no whole batch, and all shapes are static.
+    """
+
+    images: Images
+    batch_size: int
+    augmentation: Augmentation = Augmentation()
+    drop_last: bool = True
+    dtype: torch.dtype = torch.float32
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.batch_size <= len(self.images):
+            raise ParameterError(
+                f"batch_size is {self.batch_size} and has to be from 1 to {len(self.images)}, the number of images"
+            )
+
+    def __len__(self) -> int:
+        """Return the number of steps of an epoch."""
+        count = len(self.images)
+        return count // self.batch_size if self.drop_last else -(-count // self.batch_size)
+
+    def epoch(self, seed: int, purpose: str, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches of one pass from step `start` on."""
+        if not 0 <= start <= len(self):
+            raise ParameterError(f"start is {start} and has to be from 0 to {len(self)}, the steps of an epoch")
+        order = torch.randperm(len(self.images), generator=generator(seed, purpose, "order", epoch))
+        order = order.to(self.images.pixels.device)
+        for step in range(start, len(self)):
+            rows = order[step * self.batch_size : (step + 1) * self.batch_size]
+            yield self._batch(rows, generator(seed, purpose, "augmentation", epoch, step))
+
+    def endless(self, seed: int, purpose: str, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches of epoch 0, 1, ... without end, from step `start` on, counted over all epochs."""
+        first, step = divmod(start, len(self))
+        for epoch in itertools.count(first):
+            yield from self.epoch(seed, purpose, epoch, step if epoch == first else 0)
+
+    def _batch(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        images, augmentation = self.images, self.augmentation
+        pixels = images.pixels.permute(0, 2, 3, 1).index_select(0, rows)
+        draws = augmentation.draw(len(rows), *images.shape[1:], generator).to(rows.device, non_blocking=True)
+        x = _normalise(augmentation.crop_and_flip(pixels, draws), images, self.dtype)
+        x = augmentation.cut(x, draws)
+        return x.permute(0, 3, 1, 2), images.labels.index_select(0, rows)
+
+
+def in_order(images: Images, batch_size: int, dtype: torch.dtype = torch.float32) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield every image once, in order, not augmented, in batches as those of `Batches`; the last may be short."""
+    if batch_size < 1:
+        raise ParameterError(f"batch_size is {batch_size} and has to be 1 or more")
+    for pixels, labels in zip(images.pixels.split(batch_size), images.labels.split(batch_size), strict=True):
+        yield _normalise(pixels.permute(0, 2, 3, 1), images, dtype).permute(0, 3, 1, 2), labels
+
+
+def _normalise(pixels: Tensor, images: Images, dtype: torch.dtype) -> Tensor:
+    """Return `(pixels / 255 - mean) / std`, `(B, H, W, C)`, computed in float32 at least."""
+    work = torch.promote_types(dtype, torch.float32)
+    mean, std = images.mean.to(work), images.std.to(work)
+    width = pixels.shape[2]
+    # Columns and channels as one axis: several times as fast on the CPU as broadcasting over an axis of 3.
+    scale, shift = (1 / (255 * std)).repeat(width), (-mean / std).repeat(width)
+    return pixels.flatten(2).to(work).mul_(scale).add_(shift).to(dtype).view(pixels.shape)

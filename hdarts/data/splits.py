@@ -1,0 +1,188 @@
+"""`load`: any source of images to one result, `Splits`."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hdarts.data.choose import equal_subset, in_proportion
+from hdarts.data.decode import Part, read
+from hdarts.data.sources import find
+from hdarts.params import ParameterError
+from hdarts.randomness import generator
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Labelled images in memory, with the statistics that normalise them.
+
+    pixels `(N, C, H, W)` uint8, labels `(N,)` int64, mean and std `(C,)` float32 of pixels / 255; all on one device.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one image."""
+        channels, height, width = self.pixels.shape[1:]
+        return channels, height, width
+
+    def to(self, device: str | torch.device) -> "Images":
+        """Return the same images on `device`."""
+        return Images(*(tensor.to(device) for tensor in (self.pixels, self.labels, self.mean, self.std)))
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """What `load` returns: parts of one set, all normalised by the statistics of its training part.
+
+    `validation` is None for validation_fraction 0, `test` unless it was asked for. `digest` is the SHA-256 of labels
+    and pixels of all parts; `skipped` counts the damaged images that were left out.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Images
+    validation: Images | None
+    test: Images | None
+    digest: str
+    skipped: int = 0
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of the training part's pixels / 255, `(C,)`."""
+        return self.train.mean
+
+    @property
+    def std(self) -> Tensor:
+        """Population standard deviation of the training part's pixels / 255, `(C,)`."""
+        return self.train.std
+
+
+def load(
+    name_or_path: str,
+    *,
+    folder: str = "",
+    limit: int = 0,
+    test_limit: int = 0,
+    image_size: int = 0,
+    validation_fraction: float = 0.5,
+    split_seed: int = 0,
+    test: bool = False,
+    device: str | torch.device = "cpu",
+    skip_damaged: bool = False,
+) -> Splits:
+    """Read a set of images into memory and split its training part.
+
+    name_or_path: digits, generated, cifar10, cifar100, fashion_mnist, svhn; a Parquet file or folder of them; a folder
+        of images by class.
+    folder: where sets are kept and downloaded to; "" is the environment variable HDARTS_DATA or `~/.cache/hdarts`.
+    limit, test_limit: size of a fixed class-balanced subset of the training (before the split) or test part; 0: all.
+    image_size: side to which the largest centred square of every image is resized; 0: as they are.
+    validation_fraction, split_seed: share of the training part, class by class, that becomes the validation part.
+    test: open the test part; its files and arrays are not touched otherwise.
+    skip_damaged: leave out what cannot be read as an image, and print how many, instead of refusing it.
+
+    Raises ParameterError for anything that cannot be done, naming the value or the file.
+    """
+    _check(limit, test_limit, image_size, validation_fraction, device)
+    source = find(name_or_path, folder, limit, test_limit)
+
+    def read_part(part: Part, count: int, which: str) -> tuple[Tensor, Tensor, list[str]]:
+        rows = _subset(part.labels, count, len(source.classes), f"{which} of {source.name}")
+        return read(part, rows, size=image_size, skip_damaged=skip_damaged)
+
+    pixels, labels, damaged = read_part(source.train, limit, "limit")
+    rest, chosen = _split(labels, validation_fraction, split_seed)
+    mean, std = statistics(pixels[rest])
+    train = Images(pixels[rest], labels[rest], mean, std)
+    validation = Images(pixels[chosen], labels[chosen], mean, std) if len(chosen) else None
+    tested = None
+    if test:
+        test_pixels, test_labels, more = read_part(source.open_test(), test_limit, "test_limit")
+        tested = Images(_like(test_pixels, pixels), test_labels, mean, std)
+        damaged += more
+    if damaged:
+        print(f"{source.name}: left out {len(damaged)} damaged images, the first is {damaged[0]}")
+    digest = _digest(train, validation, tested)
+    return Splits(
+        source.name,
+        source.classes,
+        train.to(device),
+        validation and validation.to(device),
+        tested and tested.to(device),
+        digest,
+        len(damaged),
+    )
+
+
+def statistics(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and population standard deviation `(C,)` float32 of `pixels / 255`, exact sums over `(N, H, W)`.
+
+    A channel that never varies gets standard deviation 1, so that normalising makes it 0.
+    """
+    total = torch.zeros(2, pixels.shape[1], dtype=torch.float64)
+    for block in pixels.split(4096):  # keeps the float64 copy small; integers up to 2^53 add up exactly
+        values = block.double()
+        total += torch.stack([values.sum((0, 2, 3)), values.square().sum((0, 2, 3))])
+    mean, square = total / (pixels.numel() // pixels.shape[1])
+    variance = square - mean.square()
+    std = torch.where(variance > 1e-9 * square, variance, 255.0**2).sqrt()
+    return (mean / 255).float(), (std / 255).float()
+
+
+def _check(limit: int, test_limit: int, image_size: int, fraction: float, device: str | torch.device) -> None:
+    for name, value in (("limit", limit), ("test_limit", test_limit), ("image_size", image_size)):
+        if value < 0:
+            raise ParameterError(f"{name} is {value} and has to be 0 or more")
+    if not 0 <= fraction < 1:
+        raise ParameterError(f"validation_fraction is {fraction} and has to be from 0 to below 1")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # the second where PyTorch is built without CUDA
+        raise ParameterError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
+
+
+def _subset(labels: Tensor, count: int, classes: int, what: str) -> Tensor:
+    if not count:
+        return torch.arange(len(labels))
+    if not classes <= count <= len(labels):
+        raise ParameterError(
+            f"{what} is {count} and has to be 0 or from {classes} (one a class) to {len(labels)} (all images)"
+        )
+    return equal_subset(labels, count, generator(0, "class-balanced subset"))
+
+
+def _split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    rest, chosen = in_proportion(labels, fraction, generator(seed, "validation split"))
+    if not len(rest) or (fraction and not len(chosen)):
+        part = "validation" if len(rest) else "training"
+        raise ParameterError(f"validation_fraction {fraction} of {len(labels)} images leaves no {part} part")
+    return rest, chosen
+
+
+def _like(pixels: Tensor, train: Tensor) -> Tensor:
+    """Return test `pixels` as the training images are: grey ones get three channels where those have colour."""
+    if pixels.shape[1] == 1 and train.shape[1] == 3:
+        pixels = pixels.expand(-1, 3, -1, -1)
+    if pixels.shape[1:] != train.shape[1:]:
+        shapes = ["x".join(str(size) for size in each.shape[1:]) for each in (train, pixels)]
+        raise ParameterError(f"training images are {shapes[0]} (channels, height, width) but test images {shapes[1]}")
+    return pixels
+
+
+def _digest(*parts: Images | None) -> str:
+    sha = hashlib.sha256()
+    for images in filter(None, parts):
+        sha.update(str(tuple(images.pixels.shape)).encode())
+        for tensor in (images.labels, images.pixels.permute(0, 2, 3, 1)):
+            sha.update(np.ascontiguousarray(tensor.numpy()).data)
+    return sha.hexdigest()

@@ -1,0 +1,106 @@
+"""First and second derivatives of a loss(w, alpha, batch), detached and checked: what all methods are made of."""
+
+import math
+import warnings
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hdarts.bilevel import Hypergradient
+
+Loss = Callable[[Tensor, Tensor, Any], Tensor]
+
+
+class HypergradientWarning(UserWarning):
+    """A hypergradient was computed, but its series diverges or the Hessian has negative curvature."""
+
+
+def gradients(
+    loss: Loss, w: Tensor, alpha: Tensor, batch: Any, name: str, of: tuple[str, ...] = ("w", "alpha")
+) -> list[Tensor]:
+    """Gradients in the variables named in `of`; the others are constants, which saves their part of the backward pass.
+
+    `name` is what errors call the loss.
+    """
+    variables = {"w": w.detach(), "alpha": alpha.detach()}
+    wanted = [variables[key].requires_grad_() for key in of]
+    with torch.enable_grad():
+        value = _value(loss, variables["w"], variables["alpha"], batch, name)
+    found = derivatives(value, wanted)
+    for key, gradient in zip(of, found, strict=True):
+        check_finite(gradient, f"the gradient of {name} in {key}")
+    return found
+
+
+def products(loss: Loss, w: Tensor, alpha: Tensor, batch: Any, name: str) -> Callable[[Tensor], list[Tensor]]:
+    """The function q -> [H q, C^T q] at (w, alpha), with H = d2 loss/dw2 and C = d2 loss/dw d alpha.
+
+    Both come from one more derivative of <d loss/dw, q>. The function owns the one graph of d loss/dw, and each call
+    costs one backward pass through that.
+    """
+    w, alpha = w.detach().requires_grad_(), alpha.detach().requires_grad_()
+    with torch.enable_grad():
+        (slope,) = derivatives(_value(loss, w, alpha, batch, name), [w], create_graph=True)
+    check_finite(slope, f"the gradient of {name} in w")
+
+    def of(q: Tensor) -> list[Tensor]:
+        both = derivatives(slope, [w, alpha], grad_outputs=q, retain_graph=True)
+        for key, product in zip(("w", "alpha"), both, strict=True):
+            check_finite(product, f"the second derivative of {name} in (w, {key})")
+        return both
+
+    return of
+
+
+def derivatives(value: Tensor, variables: list[Tensor], **options: Any) -> list[Tensor]:
+    """torch.autograd.grad, with zeros for a variable that `value` does not depend on."""
+    if not value.requires_grad:
+        return [torch.zeros_like(variable) for variable in variables]
+    return list(torch.autograd.grad(value, variables, allow_unused=True, materialize_grads=True, **options))
+
+
+def _value(loss: Loss, w: Tensor, alpha: Tensor, batch: Any, name: str) -> Tensor:
+    """A loss as a finite scalar. An error in it gets a note with the shapes: they name an alpha of another space."""
+    try:
+        value = loss(w, alpha, batch)
+    except Exception as error:
+        error.add_note(f"in {name}, with w of shape {tuple(w.shape)} and alpha of shape {tuple(alpha.shape)}")
+        raise
+    check(value.numel() == 1, name, f"a tensor of shape {tuple(value.shape)}", "a scalar")
+    if not math.isfinite(value.item()):
+        where = f"||w|| = {norm(w):.4g} and ||alpha|| = {norm(alpha):.4g}"
+        raise FloatingPointError(f"{name} is {value.item()}, where {where}")
+    return value.reshape(())
+
+
+def norm(x: Tensor) -> float:
+    return torch.linalg.vector_norm(x).item()
+
+
+def dot(x: Tensor, y: Tensor) -> float:
+    return (x * y).sum().item()
+
+
+def result(direct: Tensor, response: Tensor, start: float, **info: float) -> Hypergradient:
+    """A finite hypergradient, with the seconds since `start` (true ones: the check waits for the device)."""
+    check_finite(response, "the response part of the hypergradient")
+    return Hypergradient(direct, response, {**info, "seconds": perf_counter() - start})
+
+
+def check(fits: bool, name: str, value: Any, allowed: str) -> None:
+    if not fits:
+        raise ValueError(f"{name} is {value}, but must be {allowed}")
+
+
+def check_finite(x: Tensor, name: str) -> None:
+    finite = torch.isfinite(x)
+    if not finite.all():
+        raise FloatingPointError(f"{name} is nan or infinite in {int((~finite).sum())} of {x.numel()} entries")
+
+
+def warn(message: str) -> None:
+    """Warn at the line that called the method (this function, the method and its no_grad wrapper lie between)."""
+    warnings.warn(message, HypergradientWarning, stacklevel=4)

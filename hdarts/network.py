@@ -1,0 +1,171 @@
+"""The evaluation network of a genotype: DARTS's own, made of modules (report section 4.8.2, figure 23).
+
+Stem, cells, global average pooling, classifier, and while it is trained an auxiliary classifier on the maps of the
+cell at 2/3. Unlike the supernet it has affine BatchNorm with running statistics and no BatchNorm after pooling.
+Everything runs in channels-last memory format. Shapes are `(N, C, H, W)`.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hdarts.operations import Block, Convolution, blocks, drop_path, factorised_reduction
+from hdarts.params import ParameterError
+from hdarts.space import DARTS, CellPlan, Genotype, plan
+
+POINTWISE = Block((Convolution(1),))
+
+
+def convolution(spec: Convolution, channels_in: int, channels_out: int) -> nn.Conv2d:
+    """Return the module of one convolution; it has no bias, because BatchNorm follows."""
+    out, _, kernel, _ = spec.shape(channels_in, channels_out)
+    groups = channels_in if spec.depthwise else 1
+    return nn.Conv2d(channels_in, out, kernel, spec.stride, spec.padding, spec.dilation, groups, bias=False)
+
+
+def block(spec: Block, channels_in: int, channels_out: int) -> nn.Module:
+    """Return ReLU, convolutions, BatchNorm as one module; two half convolutions are a factorised reduction."""
+    if spec.convolutions[0].half:
+        return FactorisedReduction(spec, channels_in, channels_out)
+    *same, last = spec.convolutions  # only the last one changes the number of channels
+    convolutions = [convolution(c, channels_in, channels_in) for c in same]
+    convolutions.append(convolution(last, channels_in, channels_out))
+    return nn.Sequential(nn.ReLU(), *convolutions, nn.BatchNorm2d(channels_out))
+
+
+def operation(name: str, channels: int, stride: int) -> nn.Module:
+    """Return the module of a DARTS operation, `C` to `C` channels; only an identity is an `nn.Identity`."""
+    if name == "max_pool_3x3":
+        return nn.MaxPool2d(3, stride, padding=1)
+    if name == "avg_pool_3x3":
+        return nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)
+    parts = [block(spec, channels, channels) for spec in blocks(name, stride)]
+    return nn.Sequential(*parts) if parts else nn.Identity()
+
+
+class FactorisedReduction(nn.Module):
+    """Identity at stride 2: half of the channels from the even pixels, half from the odd ones, then BatchNorm.
+
+    `(N, C, H, W)` to `(N, C', ceil(H/2), ceil(W/2))`; where a size is odd, a zero stands for the missing odd pixel.
+    """
+
+    def __init__(self, spec: Block, channels_in: int, channels_out: int):
+        super().__init__()
+        self.even, self.odd = (convolution(half, channels_in, channels_out) for half in spec.convolutions)
+        self.normalise = nn.BatchNorm2d(channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(x)
+        height, width = x.shape[2:]
+        odd = F.pad(x[:, :, 1:, 1:], (0, width % 2, 0, height % 2))
+        return self.normalise(torch.cat([self.even(x), self.odd(odd)], 1))
+
+
+class Cell(nn.Module):
+    """One cell of a genotype: four nodes, each the sum of two edges; the output is their concatenation."""
+
+    def __init__(self, genotype: Genotype, cell: CellPlan):
+        super().__init__()
+        edges = genotype.normal if cell.kind == "normal" else genotype.reduce
+        first = factorised_reduction() if cell.after_reduction else POINTWISE
+        self.preprocess0 = block(first, cell.previous_previous, cell.channels)
+        self.preprocess1 = block(POINTWISE, cell.previous, cell.channels)
+        self.sources = [source for _, source in edges]
+        self.edges = nn.ModuleList(
+            operation(name, cell.channels, cell.stride if source < DARTS.inputs else 1) for name, source in edges
+        )
+
+    def forward(self, previous_previous: Tensor, previous: Tensor, probability: float, keep: Tensor | None) -> Tensor:
+        """Return `(N, 4 C, H', W')`; `keep` `(8, N)` says which samples drop path leaves on which edge."""
+        nodes = [self.preprocess0(previous_previous), self.preprocess1(previous)]
+        values: list[Tensor] = []
+        for edge, (module, source) in enumerate(zip(self.edges, self.sources, strict=True)):
+            value = module(nodes[source])
+            if keep is not None and not isinstance(module, nn.Identity):
+                value = drop_path(value, probability, keep[edge])
+            values.append(value)
+            if edge % 2:  # the second of a node's two edges
+                nodes.append(values[-2] + values[-1])
+        return torch.cat(nodes[DARTS.inputs :], 1)
+
+
+class AuxiliaryHead(nn.Module):
+    """The second classifier of DARTS, which feeds gradient into the middle of a deep network.
+
+    DARTS pools 8x8 maps to 2x2 (5x5 windows, stride 3); maps of other sizes are pooled to 2x2 adaptively.
+    """
+
+    def __init__(self, channels: int, classes: int):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(channels, 128, 1, bias=False),
+            nn.BatchNorm2d(128),
+            nn.ReLU(),
+            nn.Conv2d(128, 768, 2, bias=False),
+            nn.BatchNorm2d(768),
+            nn.ReLU(),
+        )
+        self.classifier = nn.Linear(768, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(x)
+        x = F.avg_pool2d(x, 5, stride=3) if x.shape[2:] == (8, 8) else F.adaptive_avg_pool2d(x, 2)
+        return self.classifier(self.features(x).flatten(1))
+
+
+class EvaluationNetwork(nn.Module):
+    """The network of a genotype for images `(N, image_channels, H, W)` of any size.
+
+    `channels` is C of the first cell (the stem has 3 C), doubled in the reduction cells at 1/3 and 2/3 of `layers`
+    cells. With `auxiliary`, a second classifier follows the cell at 2/3 in training mode. Raises `ParameterError` for
+    sizes that make no network.
+
+    For CIFAR-10, 36 channels and 20 cells the cells of DARTS have 3,169,414 (V1) and 3,349,342 (V2) parameters,
+    auxiliary head not counted (`count_parameters`).
+    """
+
+    def __init__(
+        self, genotype: Genotype, channels: int, layers: int, classes: int, auxiliary: bool, image_channels: int = 3
+    ):
+        super().__init__()
+        for name, size in (("channels", channels), ("classes", classes), ("image_channels", image_channels)):
+            if size < 1:
+                raise ParameterError(f"{name} = {size}: a network needs at least 1")
+        cells = plan(channels, layers)
+        stem = 3 * channels
+        self.stem = nn.Sequential(
+            nn.Conv2d(image_channels, stem, 3, padding=1, bias=False),
+            nn.BatchNorm2d(stem),
+        )
+        self.cells = nn.ModuleList(Cell(genotype, cell) for cell in cells)
+        self.classifier = nn.Linear(DARTS.nodes * cells[-1].channels, classes)
+        self.auxiliary_after = 2 * layers // 3
+        width = DARTS.nodes * cells[self.auxiliary_after].channels
+        # made last: the rest starts from the same weights with and without it
+        self.auxiliary = AuxiliaryHead(width, classes) if auxiliary else None
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(
+        self, images: Tensor, drop_path: float = 0.0, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return logits `(N, classes)` and in training mode those of the auxiliary head (else None).
+
+        While training, each edge that is no identity is dropped for a sample with probability `drop_path`. The masks
+        come from the CPU `generator`, so that they are the same on every device.
+        """
+        keep = None
+        if self.training and drop_path > 0:
+            drawn = torch.rand(len(self.cells), 2 * DARTS.nodes, len(images), generator=generator)
+            keep = (drawn >= drop_path).to(images.device, non_blocking=True)
+        auxiliary = None
+        previous = x = self.stem(images.contiguous(memory_format=torch.channels_last))
+        for layer, cell in enumerate(self.cells):
+            previous, x = x, cell(previous, x, drop_path, None if keep is None else keep[layer])
+            if layer == self.auxiliary_after and self.auxiliary is not None and self.training:
+                auxiliary = self.auxiliary(x)
+        return self.classifier(x.mean((2, 3))), auxiliary
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Return the number of trained values in a network without its auxiliary head, as tables of results count them."""
+    return sum(p.numel() for name, p in network.named_parameters() if not name.startswith("auxiliary."))

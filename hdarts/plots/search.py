@@ -1,0 +1,144 @@
+"""What one run shows: learning curves, softmax(alpha), hypergradient norms, and all of them live."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, FigureBase
+from numpy.typing import ArrayLike
+
+from hdarts.plots.style import COLOURS, FAINT, LINES, integer_axis, label, looks, new_figure, require, styled
+from hdarts.space import SearchSpace
+
+PARTS = {"train": "training", "validation": "validation", "test": "test"}  # column prefix: word in the legend
+
+
+@styled
+def learning_curves(metrics: pd.DataFrame) -> Figure:
+    """Return loss (cross-entropy, nats) and accuracy (%) over the epochs, of all parts of the data that `metrics` has.
+
+    Columns: `epoch` and, for `train`, `validation` or `test`, `<part>_loss` and `<part>_accuracy`.
+    """
+    figure = new_figure(2.4)
+    _learning_curves(figure, metrics)
+    return figure
+
+
+@styled
+def alpha_heatmap(alpha_softmax: ArrayLike, space: SearchSpace) -> Figure:
+    """Return softmax(alpha), `(kinds, edges, operations)`, as one heat map a kind of cell.
+
+    Rows are the edges, columns the operations; a dot marks the strongest operation of an edge without `none`, which is
+    the one that a discretisation takes from it.
+    """
+    figure = new_figure(4.6)
+    _alpha_heatmap(figure, alpha_softmax, space)
+    return figure
+
+
+@styled
+def hypergradient_norms(hypergradients: pd.DataFrame) -> Figure:
+    """Return the Euclidean norm of both parts of the hypergradient over the steps of a search, by kind of cell.
+
+    Columns: `step` and, for each kind of cell, `direct_<kind>` and `response_<kind>`. A part that is 0 throughout has
+    no place on the logarithmic axis; the legend says so. Of long tables the running geometric mean is drawn over the
+    pale single steps.
+    """
+    figure = new_figure(2.6, 4.2)
+    _hypergradient_norms(figure, hypergradients)
+    return figure
+
+
+@styled
+def search_panel(
+    metrics: pd.DataFrame, hypergradients: pd.DataFrame, alpha_softmax: ArrayLike, space: SearchSpace
+) -> Figure:
+    """Return loss, accuracy, softmax(alpha) and hypergradient norms of a search in one picture.
+
+    Meant to be drawn anew while it runs. `hypergradients` may be empty: random cells have none.
+    """
+    figure = new_figure(5.6)
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(1, 1.45))[:, 0]
+    left, right = below.subfigures(1, 2, squeeze=False, width_ratios=(1.25, 1))[0]
+    _learning_curves(above, metrics)
+    _alpha_heatmap(left, alpha_softmax, space)
+    if hypergradients.empty:
+        right.text(0.5, 0.5, "no hypergradients logged", ha="center", va="center", color=FAINT)
+    else:
+        _hypergradient_norms(right, hypergradients)
+    return figure
+
+
+def _learning_curves(figure: FigureBase, metrics: pd.DataFrame) -> None:
+    parts = [part for part in PARTS if f"{part}_loss" in metrics]
+    require(metrics, ["epoch", *(f"{part}_loss" for part in parts or ["train"])], "learning curves")
+    look = looks(PARTS)
+    for axes, (quantity, unit) in zip(figure.subplots(1, 2), {"loss": "nats", "accuracy": "%"}.items(), strict=True):
+        for part in parts:
+            _line(axes, metrics["epoch"], metrics[f"{part}_{quantity}"], **look[part], label=PARTS[part])
+        axes.set_xlabel(label("epoch"))
+        axes.set_ylabel(f"{quantity} ({unit})")
+        integer_axis(axes)
+        axes.legend()
+
+
+def _line(axes: Axes, x: Any, y: Any, marker: str, **look: Any) -> None:
+    # few points get marks, so that the first epoch of a live figure is seen; many would hide the line
+    axes.plot(x, y, marker=marker, markevery=max(1, len(x) // 10), **look)
+
+
+def _alpha_heatmap(figure: FigureBase, alpha_softmax: ArrayLike, space: SearchSpace) -> None:
+    alpha = np.asarray(alpha_softmax, dtype=float)
+    if alpha.shape != space.alpha_shape:
+        raise ValueError(f"softmax(alpha) of shape {alpha.shape} is not of space {space.name}: {space.alpha_shape}")
+    row = figure.subplots(1, len(space.kinds), squeeze=False)[0]
+    most = max(float(alpha.max()), 2 / alpha.shape[-1])  # uniform weights lie in the middle of the scale at most
+    image = None
+    for axes, kind, weights in zip(row, space.kinds, alpha, strict=True):
+        image = axes.imshow(weights, cmap="cividis", vmin=0, vmax=most, aspect="auto")
+        strongest = np.where(np.array(space.operations) == "none", -1.0, weights).argmax(-1)
+        axes.plot(strongest, range(len(weights)), linestyle="", marker="o", ms=3.5, mfc="white", mec="black", mew=0.8)
+        axes.set_title(kind)
+        axes.set_xticks(range(len(space.operations)), space.operations, rotation=90)
+        axes.set_yticks(range(len(space.edges)), [_edge_name(edge, space) for edge in space.edges])
+        axes.tick_params(length=0)
+        axes.grid(False)
+        axes.spines[:].set_visible(False)
+        for edge in range(1, len(space.edges)):
+            if space.edges[edge][1] != space.edges[edge - 1][1]:
+                axes.axhline(edge - 0.5, color="white", linewidth=2)  # parts the edges of one node from the next
+    for axes in row[1:]:
+        axes.tick_params(labelleft=False)
+    if image is not None:
+        figure.colorbar(image, ax=list(row), label="softmax(α)", aspect=30)
+
+
+def _edge_name(edge: tuple[int, int], space: SearchSpace) -> str:
+    source, node = edge
+    inputs = {0: "$c_{k-2}$", 1: "$c_{k-1}$"} if space.inputs == 2 else {0: "input"}
+    return f"{inputs.get(source, source - space.inputs)} → {node - space.inputs}"
+
+
+def _hypergradient_norms(figure: FigureBase, hypergradients: pd.DataFrame) -> None:
+    kinds = [str(column).removeprefix("direct_") for column in hypergradients if str(column).startswith("direct_")]
+    columns = [f"{part}_{kind}" for part in ("direct", "response") for kind in kinds or ["normal"]]
+    rows = require(hypergradients, ["step", *columns], "hypergradient norms")
+    axes = figure.subplots()
+    axes.set_yscale("log")
+    steps = np.asarray(rows["step"])
+    for column in columns:
+        part, kind = column.split("_", 1)
+        norms = pd.Series(np.asarray(rows[column], dtype=float))
+        seen = norms.where(norms > 0)
+        colour, line = COLOURS[part == "response"], LINES[2 * kinds.index(kind) + (part == "response")]
+        window = 1 + len(rows) // 40
+        if window > 1:
+            axes.plot(steps, seen, color=colour, linewidth=0.5, alpha=0.35)
+        logarithm = pd.Series(np.log(seen)).rolling(window, center=True, min_periods=1).mean()
+        text = f"{part}, {kind}" if (norms > 0).any() else f"{part}, {kind} (0)"
+        axes.plot(steps, np.exp(logarithm), color=colour, linestyle=line, label=text)
+    axes.set_xlabel(label("step"))
+    axes.set_ylabel("hypergradient norm (nats)")
+    integer_axis(axes)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, columnspacing=1.0)

@@ -1,0 +1,209 @@
+"""What a study shows: all of its runs, arm by arm; no run is hidden behind a mean."""
+
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hdarts.plots.style import FAINT, INK, LINES, integer_axis, label, looks, new_figure, require, split, styled
+from hdarts.statistics import rank_correlation
+
+FACETS = 3  # axes in a row
+
+
+@styled
+def validation_curves(frame: pd.DataFrame) -> Figure:
+    """Return search-validation accuracy (%) over the epochs, one axes an arm; all seeds, their mean pale behind.
+
+    Columns: `arm`, `seed`, `epoch`, `validation_accuracy`. The runs of the other arms stand behind in grey. The axis
+    starts at the lowest value of the last three quarters of the epochs, since the first rise hides all differences.
+    """
+    figure = _over_epochs(frame, {"validation_accuracy": ""}, label("validation_accuracy"))
+    epochs, accuracies = np.asarray(frame["epoch"]), np.asarray(frame["validation_accuracy"])
+    late = accuracies[epochs >= np.nanmax(epochs) / 4]
+    low, high = float(np.nanmin(late)), float(np.nanmax(late))
+    if low < high:
+        figure.axes[0].set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+    return figure
+
+
+@styled
+def skips_over_epochs(frame: pd.DataFrame) -> Figure:
+    """Return the number of skip connections in the derived normal cell over the epochs, one axes an arm.
+
+    Columns: `arm`, `seed`, `epoch`, `skips_normal`. Lines are drawn slightly apart, so that equal counts are all seen.
+    """
+    return _over_epochs(frame, {"skips_normal": ""}, label("skips_normal"), apart=0.1)
+
+
+@styled
+def entropy_over_epochs(frame: pd.DataFrame) -> Figure:
+    """Return the entropy of softmax(alpha) in nats over the epochs, one axes an arm, one line style a kind of cell.
+
+    Columns: `arm`, `seed`, `epoch`, and `entropy_<kind>` for each kind of cell.
+    """
+    columns = [str(column) for column in frame if str(column).startswith("entropy_")] or ["entropy_normal"]
+    kinds = {column: column.removeprefix("entropy_") for column in columns}
+    return _over_epochs(frame, kinds, "entropy of softmax(α) (nats)")
+
+
+def _over_epochs(frame: pd.DataFrame, columns: Mapping[str, str], text: str, apart: float = 0.0) -> Figure:
+    """Draw `columns` (with the words for them in the legend) over the epochs, one axes an arm, on common scales."""
+    arms = split(require(frame, ["arm", "seed", "epoch", *columns], f"{text} over epochs"), "arm")
+    across = min(FACETS, len(arms))
+    down = -(-len(arms) // across)
+    figure = new_figure(0.4 + 1.75 * down)
+    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    for axes, (arm, rows) in zip(grid.flat, arms.items(), strict=False):
+        if len(columns) == 1:
+            for other in (other for name, other in arms.items() if name != arm):
+                for run in split(other, "seed").values():
+                    axes.plot(run["epoch"], run[next(iter(columns))], color="#d4d4d4", linewidth=0.7, zorder=1)
+        _arm(axes, rows, columns, apart)
+        axes.set_title(arm)
+        integer_axis(axes)
+    for axes in grid.flat[len(arms) :]:
+        axes.set_axis_off()
+    for column in range(across):  # the lowest axes of each column of the grid names the epochs
+        lowest = grid[(len(arms) - 1 - column) // across, column]
+        lowest.set_xlabel(label("epoch"))
+        lowest.tick_params(labelbottom=True)
+    figure.supylabel(text, fontsize="medium")
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    return figure
+
+
+def _arm(axes: Axes, rows: pd.DataFrame, columns: Mapping[str, str], apart: float) -> None:
+    for (column, kind), look in zip(columns.items(), looks(columns).values(), strict=True):
+        colour, line = look["color"], look["linestyle"]
+        runs = split(rows, "seed")
+        for index, run in enumerate(runs.values()):
+            heights = run[column] + apart * (index - (len(runs) - 1) / 2)
+            name = f"{kind} one seed".strip() if index == 0 else None
+            axes.plot(run["epoch"], heights, color=colour, linestyle=line, linewidth=0.9, label=name)
+        epochs = split(rows, "epoch")
+        means = [np.asarray(at[column]).mean() for at in epochs.values()]
+        name = f"{kind} mean of seeds".strip()
+        axes.plot(list(epochs), means, color=colour, linestyle=line, linewidth=4, alpha=0.25, zorder=1.5, label=name)
+
+
+@styled
+def strip(
+    frame: pd.DataFrame, x: str, y: str, hue: str | None = None, lines: Mapping[str, float] | None = None
+) -> Figure:
+    """Return all values of column `y` as points over the categories of column `x`, with ticks at their means.
+
+    `hue`: a column whose values stand beside each other with own colours and marks. `lines`: horizontal lines for
+    reference, {label: value}. A category names its number of values.
+    """
+    rows = require(frame, [x, y, *([hue] if hue else [])], f"{label(y) or y} by {x}")
+    figure = new_figure(3.2)
+    axes = figure.subplots()
+    _strip(axes, rows, x, y, hue)
+    for index, (name, value) in enumerate((lines or {}).items()):
+        line = LINES[(index + 1) % len(LINES)]
+        axes.axhline(value, color=FAINT, linestyle=line, linewidth=1.2, zorder=1, label=f"{name}: {value:.4g}")
+    axes.set_ylabel(label(y))
+    handles, names = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, names, loc="outside upper center", ncols=3)
+    return figure
+
+
+def _strip(axes: Axes, rows: pd.DataFrame, x: str, y: str, hue: str | None) -> None:
+    categories = split(rows, x)
+    values = list(split(rows, hue)) if hue else [None]
+    slot = 0.8 / len(values)
+    unnamed = set(values) if hue else set()
+    for place, category in enumerate(categories.values()):
+        for index, (value, look) in enumerate(looks(values).items()):
+            heights = np.asarray((split(category, hue).get(value, category.head(0)) if hue else category)[y])
+            if not len(heights):
+                continue
+            centre = place + (index - (len(values) - 1) / 2) * slot
+            step = min(0.12, 0.7 * slot / len(heights))  # side by side in the table's order, none behind another
+            across = centre + step * (np.arange(len(heights)) - (len(heights) - 1) / 2)
+            name = f"{hue} {value}".replace("_", " ") if value in unnamed else None
+            unnamed.discard(value)
+            axes.plot(across, heights, **{**look, "linestyle": ""}, alpha=0.9, label=name)
+            ends = [centre - 0.42 * slot, centre + 0.42 * slot]
+            axes.plot(ends, [heights.mean()] * 2, color=INK, linewidth=1.4, solid_capstyle="butt")
+    width = max(6, 72 // len(categories))  # characters that have room below a category
+    texts = ["\n".join([*textwrap.wrap(str(name), width), f"n = {len(own)}"]) for name, own in categories.items()]
+    axes.set_xticks(range(len(categories)), texts)
+    axes.set_xlim(-0.6, len(categories) - 0.4)
+    axes.grid(False, axis="x")
+
+
+@styled
+def validation_against_test(frame: pd.DataFrame) -> Figure:
+    """Return test accuracy of the trained cells over their search-validation accuracy, with Spearman's correlation.
+
+    Columns: `arm`, `validation_accuracy`, `test_accuracy`, both in percent, a row for each run.
+    """
+    rows = require(frame, ["arm", "validation_accuracy", "test_accuracy"], "validation against test accuracy")
+    figure = new_figure(3.2, 5.4)
+    axes = figure.subplots()
+    arms = split(rows, "arm")
+    for (arm, own), look in zip(arms.items(), looks(arms).values(), strict=True):
+        axes.plot(own["validation_accuracy"], own["test_accuracy"], label=arm, **{**look, "linestyle": ""})
+    axes.set_xlabel(label("validation_accuracy"))
+    axes.set_ylabel(label("test_accuracy"))
+    axes.set_title(str(rank_correlation(rows["validation_accuracy"], rows["test_accuracy"])), loc="left")
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), handlelength=1)
+    return figure
+
+
+@styled
+def seconds_by_arm(frame: pd.DataFrame) -> Figure:
+    """Return the time of all runs by arm, from 0, in the unit that suits (s, min or h).
+
+    Columns: `arm`, `seconds`.
+    """
+    rows = require(frame, ["arm", "seconds"], "time by arm")
+    longest = np.asarray(rows["seconds"]).max()
+    unit, length = next((u, s) for u, s in (("h", 3600), ("min", 60), ("s", 1)) if longest >= 2 * s or s == 1)
+    figure = new_figure(2.8)
+    axes = figure.subplots()
+    _strip(axes, rows.assign(time=rows["seconds"] / length), "arm", "time", None)
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel(f"time ({unit})")
+    return figure
+
+
+@styled
+def hypergradient_comparison(frame: pd.DataFrame) -> Figure:
+    """Return how near each method comes to the reference hypergradient, and at what cost.
+
+    Columns: `method`, `cosine` (to the reference), `relative_error` (norm of the difference over the norm of the
+    reference), `seconds` (of one hypergradient). All rows are points; ticks are means. A value of exactly 0 has no
+    place on a logarithmic axis and is drawn as a triangle at its left end.
+    """
+    columns = ["cosine", "relative_error", "seconds"]
+    methods = split(require(frame, ["method", *columns], "comparison of hypergradients"), "method")
+    figure = new_figure(0.75 + 0.28 * len(methods))
+    for axes, column in zip(figure.subplots(1, len(columns), sharey=True), columns, strict=True):
+        _rows(axes, {method: np.asarray(own[column], dtype=float) for method, own in methods.items()}, column)
+        axes.set_xlabel(label(column))
+    figure.axes[0].set_yticks(range(len(methods)), [str(method) for method in methods])
+    figure.axes[0].set_ylim(len(methods) - 0.5, -0.5)
+    return figure
+
+
+def _rows(axes: Axes, values: Mapping[Any, np.ndarray], column: str) -> None:
+    everything = np.concatenate(list(values.values()))
+    logarithmic = column != "cosine" and bool((everything > 0).any())
+    if logarithmic:
+        axes.set_xscale("log")
+    for row, (own, look) in enumerate(zip(values.values(), looks(values).values(), strict=True)):
+        shown = own[own > 0] if logarithmic else own
+        axes.plot(shown, np.full(len(shown), row), **{**look, "linestyle": ""}, alpha=0.8)
+        if len(shown):
+            axes.plot([shown.mean()] * 2, [row - 0.3, row + 0.3], color=INK, linewidth=1.4)
+        if len(shown) < len(own):
+            end = everything[everything > 0].min() / 3
+            axes.plot([end], [row], linestyle="", marker="<", markerfacecolor="white", markeredgecolor=look["color"])

@@ -1,0 +1,155 @@
+"""One look for all figures: told apart in greyscale too, legible at report size, the same file every time."""
+
+import functools
+import io
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Any, ParamSpec
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+WIDTH = 6.3  # inches, the text width of an A4 report
+INK, FAINT = "#222222", "#8a8a8a"
+
+# Okabe and Ito's colours, ordered so that neighbours differ in lightness; marker and line style differ as well
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5b3a8c", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+LINES: tuple[Any, ...] = (
+    "-",
+    (0, (5, 1.5)),
+    (0, (1, 1.2)),
+    (0, (6, 1.5, 1, 1.5)),
+    (0, (3, 1, 1, 1, 1, 1)),
+    (0, (9, 2)),
+)
+
+RC: dict[Any, Any] = {
+    "figure.dpi": 120,
+    "font.family": "sans-serif",
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "legend.fontsize": 7.5,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 4,
+    "legend.frameon": False,
+    "legend.handlelength": 2.8,
+    "svg.fonttype": "none",  # text stays text: it can be searched and edited
+    "svg.hashsalt": "hdarts",  # the same figure is the same file, byte for byte
+}
+
+LABELS = {
+    "epoch": "epoch",
+    "step": "search step",
+    "arm": "",
+    "seed": "seed",
+    "validation_accuracy": "validation accuracy (%)",
+    "best_validation_accuracy": "best validation accuracy (%)",
+    "test_accuracy": "test accuracy (%)",
+    "seconds": "time (s)",
+    "skips_normal": "skip connections (count)",
+    "cosine": "cosine to the reference",
+    "relative_error": "relative error",
+}
+
+P = ParamSpec("P")
+
+
+def style() -> AbstractContextManager[None]:
+    """Return the context in which the figures are drawn and saved; what was set before is back afterwards."""
+    return mpl.rc_context(RC)
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Let a function draw within `style()`."""
+
+    @functools.wraps(draw)
+    def inside(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with style():
+            figure = draw(*args, **kwargs)
+            figure.draw_without_rendering()  # makes ticks and their texts now, so that they have this style too,
+            figure.set_layout_engine("none")  # and places everything once, whatever it is saved as
+            return figure
+
+    return inside
+
+
+def new_figure(height: float, width: float = WIDTH, layout: Any = "constrained") -> Figure:
+    """Return an empty figure of `width` by `height` inches that no global state knows (no pyplot)."""
+    figure = Figure(figsize=(width, height), layout=layout)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def picture(figure: Figure, kind: str = "svg") -> bytes:
+    """Return the bytes of a figure as `svg` or `png` (200 dpi); the same figure gives the same bytes on any day."""
+    buffer = io.BytesIO()
+    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    with style():
+        figure.savefig(buffer, format=kind, dpi=200, metadata=metadata)
+    return buffer.getvalue()
+
+
+def label(column: str) -> str:
+    """Return the axis label of a column, with its unit."""
+    return LABELS.get(column, column.replace("_", " "))
+
+
+def looks(names: Iterable[Any]) -> dict[Any, dict[str, Any]]:
+    """Return colour, marker and line style for each name, in the order given, so that none relies on colour alone."""
+    return {
+        name: {
+            "color": COLOURS[i % len(COLOURS)],
+            "marker": MARKERS[i % len(MARKERS)],
+            "linestyle": LINES[i % len(LINES)],
+        }
+        for i, name in enumerate(dict.fromkeys(names))
+    }
+
+
+def require(frame: pd.DataFrame, columns: Iterable[str], what: str) -> pd.DataFrame:
+    """Return the rows of `frame` that have all of `columns`, for the figure `what`.
+
+    Raises ValueError with one sentence when a column is missing or no row is left.
+    """
+    wanted = list(columns)
+    if frame.empty:
+        raise ValueError(f"{what}: the table is empty, there is nothing to draw")
+    if missing := [column for column in wanted if column not in frame]:
+        raise ValueError(f"{what}: the table lacks the column {missing[0]!r}; it has {', '.join(map(str, frame))}")
+    rows = frame.dropna(subset=wanted)
+    if rows.empty:
+        raise ValueError(f"{what}: no row has values in all of the columns {', '.join(wanted)}")
+    return rows
+
+
+def split(frame: pd.DataFrame, column: str) -> dict[Any, pd.DataFrame]:
+    """Return the rows of each value of `column`, values in the order in which they appear."""
+    return dict(iter(frame.groupby(column, sort=False)))
+
+
+def integer_axis(axes: Axes) -> None:
+    """Let the horizontal axis, which counts, have ticks at whole numbers only."""
+    low, high = axes.get_xlim()
+    if high - low < 1:
+        axes.set_xlim(low - 0.5, high + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))

@@ -1,0 +1,183 @@
+"""The report page of a study: one HTML file with its tables and pictures inside, and links to the files of its runs.
+
+The page shows what the study's analysis run left in its folder (`results.csv` and further tables, named and captioned
+by `tables.json`; `figures/*.png`, by `captions.json`), then every run of every stage. It asks the network for nothing.
+"""
+
+import base64
+import io
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+import pandas as pd
+
+from hdarts.batch import Outcome, look
+from hdarts.records import provenance, read_result, write_atomic
+from hdarts.study import Plan, PlannedRun
+
+FILES = ("notebook.html", "notebook.ipynb", "params.yaml", "provenance.json", "log.txt")
+SMALL = 1000  # pixels; pictures of single runs are kept this wide at most, the file itself is linked
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table ready to print: words, and which columns are numbers."""
+
+    name: str
+    caption: str
+    columns: list[str]
+    numeric: list[bool]
+    rows: list[list[str]]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture as a data address, its words, and the file it was taken from, relative to the page."""
+
+    name: str
+    caption: str
+    source: str
+    file: str
+
+
+@dataclass(frozen=True)
+class RunEntry:
+    """One run on the page."""
+
+    name: str
+    outcome: Outcome
+    links: dict[str, str]
+    figures: list[Figure]
+
+
+@dataclass(frozen=True)
+class StageEntry:
+    """All runs of a stage: a table of labels and results whose rows belong to `runs`, in the same order."""
+
+    name: str
+    notebook: str
+    table: Table
+    runs: list[RunEntry]
+
+
+def write(plan: Plan) -> tuple[Path | None, pd.DataFrame | None]:
+    """Write `report.html` into the study's folder; return its path and the result table.
+
+    Nothing is written, and None returned, while no run is done; the table is None while the analysis is not done.
+    """
+    outcomes = {run.name: look(run.folder) for run in plan.runs}
+    if not any(outcome.state == "done" for outcome in outcomes.values()):
+        return None, None
+    analyses = [r for r in plan.runs if r.params.stage == "analysis" and outcomes[r.name].state == "done"]
+    tables = [table for run in analyses for table in _tables(run.folder)]
+    figures = [figure for run in analyses for figure in _figures(run.folder, plan.folder, None)]
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("hdarts", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    page = environment.get_template("report_page.html.jinja").render(
+        study=plan.study,
+        command=f"hdarts run {plan.path}",
+        written=time.strftime("%Y-%m-%d %H:%M"),
+        made_with=provenance(),
+        outcomes=outcomes,
+        analysed=bool(analyses),
+        tables=[_table(*table) for table in tables],
+        figures=figures,
+        stages=[_stage(name, plan, outcomes) for name in plan.study.stages],
+        slug=lambda words: "".join(c if c.isalnum() else "-" for c in words.lower()),
+    )
+    write_atomic(plan.folder / "report.html", page)
+    results = [frame for name, _, frame in tables if name == "results"]
+    return plan.folder / "report.html", results[0] if results else None
+
+
+def _stage(name: str, plan: Plan, outcomes: dict[str, Outcome]) -> StageEntry:
+    runs = [run for run in plan.runs if run.stage == name]
+    rows, entries = [], []
+    for run in runs:
+        outcome = outcomes[run.name]
+        result = (read_result(run.folder) or {}) if outcome.state == "done" else {}
+        short = {key: value for key, value in result.items() if _is_short(value)}
+        rows.append({**(run.labels or {"run": Path(run.name).name}), "state": outcome.state, **short})
+        rows[-1]["seconds"] = None if outcome.seconds is None else round(outcome.seconds, 1)
+        figures = [] if run.params.stage == "analysis" else _figures(run.folder, plan.folder, SMALL)
+        entries.append(RunEntry(run.name, outcome, _links(run, plan), figures))
+    frame = pd.DataFrame(rows)
+    frame["seconds"] = frame.pop("seconds")  # last, whatever results the first run had
+    return StageEntry(name, plan.study.stages[name].notebook, _table(name, "", frame), entries)
+
+
+def _is_short(value: Any) -> bool:
+    return isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= 40)
+
+
+def _links(run: PlannedRun, plan: Plan) -> dict[str, str]:
+    return {
+        name: quote((run.folder / name).relative_to(plan.folder).as_posix())
+        for name in FILES
+        if (run.folder / name).is_file()
+    }
+
+
+def _captions(file: Path, found: list[str]) -> dict[str, str]:
+    """The captions in a JSON file {name: caption}, in its order; without the file, all that was found."""
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {name: name.replace("_", " ") for name in found}
+    return {Path(name).stem: caption for name, caption in told.items() if Path(name).stem in found}
+
+
+def _tables(folder: Path) -> list[tuple[str, str, pd.DataFrame]]:
+    """The analysis run's tables, the result table first."""
+    found = sorted(path.stem for path in folder.glob("*.csv"))
+    captions = {"results": "Results"} if "results" in found else {}
+    captions |= _captions(folder / "tables.json", found)
+    return [(name, caption, pd.read_csv(folder / f"{name}.csv")) for name, caption in captions.items()]
+
+
+def _figures(folder: Path, page_folder: Path, width: int | None) -> list[Figure]:
+    found = sorted(path.stem for path in (folder / "figures").glob("*.png"))
+    figures = []
+    for name, caption in _captions(folder / "captions.json", found).items():
+        path = folder / "figures" / f"{name}.png"
+        figures.append(
+            Figure(name, caption, _data_address(path, width), quote(path.relative_to(page_folder).as_posix()))
+        )
+    return figures
+
+
+def _data_address(path: Path, width: int | None) -> str:
+    """The picture as a `data:` address, made smaller when it is wider than `width` pixels."""
+    content = path.read_bytes()
+    if width is not None:
+        from PIL import Image
+
+        with Image.open(path) as picture:
+            if picture.width > width:
+                size = (width, round(picture.height * width / picture.width))
+                buffer = io.BytesIO()
+                # 256 colours are enough for a plot this small and make it a third as large
+                picture.convert("RGB").resize(size, Image.Resampling.LANCZOS).quantize(256).save(buffer, "PNG")
+                content = buffer.getvalue()
+    return "data:image/png;base64," + base64.b64encode(content).decode()
+
+
+def _table(name: str, caption: str, frame: pd.DataFrame) -> Table:
+    numeric = [pd.api.types.is_numeric_dtype(frame[c]) and frame[c].dtype != bool for c in frame.columns]
+    rows = [[words_of(value) for value in row] for row in frame.itertuples(index=False, name=None)]
+    return Table(name, caption, [str(c).replace("_", " ") for c in frame.columns], numeric, rows)
+
+
+def words_of(value: Any) -> str:
+    """A value as a table shows it: numbers to four digits, nothing for what is missing."""
+    if value is None or (isinstance(value, float) and value != value):
+        return ""
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.4g}"
+    return str(value)

@@ -1,0 +1,255 @@
+"""Bilevel problems with exact answers, from one weight to a small architecture search on real images.
+
+Each is a `BilevelProblem` whose inner loss is quadratic in w, so that w*(alpha) is one linear solve, `best_response`,
+and the hypergradient follows by differentiating outer(w*(alpha), alpha) through that solve: no Hessian, no product,
+nothing shared with `hdarts.hypergradient`. `alpha_star` is where it vanishes, for the toys with a closed form or one
+alpha. `n_w` and `alpha_shape` tell what the losses take; `batch` is always None. Data and constants are float64 on
+the CPU, and follow the dtype and device of the arguments. Errors: ValueError where w or alpha has another number of
+elements.
+"""
+
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from scipy.optimize import brentq
+from sklearn.datasets import load_diabetes, load_digits
+from torch import Tensor
+
+from hdarts.bilevel import BilevelProblem, Hypergradient
+from hdarts.randomness import generator
+
+Part = tuple[Tensor, Tensor]  # inputs (rows, columns) and targets (rows, outputs)
+
+
+class Toy(BilevelProblem, Protocol):
+    """A bilevel problem that knows its best response w*(alpha)."""
+
+    def best_response(self, alpha: Tensor) -> Tensor: ...
+
+
+def retrained_loss(toy: Toy, alpha: Tensor) -> Tensor:
+    """outer(w*(alpha), alpha), a scalar: the function of alpha that a search means to minimise."""
+    return toy.outer(toy.best_response(alpha), alpha, None)
+
+
+def _by_differentiation(toy: Toy, alpha: Tensor) -> Hypergradient:
+    """The exact hypergradient, through the closed form; its response part is what the derivative at fixed w leaves."""
+    alpha = alpha.detach()
+    w = toy.best_response(alpha)
+    direct = torch.func.grad(lambda a: toy.outer(w, a, None))(alpha)
+    return Hypergradient(direct, torch.func.grad(lambda a: retrained_loss(toy, a))(alpha) - direct)
+
+
+def _vector(name: str, x: Tensor, size: int) -> Tensor:
+    """`x` as a vector of `size` numbers."""
+    if x.numel() != size:
+        raise ValueError(f"{name} has shape {tuple(x.shape)}, but this problem needs {size} numbers")
+    return x.reshape(-1)
+
+
+@dataclass(frozen=True)
+class Sine:
+    """(a) inner = (w + sin alpha)^2 / 2, outer = (w - t)^2 / 2, so w* = -sin alpha; one weight, one alpha."""
+
+    t: float
+    n_w, alpha_shape = 1, ()
+
+    def inner(self, w: Tensor, alpha: Tensor, batch: None = None) -> Tensor:
+        return (_vector("w", w, 1) + _vector("alpha", alpha, 1).sin()).square().sum() / 2
+
+    def outer(self, w: Tensor, alpha: Tensor, batch: None = None) -> Tensor:
+        return (_vector("w", w, 1) - self.t).square().sum() / 2
+
+    def best_response(self, alpha: Tensor) -> Tensor:
+        return -_vector("alpha", alpha, 1).sin()
+
+    exact_hypergradient = _by_differentiation
+
+    def alpha_star(self) -> Tensor:
+        """-arcsin t, and -+ pi/2 for a t that the sine does not reach; one of infinitely many minimisers."""
+        return -torch.tensor(self.t, dtype=torch.float64).clamp(-1, 1).asin()
+
+
+@dataclass(frozen=True)
+class Quadratic2D:
+    """(b) inner = w^T A w / 2 - w^T B alpha, outer = |w - t|^2 / 2 + |alpha - s|^2 / 2; two weights, two alphas.
+
+    w* = J alpha with J = A^-1 B, and the direct part is alpha - s. The eigenvalues of A are 0.79 and 2.21.
+    """
+
+    n_w, alpha_shape = 2, (2,)
+
+    @cached_property
+    def constants(self) -> Tensor:
+        """A, B and the rows t, s, stacked to (3, 2, 2)."""
+        return torch.tensor(
+            [[[2.0, 0.5], [0.5, 1.0]], [[1.0, -1.0], [0.5, 2.0]], [[1.0, -1.0], [0.5, 0.25]]], dtype=torch.float64
+        )
+
+    def inner(self, w: Tensor, alpha: Tensor, batch: None = None) -> Tensor:
+        a, b, _ = self.constants.to(w)
+        w = _vector("w", w, 2)
+        return w @ (a @ w / 2 - b @ _vector("alpha", alpha, 2))
+
+    def outer(self, w: Tensor, alpha: Tensor, batch: None = None) -> Tensor:
+        t, s = self.constants[2].to(w)
+        return ((_vector("w", w, 2) - t).square().sum() + (_vector("alpha", alpha, 2) - s).square().sum()) / 2
+
+    def best_response(self, alpha: Tensor) -> Tensor:
+        a, b, _ = self.constants.to(alpha)
+        return torch.linalg.solve(a, b @ _vector("alpha", alpha, 2))
+
+    exact_hypergradient = _by_differentiation
+
+    def alpha_star(self) -> Tensor:
+        """(J^T J + I) alpha = J^T t + s."""
+        a, b, (t, s) = self.constants
+        j = torch.linalg.solve(a, b)
+        return torch.linalg.solve(j.T @ j + torch.eye(2).to(j), j.T @ t + s)
+
+
+@dataclass(frozen=True)
+class RidgeDiabetes:
+    """(c) Ridge regression of scikit-learn's diabetes set, one log-L2 weight a feature; 10 weights, 10 alphas.
+
+        inner = mean (x w - y)^2 / 2 + sum_j exp(alpha_j) w_j^2 / 2 over 221 patients
+        outer = mean (x w - y)^2 / 2 over the other 221
+
+    Features and target are standardised by the mean and standard deviation of the first part. The best
+    alphas are infinite: each feature is best kept without decay or dropped.
+    """
+
+    n_w, alpha_shape = 10, (10,)
+
+    @cached_property
+    def data(self) -> tuple[Part, Part]:
+        """x (221, 10) and y (221, 1) of the inner loss, and of the outer loss."""
+        x, y = load_diabetes(return_X_y=True)
+        table = torch.cat([torch.from_numpy(x), torch.from_numpy(y)[:, None]], dim=1)
+        parts = table[torch.randperm(len(table), generator=generator(0, "toys", "diabetes"))].view(2, 221, 11)
+        one, other = (parts - parts[0].mean(0)) / parts[0].std(0)
+        return (one[:, :10], one[:, 10:]), (other[:, :10], other[:, 10:])
+
+    def inner(self, w: Tensor, alpha: Tensor, batch: None = None) -> Tensor:
+        w = _vector("w", w, 10)
+        return _error(self.data[0], w) + _vector("alpha", alpha, 10).exp() @ w.square() / 2
+
+    def outer(self, w: Tensor, alpha: Tensor, batch: None = None) -> Tensor:
+        return _error(self.data[1], _vector("w", w, 10))
+
+    def best_response(self, alpha: Tensor) -> Tensor:
+        return _ridge(self.data[0], _vector("alpha", alpha, 10).exp())
+
+    exact_hypergradient = _by_differentiation
+
+
+@dataclass(frozen=True)
+class RidgeDigits:
+    """(d) Ridge regression of ten images, one of each digit, with one log-L2 weight; 640 weights, one alpha.
+
+        inner = mean |x W - y|^2 / 2 + exp(alpha) |W|^2 / 2 over the ten,   outer = mean |x W - y|^2 / 2 over 400
+        others
+
+    with y one-hot.
+    """
+
+    n_w, alpha_shape = 640, ()
+
+    @cached_property
+    def data(self) -> tuple[Part, Part]:
+        """x (10, 64) and y (10, 10) of the ten images, x (400, 64) and y (400, 10) of the others."""
+        images, labels = _digits()
+        first = [int((labels == digit).nonzero()[0]) for digit in range(10)]
+        others = [i for i in range(1000) if i not in first][:400]
+        x, y = images.flatten(1), F.one_hot(labels, 10)
+        return (x[first], y[first]), (x[others], y[others])
+
+    def inner(self, w: Tensor, alpha: Tensor, batch: None = None) -> Tensor:
+        w = _vector("w", w, 640)
+        return _error(self.data[0], w) + _vector("alpha", alpha, 1).exp().sum() * w.square().sum() / 2
+
+    def outer(self, w: Tensor, alpha: Tensor, batch: None = None) -> Tensor:
+        return _error(self.data[1], _vector("w", w, 640))
+
+    def best_response(self, alpha: Tensor) -> Tensor:
+        return _ridge(self.data[0], _vector("alpha", alpha, 1).exp())
+
+    exact_hypergradient = _by_differentiation
+
+    def alpha_star(self) -> Tensor:
+        """The root of the hypergradient between -8 and 8, by Brent's method."""
+
+        def slope(a: float) -> float:
+            return self.exact_hypergradient(torch.tensor(a, dtype=torch.float64)).total.item()
+
+        return torch.tensor(brentq(slope, -8.0, 8.0, xtol=1e-13), dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class MicroDARTS:
+    """(e) One mixed operation and a linear read-out; 640 weights, three alphas.
+
+        x = sum_o softmax(alpha)_o o(image),   o in {identity, 3x3 average pooling, 3x3 max pooling}
+        inner = mean |x W - y|^2 / 2 + l2 |W|^2 / 2 over 200 digits,   outer = mean |x W - y|^2 / 2 over 200 others
+
+    with y one-hot. alpha is in both losses directly: the only one of these toys whose search space is an
+    architecture. The eigenvalues of the inner Hessian reach from about l2 to about 20, so l2 = 1 is well conditioned
+    and 1e-4 badly.
+    """
+
+    l2: float
+    n_w, alpha_shape = 640, (3,)
+
+    def __post_init__(self) -> None:
+        if not self.l2 > 0:
+            raise ValueError(f"l2 is {self.l2}, but must be a number above 0")
+
+    @cached_property
+    def data(self) -> tuple[Tensor, Tensor]:
+        """Outputs of the operations (2, 3, 200, 64) and one-hot targets (2, 200, 10); part 0 for inner, 1 for outer."""
+        images, labels = _digits()
+        x = images[:400, None]
+        average = F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
+        outputs = torch.stack([x, average, F.max_pool2d(x, 3, stride=1, padding=1)])
+        return outputs.view(3, 2, 200, 64).transpose(0, 1), F.one_hot(labels[:400], 10).to(x).view(2, 200, 10)
+
+    def inner(self, w: Tensor, alpha: Tensor, batch: None = None) -> Tensor:
+        w = _vector("w", w, 640)
+        return _error(self._part(alpha, 0), w) + self.l2 * w.square().sum() / 2
+
+    def outer(self, w: Tensor, alpha: Tensor, batch: None = None) -> Tensor:
+        return _error(self._part(alpha, 1), _vector("w", w, 640))
+
+    def best_response(self, alpha: Tensor) -> Tensor:
+        return _ridge(self._part(alpha, 0), torch.tensor([self.l2]).to(alpha))
+
+    exact_hypergradient = _by_differentiation
+
+    def _part(self, alpha: Tensor, part: int) -> Part:
+        """Mixed features (200, 64) and targets (200, 10)."""
+        outputs, y = (tensor[part].to(alpha) for tensor in self.data)
+        return torch.einsum("o,onp->np", _vector("alpha", alpha, 3).softmax(0), outputs), y
+
+
+def _error(part: Part, w: Tensor) -> Tensor:
+    """Mean over rows of |x W - y|^2 / 2, for W of shape (columns of x, columns of y), of which w holds the rows."""
+    x, y = (tensor.to(w) for tensor in part)
+    return (x @ w.view(x.shape[1], y.shape[1]) - y).square().sum() / (2 * len(x))
+
+
+def _ridge(part: Part, l2: Tensor) -> Tensor:
+    """argmin over W of mean |x W - y|^2 / 2 + sum_j l2_j |W_j|^2 / 2, as a vector; l2: a number a row of W, or one."""
+    x, y = (tensor.to(l2) for tensor in part)
+    gram = x.T @ x / len(x) + torch.diag(l2.expand(x.shape[1]))
+    return torch.linalg.solve(gram, x.T @ y / len(x)).flatten()
+
+
+@cache
+def _digits() -> tuple[Tensor, Tensor]:
+    """scikit-learn's handwritten digits in a fixed random order: images (1797, 8, 8) from 0 to 1, labels (1797,)."""
+    images, labels = load_digits(return_X_y=True)
+    order = torch.randperm(len(labels), generator=generator(0, "toys", "digits"))
+    return torch.from_numpy(images).view(-1, 8, 8)[order] / 16, torch.from_numpy(labels)[order]

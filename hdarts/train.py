@@ -1,0 +1,294 @@
+"""Train the network of a genotype from scratch and test it after every epoch (report section 4.8.2).
+
+`train` is the whole loop, `train_epoch` its inside. Randomness is a function of (evaluation seed, purpose, epoch,
+step), and a checkpoint holds all that a later step depends on: a run that was killed goes on bit for bit where its
+last checkpoint stands (CPU, same number of threads).
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hdarts import checkpoint
+from hdarts.data import Augmentation, Batches, Images, Splits, in_order, load
+from hdarts.loop import CheckpointClock, cosine, use_machine
+from hdarts.network import EvaluationNetwork, count_parameters
+from hdarts.params import EvaluateParams, ParameterError, identity
+from hdarts.progress import progress
+from hdarts.randomness import generator
+from hdarts.records import Run, checkout, runs_folder
+from hdarts.space import Genotype
+
+Row = dict[str, Any]
+
+
+@dataclass
+class Training:
+    """What a training works on, and where it stands: whole epochs done, steps done in the next one, rows so far."""
+
+    params: EvaluateParams
+    run: Run
+    genotype: Genotype
+    network: nn.Module
+    optimiser: torch.optim.Optimizer
+    batches: Batches
+    test_images: Images
+    clock: CheckpointClock
+    sums: Tensor  # `tally` of the steps done in this epoch
+    epoch: int = 0
+    step: int = 0
+    rows: list[Row] = field(default_factory=list)
+
+
+def train(
+    params: EvaluateParams, run: Run, *, data: Splits | None = None, network: nn.Module | None = None
+) -> Iterator[Row]:
+    """Train a genotype's network on the whole training set; yield one row an epoch, those of earlier starts first.
+
+    A row holds `epoch` (from 1), `train_loss` and `test_loss` (cross entropy of the main classifier, mean over images),
+    `train_accuracy` and `test_accuracy` (per cent; training images as augmented, test images plain), `learning_rate`
+    and `drop_path`. The loss that is minimised adds `params.auxiliary` times the auxiliary head's cross entropy.
+
+    `data` and `network` (a module called as `EvaluationNetwork` is) replace what the parameters describe. Writes
+    metrics.csv, timings.csv, genotype.json, provenance.json, checkpoints, and result.json last; a run that is done
+    only yields its rows. Raises `ParameterError` before any work, and `FloatingPointError` at the step where loss or
+    gradient is not finite.
+    """
+    if run.done:
+        yield from run.table("metrics").to_dict(orient="records")
+        tidy(params, run)
+        return
+
+    training = prepare(params, run, data, network)
+    resume(training)
+    yield from training.rows
+
+    for epoch in range(training.epoch, params.epochs):
+        learning_rate = cosine(params.learning_rate, params.learning_rate_min, epoch, params.epochs)
+        drop_path = params.drop_path * epoch / params.epochs
+
+        began, before = time.monotonic(), float(training.sums[2])
+        train_epoch(training, learning_rate, drop_path)
+        train_loss, train_accuracy, images = means(training.sums)
+        speed = (images - before) / (time.monotonic() - began)
+        test_loss, test_accuracy, _ = means(evaluate(training.network, training.test_images, params.batch_size))
+        stop_unless_finite(training, test_loss=test_loss)
+
+        row = {"epoch": epoch + 1, "train_loss": train_loss, "train_accuracy": train_accuracy, "test_loss": test_loss}
+        row |= {"test_accuracy": test_accuracy, "learning_rate": learning_rate, "drop_path": drop_path}
+        record(training, row, seconds=time.monotonic() - began, images_per_second=speed)
+        yield row
+
+    finish(training)
+    tidy(params, run)
+
+
+def train_epoch(training: Training, learning_rate: float, drop_path: float) -> None:
+    """Take the steps of an epoch that are not behind yet, and save whenever `checkpoint_minutes` have passed."""
+    params, network, optimiser, epoch = training.params, training.network, training.optimiser, training.epoch
+    optimiser.param_groups[0]["lr"] = learning_rate
+    network.train()
+    steps = training.batches.epoch(params.evaluation_seed, "evaluate", epoch, start=training.step)
+    left = len(training.batches) - training.step
+    for images, labels in progress(steps, total=left, label=f"{params.slug()} epoch {epoch + 1}/{params.epochs}"):
+        # Forward
+        dropping = generator(params.evaluation_seed, "drop path", epoch, training.step)
+        logits, auxiliary = network(images, drop_path, generator=dropping)
+        loss = F.cross_entropy(logits, labels)
+        if auxiliary is not None:
+            loss = loss + params.auxiliary * F.cross_entropy(auxiliary, labels)
+
+        # Backward
+        optimiser.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(network.parameters(), params.clip)
+        stop_unless_finite(training, loss=loss.item(), gradient_norm=norm.item())
+
+        # Step
+        optimiser.step()
+        training.sums += tally(logits, labels)
+        training.step += 1
+        if training.step < len(training.batches) and training.clock.due_in_epoch():
+            save(training)
+
+
+@torch.no_grad()
+def evaluate(network: nn.Module, images: Images, batch_size: int) -> Tensor:
+    """Return the `tally` over all images, with the running statistics of BatchNorm."""
+    network.eval()
+    return torch.stack([tally(network(x)[0], y) for x, y in in_order(images, batch_size)]).sum(0)
+
+
+@torch.no_grad()
+def tally(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return float64 `(3,)`: sum of the cross entropy, number of right answers, number of images."""
+    losses = F.cross_entropy(logits, labels, reduction="none").double()
+    right = (logits.argmax(1) == labels).double()
+    return torch.stack([losses, right, torch.ones_like(losses)]).sum(1)
+
+
+def means(sums: Tensor) -> tuple[float, float, float]:
+    """Return mean cross entropy, accuracy in per cent, and number of images of a `tally`."""
+    loss, right, images = sums.tolist()
+    return loss / images, 100 * right / images, images
+
+
+def prepare(params: EvaluateParams, run: Run, data: Splits | None, network: nn.Module | None) -> Training:
+    """Return the training before its first step; what parameters can get wrong is refused before a file is written."""
+    device = use_machine(params)
+    genotype = read_genotype(params.genotype)
+    data = data or load_splits(params)
+    if data.test is None:
+        raise ParameterError("data has no test part; load it with test=True")
+    batches = Batches(
+        data.train.to(device),
+        params.batch_size,
+        Augmentation(params.crop_padding, params.flip, params.cutout),
+        drop_last=len(data.train) % params.batch_size == 1,  # BatchNorm cannot learn from a last batch of one image
+    )
+    network = (network or new_network(params, genotype, data)).to(device)
+    optimiser = torch.optim.SGD(
+        network.parameters(), params.learning_rate, momentum=params.momentum, weight_decay=params.weight_decay
+    )
+    describe(run, genotype, data, device)
+    sums = torch.zeros(3, dtype=torch.float64, device=device)
+    test, clock = data.test.to(device), CheckpointClock(params)
+    return Training(params, run, genotype, network, optimiser, batches, test, clock, sums)
+
+
+def read_genotype(name: str) -> Genotype:
+    """Return the genotype in a run folder below `runs/`, or in a JSON file (path from here, or from the checkout)."""
+    for path in (runs_folder() / name / "genotype.json", Path(name), (checkout() or Path()) / name):
+        try:
+            if path.is_file():
+                return Genotype.from_json(path.read_text(encoding="utf-8"))
+        except ParameterError as error:
+            raise ParameterError(f"{path}: {error}") from None
+        except (OSError, UnicodeDecodeError):
+            raise ParameterError(f"{path}: cannot be read as the JSON text of a genotype") from None
+    raise ParameterError(
+        f"genotype = {name!r}: neither a run below {runs_folder()} that has a genotype.json, nor a JSON file"
+    )
+
+
+def load_splits(params: EvaluateParams) -> Splits:
+    """Load the images of an evaluation: the whole training part and the test part."""
+    return load(
+        params.data,
+        folder=params.data_folder,
+        limit=params.limit,
+        test_limit=params.test_limit,
+        image_size=params.image_size,
+        validation_fraction=0.0,
+        test=True,
+    )
+
+
+def new_network(params: EvaluateParams, genotype: Genotype, data: Splits) -> EvaluationNetwork:
+    """Return the network that the parameters describe; its first weights are a function of the evaluation seed."""
+    seed = generator(params.evaluation_seed, "network").initial_seed()
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return EvaluationNetwork(
+            genotype,
+            params.channels,
+            params.layers,
+            len(data.classes),
+            auxiliary=params.auxiliary > 0,
+            image_channels=data.train.shape[0],
+        )
+
+
+def describe(run: Run, genotype: Genotype, data: Splits, device: torch.device) -> None:
+    """Write what is trained, on what and where; a run that was started with another genotype is not continued."""
+    text = genotype.to_json()
+    path = run.folder / "genotype.json"
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise ParameterError(f"{path}: this run was started with another genotype; name another run")
+    run.write_text(path.name, text)
+    images = {"name": data.name, "digest": data.digest, "train": len(data.train), "test": len(data.test or ())}
+    run.write_provenance(data=images, device=str(device), threads=torch.get_num_threads())
+
+
+def record(training: Training, row: Row, **times: float) -> None:
+    """End an epoch: write its row and its times, and save where a checkpoint is due.
+
+    The tables are written before the checkpoint: a kill in between repeats an epoch and loses none.
+    """
+    params, run = training.params, training.run
+    training.rows.append(row)
+    training.epoch, training.step = row["epoch"], 0
+    training.sums.zero_()
+    run.write_table("metrics", training.rows)
+    earlier = [old for old in run.table("timings").to_dict(orient="records") if old["epoch"] < row["epoch"]]
+    run.write_table("timings", [*earlier, {"epoch": row["epoch"], **times}])
+    if training.clock.due_after(training.epoch, params.epochs):
+        save(training, keep_as=f"epoch-{training.epoch}" if training.epoch in params.keep_epochs else "")
+
+
+def save(training: Training, keep_as: str = "") -> None:
+    """Write a checkpoint of all that later steps depend on."""
+    state = {
+        "network": training.network.state_dict(),
+        "optimiser": training.optimiser.state_dict(),
+        "epoch": training.epoch,
+        "step": training.step,
+        "sums": training.sums,
+        "rows": training.rows,
+    }
+    checkpoint.save(training.run.folder, state, identity(training.params), keep_as)
+    training.clock.saved()
+
+
+def resume(training: Training) -> None:
+    """Put the training where its newest checkpoint stands, if there is one; rows of later epochs are dropped."""
+    state = checkpoint.load(training.run.folder, identity(training.params))
+    if state is None:
+        return
+    training.network.load_state_dict(state["network"])
+    training.optimiser.load_state_dict(state["optimiser"])
+    training.epoch, training.step, training.rows = state["epoch"], state["step"], state["rows"]
+    training.sums.copy_(state["sums"])
+    if training.rows:
+        training.run.write_table("metrics", training.rows)
+
+
+def stop_unless_finite(training: Training, **values: float) -> None:
+    """Raise `FloatingPointError` naming epoch, step and last checkpoint when a value is NaN or infinite."""
+    if all(map(math.isfinite, values.values())):
+        return
+    told = ", ".join(f"{name} {value}" for name, value in values.items())
+    path = training.run.folder / checkpoint.NEWEST
+    last = f"the last checkpoint is {path}" if path.exists() else "no checkpoint had been saved yet"
+    raise FloatingPointError(f"epoch {training.epoch + 1}, step {training.step}: {told} is not finite; {last}")
+
+
+def finish(training: Training) -> None:
+    """Write the result of a training that has come to its end."""
+    params, rows = training.params, training.rows
+    best = max(rows, key=lambda row: row["test_accuracy"])  # the first of equal ones
+    training.run.finish(
+        {
+            "best_test_accuracy": best["test_accuracy"],
+            "best_epoch": best["epoch"],
+            "last_test_accuracy": rows[-1]["test_accuracy"],
+            "parameters": count_parameters(training.network),
+            "epochs": params.epochs,
+            "genotype": training.genotype.model_dump(),
+            "evaluation_seed": params.evaluation_seed,
+            "data": params.data,
+        }
+    )
+
+
+def tidy(params: EvaluateParams, run: Run) -> None:
+    """Remove the large checkpoints of a run that is done, unless they are to be kept."""
+    if not params.keep_checkpoint:
+        checkpoint.prune(run.folder)

@@ -1,0 +1,342 @@
+"""The evaluation network against a plain DARTS-style version, published parameter counts, odd sizes, drop path."""
+
+import json
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from hdarts.network import EvaluationNetwork, count_parameters
+from hdarts.params import ParameterError
+from hdarts.space import DARTS, Genotype
+
+DARTS_V1 = Genotype(
+    normal=[
+        ("sep_conv_3x3", 1),
+        ("sep_conv_3x3", 0),
+        ("skip_connect", 0),
+        ("sep_conv_3x3", 1),
+        ("skip_connect", 0),
+        ("sep_conv_3x3", 1),
+        ("sep_conv_3x3", 0),
+        ("skip_connect", 2),
+    ],
+    reduce=[
+        ("max_pool_3x3", 0),
+        ("max_pool_3x3", 1),
+        ("skip_connect", 2),
+        ("max_pool_3x3", 0),
+        ("max_pool_3x3", 0),
+        ("skip_connect", 2),
+        ("skip_connect", 2),
+        ("avg_pool_3x3", 0),
+    ],
+)
+DARTS_V2 = Genotype(
+    normal=[
+        ("sep_conv_3x3", 0),
+        ("sep_conv_3x3", 1),
+        ("sep_conv_3x3", 0),
+        ("sep_conv_3x3", 1),
+        ("sep_conv_3x3", 1),
+        ("skip_connect", 0),
+        ("skip_connect", 0),
+        ("dil_conv_3x3", 2),
+    ],
+    reduce=[
+        ("max_pool_3x3", 0),
+        ("max_pool_3x3", 1),
+        ("skip_connect", 2),
+        ("max_pool_3x3", 1),
+        ("max_pool_3x3", 0),
+        ("skip_connect", 2),
+        ("skip_connect", 2),
+        ("max_pool_3x3", 1),
+    ],
+)
+# every operation, in both kinds of cell, at both strides
+EVERYTHING = Genotype(
+    normal=[
+        ("sep_conv_5x5", 0),
+        ("dil_conv_5x5", 1),
+        ("dil_conv_3x3", 2),
+        ("sep_conv_3x3", 0),
+        ("max_pool_3x3", 1),
+        ("avg_pool_3x3", 3),
+        ("skip_connect", 0),
+        ("skip_connect", 4),
+    ],
+    reduce=[
+        ("sep_conv_5x5", 0),
+        ("dil_conv_5x5", 1),
+        ("dil_conv_3x3", 1),
+        ("sep_conv_3x3", 0),
+        ("max_pool_3x3", 0),
+        ("avg_pool_3x3", 1),
+        ("skip_connect", 0),
+        ("skip_connect", 4),
+    ],
+)
+PUBLISHED = {"darts-v1": (DARTS_V1, 3_169_414), "darts-v2": (DARTS_V2, 3_349_342)}
+
+
+class PlainReduction(nn.Module):
+    def __init__(self, c_in, c):
+        super().__init__()
+        self.conv1 = nn.Conv2d(c_in, c // 2, 1, 2, bias=False)
+        self.conv2 = nn.Conv2d(c_in, c // 2, 1, 2, bias=False)
+        self.bn = nn.BatchNorm2d(c)
+
+    def forward(self, x):
+        x = F.relu(x)
+        x = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
+        return self.bn(torch.cat([self.conv1(x), self.conv2(x[:, :, 1:, 1:])], 1))
+
+
+def plain_relu_conv_bn(c_in, c):
+    return nn.Sequential(nn.ReLU(), nn.Conv2d(c_in, c, 1, bias=False), nn.BatchNorm2d(c))
+
+
+def plain_depthwise(c, kernel, stride, padding, dilation):
+    return nn.Sequential(
+        nn.ReLU(),
+        nn.Conv2d(c, c, kernel, stride, padding, dilation, groups=c, bias=False),
+        nn.Conv2d(c, c, 1, bias=False),
+        nn.BatchNorm2d(c),
+    )
+
+
+PLAIN = {
+    "max_pool_3x3": lambda c, s: nn.MaxPool2d(3, s, 1),
+    "avg_pool_3x3": lambda c, s: nn.AvgPool2d(3, s, 1, count_include_pad=False),
+    "skip_connect": lambda c, s: nn.Identity() if s == 1 else PlainReduction(c, c),
+    "sep_conv_3x3": lambda c, s: nn.Sequential(plain_depthwise(c, 3, s, 1, 1), plain_depthwise(c, 3, 1, 1, 1)),
+    "sep_conv_5x5": lambda c, s: nn.Sequential(plain_depthwise(c, 5, s, 2, 1), plain_depthwise(c, 5, 1, 2, 1)),
+    "dil_conv_3x3": lambda c, s: plain_depthwise(c, 3, s, 2, 2),
+    "dil_conv_5x5": lambda c, s: plain_depthwise(c, 5, s, 4, 2),
+}
+
+
+class PlainNetwork(nn.Module):
+    """DARTS's evaluation network, written straightforwardly: one module an operation, default memory format."""
+
+    def __init__(self, genotype, c, layers, classes, auxiliary):
+        super().__init__()
+        self.genotype, self.third = genotype, 2 * layers // 3
+        self.stem = nn.Sequential(nn.Conv2d(3, 3 * c, 3, padding=1, bias=False), nn.BatchNorm2d(3 * c))
+        self.cells = nn.ModuleList()
+        before, last, reduced, width = 3 * c, 3 * c, False, 0
+        for layer in range(layers):
+            reduces = layer in (layers // 3, 2 * layers // 3)
+            c = 2 * c if reduces else c
+            edges = genotype.reduce if reduces else genotype.normal
+            cell = nn.ModuleList([PlainReduction(before, c) if reduced else plain_relu_conv_bn(before, c)])
+            cell.append(plain_relu_conv_bn(last, c))
+            cell.extend(PLAIN[name](c, 2 if reduces and source < 2 else 1) for name, source in edges)
+            self.cells.append(cell)
+            before, last, reduced = last, 4 * c, reduces
+            width = 4 * c if layer == self.third else width
+        self.classifier = nn.Linear(last, classes)
+        convolutions = nn.Conv2d(width, 128, 1, bias=False), nn.Conv2d(128, 768, 2, bias=False)
+        norms = nn.BatchNorm2d(128), nn.BatchNorm2d(768)
+        head = [convolutions[0], norms[0], nn.ReLU(), convolutions[1], norms[1], nn.ReLU(), nn.Flatten()]
+        self.auxiliary = nn.Sequential(*head, nn.Linear(768, classes)) if auxiliary else None
+
+    def forward(self, images, p=0.0, keep=None):
+        before = last = self.stem(images)
+        auxiliary = None
+        for layer, cell in enumerate(self.cells.children()):
+            first, second, *edges = cell.children()
+            reduces = layer in (len(self.cells) // 3, self.third)
+            states = [first(before), second(last)]
+            for node in range(4):
+                pair = []
+                for k in (2 * node, 2 * node + 1):
+                    source = (self.genotype.reduce if reduces else self.genotype.normal)[k][1]
+                    value = edges[k](states[source])
+                    if keep is not None and not isinstance(edges[k], nn.Identity):
+                        value = value / (1 - p) * keep[layer, k].view(-1, 1, 1, 1)
+                    pair.append(value)
+                states.append(pair[0] + pair[1])
+            before, last = last, torch.cat(states[2:], 1)
+            if layer == self.third and self.auxiliary is not None and self.training:
+                pooled = F.relu(last)
+                eight = pooled.shape[2:] == (8, 8)
+                pool = nn.AvgPool2d(5, 3, count_include_pad=False) if eight else nn.AdaptiveAvgPool2d(2)
+                auxiliary = self.auxiliary(pool(pooled))
+        return self.classifier(last.mean((2, 3))), auxiliary
+
+
+def twins(genotype, channels, layers, auxiliary):
+    torch.manual_seed(0)
+    ours = EvaluationNetwork(genotype, channels, layers, 7, auxiliary).double()
+    plain = PlainNetwork(genotype, channels, layers, 7, auxiliary).double()
+    with torch.no_grad():
+        for theirs, mine in zip(plain.parameters(), ours.parameters(), strict=True):
+            mine.add_(0.1 * torch.randn_like(mine))  # no weight, bias or scale stays at 0 or 1
+            theirs.copy_(mine)
+    return ours, plain
+
+
+def close(a, b):
+    torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_cells_have_the_published_number_of_parameters(name):
+    genotype, count = PUBLISHED[name]
+    with torch.device("meta"):
+        assert count_parameters(EvaluationNetwork(genotype, 36, 20, 10, auxiliary=False)) == count
+        assert count_parameters(EvaluationNetwork(genotype, 36, 20, 10, auxiliary=True)) == count
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_shipped_genotype_files_are_the_published_cells(name):
+    path = Path(__file__).parent.parent / "params" / "genotypes" / f"{name}.json"
+    assert Genotype.from_json(path.read_text()) == PUBLISHED[name][0]
+
+
+@pytest.mark.parametrize("genotype", [DARTS_V1, DARTS_V2, EVERYTHING], ids=["v1", "v2", "everything"])
+@pytest.mark.parametrize(("size", "layers"), [((32, 32), 4), ((8, 8), 3), ((28, 28), 3), ((17, 23), 5)], ids=str)
+def test_network_equals_the_plain_one(genotype, size, layers):
+    """Logits, auxiliary logits, all gradients, running statistics, and then the network in evaluation mode."""
+    ours, plain = twins(genotype, 3, layers, auxiliary=True)
+    images = torch.randn(3, 3, *size, dtype=torch.float64)
+    for network in (ours, plain):
+        logits, auxiliary = network(images)
+        (logits.sin().sum() + auxiliary.cos().sum()).backward()
+    close(ours(images), plain(images))
+    for mine, theirs in zip(ours.parameters(), plain.parameters(), strict=True):
+        close(mine.grad, theirs.grad)
+    for mine, theirs in zip(ours.buffers(), plain.buffers(), strict=True):
+        close(mine, theirs)
+    ours.eval()
+    plain.eval()
+    close(ours(images)[0], plain(images)[0])
+    assert ours(images)[1] is None
+
+
+def test_drop_path_equals_the_plain_one_with_the_same_masks():
+    ours, plain = twins(EVERYTHING, 2, 5, auxiliary=True)
+    images = torch.randn(6, 3, 16, 16, dtype=torch.float64)
+    keep = torch.rand(5, 8, 6, generator=torch.Generator().manual_seed(3)) >= 0.4
+    close(ours(images, 0.4, generator=torch.Generator().manual_seed(3)), plain(images, 0.4, keep))
+
+
+def test_drop_path_drops_samples_and_edges_independently_with_its_probability():
+    network = EvaluationNetwork(DARTS_V1, 1, 3, 2, auxiliary=False)
+    seen = []
+    for cell in network.cells:
+        cell.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[3]))
+    network(torch.randn(4000, 3, 2, 2), 0.3, generator=torch.Generator().manual_seed(0))
+    dropped = torch.stack(seen).logical_not().double()
+    assert dropped.shape == (3, 8, 4000)
+    rates = dropped.mean(2)
+    assert (rates - 0.3).abs().max() < 4 * (0.3 * 0.7 / 4000) ** 0.5
+    correlation = torch.corrcoef(dropped.view(24, -1)) - torch.eye(24, dtype=torch.float64)
+    assert correlation.abs().max() < 4.5 / 4000**0.5
+
+
+def test_drop_path_keeps_the_expectation_and_never_drops_an_identity():
+    pools = [(name, source) for _ in range(4) for name, source in (("max_pool_3x3", 0), ("skip_connect", 1))]
+    cell = EvaluationNetwork(Genotype(normal=pools, reduce=pools), 1, 3, 2, auxiliary=False).cells[0]
+    cell.preprocess0, cell.preprocess1 = nn.Identity(), nn.Identity()
+    ones = torch.ones(20_000, 1, 1, 1)
+    keep = torch.rand(8, len(ones), generator=torch.Generator().manual_seed(1)) >= 0.25
+    out = cell(ones, ones, 0.25, keep)
+    assert [round(value, 4) for value in out.unique().tolist()] == [1, 2.3333]  # 1 + 0 or 1 + 1/0.75: identity stays
+    assert (out.mean() - 2).abs() < 0.02
+
+
+def test_drop_path_is_a_function_of_the_generator_and_off_in_evaluation():
+    network = EvaluationNetwork(DARTS_V2, 2, 3, 2, auxiliary=False)
+    images = torch.randn(4, 3, 8, 8)
+
+    def logits(seed, drop_path=0.5):
+        return network(images, drop_path, generator=torch.Generator().manual_seed(seed))[0]
+
+    assert torch.equal(logits(1), logits(1))
+    assert not torch.equal(logits(1), logits(2))
+    network.eval()
+    assert torch.equal(logits(1), logits(2))
+    assert torch.equal(logits(1), network(images)[0])
+
+
+def test_every_parameter_gets_gradient_and_every_map_is_channels_last():
+    network = EvaluationNetwork(EVERYTHING, 4, 4, 5, auxiliary=True, image_channels=2)
+    formats = []
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.MaxPool2d | nn.AvgPool2d):
+            module.register_forward_hook(
+                lambda _, __, out: formats.append(out.is_contiguous(memory_format=torch.channels_last))
+            )
+    logits, auxiliary = network(torch.randn(4, 2, 32, 32))
+    (F.cross_entropy(logits, torch.arange(4)) + F.cross_entropy(auxiliary, torch.arange(4))).backward()
+    assert all(formats)
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.abs().max() > 0, name
+
+
+def test_auxiliary_logits_only_where_asked_for_and_in_training():
+    images = torch.randn(2, 3, 8, 8)
+    assert EvaluationNetwork(DARTS_V2, 2, 3, 5, auxiliary=False)(images)[1] is None
+    network = EvaluationNetwork(DARTS_V2, 2, 3, 5, auxiliary=True)
+    logits, auxiliary = network(images)
+    assert logits.shape == auxiliary.shape == (2, 5)
+    assert network.eval()(images)[1] is None
+
+
+def test_auxiliary_head_does_not_change_how_the_rest_starts():
+    torch.manual_seed(4)
+    without = EvaluationNetwork(DARTS_V2, 2, 3, 5, auxiliary=False).state_dict()
+    torch.manual_seed(4)
+    having = EvaluationNetwork(DARTS_V2, 2, 3, 5, auxiliary=True).state_dict()
+    assert all(torch.equal(value, having[name]) for name, value in without.items())
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (9, 4)], ids=str)
+def test_tiny_images_go_through(size):
+    logits, auxiliary = EvaluationNetwork(EVERYTHING, 2, 6, 3, auxiliary=True)(torch.randn(4, 3, *size), 0.2)
+    assert logits.shape == auxiliary.shape == (4, 3)
+    assert torch.isfinite(logits).all()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"layers": 2}, "layers = 2: a network needs at least 3 cells"),
+        ({"channels": 0}, "channels = 0: a network needs at least 1"),
+        ({"classes": 0}, "classes = 0: a network needs at least 1"),
+        ({"image_channels": 0}, "image_channels = 0: a network needs at least 1"),
+    ],
+)
+def test_impossible_sizes_are_refused(sizes, message):
+    with pytest.raises(ParameterError, match=message):
+        EvaluationNetwork(DARTS_V2, **({"channels": 2, "layers": 3, "classes": 2, "auxiliary": False} | sizes))
+
+
+def published_cells():
+    """All cells of the published table that lie in the DARTS space, where the data folder has it."""
+    path = Path(os.environ.get("HDARTS_DATA", "")) / "darts_space" / "genotypes.parquet"
+    if not path.is_file():
+        pytest.skip("HDARTS_DATA holds no darts_space/genotypes.parquet")
+    table = pd.read_parquet(path)
+    for row in table.query("in_darts_space").to_dict(orient="records"):
+        yield row["name"], {kind: [tuple(edge) for edge in json.loads(row[kind])] for kind in DARTS.kinds}
+
+
+def test_every_published_cell_makes_a_network():
+    names = []
+    for name, cells in published_cells():
+        genotype = Genotype(**cells)
+        assert Genotype.from_json(genotype.to_json()) == genotype
+        logits, _ = EvaluationNetwork(genotype, 2, 3, 10, auxiliary=False)(torch.randn(2, 3, 8, 8))
+        assert torch.isfinite(logits).all(), name
+        names.append(name)
+    assert len(names) == 161

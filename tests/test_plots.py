@@ -1,0 +1,415 @@
+"""Figures: what is drawn is what the table holds, legible, nothing on top of anything else, the same each time."""
+
+import random
+import re
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch, PathPatch
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+from hdarts import plots
+from hdarts.params import ParameterError
+from hdarts.plots.cells import OPERATION_LOOKS
+from hdarts.plots.style import looks
+from hdarts.space import DARTS, NASBENCH201, Genotype
+
+DARTS_V2 = Genotype(
+    normal=[
+        ("sep_conv_3x3", 0),
+        ("sep_conv_3x3", 1),
+        ("sep_conv_3x3", 0),
+        ("sep_conv_3x3", 1),
+        ("sep_conv_3x3", 1),
+        ("skip_connect", 0),
+        ("skip_connect", 0),
+        ("dil_conv_3x3", 2),
+    ],
+    reduce=[
+        ("max_pool_3x3", 0),
+        ("max_pool_3x3", 1),
+        ("skip_connect", 2),
+        ("max_pool_3x3", 1),
+        ("max_pool_3x3", 0),
+        ("skip_connect", 2),
+        ("skip_connect", 2),
+        ("max_pool_3x3", 1),
+    ],
+)
+EPOCHS = np.arange(1, 13)
+METRICS = pd.DataFrame(
+    {
+        "epoch": EPOCHS,
+        "train_loss": 2 / EPOCHS,
+        "train_accuracy": 90 - 50 / EPOCHS,
+        "validation_loss": 2.2 / EPOCHS,
+        "validation_accuracy": 85 - 50 / EPOCHS,
+    }
+)
+HYPERGRADIENTS = pd.DataFrame(
+    {
+        "step": EPOCHS * 10,
+        "direct_normal": 0.02 / EPOCHS,
+        "direct_reduce": 0.01 / EPOCHS,
+        "response_normal": 0.002 / EPOCHS,
+        "response_reduce": 0.0 * EPOCHS,
+    }
+)
+ALPHA = np.random.default_rng(0).dirichlet(np.ones(8), size=(2, 14))
+ARMS = ("darts-second", "hyperdarts-1", "hyperdarts-2", "random")
+CURVES = pd.DataFrame(
+    [
+        {
+            "arm": arm,
+            "seed": seed,
+            "epoch": epoch,
+            "validation_accuracy": 80 + place - 40 / epoch + seed / 20,
+            "skips_normal": epoch // 4,
+            "entropy_normal": 2.08 - 0.01 * epoch - seed / 1000,
+            "entropy_reduce": 2.08 - 0.005 * epoch,
+        }
+        for place, arm in enumerate(ARMS)
+        for seed in (2, 20)
+        for epoch in EPOCHS
+    ]
+)
+RUNS = pd.DataFrame(
+    [
+        {
+            "arm": arm,
+            "evaluation_seed": seed,
+            "validation_accuracy": 80.0 + place + seed,
+            "test_accuracy": 96.0 + place / 10 + seed / 20,
+            "seconds": 600.0 * (place + 1) + seed,
+        }
+        for place, arm in enumerate(ARMS)
+        for seed in (0, 1, 2)
+    ]
+)
+METHODS = pd.DataFrame(
+    [
+        {"method": "exact", "cosine": 1.0, "relative_error": 0.0, "seconds": 2.0},
+        {"method": "direct", "cosine": 0.6, "relative_error": 0.8, "seconds": 0.01},
+        {"method": "direct", "cosine": 0.7, "relative_error": 0.7, "seconds": 0.012},
+        {"method": "neumann", "cosine": 0.9, "relative_error": 0.3, "seconds": 0.1},
+    ]
+)
+NOTHING = pd.DataFrame()
+
+FIGURES: dict[str, Callable[[], Figure]] = {
+    "draw_cell": lambda: plots.draw_cell(DARTS_V2.normal, "normal cell"),
+    "draw_genotype": lambda: plots.draw_genotype(DARTS_V2),
+    "alpha_heatmap": lambda: plots.alpha_heatmap(ALPHA, DARTS),
+    "learning_curves": lambda: plots.learning_curves(METRICS),
+    "hypergradient_norms": lambda: plots.hypergradient_norms(HYPERGRADIENTS),
+    "search_panel": lambda: plots.search_panel(METRICS, HYPERGRADIENTS, ALPHA, DARTS),
+    "first_epoch": lambda: plots.search_panel(METRICS.head(1), NOTHING, ALPHA, DARTS),
+    "validation_curves": lambda: plots.validation_curves(CURVES),
+    "skips_over_epochs": lambda: plots.skips_over_epochs(CURVES),
+    "entropy_over_epochs": lambda: plots.entropy_over_epochs(CURVES),
+    "strip": lambda: plots.strip(RUNS, "arm", "test_accuracy", lines={"report": 97.3, "random average": 96.2}),
+    "strip_with_hue": lambda: plots.strip(RUNS, "arm", "test_accuracy", "evaluation_seed"),
+    "validation_against_test": lambda: plots.validation_against_test(RUNS),
+    "seconds_by_arm": lambda: plots.seconds_by_arm(RUNS),
+    "hypergradient_comparison": lambda: plots.hypergradient_comparison(METHODS),
+}
+CELLS = ("draw_cell", "draw_genotype")
+
+
+@pytest.fixture(scope="module", params=list(FIGURES))
+def drawn(request: pytest.FixtureRequest) -> tuple[str, Figure]:
+    return request.param, FIGURES[request.param]()
+
+
+def texts(figure: Figure) -> list[Text]:
+    return [text for text in figure.findobj(Text) if isinstance(text, Text) and text.get_text() and text.get_visible()]
+
+
+def words(figure: Figure) -> list[str]:
+    return [text.get_text() for text in texts(figure)]
+
+
+def test_no_axes_is_empty_and_each_names_what_it_shows(drawn: tuple[str, Figure]):
+    name, figure = drawn
+    shown = [axes for axes in figure.axes if axes.axison or name in CELLS]
+    assert shown
+    for axes in shown:
+        assert axes.has_data() or axes.patches or axes.get_label() == "<colorbar>"
+    if name not in CELLS:
+        assert any(word in " ".join(words(figure)) for word in ("(%)", "nats", "(s)", "(min)", "softmax(α)", "count"))
+
+
+def test_type_is_legible_at_report_size(drawn: tuple[str, Figure]):
+    _, figure = drawn
+    assert figure.get_size_inches()[0] <= 6.3
+    assert min(float(text.get_fontsize()) for text in texts(figure)) >= 7
+
+
+def test_no_text_is_cut_off(drawn: tuple[str, Figure]):
+    _, figure = drawn
+    page = figure.bbox.padded(1)
+    ticks = {text for axes in figure.axes for text in (*axes.get_xticklabels(), *axes.get_yticklabels())}
+    for text in texts(figure):
+        if text not in ticks:  # matplotlib keeps labels of ticks beyond the axis that it does not draw
+            box = text.get_window_extent()
+            assert page.containsx(box.x0) and page.containsx(box.x1), text
+            assert page.containsy(box.y0) and page.containsy(box.y1), text
+
+
+def test_the_same_table_gives_the_same_file_and_text_stays_text(drawn: tuple[str, Figure]):
+    name, figure = drawn
+    svg = plots.picture(figure)
+    assert svg == plots.picture(FIGURES[name]())
+    assert b"<text" in svg and b"<dc:date>" not in svg
+
+
+def test_a_figure_looks_the_same_wherever_it_is_saved(drawn: tuple[str, Figure], tmp_path: Path):
+    _, figure = drawn
+    other = {"font.size": 20, "xtick.labelsize": 30, "grid.color": "red", "axes.labelsize": 4}
+    with mpl.rc_context({**other, "svg.fonttype": "none", "svg.hashsalt": "hdarts"}):
+        figure.savefig(tmp_path / "elsewhere.svg", metadata={"Date": None})
+    assert (tmp_path / "elsewhere.svg").read_bytes() == plots.picture(figure)
+
+
+def test_drawing_leaves_no_global_trace():
+    before = dict(mpl.rcParams)
+    FIGURES["search_panel"]()
+    assert dict(mpl.rcParams) == before
+    assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        plots.learning_curves,
+        plots.hypergradient_norms,
+        plots.validation_curves,
+        plots.skips_over_epochs,
+        plots.entropy_over_epochs,
+        lambda frame: plots.strip(frame, "arm", "test_accuracy"),
+        plots.validation_against_test,
+        plots.seconds_by_arm,
+        plots.hypergradient_comparison,
+        lambda frame: plots.search_panel(frame, HYPERGRADIENTS, ALPHA, DARTS),
+    ],
+)
+def test_an_empty_table_is_refused(draw: Callable[[pd.DataFrame], Any]):
+    with pytest.raises(ValueError, match="the table is empty, there is nothing to draw"):
+        draw(NOTHING)
+
+
+def test_a_missing_column_or_value_is_named():
+    with pytest.raises(ValueError, match="lacks the column 'seconds'; it has arm, "):
+        plots.seconds_by_arm(RUNS.drop(columns="seconds"))
+    with pytest.raises(ValueError, match="no row has values in all of the columns arm, seconds"):
+        plots.seconds_by_arm(RUNS.assign(seconds=np.nan))
+
+
+def test_names_differ_in_colour_marker_and_line():
+    six = list(looks("abcdef").values())
+    for key in ("color", "marker", "linestyle"):
+        assert len({str(look[key]) for look in six}) == 6
+    assert len({str(line) for _, line in OPERATION_LOOKS.values()}) == len(DARTS.operations)
+    assert len({colour for colour, _ in OPERATION_LOOKS.values()}) == len(DARTS.operations)
+
+
+# --- pictures of cells
+
+
+def random_cell(generator: random.Random) -> list[tuple[str, int]]:
+    return [
+        (generator.choice(DARTS.operations[1:]), source)
+        for node in range(2, 6)
+        for source in generator.sample(range(node), 2)
+    ]
+
+
+def boxes(figure: Figure) -> list[Bbox]:
+    return [patch.get_window_extent() for axes in figure.axes for patch in axes.patches if is_box(patch)]
+
+
+def is_box(patch: Any) -> bool:
+    return isinstance(patch, FancyBboxPatch)
+
+
+def overlap(a: Bbox, b: Bbox) -> bool:
+    return min(a.x1, b.x1) - max(a.x0, b.x0) > 0 and min(a.y1, b.y1) - max(a.y0, b.y0) > 0
+
+
+def test_a_published_cell_shows_all_nodes_and_operations():
+    figure = plots.draw_genotype(DARTS_V2)
+    shown = words(figure)
+    for title in ("normal cell", "reduction cell"):
+        assert shown.count(title) == 1
+    for node in ("$c_{k-2}$", "$c_{k-1}$", "$c_{k}$", "0", "1", "2", "3"):
+        assert shown.count(node) == 2
+    every = [operation for operation, _ in (*DARTS_V2.normal, *DARTS_V2.reduce)]
+    assert all(shown.count(operation) == every.count(operation) for operation in set(every))
+
+
+def test_lines_lead_from_source_to_node_in_the_look_of_their_operation():
+    (axes,) = plots.draw_cell(DARTS_V2.normal).axes
+    lines = [patch for patch in axes.patches if isinstance(patch, PathPatch)]
+    assert len(lines) == 8 + 4, "8 operations, and 4 nodes that are concatenated"
+    centre = {text.get_text(): np.array(text.get_position()) for text in axes.texts}
+    box = {"$c_{k-2}$": 0, "$c_{k-1}$": 1, "0": 2, "1": 3, "2": 4, "3": 5, "$c_{k}$": 6}
+    for index, line in enumerate(lines):
+        vertices = np.asarray(line.get_path().vertices)
+        ends = [
+            min(box, key=lambda name: float(np.abs(centre[name] - end).sum())) for end in (vertices[0], vertices[-1])
+        ]
+        if index < 8:
+            operation, source = DARTS_V2.normal[index]
+            assert [box[end] for end in ends] == [source, 2 + index // 2]
+            assert mpl.colors.to_hex(line.get_edgecolor()) == OPERATION_LOOKS[operation][0].lower()  # pyright: ignore
+        else:
+            assert [box[end] for end in ends] == [index - 6, 6]
+
+
+def test_the_first_input_stands_above_the_second():
+    for seed in range(20):
+        (axes,) = plots.draw_cell(random_cell(random.Random(seed))).axes
+        height = {text.get_text(): text.get_position()[1] for text in axes.texts}
+        assert height["$c_{k-2}$"] > height["$c_{k-1}$"]
+
+
+def test_no_boxes_and_labels_overlap_and_no_line_crosses_a_foreign_one():
+    generator = random.Random(0)
+    for _ in range(200):
+        figure = plots.draw_cell(random_cell(generator), "normal cell")
+        (axes,) = figure.axes
+        all_boxes = boxes(figure)
+        assert len(all_boxes) == 7 + 8
+        shown = [*all_boxes, axes.texts[0].get_window_extent()]
+        assert axes.texts[0].get_text() == "normal cell"
+        assert not any(overlap(a, b) for a, b in combinations(shown, 2))
+        low, high = np.array([box.min for box in shown]).min(0), np.array([box.max for box in shown]).max(0)
+        assert (low >= 0).all() and (high <= figure.bbox.max).all(), "all lies on the page"
+        lines = [patch for patch in axes.patches if isinstance(patch, PathPatch)]
+        for index, line in enumerate(lines):
+            points = axes.transData.transform(on(line))
+            met = sum(bool(((points > box.min + 1) & (points < box.max - 1)).all(-1).any()) for box in all_boxes)
+            assert met == (index < 8), "a line passes under its own label and under nothing else"
+
+
+def on(line: PathPatch) -> np.ndarray:
+    """Points on a line, about a hundredth of an inch apart, in the units of the axes."""
+    steps = np.linspace(0, 1, 40)
+    return np.concatenate([curve(steps) for curve, _ in line.get_path().iter_bezier()])
+
+
+def test_every_text_of_a_label_lies_in_its_box():
+    every = [(operation, index % 2) for index, operation in enumerate((*DARTS.operations, "none", "none")[2:])]
+    figure = plots.draw_cell(every)
+    for text in texts(figure):
+        extent = text.get_window_extent()
+        assert any(box.x0 < extent.x0 and extent.x1 < box.x1 for box in boxes(figure) if overlap(box, extent))
+
+
+@pytest.mark.parametrize("cell", [[], [("skip_connect", 0)], [("skip_connect", 0), ("skip_connect", 2)]])
+def test_what_is_no_cell_is_refused(cell: list[tuple[str, int]]):
+    with pytest.raises(ParameterError, match=r"two .* pairs for each node|node 2 takes input 2, not one of 0 to 1"):
+        plots.draw_cell(cell)
+
+
+# --- figures of runs and studies
+
+
+def test_the_heat_map_shows_alpha_and_marks_the_strongest_operations():
+    figure = plots.alpha_heatmap(ALPHA, DARTS)
+    for kind, axes in enumerate(figure.axes[:2]):
+        assert np.array_equal(np.asarray(axes.images[0].get_array()), ALPHA[kind])
+        assert axes.get_title() == DARTS.kinds[kind]
+        strongest = ALPHA[kind][:, 1:].argmax(-1) + 1
+        assert np.array_equal(np.asarray(axes.lines[0].get_xdata()), strongest), "`none` is never marked"
+    assert {*DARTS.operations, "$c_{k-2}$ → 0", "2 → 3"} <= set(words(figure))
+
+
+def test_the_heat_map_knows_the_other_space_and_refuses_other_shapes():
+    alpha = np.full(NASBENCH201.alpha_shape, 0.2)
+    assert "input → 0" in words(plots.alpha_heatmap(alpha, NASBENCH201))
+    with pytest.raises(ValueError, match=r"shape \(1, 6, 5\) is not of space darts: \(2, 14, 8\)"):
+        plots.alpha_heatmap(alpha, DARTS)
+
+
+def test_learning_curves_show_test_or_validation_as_the_table_has_it():
+    loss, accuracy = plots.learning_curves(METRICS).axes
+    assert (loss.get_ylabel(), accuracy.get_ylabel()) == ("loss (nats)", "accuracy (%)")
+    assert np.array_equal(np.asarray(accuracy.lines[1].get_ydata()), METRICS["validation_accuracy"])
+    tested = METRICS.rename(columns=lambda name: name.replace("validation", "test"))
+    assert {"training", "test"} <= set(words(plots.learning_curves(tested)))
+
+
+def test_a_part_of_the_hypergradient_that_vanishes_is_named():
+    figure = plots.hypergradient_norms(HYPERGRADIENTS)
+    assert figure.axes[0].get_yscale() == "log"
+    assert {"direct, normal", "response, normal", "response, reduce (0)"} <= set(words(figure))
+
+
+def test_random_cells_have_a_panel_too():
+    assert "no hypergradients logged" in words(plots.search_panel(METRICS, NOTHING, ALPHA, DARTS))
+
+
+@pytest.mark.parametrize("draw", [plots.validation_curves, plots.skips_over_epochs])
+def test_each_arm_has_its_axes_with_every_run(draw: Callable[[pd.DataFrame], Figure]):
+    figure = draw(CURVES)
+    shown = [axes for axes in figure.axes if axes.axison]
+    assert [axes.get_title() for axes in shown] == list(ARMS)
+    for axes in shown:
+        assert len(axes.lines) == 2 * 3 + 2 + 1, "the runs of other arms, its own, and their mean"
+
+
+def test_equal_runs_do_not_hide_each_other():
+    axes = plots.skips_over_epochs(CURVES).axes[0]
+    first, second = (np.asarray(line.get_ydata()) for line in axes.lines[6:8])
+    assert np.allclose(second - first, 0.1)
+
+
+def test_entropy_shows_both_kinds_of_cell():
+    assert {"normal one seed", "reduce mean of seeds"} <= set(words(plots.entropy_over_epochs(CURVES)))
+
+
+@pytest.mark.parametrize("hue", [None, "evaluation_seed"])
+def test_a_strip_shows_all_values_apart_and_ticks_at_the_means(hue: str | None):
+    axes = plots.strip(RUNS, "arm", "test_accuracy", hue).axes[0]
+    points = [line for line in axes.lines if line.get_linestyle() == "None"]
+    seen = np.concatenate([np.asarray(line.get_xydata()) for line in points])
+    assert sorted(seen[:, 1]) == sorted(RUNS["test_accuracy"].tolist())
+    assert len({round(x, 6) for x in seen[:, 0]}) == len(RUNS), "no point stands behind another"
+    ticks = [np.asarray(line.get_ydata())[0] for line in axes.lines if line not in points]
+    groups = RUNS.groupby(["arm", hue] if hue else "arm")["test_accuracy"]
+    assert np.allclose(sorted(ticks), np.sort(np.asarray(groups.mean())))
+
+
+def test_lines_for_reference_have_their_labels():
+    assert {"report: 97.3", "random average: 96.2"} <= set(words(FIGURES["strip"]()))
+
+
+def test_validation_against_test_states_the_rank_correlation():
+    figure = plots.validation_against_test(RUNS)
+    title = figure.axes[0].get_title(loc="left")
+    assert re.fullmatch(r"Spearman ρ = 0\.\d\d \(95% interval 0\.\d\d to 0\.\d\d, n = 12\)", title)
+    assert set(ARMS) <= set(words(figure))
+
+
+@pytest.mark.parametrize(("scale", "unit"), [(1e-3, "s"), (1, "min"), (100, "h")])
+def test_times_have_the_unit_that_suits(scale: float, unit: str):
+    axes = plots.seconds_by_arm(RUNS.assign(seconds=RUNS["seconds"] * scale)).axes[0]
+    assert axes.get_ylabel() == f"time ({unit})"
+    assert axes.get_ylim()[0] == 0
+
+
+def test_an_error_of_exactly_zero_is_drawn_at_the_end_of_the_logarithmic_axis():
+    _, error, _ = plots.hypergradient_comparison(METHODS).axes
+    triangles = [line for line in error.lines if line.get_marker() == "<"]
+    assert [np.asarray(line.get_ydata()).tolist() for line in triangles] == [[0]]
+    assert float(np.asarray(triangles[0].get_xdata())[0]) < 0.3
