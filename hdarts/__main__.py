@@ -32,6 +32,10 @@ def run(
         raise ParameterError(f"--jobs {jobs}: give a number of runs at a time, or 0 for one a core")
     if dry_run:
         return _list(planned)
+    if todo := [run for run in planned.runs if batch.look(run.folder).state != "done"]:
+        from hdarts.preflight import preflight  # imports torch, which a study that is done need not wait for
+
+        preflight(todo)
     if changed := record(planned):
         print(changed)
     try:

@@ -21,20 +21,23 @@ import psutil
 def main() -> int:
     """Execute the task on standard input; return 0, or 1 when the notebook raised (the error stands in it)."""
     task = json.loads(_first_line())
-    # sockets of the kernel: a path of about 50 characters, since the system allows 103
-    sockets = tempfile.mkdtemp(prefix="hdarts-", dir="/tmp" if len(tempfile.gettempdir()) > 40 else None)
-    os.environ["JUPYTER_RUNTIME_DIR"] = sockets
-    os.environ["IPYTHONDIR"] = f"{sockets}/ipython"  # no history file and no profile shared by kernels side by side
-    signal.signal(signal.SIGTERM, lambda *_: _end(sockets))
-    threading.Thread(target=_follow_parent, args=(sockets,), daemon=True).start()
+    # a folder for the sockets of the kernel; their names must stay below 104 characters
+    own = tempfile.mkdtemp(prefix="hdarts-", dir="/tmp" if len(tempfile.gettempdir()) > 60 else None)
+    os.environ["IPYTHONDIR"] = f"{own}/ipython"  # no profile and no history shared by kernels side by side
+    signal.signal(signal.SIGTERM, lambda *_: _end(own))
+    threading.Thread(target=_follow_parent, args=(own,), daemon=True).start()
     try:
-        return execute(**task)
+        return execute(**task, connection=f"{own}/kernel.json")
     finally:
-        shutil.rmtree(sockets, ignore_errors=True)
+        shutil.rmtree(own, ignore_errors=True)
 
 
-def execute(notebook: str, folder: str, cwd: str, parameters: dict[str, Any]) -> int:
-    """Run `notebook` by papermill into `folder`/notebook.ipynb, and show it in notebook.html; the kernel uses IPC."""
+def execute(notebook: str, folder: str, cwd: str, parameters: dict[str, Any], connection: str) -> int:
+    """Run `notebook` by papermill into `folder`/notebook.ipynb, and show it in notebook.html.
+
+    The kernel speaks over IPC. Without a `connection` file of its own jupyter_client would give the sockets of all
+    kernels the same names in the working folder, and kernels that start together would take each other's.
+    """
     # jsonschema would compile a grammar for a second at import only to check addresses that no notebook holds
     sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
     from papermill import PapermillExecutionError, execute_notebook
@@ -51,7 +54,7 @@ def execute(notebook: str, folder: str, cwd: str, parameters: dict[str, Any]) ->
             progress_bar=False,
             stdout_file=sys.stdout,
             stderr_file=sys.stderr,
-            config=Config({"KernelManager": {"transport": "ipc"}}),
+            config=Config({"KernelManager": {"transport": "ipc", "connection_file": connection}}),
         )
     except PapermillExecutionError:
         return 1
@@ -77,16 +80,16 @@ def _first_line() -> bytes:
         return pipe.readline()
 
 
-def _follow_parent(sockets: str) -> None:
+def _follow_parent(own: str) -> None:
     while os.read(0, 4096):
         pass
-    _end(sockets)
+    _end(own)
 
 
-def _end(sockets: str) -> None:
+def _end(own: str) -> None:
     for child in psutil.Process().children(recursive=True):
         child.kill()
-    shutil.rmtree(sockets, ignore_errors=True)
+    shutil.rmtree(own, ignore_errors=True)
     os._exit(128 + signal.SIGTERM)
 
 

@@ -57,10 +57,8 @@ def vjp(hypernetwork: Any, phi: Tensor, alpha: Tensor, g: Tensor) -> tuple[Tenso
         return hypernetwork.vjp(phi, alpha, g)
     with torch.enable_grad():
         phi, alpha = phi.detach().requires_grad_(), alpha.detach().requires_grad_()
-        return_alpha, return_phi = torch.autograd.grad(
-            hypernetwork(phi, alpha), (alpha, phi), g, allow_unused=True, materialize_grads=True
-        )
-    return return_alpha, Dense(return_phi)
+        of_alpha, of_phi = torch.autograd.grad(hypernetwork(phi, alpha), (alpha, phi), g, materialize_grads=True)
+    return of_alpha, Dense(of_phi)
 
 
 def _factored_vjp(h: Any, phi: Tensor, alpha: Tensor, g: Tensor) -> tuple[Tensor, Factored]:
@@ -70,7 +68,7 @@ def _factored_vjp(h: Any, phi: Tensor, alpha: Tensor, g: Tensor) -> tuple[Tensor
         head, alpha = phi[:n].detach().requires_grad_(), alpha.detach().requires_grad_()
         z = h.features(head, alpha)
     of_z = h.output.pull_back(phi[n:].detach(), g)
-    of_alpha, of_head = torch.autograd.grad(z, (alpha, head), of_z, allow_unused=True, materialize_grads=True)
+    of_alpha, of_head = torch.autograd.grad(z, (alpha, head), of_z, materialize_grads=True)
     return of_alpha, Factored(h.output, of_head, g.unsqueeze(0), z.detach().unsqueeze(0))
 
 
@@ -254,9 +252,8 @@ class Chunked:
 
     def initial_phi(self, generator: torch.Generator) -> Tensor:
         """Return the layers as torch.nn.Linear starts and the embedding vectors as torch.nn.Embedding does: normal."""
-        parts = []
+        parts, width = [], self.n_alpha + self.embedding
         for size, n in self._groups:
-            width = self.n_alpha + self.embedding
             parts.append(uniform((size * (width + 1),), width, generator))
             parts.append(torch.randn(n * self.embedding, generator=generator))
         return torch.cat(parts)
@@ -265,13 +262,12 @@ class Chunked:
         """Return the generated weights `(n_weights,)`: W_alpha alpha + b once, W_z z for all chunks at once."""
         produced, start, width = [], 0, self.n_alpha + self.embedding
         for size, n in self._groups:
-            matrix, offset, z = phi[start:].split(
-                [size * width, size, n * self.embedding, self.n_phi - start - size * (width + 1) - n * self.embedding]
-            )[:3]
+            lengths = [size * width, size, n * self.embedding]
+            matrix, offset, z = phi[start : start + sum(lengths)].split(lengths)
             matrix = matrix.view(size, width)
             common = matrix[:, : self.n_alpha] @ alpha.reshape(-1) + offset
             produced.append(z.view(n, self.embedding) @ matrix[:, self.n_alpha :].T + common)
-            start += size * (width + 1) + n * self.embedding
+            start += sum(lengths)
         return torch.cat([produced[group][first : first + n].reshape(-1) for group, first, n in self._order])
 
 

@@ -95,9 +95,6 @@ class SGD(BaseModel):
     clip: Positive
 
 
-Method = Literal["random", "darts-first", "darts-second", "unrolled", "neumann", "conjugate-gradient", "hypernetwork"]
-
-
 class SearchParams(Parameters, Machine, Images, Checkpoints, SGD):
     """Notebook 03: one architecture search (report sections 4.3 to 4.8)."""
 
@@ -108,7 +105,9 @@ class SearchParams(Parameters, Machine, Images, Checkpoints, SGD):
     space: Literal["darts"]
     channels: Count
     layers: Annotated[Integer, Field(ge=3)]
-    method: Method
+    method: Literal[
+        "random", "darts-first", "darts-second", "unrolled", "neumann", "conjugate-gradient", "hypernetwork"
+    ]
     part: Literal["total", "response", "direct"]
     alpha_learning_rate: Positive
     alpha_beta1: Fraction
@@ -244,8 +243,7 @@ def _sentence(model: type[Parameters], error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ")
     if not where:
         return f"{model.stage}: {message}"
-    is_text = kind == "float_type" and isinstance(value, str)
-    hint = "; write numbers in YAML with a point, such as 6.0e-4" if is_text else ""
+    hint = "; write numbers in YAML with a point, such as 6.0e-4" if (kind, type(value)) == ("float_type", str) else ""
     return f"parameter `{where}` = {_shown(value)}: {message[0].lower()}{message[1:]}{hint}"
 
 
@@ -266,11 +264,11 @@ def collect(model: type[P], namespace: Mapping[str, Any]) -> P:
     """
     plain = (bool, int, float, complex, str, bytes, list, tuple, set, dict, type(None))
     again = any(isinstance(value, model) for value in namespace.values())
-    values = {name: value for name, value in namespace.items() if name in model.model_fields}
-    for name, value in namespace.items():
-        if isinstance(value, plain) and not again and not name.startswith("_") and name not in {"In", "Out"}:
-            values[name] = value
-    return check(model, values)
+
+    def meant(name: str, value: Any) -> bool:
+        return isinstance(value, plain) and not again and not name.startswith("_") and name not in {"In", "Out"}
+
+    return check(model, {k: v for k, v in namespace.items() if k in model.model_fields or meant(k, v)})
 
 
 def identity(params: Parameters) -> str:
@@ -309,8 +307,7 @@ def notebook_defaults(path: str | Path) -> dict[str, Any]:
 
 
 def _literals(path: str | Path, source: str) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    line: int | None = None
+    values, line = {}, 1
     try:
         for statement in ast.parse(source).body:
             line = statement.lineno
@@ -320,6 +317,6 @@ def _literals(path: str | Path, source: str) -> dict[str, Any]:
                 case _:
                     raise ValueError
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
-        line = error.lineno if isinstance(error, SyntaxError) else line
+        line = getattr(error, "lineno", line)
         raise ParameterError(f"{path}: line {line} of the parameters cell is not `name = literal`") from None
     return values

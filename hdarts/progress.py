@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def place() -> Literal["log", "notebook", "terminal"]:
-    """Return where progress will be read; `$HDARTS_PROGRESS=log` (`hdarts run` sets it for its kernels) decides first."""
+    """Return where progress is read; `$HDARTS_PROGRESS=log`, set by `hdarts run` for its kernels, decides first."""
     if os.environ.get("HDARTS_PROGRESS") == "log":
         return "log"
     ipython = sys.modules.get("IPython")  # a kernel has loaded it already; outside of one this imports nothing

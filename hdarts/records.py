@@ -41,6 +41,11 @@ def runs_folder() -> Path:
     return (checkout() or Path.cwd()) / "runs"
 
 
+def notebooks_folder() -> Path:
+    """Return the folder of the workbook's notebooks: that of the checkout, else `./notebooks`."""
+    return (checkout() or Path.cwd()) / "notebooks"
+
+
 def below_runs(name: str | Path) -> Path:
     """Return the folder `name` below `runs_folder()`; a name that leads out of it is refused."""
     root = runs_folder().resolve()

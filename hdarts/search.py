@@ -9,6 +9,7 @@ and its checkpoint is complete: killed anywhere and started again, it ends bit f
 (CPU, same number of threads). The test set is never opened here.
 """
 
+import contextlib
 import math
 import time
 from collections.abc import Iterator
@@ -82,13 +83,14 @@ def search(
         )
         label = f"{params.slug()} epoch {epoch + 1}/{params.epochs}"
         for inner_batch, outer_batch in progress(pairs, steps - state.step, label):
-            at = f"epoch {epoch + 1}, step {state.step}"
-            found = hypergradient(problem, state.weights, state.alpha, inner_batch, outer_batch, rate)
-            if state.steps_done(steps) % params.log_every == 0:
-                log.hypergradient(state, found, rate, steps)
-            step_alpha(state, part_of(found, params.part), at)
-            noise = generator(params.search_seed, "noise", epoch, state.step)
-            state.count(step_weights(state, problem, inner_batch, rate, noise, at), len(inner_batch[1]))
+            with named(f"epoch {epoch + 1}, step {state.step}"):
+                found = hypergradient(problem, state.weights, state.alpha, inner_batch, outer_batch, rate)
+                if state.steps_done(steps) % params.log_every == 0:
+                    log.hypergradient(state, found, rate, steps)
+                step_alpha(state, part_of(found, params.part))
+                noise = generator(params.search_seed, "noise", epoch, state.step)
+                step = state.weights.step(problem, state.alpha, inner_batch, rate, noise)
+            state.count(step, len(inner_batch[1]))
             state.step += 1
             if state.step < steps and clock.due_in_epoch():
                 log.write_steps()
@@ -254,24 +256,23 @@ def part_of(found: Hypergradient, part: str) -> Tensor:
     return {"total": found.total, "response": found.response, "direct": found.direct}[part]
 
 
-def step_alpha(state: State, gradient: Tensor, at: str) -> None:
+def step_alpha(state: State, gradient: Tensor) -> None:
     """Take one Adam step on alpha and tell the weights how far it moved."""
     if not bool(torch.isfinite(gradient).all()):
-        raise FloatingPointError(f"{at}: the hypergradient is not finite; the last checkpoint is whole")
+        raise FloatingPointError("the hypergradient is not finite")
     before = state.alpha.clone()
     state.alpha.grad = gradient
     state.adam.step()
     state.weights.moved(state.alpha - before)
 
 
-def step_weights(
-    state: State, problem: Classification, batch: Batch, rate: float, noise: torch.Generator, at: str
-) -> Step:
-    """Take one SGD step on the weights."""
+@contextlib.contextmanager
+def named(where: str) -> Iterator[None]:
+    """Say where a number stopped being finite; what was saved before it is whole."""
     try:
-        return state.weights.step(problem, state.alpha, batch, rate, noise)
+        yield
     except FloatingPointError as error:
-        raise FloatingPointError(f"{at}: {error}; the last checkpoint is whole") from None
+        raise FloatingPointError(f"{where}: {error}; the last checkpoint is from before it") from None
 
 
 @torch.no_grad()

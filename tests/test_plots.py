@@ -174,7 +174,7 @@ def test_the_same_table_gives_the_same_file_and_text_stays_text(drawn: tuple[str
 
 def test_a_figure_looks_the_same_wherever_it_is_saved(drawn: tuple[str, Figure], tmp_path: Path):
     _, figure = drawn
-    other = {"font.size": 20, "xtick.labelsize": 30, "grid.color": "red", "axes.labelsize": 4}
+    other: dict[Any, Any] = {"font.size": 20, "xtick.labelsize": 30, "grid.color": "red", "axes.labelsize": 4}
     with mpl.rc_context({**other, "svg.fonttype": "none", "svg.hashsalt": "hdarts"}):
         figure.savefig(tmp_path / "elsewhere.svg", metadata={"Date": None})
     assert (tmp_path / "elsewhere.svg").read_bytes() == plots.picture(figure)
@@ -297,14 +297,19 @@ def test_no_boxes_and_labels_overlap_and_no_line_crosses_a_foreign_one():
         lines = [patch for patch in axes.patches if isinstance(patch, PathPatch)]
         for index, line in enumerate(lines):
             points = axes.transData.transform(on(line))
-            met = sum(bool(((points > box.min + 1) & (points < box.max - 1)).all(-1).any()) for box in all_boxes)
+            met = sum(bool(within(box, points).any()) for box in all_boxes)
             assert met == (index < 8), "a line passes under its own label and under nothing else"
 
 
 def on(line: PathPatch) -> np.ndarray:
     """Points on a line, about a hundredth of an inch apart, in the units of the axes."""
-    steps = np.linspace(0, 1, 40)
-    return np.concatenate([curve(steps) for curve, _ in line.get_path().iter_bezier()])
+    steps: Any = np.linspace(0, 1, 40)
+    return np.concatenate([curve(steps) for curve, _ in line.get_path().iter_bezier()])  # pyright: ignore
+
+
+def within(box: Bbox, points: np.ndarray) -> np.ndarray:
+    """Which points lie in a box, more than a pixel from its border."""
+    return np.all((points > np.array(box.min) + 1) & (points < np.array(box.max) - 1), axis=-1)
 
 
 def test_every_text_of_a_label_lies_in_its_box():
@@ -327,7 +332,7 @@ def test_what_is_no_cell_is_refused(cell: list[tuple[str, int]]):
 def test_the_heat_map_shows_alpha_and_marks_the_strongest_operations():
     figure = plots.alpha_heatmap(ALPHA, DARTS)
     for kind, axes in enumerate(figure.axes[:2]):
-        assert np.array_equal(np.asarray(axes.images[0].get_array()), ALPHA[kind])
+        assert np.array_equal(np.asarray(axes.collections[0].get_array()), ALPHA[kind])
         assert axes.get_title() == DARTS.kinds[kind]
         strongest = ALPHA[kind][:, 1:].argmax(-1) + 1
         assert np.array_equal(np.asarray(axes.lines[0].get_xdata()), strongest), "`none` is never marked"

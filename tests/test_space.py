@@ -201,7 +201,7 @@ CELL = st.lists(EDGE, min_size=8, max_size=8) | JSON
 
 
 @given(content=st.fixed_dictionaries({"normal": CELL, "reduce": CELL}, optional={"x": JSON}) | JSON, text=st.text())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_no_text_whatever_leads_to_anything_but_a_genotype_or_a_parameter_error(content, text: str):
     head = {"format": 1, "space": "darts"}
     for given_text in (

@@ -124,6 +124,15 @@ def load(
     )
 
 
+def sizes(name_or_path: str, folder: str = "", limit: int = 0, validation_fraction: float = 0.5) -> tuple[int, int]:
+    """Return how many training and validation images `load` would give; no image is decoded, no test part opened."""
+    _check(limit, 0, 0, validation_fraction, "cpu")
+    source = find(name_or_path, folder, limit, 0)
+    rows = _subset(source.train.labels, limit, len(source.classes), f"limit of {source.name}")
+    rest, chosen = _split(source.train.labels[rows], validation_fraction, 0)
+    return len(rest), len(chosen)
+
+
 def statistics(pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and population standard deviation `(C,)` float32 of `pixels / 255`, exact sums over `(N, H, W)`.
 

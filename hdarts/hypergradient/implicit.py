@@ -90,7 +90,7 @@ def conjugate_gradient(
             break
         hessian_p, _ = second(p)
         curvature = dot(p, hessian_p) / dot(p, p)
-        info["curvature"] = curvature
+        info["curvature"] = min(info.get("curvature", math.inf), curvature)
         if curvature + damping <= 0:
             warn(f"conjugate gradients met curvature {curvature:.4g} at iteration {count} with damping {damping:g}")
             break

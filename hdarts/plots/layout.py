@@ -111,7 +111,7 @@ def _sweep(order: Order, between: list[list[tuple[int, int]]], sweeps: int = 4) 
             for left, right in between[gap]:
                 near[right if forward else left].append(position[left if forward else right])
             own = {item: index for index, item in enumerate(order[free])}
-            order[free] = sorted(own, key=lambda i: float(np.mean(near[i])) if near[i] else own[i])
+            order[free] = sorted(own, key=lambda i: sum(near[i]) / len(near[i]) if near[i] else own[i])
     return order
 
 

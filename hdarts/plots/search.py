@@ -94,9 +94,11 @@ def _alpha_heatmap(figure: FigureBase, alpha_softmax: ArrayLike, space: SearchSp
         raise ValueError(f"softmax(alpha) of shape {alpha.shape} is not of space {space.name}: {space.alpha_shape}")
     row = figure.subplots(1, len(space.kinds), squeeze=False)[0]
     most = max(float(alpha.max()), 2 / alpha.shape[-1])  # uniform weights lie in the middle of the scale at most
-    image = None
+    mesh = None
     for axes, kind, weights in zip(row, space.kinds, alpha, strict=True):
-        image = axes.imshow(weights, cmap="cividis", vmin=0, vmax=most, aspect="auto")
+        centres = np.arange(weights.shape[1]), np.arange(weights.shape[0])
+        mesh = axes.pcolormesh(*centres, weights, cmap="cividis", vmin=0, vmax=most, edgecolors="white", linewidth=0.3)
+        axes.invert_yaxis()
         strongest = np.where(np.array(space.operations) == "none", -1.0, weights).argmax(-1)
         axes.plot(strongest, range(len(weights)), linestyle="", marker="o", ms=3.5, mfc="white", mec="black", mew=0.8)
         axes.set_title(kind)
@@ -110,8 +112,8 @@ def _alpha_heatmap(figure: FigureBase, alpha_softmax: ArrayLike, space: SearchSp
                 axes.axhline(edge - 0.5, color="white", linewidth=2)  # parts the edges of one node from the next
     for axes in row[1:]:
         axes.tick_params(labelleft=False)
-    if image is not None:
-        figure.colorbar(image, ax=list(row), label="softmax(α)", aspect=30)
+    if mesh is not None:
+        figure.colorbar(mesh, ax=list(row), label="softmax(α)", aspect=30)
 
 
 def _edge_name(edge: tuple[int, int], space: SearchSpace) -> str:

@@ -73,7 +73,7 @@ def _over_epochs(frame: pd.DataFrame, columns: Mapping[str, str], text: str, apa
         lowest.set_xlabel(label("epoch"))
         lowest.tick_params(labelbottom=True)
     figure.supylabel(text, fontsize="medium")
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, columnspacing=1.2)
     return figure
 
 

@@ -86,6 +86,8 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     def inside(*args: P.args, **kwargs: P.kwargs) -> Figure:
         with style():
             figure = draw(*args, **kwargs)
+            for axes in figure.axes:  # how many ticks there are depends on this size, looked up at each drawing
+                axes.tick_params(labelsize=RC["xtick.labelsize"])
             figure.draw_without_rendering()  # makes ticks and their texts now, so that they have this style too,
             figure.set_layout_engine("none")  # and places everything once, whatever it is saved as
             return figure

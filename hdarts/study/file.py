@@ -1,0 +1,91 @@
+"""The study file: its entries, their checks, and where its notebooks and presets lie."""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+
+from hdarts.params import ParameterError, read_yaml
+from hdarts.records import checkout
+
+Plain = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=60)]
+PlainPath = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*(/[a-z0-9][a-z0-9_.-]*)*$")]
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Each(_Strict):
+    """One run of this stage for each run (`by: run`), or each group of runs alike in some labels, of another stage."""
+
+    stage: Plain
+    by: Annotated[list[str], BeforeValidator(_listed)] = ["run"]
+    where: dict[str, Annotated[list[Any], BeforeValidator(_listed)]] = {}
+    but: dict[str, Annotated[list[Any], BeforeValidator(_listed)]] = Field(default={}, alias="except")
+    parameter: str = Field(alias="as")
+
+
+class Arm(_Strict):
+    """A named setting: a preset (a file below `params/`) and parameters on top."""
+
+    preset: PlainPath | None = None
+    parameters: dict[str, Any] = {}
+
+
+class Stage(Arm):
+    """One notebook and all its runs."""
+
+    notebook: Plain
+    arms: Annotated[dict[Plain, Arm], Field(min_length=1)] | None = None
+    matrix: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
+    each: Annotated[list[Each], BeforeValidator(_listed)] = []
+    after: Literal["everything"] | list[Plain] = []
+
+
+class Study(_Strict):
+    """A study file."""
+
+    study: Plain
+    title: str = ""
+    about: str = ""
+    stages: Annotated[dict[Plain, Stage], Field(min_length=1)]
+
+
+def read_study(path: Path) -> Study:
+    """Return the study in a YAML file, or raise `ParameterError` naming the file, the place and the fault."""
+    try:
+        return Study.model_validate(read_yaml(path))
+    except ValidationError as error:
+        # a misspelt entry first: the one that is missing for it follows from it
+        first = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
+        where = ".".join(str(part) for part in first["loc"] if "[" not in str(part))
+        value = "" if isinstance(first["input"], dict) else f" = {str(first['input'])[:80]!r}"
+        allowed = {
+            "extra_forbidden": f"this entry is not known{_nearest(where)}",
+            "missing": "this entry is missing",
+            "string_pattern_mismatch": "names are lower-case letters, digits, `_`, `.` and `-`",
+        }
+        told = allowed.get(first["type"], first["msg"][0].lower() + first["msg"][1:])
+        raise ParameterError(f"{path}: `{where}`{value}: {told}") from None
+
+
+def _nearest(where: str) -> str:
+    known = [*Study.model_fields, *Stage.model_fields, "by", "where", "except", "as"]
+    near = difflib.get_close_matches(where.split(".")[-1], known, n=1)
+    return f"; did you mean `{near[0]}`?" if near else f"; entries are {', '.join(known)}"
+
+
+def project_root(path: Path) -> Path:
+    """Return the nearest folder above a study file that holds `notebooks/`, else the checkout of this package."""
+    for folder in path.resolve().parents:
+        if (folder / "notebooks").is_dir():
+            return folder
+    if (root := checkout()) is None:
+        raise ParameterError(f"{path}: no folder above it holds `notebooks/`")
+    return root

@@ -1,0 +1,99 @@
+"""A study made ready: read, expanded, checked against what lies in `runs/`, and recorded there when it starts."""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from hdarts.params import MODELS, ParameterError, Parameters, read_yaml
+from hdarts.records import below_runs, runs_folder, write_atomic
+from hdarts.study.expand import PlannedRun, expand
+from hdarts.study.file import Study, project_root, read_study
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study, read, expanded and found to be in order. `root` is the folder that holds `notebooks/` and `params/`."""
+
+    path: Path
+    root: Path
+    study: Study
+    runs: tuple[PlannedRun, ...]
+
+    @property
+    def folder(self) -> Path:
+        return below_runs(self.study.study)
+
+
+def plan(path: str | Path, models: Mapping[str, type[Parameters]] = MODELS) -> Plan:
+    """Return the expanded study in the file `path`, or raise `ParameterError` about the first fault; writes nothing."""
+    path = Path(path)
+    study = read_study(path)
+    root = project_root(path)
+    try:
+        runs = expand(study, root, models)
+    except ParameterError as error:
+        raise ParameterError(f"{path}: {error}") from None
+    planned = Plan(path, root, study, tuple(runs))
+    _check_folders(planned)
+    return planned
+
+
+def _check_folders(planned: Plan) -> None:
+    """Refuse a study folder that something else made, and run folders that belong to other parameters."""
+    name, folder = planned.study.study, planned.folder
+    if name == "interactive":
+        raise ParameterError(f"{planned.path}: study name 'interactive' is kept for runs outside studies; take another")
+    if folder.is_dir() and any(folder.iterdir()):
+        kept = folder / "study.yaml"
+        theirs = read_yaml(kept).get("study") if kept.is_file() else None
+        if theirs != name:
+            told = f"belongs to study {theirs!r}" if theirs else "was not made by `hdarts run`"
+            raise ParameterError(f"{planned.path}: the folder runs/{name} {told}; rename the study or move that folder")
+    for run in planned.runs:
+        file = run.folder / "params.yaml"
+        if file.is_file():
+            theirs, mine = read_yaml(file), run.params.model_dump()
+            for key in sorted((theirs.keys() | mine.keys()) - run.params.aside):
+                if theirs.get(key) != mine.get(key):
+                    raise ParameterError(
+                        f"run folder {run.name} belongs to another study: its `{key}` is {theirs.get(key)!r}, "
+                        f"here {mine.get(key)!r}; move it away"
+                    )
+
+
+def record(planned: Plan) -> str:
+    """Write `study.yaml` and `runs.csv` into the study's folder; return what changed since the last start, or ""."""
+    folder, earlier = planned.folder, read_runs(planned.study.study)
+    write_atomic(folder / "study.yaml", planned.path.read_bytes())
+    rows = [{"stage": r.stage, "run": r.name, **r.labels, "needs": " ".join(r.needs)} for r in planned.runs]
+    frame = pd.DataFrame(rows, dtype=object)
+    frame.insert(len(frame.columns) - 1, "needs", frame.pop("needs"))
+    write_atomic(folder / "runs.csv", frame.to_csv(index=False))
+    if earlier.empty:
+        return ""
+    old, new = list(earlier["run"]), [run.name for run in planned.runs]
+    gone = [name for name in old if name not in set(new) and (runs_folder() / name).is_dir()]
+    added = len(set(new) - set(old))
+    if not gone and not added:
+        return ""
+    told = f"; no longer in it, left as they are: {', '.join(gone)}" if gone else ""
+    return f"study {planned.study.study} changed since its last start: {added} new runs{told}"
+
+
+def read_runs(study: str, stage: str = "") -> pd.DataFrame:
+    """Return a study's runs as last started, empty if there are none.
+
+    Columns: stage, run, needs and the labels (arm, seeds, ...); with `stage`, its runs and the labels they have.
+    """
+    path = below_runs(study) / "runs.csv"
+    if not path.is_file():
+        return pd.DataFrame(columns=["stage", "run", "needs"])
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if stage:
+        frame = frame[frame["stage"] == stage]
+        frame = frame.loc[:, (frame != "").any() | frame.columns.isin(["stage", "run", "needs"])]
+    # read once more: a column without empty places gets its own type, such as integer seeds
+    return pd.read_csv(io.StringIO(frame.to_csv(index=False)), keep_default_na=False)

@@ -1,0 +1,291 @@
+"""The search loop: the same step as the plain definition, every method, exact resume, no look at the test set."""
+
+import dataclasses
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from hdarts import search as s
+from hdarts.bilevel import Reparametrised
+from hdarts.data import load
+from hdarts.params import ParameterError, SearchParams, check, notebook_defaults, read_yaml
+from hdarts.randomness import generator
+from hdarts.records import Run, notebooks_folder
+from hdarts.space import DARTS, Genotype
+from hdarts.weights import Classification, Exploration, Generated, SGDSettings
+
+SMALL = {
+    "data": "generated",
+    "limit": 80,
+    "channels": 2,
+    "layers": 3,
+    "epochs": 2,
+    "batch_size": 16,
+    "crop_padding": 1,
+    "log_every": 1,
+    "threads": 1,
+    "device": "cpu",
+    "keep_checkpoint": True,
+}
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+def parameters(**changes) -> SearchParams:
+    return check(SearchParams, {**notebook_defaults(notebooks_folder() / "03_search.ipynb"), **SMALL, **changes})
+
+
+def whole(params: SearchParams) -> Run:
+    run = Run.open(params)
+    rows = list(s.search(params, run))
+    assert len(rows) == (0 if params.method == "random" else params.epochs)
+    return run
+
+
+EXACT = ("alpha.csv", "metrics.csv", "hypergradients.csv", "genotype.json", "result.json")
+
+
+def same(one: Run, other: Run) -> None:
+    for name in EXACT:
+        assert (one.folder / name).read_bytes() == (other.folder / name).read_bytes(), name
+    states = [s.checkpoint.load(run.folder, s.identity(run.params)) for run in (one, other)]
+    assert states[0] is not None and states[1] is not None
+    for name, tensor in states[0]["weights"].items():
+        assert torch.equal(tensor, states[1]["weights"][name]), name
+    assert torch.equal(states[0]["alpha"], states[1]["alpha"])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": "darts-first"},
+        {"method": "darts-second"},
+        {"method": "unrolled", "steps": 2},
+        {"method": "neumann", "terms": 2},
+        {"method": "conjugate-gradient", "iterations": 2, "damping": 10.0},
+        {"hypernetwork": "linear"},
+        {"hypernetwork": "mlp", "hidden": "shared", "activation": "tanh"},
+        {"hypernetwork": "chunked", "embedding": 4},
+        {"hypernetwork": "low-rank", "rank": 2, "centred": True, "noise": 0.1, "antithetic": True},
+        {"hypernetwork": "linear", "rest": "generated", "initialisation": "zero-response", "part": "response"},
+    ],
+    ids=lambda changes: "-".join(str(value) for value in changes.values()),
+)
+@pytest.mark.filterwarnings("ignore::hdarts.hypergradient.HypergradientWarning")
+def test_every_method_ends_with_a_valid_result(changes):
+    run = whole(parameters(**changes, epochs=1))
+    result = run.result
+    assert result is not None
+    Genotype.from_json((run.folder / "genotype.json").read_text())
+    assert 0 <= result["best_validation_accuracy"] <= 100
+    steps = run.table("hypergradients")
+    assert len(steps) == 2 and steps.notna().drop(columns=["cosine"]).all(axis=None)
+    generated = changes.get("method", "hypernetwork") == "hypernetwork" and changes.get("initialisation") is None
+    if generated or changes.get("method") in ("darts-second", "unrolled"):
+        assert (steps["response_normal"] > 0).all()
+    if changes.get("method") == "darts-first":
+        assert (steps["response_normal"] == 0).all()
+
+
+def test_random_draws_a_cell_and_trains_nothing():
+    one, other = whole(parameters(method="random")), whole(parameters(method="random", search_seed=20))
+    assert one.result is not None and other.result is not None
+    assert one.result["genotype"] != other.result["genotype"]
+    assert "best_validation_accuracy" not in one.result
+
+
+def test_a_search_learns():
+    run = whole(parameters(method="darts-first", limit=160, epochs=4, learning_rate=0.1))
+    accuracy = run.table("metrics")["validation_accuracy"]
+    assert accuracy.iloc[-1] > 2 * 100 / len(load("generated", limit=80).classes)
+
+
+@pytest.mark.parametrize("rest", ["own", "generated"])
+def test_a_hypernetwork_step_is_the_plain_step_of_the_composed_problem(rest):
+    """Fast road = back-propagation through h, clip_grad_norm_ and torch.optim.SGD on u = [phi | rest], in float64."""
+    params = parameters(hypernetwork="mlp", rest=rest, noise=0.0)
+    data = s.load_splits(params, torch.device("cpu"))
+    model = s.make_supernet(params, data)
+    h = s.make_hypernetwork(params, model)
+    problem = Classification(model)
+    inner, outer = s.batches(params, data)
+    pairs = [
+        tuple((x.double(), y) for x, y in pair)
+        for pair in zip(inner.epoch(0, "inner", 0), outer.epoch(0, "outer", 0), strict=True)
+    ]
+    alpha = 0.1 * torch.randn(DARTS.alpha_shape, generator=generator(0, "alpha"), dtype=torch.float64)
+    phi = h.initial_phi(generator(0, "phi")).double()
+    own = model.initial_w(generator(0, "w")).double()[h.n_weights :]
+    weights = Generated(h, phi.clone(), own.clone(), SGDSettings(0.9, 3e-4, 0.5), Exploration())
+    plain = Reparametrised(problem, h, len(own))
+    u = torch.cat([phi, own]).requires_grad_()
+    optimiser = torch.optim.SGD([u], lr=0.1, momentum=0.9, weight_decay=3e-4)
+    search = s.make_hypergradient(params)
+    for inner_batch, outer_batch in pairs:
+        found = search(problem, weights, alpha, inner_batch, outer_batch, 0.1)
+        a = alpha.clone().requires_grad_()
+        (expected,) = torch.autograd.grad(plain.outer(u, a, outer_batch), a)
+        torch.testing.assert_close(found.total, expected, rtol=1e-9, atol=1e-11)
+
+        weights.step(problem, alpha, inner_batch, 0.1, generator(0))
+        optimiser.zero_grad()
+        plain.inner(u, alpha, inner_batch).backward()
+        torch.nn.utils.clip_grad_norm_([u], 0.5)
+        optimiser.step()
+        torch.testing.assert_close(torch.cat([weights.phi, weights.rest]), u.detach(), rtol=1e-9, atol=1e-11)
+
+
+def test_centred_weights_stay_on_the_line_when_alpha_moves():
+    """w(alpha + da) = w(alpha) + W da after the move, with the noise-free weights read from the output bias."""
+    params = parameters(hypernetwork="linear", centred=True, noise=0.1)
+    model = s.make_supernet(params, s.load_splits(params, torch.device("cpu")))
+    weights = s.make_weights(params, model, None, torch.device("cpu"))
+    assert isinstance(weights, Generated)
+    alpha = torch.zeros(DARTS.alpha_shape)
+    before = weights.value(alpha).clone()
+    change = torch.randn(DARTS.alpha_shape, generator=generator(0))
+    weights.moved(change)
+    h = weights.hypernetwork
+    matrix = h.parts[0].output.matrix(h.split_phi(weights.phi)[0])
+    moved = before[: h.parts[0].n_weights] + matrix @ change[0].flatten()
+    torch.testing.assert_close(weights.value(alpha + change)[: len(moved)], moved)
+
+
+def test_zero_response_starts_as_the_layers_do():
+    params = parameters(hypernetwork="mlp", initialisation="zero-response")
+    model = s.make_supernet(params, s.load_splits(params, torch.device("cpu")))
+    weights = s.make_weights(params, model, None, torch.device("cpu"))
+    alpha = torch.randn(DARTS.alpha_shape)
+    assert torch.equal(weights.value(alpha), model.initial_w(generator(params.search_seed, "weights")))
+    assert not weights.response(alpha, torch.ones(model.n_w)).any()
+
+
+@pytest.mark.parametrize("part", ["direct", "response", "total"])
+def test_part_chooses_what_steps_alpha(part):
+    found = s.Hypergradient(torch.ones(2), 2 * torch.ones(2))
+    assert s.part_of(found, part).tolist() == {"direct": [1, 1], "response": [2, 2], "total": [3, 3]}[part]
+
+
+@pytest.mark.parametrize("changes", [{"method": "darts-second"}, {"hypernetwork": "linear", "noise": 0.1}])
+def test_a_search_that_stopped_between_epochs_ends_as_an_unbroken_one(changes):
+    undisturbed = whole(parameters(**changes, run="undisturbed"))
+    broken = parameters(**changes, run="broken")
+    next(iter(s.search(broken, Run.open(broken))))
+    same(undisturbed, whole_again(broken))
+
+
+def whole_again(params: SearchParams) -> Run:
+    run = Run.open(params)
+    assert len(list(s.search(params, run))) < params.epochs, "it started afresh"
+    return run
+
+
+KILLED = """
+import json, sys
+from hdarts.params import SearchParams, check
+from hdarts.records import Run
+from hdarts.search import search
+params = check(SearchParams, json.loads(sys.argv[1]))
+print("started", flush=True)
+list(search(params, Run.open(params)))
+"""
+
+
+def test_a_search_killed_at_random_moments_ends_as_an_undisturbed_one(runs):
+    changes = {"hypernetwork": "linear", "epochs": 3, "checkpoint_minutes": 0.001}
+    undisturbed = whole(parameters(**changes, run="undisturbed"))
+    killed = parameters(**changes, run="killed")
+    seed = random.randrange(10**6)
+    print(f"kill points drawn with seed {seed}")
+    moments = random.Random(seed)
+    command = [sys.executable, "-c", KILLED, killed.model_dump_json()]
+    for _ in range(3):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "HDARTS_RUNS": str(runs)})
+        assert process.stdout is not None and process.stdout.readline() == b"started\n"
+        time.sleep(moments.uniform(0.05, 1.5))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "HDARTS_RUNS": str(runs)})
+    same(undisturbed, Run.open(killed))
+
+
+def test_a_search_that_is_done_is_read_not_computed():
+    params = parameters(method="darts-first")
+    run = whole(params)
+    before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
+    again = list(s.search(params, Run.open(params), supernet=None, data=None))
+    assert [row["epoch"] for row in again] == [1, 2]
+    assert before == {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
+
+
+def test_snapshots_stay_and_the_rotating_checkpoint_goes():
+    run = whole(parameters(method="darts-first", keep_epochs=[1], keep_checkpoint=False))
+    assert sorted(path.name for path in run.folder.glob("*.pt")) == ["checkpoint.epoch-1.pt"]
+
+
+def test_the_test_set_stays_closed(monkeypatch):
+    monkeypatch.setattr("hdarts.data.sources.generated", lambda *a, **k: pytest.fail("not the patched source"))
+    data = load("digits", limit=80)
+    assert data.test is None
+    params = parameters(method="darts-first", data="digits", epochs=1)
+    source = s.load_splits(params, torch.device("cpu"))
+    assert source.test is None
+    assert list(s.search(params, Run.open(params), data=source))
+
+
+def test_a_loss_that_is_not_finite_stops_at_its_step():
+    params = parameters(method="darts-first", learning_rate=1e30)
+    with pytest.raises(FloatingPointError, match=r"epoch 1, step \d"):
+        list(s.search(params, Run.open(params)))
+    assert Run.open(params).result is None
+
+
+def test_a_batch_larger_than_the_set_is_refused():
+    params = parameters(batch_size=64)
+    with pytest.raises(ParameterError, match=r"batch_size is 64 .* 40"):
+        list(s.search(params, Run.open(params)))
+
+
+def test_alpha_of_each_epoch_can_be_read_back():
+    run = whole(parameters(method="darts-first"))
+    state = s.checkpoint.load(run.folder, s.identity(run.params))
+    assert state is not None
+    torch.testing.assert_close(s.alpha_at(run).float(), state["alpha"])
+    assert s.alpha_at(run, 0).abs().max() < 0.01
+    assert math.isclose(s.entropies(s.alpha_at(run, 0))["entropy_normal"], math.log(8), abs_tol=1e-4)
+
+
+def test_presets_hold_the_settings_of_the_report():
+    folder = notebooks_folder().parent / "params" / "search"
+    table = {"hyperdarts-1": (48, 0.05, 6e-4, 49, "linear"), "hyperdarts-2": (64, 0.075, 9e-4, 50, "mlp")}
+    for name, expected in table.items():
+        preset = read_yaml(folder / f"{name}.yaml")
+        keys = ("batch_size", "learning_rate", "alpha_learning_rate", "epochs", "hypernetwork")
+        assert tuple(preset[key] for key in keys) == expected
+        assert preset["learning_rate_min"] == 0 and preset["channels"] == 16 and preset["layers"] == 8
+
+
+def test_own_parts_are_passed_as_objects():
+    params = parameters(method="darts-first", epochs=1)
+    asked = []
+
+    def own(problem, weights, alpha, inner, outer, rate):
+        asked.append(rate)
+        return s.Hypergradient(torch.ones_like(alpha), torch.zeros_like(alpha))
+
+    data = dataclasses.replace(s.load_splits(params, torch.device("cpu")), name="mine")
+    run = Run.open(params)
+    assert list(s.search(params, run, data=data, hypergradient=own)) and len(asked) == 2
+    assert (s.alpha_at(run) < s.alpha_at(run, 0)).all()

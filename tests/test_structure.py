@@ -1,0 +1,207 @@
+"""The house keeps its shape: floors, a lean core, short functions, stripped notebooks, parameter files in order."""
+
+import ast
+import importlib.metadata as metadata
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from importlinter.cli import lint_imports
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from hdarts.params import MODELS, check, notebook_defaults, read_yaml
+from hdarts.space import Genotype
+from hdarts.study import plan
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted((ROOT / "hdarts").rglob("*.py"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PRESETS = sorted(path for path in (ROOT / "params").glob("*/*.yaml") if path.parent.name != "studies")
+STUDIES = sorted((ROOT / "params" / "studies").glob("*.yaml"))
+TEXTS = [*SOURCES, *NOTEBOOKS, *(ROOT / "params").rglob("*.*"), *(ROOT / "tests").glob("*.py"), ROOT / "README.md"]
+
+every_source = pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+# --- imports ---------------------------------------------------------------------------------------------------------
+
+
+def floors() -> list[list[str]]:
+    """The modules of each floor, the highest first, as import-linter is told them."""
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    layers = next(contract["layers"] for contract in config["contracts"] if contract["type"] == "layers")
+    return [[name.strip(" ()") for name in layer.split(":")] for layer in layers]
+
+
+def test_imports_point_down_and_have_no_circles(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    assert lint_imports("pyproject.toml", no_cache=True) == 0, capsys.readouterr().out
+
+
+def python(program: str, *arguments: str) -> str:
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_package_itself_imports_nothing_but_the_standard_library():
+    loaded = json.loads(
+        python("import sys, json; old = set(sys.modules); import hdarts; print(json.dumps([*set(sys.modules) - old]))")
+    )
+    foreign = {name.partition(".")[0] for name in loaded} - sys.stdlib_module_names
+    assert foreign == {"hdarts"}
+
+
+BARE = ["torch", "torchvision", "numpy", "pandas", "pyarrow", "pillow", "pyyaml", "scipy", "scikit-learn", "pydantic"]
+
+
+def not_on_a_bare_host() -> set[str]:
+    """Importable names installed here that neither the packages of a bare GPU host nor their requirements bring."""
+    there, todo = set(), list(BARE)
+    while todo:
+        name = canonicalize_name(todo.pop())
+        if name in there:
+            continue
+        there.add(name)
+        try:
+            requirements = [Requirement(text) for text in metadata.requires(name) or []]
+        except metadata.PackageNotFoundError:  # a requirement of another platform
+            continue
+        todo += [r.name for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})]
+    owners = metadata.packages_distributions()
+    return {top for top, packages in owners.items() if not there & {canonicalize_name(name) for name in packages}}
+
+
+CORE_ALONE = """
+import importlib, json, sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in absent:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+absent, modules = map(json.loads, sys.argv[1:])
+sys.meta_path.insert(0, Absent())
+for module in modules:
+    importlib.import_module(module)
+"""
+
+
+def test_the_core_imports_on_a_host_without_notebooks_and_plots():
+    absent = not_on_a_bare_host() - {"hdarts"}
+    assert absent >= {"papermill", "jupyter_core", "IPython", "seaborn", "matplotlib", "nbformat"}
+    there = {path.relative_to(ROOT / "hdarts").parts[0].removesuffix(".py") for path in SOURCES}
+    core = [f"hdarts.{name}" for floor in floors()[1:] for name in floor if name in there - {"plots"}]
+    assert "hdarts.search" in core
+    python(CORE_ALONE, json.dumps(sorted(absent | {"dask"})), json.dumps(core))
+
+
+# --- size and words --------------------------------------------------------------------------------------------------
+
+
+def functions(source: str) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            yield node.name, node.end_lineno - node.lineno + 1
+
+
+@every_source
+def test_functions_have_at_most_sixty_lines_and_files_three_hundred_and_twenty(path: Path):
+    assert [(name, lines) for name, lines in functions(path.read_text()) if lines > 60] == []
+    assert len(path.read_text().splitlines()) <= 320
+
+
+@every_source
+def test_nothing_is_read_with_pickle_or_eval(path: Path):
+    called = {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
+    assert called.isdisjoint({"eval", "exec", "pickle.load", "pickle.loads", "yaml.load", "np.load", "pd.read_pickle"})
+    text = path.read_text()
+    assert text.count("torch.load(") == text.count("weights_only=True")
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_is_left_to_do(path: Path):
+    marks = "|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X", "Not" + "ImplementedError"))
+    assert re.findall(rf"\b({marks})\b", path.read_text()) == []
+
+
+# --- notebooks -------------------------------------------------------------------------------------------------------
+
+
+def test_there_is_a_notebook_for_each_model_and_no_other():
+    assert [path.stem for path in NOTEBOOKS] == sorted(MODELS)
+
+
+@every_notebook
+def test_notebooks_are_stripped(path: Path):
+    notebook = json.loads(path.read_text())
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+    assert len({cell["id"] for cell in notebook["cells"]}) == len(notebook["cells"])
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == []
+            assert cell["execution_count"] is None
+            assert set(cell["metadata"]) <= {"tags"}
+
+
+@every_notebook
+def test_notebooks_are_made_of_short_cells_without_classes_and_long_functions(path: Path):
+    cells = json.loads(path.read_text())["cells"]
+    assert cells[0]["cell_type"] == "markdown"
+    for cell in cells:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", []):
+            assert len(source.splitlines()) <= 15, source
+            assert "class " not in source
+            assert [name for name, lines in functions(source) if lines > 5] == []
+
+
+@every_notebook
+def test_a_parameters_cell_holds_the_models_names_allowed_values_and_a_comment_a_line(path: Path):
+    model, defaults = MODELS[path.stem], notebook_defaults(path)
+    assert sorted(defaults) == sorted(model.model_fields)
+    check(model, defaults)
+    cells = json.loads(path.read_text())["cells"]
+    (place,) = [i for i, cell in enumerate(cells) if "parameters" in cell["metadata"].get("tags", [])]
+    assert place == 1
+    for line in "".join(cells[place]["source"]).splitlines():
+        assert not line or "#" in line, line
+
+
+# --- parameter files -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_presets_hold_allowed_parameters_of_their_stage(path: Path):
+    (name,) = [name for name, model in MODELS.items() if model.stage == path.parent.name]
+    check(MODELS[name], {**notebook_defaults(ROOT / "notebooks" / f"{name}.ipynb"), **read_yaml(path)})
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_studies_expand_without_fault(path: Path, tmp_path, monkeypatch):
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
+    planned = plan(path)
+    assert planned.runs
+    assert planned.study.study == path.stem
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_presets_and_studies_are_there():
+    presets = {str(path.relative_to(ROOT / "params")) for path in PRESETS}
+    arms = ("darts-first", "darts-second", "hyperdarts-1", "hyperdarts-2", "random")
+    assert presets >= {f"search/{arm}.yaml" for arm in arms}
+    assert {path.stem for path in STUDIES} >= {"quick", "tiny", "cifar10-mini"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "params" / "genotypes").glob("*")), ids=lambda path: path.stem)
+def test_genotypes_are_cells_of_the_space(path: Path):
+    assert Genotype.from_json(path.read_text()).to_json() == path.read_text()

@@ -1,0 +1,236 @@
+"""Studies: expansion into runs, precedence of the layers, labels, names, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+from small_project import STUDY, write_notebook, write_project
+
+from hdarts.params import ParameterError
+from hdarts.study import Plan, PlannedRun, plan, read_runs, record
+
+
+@pytest.fixture(autouse=True)
+def _runs_in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "runs"))
+
+
+def stage(planned: Plan, name: str) -> list[PlannedRun]:
+    return [run for run in planned.runs if run.stage == name]
+
+
+def value(run: PlannedRun, name: str) -> object:
+    return getattr(run.params, name)
+
+
+def test_every_arm_meets_every_value_of_the_matrix(tmp_path: Path) -> None:
+    runs = stage(plan(write_project(tmp_path)), "toy")
+    assert [(run.labels["arm"], run.labels["seed"]) for run in runs] == [
+        (arm, seed) for arm in ("slow", "fast", "random") for seed in (2, 20)
+    ]
+    assert [value(run, "seed") for run in runs] == [2, 20] * 3
+
+
+def test_groups_get_the_names_of_their_runs(tmp_path: Path) -> None:
+    planned = plan(write_project(tmp_path))
+    toys = stage(planned, "toy")
+    slow, fast = stage(planned, "select")
+    assert value(slow, "searches") == [toys[0].name, toys[1].name]
+    assert slow.needs == (toys[0].name, toys[1].name)
+    assert slow.labels == {"arm": "slow"} and fast.labels == {"arm": "fast"}
+
+
+def test_a_run_made_for_another_takes_over_its_labels(tmp_path: Path) -> None:
+    planned = plan(write_project(tmp_path))
+    looks = stage(planned, "look")
+    assert [run.labels for run in looks] == [
+        {"arm": "slow", "batch_size": 4},
+        {"arm": "fast", "batch_size": 4},
+        {"arm": "random", "seed": 2, "batch_size": 4},
+    ]
+    assert [value(run, "search") for run in looks] == [run.needs[0] for run in looks]
+
+
+def test_a_label_that_two_stages_give_keeps_both(tmp_path: Path) -> None:
+    study = STUDY.replace("matrix: {batch_size: [4]}", "matrix: {seed: [7]}")
+    last = stage(plan(write_project(tmp_path, study)), "look")[-1]
+    assert last.labels == {"arm": "random", "toy.seed": 2, "seed": 7}
+    assert value(last, "seed") == 7
+
+
+def test_after_everything_waits_for_all_runs_before(tmp_path: Path) -> None:
+    *others, analysis = plan(write_project(tmp_path)).runs
+    assert analysis.needs == tuple(run.name for run in others)
+
+
+LAYERS = """
+study: layers
+stages:
+  toy:
+    notebook: 01_toy_bilevel
+    {preset}
+    {parameters}
+    arms: {{only: {{{arm}}}}}
+    {matrix}
+"""
+
+
+@pytest.mark.parametrize(
+    ("layers", "wanted"),
+    [
+        ({}, 2),  # the notebook's parameters cell
+        ({"preset": "preset: stage"}, 10),
+        ({"preset": "preset: stage", "arm": "preset: arm"}, 20),
+        ({"arm": "preset: arm", "parameters": "parameters: {most_steps: 30}"}, 30),
+        ({"arm": "preset: arm, parameters: {most_steps: 40}", "parameters": "parameters: {most_steps: 30}"}, 40),
+        ({"arm": "parameters: {most_steps: 40}", "matrix": "matrix: {most_steps: [50]}"}, 50),
+    ],
+)
+def test_later_layers_win(tmp_path: Path, layers: dict[str, str], wanted: int) -> None:
+    nothing = dict.fromkeys(("preset", "parameters", "arm", "matrix"), "")
+    path = write_project(tmp_path, LAYERS.format(**nothing | layers))
+    (tmp_path / "params" / "stage.yaml").write_text("most_steps: 10\n")
+    (tmp_path / "params" / "arm.yaml").write_text("most_steps: 20\n")
+    assert value(plan(path).runs[0], "most_steps") == wanted
+
+
+def test_names_tell_study_stage_labels_and_parameters(tmp_path: Path) -> None:
+    planned = plan(write_project(tmp_path))
+    study, where, name = stage(planned, "toy")[0].name.split("/")
+    assert (study, where) == ("tiny", "toy")
+    assert name.startswith("slow-seed=2-") and len(name) == len("slow-seed=2-") + 8
+    assert value(stage(planned, "toy")[0], "run") == stage(planned, "toy")[0].name
+    assert stage(planned, "analysis")[0].name.startswith("tiny/analysis/analysis-")
+
+
+def test_a_changed_parameter_names_another_run_and_all_that_follow(tmp_path: Path) -> None:
+    before = {run.name for run in plan(write_project(tmp_path)).runs}
+    (tmp_path / "params" / "slow.yaml").write_text("most_steps: 8\n")
+    after = {run.name for run in plan(tmp_path / "study.yaml").runs}
+    changed = sorted(name.rsplit("-", 1)[0] for name in after - before)
+    assert changed == [
+        "tiny/analysis/analysis",
+        "tiny/look/slow-batch_size=4",
+        "tiny/select/slow",
+        "tiny/toy/slow-seed=2",
+        "tiny/toy/slow-seed=20",
+    ]
+
+
+def test_planning_writes_nothing(tmp_path: Path) -> None:
+    plan(write_project(tmp_path))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_table_of_runs_holds_labels_of_each_stage(tmp_path: Path) -> None:
+    planned = plan(write_project(tmp_path))
+    assert record(planned) == ""
+    toys = read_runs("tiny", "toy")
+    assert list(toys["arm"]) == ["slow", "slow", "fast", "fast", "random", "random"]
+    assert list(toys["seed"]) == [2, 20] * 3 and toys["seed"].dtype == int
+    assert list(read_runs("tiny", "select").columns) == ["stage", "run", "arm", "needs"]
+    assert list(read_runs("tiny")["run"]) == [run.name for run in planned.runs]
+    assert (tmp_path / "runs" / "tiny" / "study.yaml").read_text() == STUDY
+
+
+def test_a_changed_study_says_what_changed(tmp_path: Path) -> None:
+    planned = plan(write_project(tmp_path))
+    record(planned)
+    gone = stage(planned, "toy")[-1]
+    gone.folder.mkdir(parents=True)
+    told = record(plan(write_project(tmp_path, STUDY.replace("[2, 20]", "[2, 3]"))))
+    assert told.startswith("study tiny changed since its last start: ") and gone.name in told
+    assert gone.folder.is_dir()
+
+
+BAD = [
+    ("study: tiny", "study: ../up", "study", "lower-case letters"),
+    ("study: tiny", "study: interactive", "interactive", "take another"),
+    ("stages:", "stags:", "stags", "did you mean `stages`?"),
+    ("  toy:", "  to/y:", "to/y", "lower-case letters"),
+    ("{slow: {preset: slow}, ", "{Slow: {preset: slow}, ", "Slow", "lower-case letters"),
+    ("notebook: 01_toy_bilevel", "notebook: 01_toy", "01_toy", "known are 01_toy_bilevel"),
+    ("notebook: 01_toy_bilevel", "notebook: ../01_toy_bilevel", "../01_toy_bilevel", "lower-case letters"),
+    ("preset: slow", "preset: sloww", "sloww.yaml", "no such file"),
+    ("preset: slow", "preset: ../slow", "../slow", "lower-case letters"),
+    ("matrix: {seed: [2, 20]}", "matrix: {sead: [2, 20]}", "sead", "did you mean `seed`?"),
+    ("matrix: {seed: [2, 20]}", "matrix: {seed: [2, two]}", "'two'", "integer"),
+    ("matrix: {seed: [2, 20]}", "matrix: {seed: []}", "seed", "at least 1"),
+    ("matrix: {seed: [2, 20]}", "matrix: {seed: [2, 2]}", "seed=2", "listed twice"),
+    ("matrix: {seed: [2, 20]}", "matrix: {seed: [2, -1]}", "-1", "greater than or equal to 0"),
+    ("fast: {}", "fast: {parameters: {most_steps: 1}}", "most_steps", "arm fast"),
+    ("fast: {}", "fast: {parameters: {run: mine}}", "`run`", "chosen by the study"),
+    ("stage: select,", "stage: analysis,", "analysis", "does not stand before it"),
+    ("by: arm", "by: arms", "'arms'", "it has arm, seed"),
+    ("where: {arm: random, seed: 2}", "where: {arm: nothing}", "toy", "no run"),
+    ("as: searches", "as: search", "unknown parameter `search`", "did you mean `searches`?"),
+    ("parameters: {study: tiny}", "parameters: [study]", "parameters", "dictionary"),
+    (
+        "each: {stage: toy,",
+        "arms: {a: {}}\n    each: {stage: toy,",
+        "`arms` and `each`",
+        "stage select",
+    ),
+    (STUDY, "- a\n- list\n", "study.yaml", "mapping"),
+    (STUDY, "a: [", "study.yaml", "YAML"),
+]
+
+
+@pytest.mark.parametrize(("text", "instead", "named", "allowed"), BAD)
+def test_bad_studies_are_told_in_one_sentence(
+    tmp_path: Path, text: str, instead: str, named: str, allowed: str
+) -> None:
+    assert text in STUDY
+    with pytest.raises(ParameterError) as caught:
+        plan(write_project(tmp_path, STUDY.replace(text, instead)))
+    told = str(caught.value)
+    assert "study.yaml" in told and named in told and allowed in told and "\n" not in told
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_missing_study_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match=r"none\.yaml: no such file"):
+        plan(tmp_path / "none.yaml")
+
+
+def test_a_notebook_without_a_parameters_cell_is_named(tmp_path: Path) -> None:
+    path = write_project(tmp_path)
+    book = tmp_path / "notebooks" / "05_select.ipynb"
+    book.write_text(book.read_text().replace('"parameters"', '"other"'))
+    with pytest.raises(ParameterError, match="05_select.ipynb: has no cell tagged `parameters`"):
+        plan(path)
+
+
+def test_a_missing_notebook_is_named(tmp_path: Path) -> None:
+    path = write_project(tmp_path)
+    (tmp_path / "notebooks" / "05_select.ipynb").unlink()
+    with pytest.raises(ParameterError, match="05_select.ipynb: no such notebook"):
+        plan(path)
+
+
+def test_a_folder_that_no_study_made_is_refused(tmp_path: Path) -> None:
+    path = write_project(tmp_path)
+    (tmp_path / "runs" / "tiny").mkdir(parents=True)
+    (tmp_path / "runs" / "tiny" / "thesis.txt").write_text("mine")
+    with pytest.raises(ParameterError, match="was not made by `hdarts run`"):
+        plan(path)
+
+
+def test_a_run_folder_with_other_parameters_is_refused(tmp_path: Path) -> None:
+    planned = plan(write_project(tmp_path))
+    record(planned)
+    folder = stage(planned, "toy")[0].folder
+    folder.mkdir(parents=True)
+    (folder / "params.yaml").write_text("run: x\nseed: 2\nmost_steps: 999\n")
+    with pytest.raises(ParameterError, match="`most_steps` is 999, here 7"):
+        plan(tmp_path / "study.yaml")
+
+
+def test_own_models_can_be_given(tmp_path: Path) -> None:
+    from hdarts.params import SelectParams
+
+    write_notebook(
+        tmp_path / "notebooks" / "99_mine.ipynb",
+        "run = ''\nsearches = []\nrequire_skip = True\nallow_no_skip = False",
+    )
+    (tmp_path / "study.yaml").write_text("study: mine\nstages: {own: {notebook: 99_mine}}\n")
+    assert plan(tmp_path / "study.yaml", {"99_mine": SelectParams}).runs[0].stage == "own"
