@@ -263,12 +263,10 @@ def collect(model: type[P], namespace: Mapping[str, Any]) -> P:
     then only the model's names are looked at.
     """
     plain = (bool, int, float, complex, str, bytes, list, tuple, set, dict, type(None))
+    known = {n: v for n, v in namespace.items() if n in model.model_fields}
+    literals = {n: v for n, v in namespace.items() if isinstance(v, plain) and n[0] != "_" and n not in {"In", "Out"}}
     again = any(isinstance(value, model) for value in namespace.values())
-
-    def meant(name: str, value: Any) -> bool:
-        return isinstance(value, plain) and not again and not name.startswith("_") and name not in {"In", "Out"}
-
-    return check(model, {k: v for k, v in namespace.items() if k in model.model_fields or meant(k, v)})
+    return check(model, known if again else {**literals, **known})
 
 
 def identity(params: Parameters) -> str:

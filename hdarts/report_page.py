@@ -15,12 +15,14 @@ from urllib.parse import quote
 
 import jinja2
 import pandas as pd
+from PIL import Image
 
 from hdarts.batch import Outcome, look
 from hdarts.records import provenance, read_result, write_atomic
 from hdarts.study import Plan, PlannedRun
 
 FILES = ("notebook.html", "notebook.ipynb", "params.yaml", "provenance.json", "log.txt")
+FIGURE_DPI = 200  # of a picture that does not say it
 SMALL = 1000  # pixels; pictures of single runs are kept this wide at most, the file itself is linked
 
 
@@ -37,12 +39,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture as a data address, its words, and the file it was taken from, relative to the page."""
+    """A picture as a data address, its words, the file it was taken from, and its size on the page (96 dots an inch)."""
 
     name: str
     caption: str
     source: str
     file: str
+    width: int
+    height: int
 
 
 @dataclass(frozen=True)
@@ -142,30 +146,27 @@ def _tables(folder: Path) -> list[tuple[str, str, pd.DataFrame]]:
 
 
 def _figures(folder: Path, page_folder: Path, width: int | None) -> list[Figure]:
+    """The pictures of a run, those wider than `width` pixels made smaller."""
     found = sorted(path.stem for path in (folder / "figures").glob("*.png"))
     figures = []
     for name, caption in _captions(folder / "captions.json", found).items():
         path = folder / "figures" / f"{name}.png"
-        figures.append(
-            Figure(name, caption, _data_address(path, width), quote(path.relative_to(page_folder).as_posix()))
-        )
+        with Image.open(path) as picture:
+            content = path.read_bytes() if width is None or picture.width <= width else _smaller(picture, width)
+            # at the size it was drawn for, letters are as large in every figure
+            scale = 96 / picture.info.get("dpi", (FIGURE_DPI,))[0]
+            size = round(picture.width * scale), round(picture.height * scale)
+        source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+        figures.append(Figure(name, caption, source, quote(path.relative_to(page_folder).as_posix()), *size))
     return figures
 
 
-def _data_address(path: Path, width: int | None) -> str:
-    """The picture as a `data:` address, made smaller when it is wider than `width` pixels."""
-    content = path.read_bytes()
-    if width is not None:
-        from PIL import Image
-
-        with Image.open(path) as picture:
-            if picture.width > width:
-                size = (width, round(picture.height * width / picture.width))
-                buffer = io.BytesIO()
-                # 256 colours are enough for a plot this small and make it a third as large
-                picture.convert("RGB").resize(size, Image.Resampling.LANCZOS).quantize(256).save(buffer, "PNG")
-                content = buffer.getvalue()
-    return "data:image/png;base64," + base64.b64encode(content).decode()
+def _smaller(picture: Image.Image, width: int) -> bytes:
+    size = (width, round(picture.height * width / picture.width))
+    buffer = io.BytesIO()
+    # 256 colours are enough for a plot this small and make it a third as large
+    picture.convert("RGB").resize(size, Image.Resampling.LANCZOS).quantize(256).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def _table(name: str, caption: str, frame: pd.DataFrame) -> Table:

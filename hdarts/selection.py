@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from hdarts.params import ParameterError
+from hdarts.records import below_runs, read_result
 from hdarts.space import Genotype, skip_count
 
 
@@ -26,6 +27,18 @@ class Selection:
 
     chosen: Candidate
     table: pd.DataFrame
+
+
+def candidate(run: str) -> Candidate:
+    """Return the finished search in the run folder `run` below `runs/`; anything else raises `ParameterError`."""
+    result = read_result(below_runs(run))
+    if result is None:
+        raise ParameterError(f"searches: {run} has no result; it is not a finished run")
+    try:
+        genotype = Genotype.model_validate(result["genotype"])
+        return Candidate(run, genotype, float(result["best_validation_accuracy"]), int(result["search_seed"]))
+    except (KeyError, TypeError, ValueError):
+        raise ParameterError(f"searches: {run} is no search with a validation accuracy to select by") from None
 
 
 def select(

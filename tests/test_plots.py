@@ -176,7 +176,7 @@ def test_a_figure_looks_the_same_wherever_it_is_saved(drawn: tuple[str, Figure],
     _, figure = drawn
     other: dict[Any, Any] = {"font.size": 20, "xtick.labelsize": 30, "grid.color": "red", "axes.labelsize": 4}
     with mpl.rc_context({**other, "svg.fonttype": "none", "svg.hashsalt": "hdarts"}):
-        figure.savefig(tmp_path / "elsewhere.svg", metadata={"Date": None})
+        figure.savefig(tmp_path / "elsewhere.svg", dpi=200, metadata={"Date": None})
     assert (tmp_path / "elsewhere.svg").read_bytes() == plots.picture(figure)
 
 

@@ -39,6 +39,12 @@ def test_groups_get_the_names_of_their_runs(tmp_path: Path) -> None:
     assert slow.labels == {"arm": "slow"} and fast.labels == {"arm": "fast"}
 
 
+def test_no_label_to_group_by_makes_one_group_of_all(tmp_path: Path) -> None:
+    planned = plan(write_project(tmp_path, STUDY.replace("by: arm, except: {arm: random}", "by: []")))
+    (only,) = stage(planned, "select")
+    assert value(only, "searches") == [run.name for run in stage(planned, "toy")]
+
+
 def test_a_run_made_for_another_takes_over_its_labels(tmp_path: Path) -> None:
     planned = plan(write_project(tmp_path))
     looks = stage(planned, "look")
@@ -196,14 +202,14 @@ def test_a_notebook_without_a_parameters_cell_is_named(tmp_path: Path) -> None:
     path = write_project(tmp_path)
     book = tmp_path / "notebooks" / "05_select.ipynb"
     book.write_text(book.read_text().replace('"parameters"', '"other"'))
-    with pytest.raises(ParameterError, match="05_select.ipynb: has no cell tagged `parameters`"):
+    with pytest.raises(ParameterError, match=r"05_select\.ipynb: has no cell tagged `parameters`"):
         plan(path)
 
 
 def test_a_missing_notebook_is_named(tmp_path: Path) -> None:
     path = write_project(tmp_path)
     (tmp_path / "notebooks" / "05_select.ipynb").unlink()
-    with pytest.raises(ParameterError, match="05_select.ipynb: no such notebook"):
+    with pytest.raises(ParameterError, match=r"05_select\.ipynb: no such notebook"):
         plan(path)
 
 

@@ -8,6 +8,7 @@ from hdarts.plots.search import alpha_heatmap, hypergradient_norms, learning_cur
 from hdarts.plots.study import (
     entropy_over_epochs,
     hypergradient_comparison,
+    hypergradient_parts,
     seconds_by_arm,
     skips_over_epochs,
     strip,
@@ -23,6 +24,7 @@ __all__ = [
     "entropy_over_epochs",
     "hypergradient_comparison",
     "hypergradient_norms",
+    "hypergradient_parts",
     "learning_curves",
     "picture",
     "search_panel",

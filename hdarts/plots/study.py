@@ -41,6 +41,22 @@ def skips_over_epochs(frame: pd.DataFrame) -> Figure:
 
 
 @styled
+def hypergradient_parts(frame: pd.DataFrame) -> Figure:
+    """Return the norms of the direct and the response part over the steps, one axes an arm, logarithmic.
+
+    Columns: `arm`, `seed`, `step`, `direct`, `response`. A part that is 0 throughout (first-order DARTS) is not drawn.
+    """
+    positive = frame.assign(**{part: frame[part].where(frame[part] > 0) for part in ("direct", "response")})
+    renamed = positive.rename(columns={"step": "epoch"})
+    figure = _over_epochs(renamed, {"direct": "direct", "response": "response"}, "norm (nats)")
+    for axes in figure.axes:
+        axes.set_yscale("log")
+        if axes.get_xlabel():
+            axes.set_xlabel("search step")
+    return figure
+
+
+@styled
 def entropy_over_epochs(frame: pd.DataFrame) -> Figure:
     """Return the entropy of softmax(alpha) in nats over the epochs, one axes an arm, one line style a kind of cell.
 
@@ -88,7 +104,8 @@ def _arm(axes: Axes, rows: pd.DataFrame, columns: Mapping[str, str], apart: floa
         epochs = split(rows, "epoch")
         means = [np.asarray(at[column]).mean() for at in epochs.values()]
         name = f"{kind} mean of seeds".strip()
-        axes.plot(list(epochs), means, color=colour, linestyle=line, linewidth=4, alpha=0.25, zorder=1.5, label=name)
+        broad: dict[str, Any] = {"linewidth": 4, "alpha": 0.25, "zorder": 1.5, "solid_capstyle": "butt"}
+        axes.plot(list(epochs), means, color=colour, linestyle=line, label=name, **broad)
 
 
 @styled

@@ -30,16 +30,17 @@ class PlannedRun:
 
 
 def expand(study: Study, root: Path, models: Mapping[str, type[Parameters]]) -> list[PlannedRun]:
+    """Return all runs of a study, stage by stage, their parameters checked against the `models` of the notebooks."""
     stages: dict[str, list[PlannedRun]] = {}
     for name, stage in study.stages.items():
-        where = f"stage {name}"
         try:
             stages[name] = _expand_stage(study.study, name, stage, root, models, stages)
         except ParameterError as error:
-            raise ParameterError(f"{where}: {error}") from None
+            raise ParameterError(f"stage {name}: {error}") from None
         names = [run.name for run in stages[name]]
-        if double := sorted({name for name in names if names.count(name) > 1}):
-            raise ParameterError(f"{where}: the run {double[0]} is listed twice")
+        if len(set(names)) < len(names):
+            double = next(run for run in names if names.count(run) > 1)
+            raise ParameterError(f"stage {name}: the run {double} is listed twice")
     return [run for runs in stages.values() for run in runs]
 
 
@@ -95,8 +96,8 @@ def _sources(each: Each | None, before: Mapping[str, Sequence[PlannedRun]]) -> l
         return [_Source("", {}, {}, ())]
     runs = list(_stages([each.stage], before)[0])
     known = {label for run in runs for label in run.labels}
-    by = [] if each.by == ["run"] else each.by
-    for label in (*by, *each.where, *each.but):
+    by_run = each.by == ["run"]
+    for label in (*([] if by_run else each.by), *each.where, *each.but):
         if label not in known:
             raise ParameterError(
                 f"`each`: stage {each.stage} has no label {label!r}; it has {', '.join(sorted(known))}"
@@ -109,13 +110,13 @@ def _sources(each: Each | None, before: Mapping[str, Sequence[PlannedRun]]) -> l
     ]
     if not chosen:
         raise ParameterError(f"`each`: no run of stage {each.stage} is left by `where` and `except`")
-    if not by:
+    if by_run:
         return [_Source(each.stage, run.labels, {each.parameter: run.name}, (run.name,)) for run in chosen]
     groups: dict[tuple[Any, ...], list[str]] = {}
     for run in chosen:
-        groups.setdefault(tuple(run.labels.get(label) for label in by), []).append(run.name)
+        groups.setdefault(tuple(run.labels.get(label) for label in each.by), []).append(run.name)
     return [
-        _Source(each.stage, dict(zip(by, key, strict=True)), {each.parameter: names}, tuple(names))
+        _Source(each.stage, dict(zip(each.by, key, strict=True)), {each.parameter: names}, tuple(names))
         for key, names in groups.items()
     ]
 

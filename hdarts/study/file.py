@@ -22,7 +22,11 @@ class _Strict(BaseModel):
 
 
 class Each(_Strict):
-    """One run of this stage for each run (`by: run`), or each group of runs alike in some labels, of another stage."""
+    """One run of this stage for each run of another stage (`by: run`), or for each group of its runs.
+
+    `by` names the labels that are the same in a group; `by: []` makes one group of all. `as` is the parameter that is
+    given the name of the run, or the list of the names of a group.
+    """
 
     stage: Plain
     by: Annotated[list[str], BeforeValidator(_listed)] = ["run"]
