@@ -97,7 +97,7 @@ def execute(run: PlannedRun, root: Path, threads: int) -> Outcome:
         process.stdin.flush()
         code = process.wait()
     outcome = look(run.folder)
-    if outcome.state in ("done", "failed"):
+    if outcome.state == "done" or code == 0:
         return outcome
     if code < 0:
         return Outcome("failed", None, f"its process was killed by signal {-code}")

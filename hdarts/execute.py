@@ -18,8 +18,8 @@ from typing import Any
 import psutil
 
 
-def main() -> int:
-    """Execute the task on standard input; return 0, or 1 when the notebook raised (the error stands in it)."""
+def main() -> None:
+    """Execute the task on standard input; an exit code other than 0 says that the notebook cannot tell what went wrong."""
     task = json.loads(_first_line())
     # a folder for the sockets of the kernel; their names must stay below 104 characters
     own = tempfile.mkdtemp(prefix="hdarts-", dir="/tmp" if len(tempfile.gettempdir()) > 60 else None)
@@ -27,12 +27,12 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: _end(own))
     threading.Thread(target=_follow_parent, args=(own,), daemon=True).start()
     try:
-        return execute(**task, connection=f"{own}/kernel.json")
+        execute(**task, connection=f"{own}/kernel.json")
     finally:
         shutil.rmtree(own, ignore_errors=True)
 
 
-def execute(notebook: str, folder: str, cwd: str, parameters: dict[str, Any], connection: str) -> int:
+def execute(notebook: str, folder: str, cwd: str, parameters: dict[str, Any], connection: str) -> None:
     """Run `notebook` by papermill into `folder`/notebook.ipynb, and show it in notebook.html.
 
     The kernel speaks over IPC. Without a `connection` file of its own jupyter_client would give the sockets of all
@@ -57,11 +57,10 @@ def execute(notebook: str, folder: str, cwd: str, parameters: dict[str, Any], co
             config=Config({"KernelManager": {"transport": "ipc", "connection_file": connection}}),
         )
     except PapermillExecutionError:
-        return 1
+        pass  # told by the notebook, which keeps it
     finally:
         if output.exists():
             _write_page(output)
-    return 0
 
 
 def _write_page(notebook: Path) -> None:
@@ -94,4 +93,4 @@ def _end(own: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -39,7 +39,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture as a data address, its words, the file it was taken from, and its size on the page (96 dots an inch)."""
+    """A picture as a data address, its words, its file, and its size on the page (96 dots an inch)."""
 
     name: str
     caption: str

@@ -266,15 +266,16 @@ def test_drop_path_is_a_function_of_the_generator_and_off_in_evaluation():
     assert torch.equal(logits(1), network(images)[0])
 
 
-def test_every_parameter_gets_gradient_and_every_map_is_channels_last():
-    network = EvaluationNetwork(EVERYTHING, 4, 4, 5, auxiliary=True, image_channels=2)
+@pytest.mark.parametrize("image_channels", [1, 2, 3])
+def test_every_parameter_gets_gradient_and_every_map_is_channels_last(image_channels):
+    network = EvaluationNetwork(EVERYTHING, 4, 4, 5, auxiliary=True, image_channels=image_channels)
     formats = []
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.MaxPool2d | nn.AvgPool2d):
             module.register_forward_hook(
                 lambda _, __, out: formats.append(out.is_contiguous(memory_format=torch.channels_last))
             )
-    logits, auxiliary = network(torch.randn(4, 2, 32, 32))
+    logits, auxiliary = network(torch.randn(4, image_channels, 32, 32))
     (F.cross_entropy(logits, torch.arange(4)) + F.cross_entropy(auxiliary, torch.arange(4))).backward()
     assert all(formats)
     for name, parameter in network.named_parameters():

@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from IPython.core.formatters import DisplayFormatter
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.text import Text
@@ -82,6 +83,14 @@ CURVES = pd.DataFrame(
         for epoch in EPOCHS
     ]
 )
+STEPS = pd.DataFrame(
+    [
+        {"arm": arm, "seed": seed, "step": 10 * epoch, "direct": 0.1 / epoch, "response": place * 0.01 / epoch}
+        for place, arm in enumerate(("darts-first", "hyperdarts-1"))
+        for seed in (2, 20)
+        for epoch in EPOCHS
+    ]
+)
 RUNS = pd.DataFrame(
     [
         {
@@ -116,6 +125,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "validation_curves": lambda: plots.validation_curves(CURVES),
     "skips_over_epochs": lambda: plots.skips_over_epochs(CURVES),
     "entropy_over_epochs": lambda: plots.entropy_over_epochs(CURVES),
+    "hypergradient_parts": lambda: plots.hypergradient_parts(STEPS),
     "strip": lambda: plots.strip(RUNS, "arm", "test_accuracy", lines={"report": 97.3, "random average": 96.2}),
     "strip_with_hue": lambda: plots.strip(RUNS, "arm", "test_accuracy", "evaluation_seed"),
     "validation_against_test": lambda: plots.validation_against_test(RUNS),
@@ -195,6 +205,7 @@ def test_drawing_leaves_no_global_trace():
         plots.validation_curves,
         plots.skips_over_epochs,
         plots.entropy_over_epochs,
+        plots.hypergradient_parts,
         lambda frame: plots.strip(frame, "arm", "test_accuracy"),
         plots.validation_against_test,
         plots.seconds_by_arm,
@@ -212,6 +223,13 @@ def test_a_missing_column_or_value_is_named():
         plots.seconds_by_arm(RUNS.drop(columns="seconds"))
     with pytest.raises(ValueError, match="no row has values in all of the columns arm, seconds"):
         plots.seconds_by_arm(RUNS.assign(seconds=np.nan))
+
+
+def test_a_notebook_shows_a_figure_as_a_picture():
+    figure = FIGURES["draw_cell"]()
+    shown, size = DisplayFormatter().format(figure)
+    assert shown["image/png"] == plots.picture(figure, "png")
+    assert size["image/png"]["width"] == round(110 * 6.3)
 
 
 def test_names_differ_in_colour_marker_and_line():
@@ -358,6 +376,14 @@ def test_a_part_of_the_hypergradient_that_vanishes_is_named():
     figure = plots.hypergradient_norms(HYPERGRADIENTS)
     assert figure.axes[0].get_yscale() == "log"
     assert {"direct, normal", "response, normal", "response, reduce (0)"} <= set(words(figure))
+
+
+def test_an_arm_whose_response_vanishes_has_its_direct_part():
+    first, other = plots.hypergradient_parts(STEPS).axes
+    assert (first.get_title(), other.get_title()) == ("darts-first", "hyperdarts-1")
+    assert (first.get_yscale(), first.get_xlabel()) == ("log", "search step")
+    assert np.allclose(np.asarray(first.lines[0].get_ydata()), 0.1 / EPOCHS)
+    assert plots.hypergradient_parts(STEPS.query("arm == 'darts-first'")).axes, "an arm alone has a figure too"
 
 
 def test_random_cells_have_a_panel_too():

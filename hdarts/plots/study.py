@@ -44,15 +44,13 @@ def skips_over_epochs(frame: pd.DataFrame) -> Figure:
 def hypergradient_parts(frame: pd.DataFrame) -> Figure:
     """Return the norms of the direct and the response part over the steps, one axes an arm, logarithmic.
 
-    Columns: `arm`, `seed`, `step`, `direct`, `response`. A part that is 0 throughout (first-order DARTS) is not drawn.
+    Columns: `arm`, `seed`, `step`, `direct`, `response`. A value of 0, such as the response of first-order DARTS, has
+    no place on the axis.
     """
-    positive = frame.assign(**{part: frame[part].where(frame[part] > 0) for part in ("direct", "response")})
-    renamed = positive.rename(columns={"step": "epoch"})
-    figure = _over_epochs(renamed, {"direct": "direct", "response": "response"}, "norm (nats)")
+    parts = {"direct": "direct", "response": "response"}
+    figure = _over_epochs(frame, parts, "hypergradient norm (nats)", x="step")
     for axes in figure.axes:
-        axes.set_yscale("log")
-        if axes.get_xlabel():
-            axes.set_xlabel("search step")
+        axes.set_yscale("log", nonpositive="mask")
     return figure
 
 
@@ -67,9 +65,11 @@ def entropy_over_epochs(frame: pd.DataFrame) -> Figure:
     return _over_epochs(frame, kinds, "entropy of softmax(α) (nats)")
 
 
-def _over_epochs(frame: pd.DataFrame, columns: Mapping[str, str], text: str, apart: float = 0.0) -> Figure:
-    """Draw `columns` (with the words for them in the legend) over the epochs, one axes an arm, on common scales."""
-    arms = split(require(frame, ["arm", "seed", "epoch", *columns], f"{text} over epochs"), "arm")
+def _over_epochs(
+    frame: pd.DataFrame, columns: Mapping[str, str], text: str, apart: float = 0.0, x: str = "epoch"
+) -> Figure:
+    """Draw `columns` (with the words for them in the legend) over `x`, one axes an arm, on common scales."""
+    arms = split(require(frame, ["arm", "seed", x, *columns], f"{text} by {x}"), "arm")
     across = min(FACETS, len(arms))
     down = -(-len(arms) // across)
     figure = new_figure(0.4 + 1.75 * down)
@@ -78,34 +78,34 @@ def _over_epochs(frame: pd.DataFrame, columns: Mapping[str, str], text: str, apa
         if len(columns) == 1:
             for other in (other for name, other in arms.items() if name != arm):
                 for run in split(other, "seed").values():
-                    axes.plot(run["epoch"], run[next(iter(columns))], color="#d4d4d4", linewidth=0.7, zorder=1)
-        _arm(axes, rows, columns, apart)
+                    axes.plot(run[x], run[next(iter(columns))], color="#d4d4d4", linewidth=0.7, zorder=1)
+        _arm(axes, rows, columns, apart, x)
         axes.set_title(arm)
         integer_axis(axes)
     for axes in grid.flat[len(arms) :]:
         axes.set_axis_off()
-    for column in range(across):  # the lowest axes of each column of the grid names the epochs
+    for column in range(across):  # the lowest axes of each column of the grid names what lies below
         lowest = grid[(len(arms) - 1 - column) // across, column]
-        lowest.set_xlabel(label("epoch"))
+        lowest.set_xlabel(label(x))
         lowest.tick_params(labelbottom=True)
     figure.supylabel(text, fontsize="medium")
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, columnspacing=1.2)
     return figure
 
 
-def _arm(axes: Axes, rows: pd.DataFrame, columns: Mapping[str, str], apart: float) -> None:
+def _arm(axes: Axes, rows: pd.DataFrame, columns: Mapping[str, str], apart: float, x: str) -> None:
     for (column, kind), look in zip(columns.items(), looks(columns).values(), strict=True):
         colour, line = look["color"], look["linestyle"]
         runs = split(rows, "seed")
         for index, run in enumerate(runs.values()):
             heights = run[column] + apart * (index - (len(runs) - 1) / 2)
             name = f"{kind} one seed".strip() if index == 0 else None
-            axes.plot(run["epoch"], heights, color=colour, linestyle=line, linewidth=0.9, label=name)
-        epochs = split(rows, "epoch")
-        means = [np.asarray(at[column]).mean() for at in epochs.values()]
+            axes.plot(run[x], heights, color=colour, linestyle=line, linewidth=0.9, label=name)
+        steps = split(rows, x)
+        means = [np.asarray(at[column]).mean() for at in steps.values()]
         name = f"{kind} mean of seeds".strip()
         broad: dict[str, Any] = {"linewidth": 4, "alpha": 0.25, "zorder": 1.5, "solid_capstyle": "butt"}
-        axes.plot(list(epochs), means, color=colour, linestyle=line, label=name, **broad)
+        axes.plot(list(steps), means, color=colour, linestyle=line, label=name, **broad)
 
 
 @styled
@@ -117,7 +117,7 @@ def strip(
     `hue`: a column whose values stand beside each other with own colours and marks. `lines`: horizontal lines for
     reference, {label: value}. A category names its number of values.
     """
-    rows = require(frame, [x, y, *([hue] if hue else [])], f"{label(y) or y} by {x}")
+    rows = require(frame, [x, y, *([hue] if hue else [])], f"{label(y)} by {x}")
     figure = new_figure(3.2)
     axes = figure.subplots()
     _strip(axes, rows, x, y, hue)

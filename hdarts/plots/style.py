@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 WIDTH = 6.3  # inches, the text width of an A4 report
+PIXELS = 110  # an inch is so many pixels of a notebook
 INK, FAINT = "#222222", "#8a8a8a"
 
 # Okabe and Ito's colours, ordered so that neighbours differ in lightness; marker and line style differ as well
@@ -60,8 +61,6 @@ RC: dict[Any, Any] = {
 LABELS = {
     "epoch": "epoch",
     "step": "search step",
-    "arm": "",
-    "seed": "seed",
     "validation_accuracy": "validation accuracy (%)",
     "best_validation_accuracy": "best validation accuracy (%)",
     "test_accuracy": "test accuracy (%)",
@@ -99,7 +98,14 @@ def new_figure(height: float, width: float = WIDTH, layout: Any = "constrained")
     """Return an empty figure of `width` by `height` inches that no global state knows (no pyplot)."""
     figure = Figure(figsize=(width, height), layout=layout)
     FigureCanvasAgg(figure)
+    # notebooks know how to show only pyplot's figures; this is IPython's own way for all other objects
+    figure._repr_png_ = functools.partial(_in_notebook, figure)  # pyright: ignore[reportAttributeAccessIssue]
     return figure
+
+
+def _in_notebook(figure: Figure) -> tuple[bytes, dict[str, int]]:
+    width, height = figure.get_size_inches()
+    return picture(figure, "png"), {"width": round(PIXELS * width), "height": round(PIXELS * height)}
 
 
 def picture(figure: Figure, kind: str = "svg") -> bytes:

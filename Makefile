@@ -1,0 +1,55 @@
+# make workbook   install, run the quick study, say where its report is (the first thing to do)
+# make test       install what tests need and run them
+# make check      lint, format, types, floors
+# make install    only make .venv           make lab   JupyterLab on notebooks/, on localhost with its token
+# make clean      remove .venv and droppings; runs/ stays (make clean-runs removes it)
+#
+# Any Python from 3.11 on: make install PYTHON=python3.12
+
+PYTHON ?= python3
+# the versions this was tested with; PINS= takes the newest that fit
+PINS ?= -c constraints.txt
+STUDY ?= params/studies/quick.yaml
+BIN := .venv/bin
+# stamps in .venv: nothing is installed again while pyproject.toml and constraints.txt stay as they are
+INSTALLED := .venv/installed
+TESTABLE := .venv/testable
+
+.DELETE_ON_ERROR:
+.PHONY: workbook test check install lab clean clean-runs
+
+workbook: $(INSTALLED)
+	$(BIN)/hdarts run $(STUDY)
+
+test: $(TESTABLE)
+	$(BIN)/python -m pytest $(TESTS)
+
+check: $(TESTABLE)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+install: $(INSTALLED)
+
+lab: $(INSTALLED)
+	$(BIN)/jupyter lab --ip=localhost --notebook-dir=notebooks
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "hdarts needs Python 3.11 or newer, $(PYTHON) is older: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check $(PINS) -e .
+	touch $@
+
+$(TESTABLE): $(INSTALLED)
+	$(BIN)/python -m pip install --disable-pip-version-check $(PINS) -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
+	find . -name .ipynb_checkpoints -not -path './runs/*' -prune -exec rm -rf {} +
+
+clean-runs:
+	rm -rf runs
