@@ -10,24 +10,25 @@ from hdarts.train import read_genotype
 
 def preflight(runs: Iterable[PlannedRun]) -> None:
     """Raise `ParameterError` for the first run that could not start, naming it; opens no image and no test set."""
-    counted: dict[tuple, tuple[int, int]] = {}
+    known: dict[tuple, tuple[int, int]] = {}  # the many runs of a study ask for few sets
     for run in runs:
-        params = run.params
         try:
-            if isinstance(params, EvaluateParams) and params.genotype not in run.needs:
-                read_genotype(params.genotype)
-            searches = isinstance(params, SearchParams) and params.method != "random"
-            if searches or isinstance(params, EvaluateParams):
-                fraction = params.validation_fraction if isinstance(params, SearchParams) else 0.0
-                which = (params.data, params.data_folder, params.limit, fraction)
-                if which not in counted:
-                    counted[which] = sizes(*which)
-                train, validation = counted[which]
-                fewest = min(train, validation) if searches else train
-                if params.batch_size > fewest:
-                    raise ParameterError(
-                        f"parameter `batch_size` = {params.batch_size}: larger than the {fewest} images of a part of "
-                        f"{params.data}"
-                    )
+            if isinstance(run.params, SearchParams) and run.params.method != "random":
+                _check_batch(run.params, run.params.validation_fraction, known)
+            if isinstance(run.params, EvaluateParams):
+                _check_batch(run.params, 0.0, known)
+                if run.params.genotype not in run.needs:
+                    read_genotype(run.params.genotype)
         except ParameterError as error:
             raise ParameterError(f"run {run.name}: {error}") from None
+
+
+def _check_batch(params: SearchParams | EvaluateParams, fraction: float, known: dict[tuple, tuple[int, int]]) -> None:
+    asked = (params.data, params.data_folder, params.limit, fraction)
+    if asked not in known:
+        known[asked] = sizes(*asked)
+    fewest = min(count for count in known[asked] if count)
+    if params.batch_size > fewest:
+        raise ParameterError(
+            f"parameter `batch_size` = {params.batch_size}: larger than the {fewest} images of a part of {params.data}"
+        )

@@ -1,10 +1,21 @@
 """What the runs of a study say, as tables: epochs of all searches, all evaluations, and one row an arm."""
 
+from typing import Any
+
 import pandas as pd
 
 from hdarts.records import below_runs, read_result
 from hdarts.statistics import summary
 from hdarts.study import read_runs
+
+Row = dict[str, Any]
+PARTS = ("direct", "response")
+
+
+def _labels(study: str, stage: str) -> list[Row]:
+    """Return run, arm, search_seed and the other labels of each run of a stage."""
+    plain = {"arm": stage, "search_seed": 0}
+    return [{**plain, **row} for row in read_runs(study, stage).drop(columns="needs").to_dict("records")]
 
 
 def _table(run: str, name: str) -> pd.DataFrame:
@@ -12,112 +23,96 @@ def _table(run: str, name: str) -> pd.DataFrame:
     return pd.read_csv(path) if path.is_file() else pd.DataFrame()
 
 
-def of_stage(study: str, stage: str) -> pd.DataFrame:
-    """Return the runs of a stage that are done: their labels and the plain values of their results.
-
-    Where label and result have one name (search_seed, evaluation_seed), they agree, and the result is left out.
-    """
-    rows = []
-    for labels in read_runs(study, stage).drop(columns=["needs"]).to_dict("records"):
-        result = read_result(below_runs(labels["run"]))
-        if result is not None:
-            plain = {k: v for k, v in result.items() if isinstance(v, bool | int | float | str) and k not in labels}
-            rows.append({**labels, **plain})
-    return pd.DataFrame(rows)
+def _done(study: str, stage: str) -> list[Row]:
+    """Return labels and results of the runs of a stage that are done; a label stands over a result of its name."""
+    results = ((labels, read_result(below_runs(labels["run"]))) for labels in _labels(study, stage))
+    return [{**result, **labels} for labels, result in results if result is not None]
 
 
 def missing(study: str) -> list[str]:
     """Return the names of the runs of a study that are not done, the analysis itself left out."""
     runs = read_runs(study)
-    runs = runs[runs["stage"] != "analysis"]
-    return [run for run in runs["run"] if read_result(below_runs(run)) is None]
+    return [run for run in runs[runs["stage"] != "analysis"]["run"] if read_result(below_runs(run)) is None]
+
+
+def _of_searches(study: str, name: str) -> list[tuple[Row, pd.DataFrame]]:
+    """Return arm and seed, and the table `name`, of each search that has one."""
+    tables = (({"arm": x["arm"], "seed": x["search_seed"]}, _table(x["run"], name)) for x in _labels(study, "search"))
+    return [(labels, table) for labels, table in tables if len(table)]
+
+
+def _together(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
 def epochs(study: str) -> pd.DataFrame:
-    """Return the metrics of all searches of a study: arm, seed, epoch and the columns of metrics.csv."""
-    frames = []
-    for labels in read_runs(study, "search").to_dict("records"):
-        metrics = _table(labels["run"], "metrics")
-        if len(metrics):
-            metrics.insert(0, "seed", labels.get("search_seed", 0))
-            metrics.insert(0, "arm", labels.get("arm", "search"))
-            frames.append(metrics)
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    """Return the metrics of all searches: arm, seed, and the columns of metrics.csv."""
+    return _together([table.assign(**labels) for labels, table in _of_searches(study, "metrics")])
 
 
 def hypergradients(study: str) -> pd.DataFrame:
-    """Return the logged hypergradient norms of all searches: arm, seed, step and the norm of each part."""
+    """Return the logged hypergradient norms of all searches: arm, seed, step, direct, response."""
     frames = []
-    for labels in read_runs(study, "search").to_dict("records"):
-        steps = _table(labels["run"], "hypergradients")
-        if len(steps):
-            norms = {part: steps[[f"{part}_normal", f"{part}_reduce"]].pow(2).sum(axis=1).pow(0.5) for part in PARTS}
-            plain = {"arm": labels.get("arm", "search"), "seed": labels.get("search_seed", 0), "step": steps["step"]}
-            frames.append(pd.DataFrame({**plain, **norms}))
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
-
-
-PARTS = ("direct", "response")
+    for labels, steps in _of_searches(study, "hypergradients"):
+        norms = {part: (steps[f"{part}_normal"] ** 2 + steps[f"{part}_reduce"] ** 2) ** 0.5 for part in PARTS}
+        frames.append(steps[["step"]].assign(**labels, **norms))
+    return _together(frames)
 
 
 def seconds(study: str) -> pd.DataFrame:
     """Return the time each search took, from its timings.csv: arm, seed, seconds."""
-    rows = []
-    for labels in read_runs(study, "search").to_dict("records"):
-        timings = _table(labels["run"], "timings")
-        if len(timings):
-            plain = {"arm": labels.get("arm", "search"), "seed": labels.get("search_seed", 0)}
-            rows.append({**plain, "seconds": float(timings["seconds"].sum())})
-    return pd.DataFrame(rows)
+    tables = _of_searches(study, "timings")
+    return pd.DataFrame([{**labels, "seconds": float(table["seconds"].to_numpy().sum())} for labels, table in tables])
 
 
 def evaluations(study: str) -> pd.DataFrame:
-    """Return all evaluations that are done, with the seed and the validation accuracy of the search they come from."""
-    done = of_stage(study, "evaluate")
-    if done.empty:
-        return done
-    chosen = of_stage(study, "select")
-    if len(chosen) and "arm" in chosen:
-        selected = chosen.set_index("arm")[["search_seed", "best_validation_accuracy"]]
-        for column in selected:
-            known = done[column] if column in done else pd.Series(float("nan"), done.index)
-            known = pd.to_numeric(known, errors="coerce")
-            done[column] = known.fillna(done["arm"].map(selected[column]))
-    return done.rename(
-        columns={"best_test_accuracy": "test_accuracy", "best_validation_accuracy": "validation_accuracy"}
-    )
+    """Return all evaluations that are done: arm, both seeds, accuracies of the test and of the search.
 
-
-def by_arm(study: str) -> pd.DataFrame:
-    """Return one row an arm: searches, selection, test accuracy over the evaluations, and time.
-
-    The mean of test accuracies is over evaluations of *one* selected cell, with the sample standard deviation over
-    evaluation seeds; for random cells it is over all cells and seeds. Search seeds and evaluation seeds are not mixed.
+    A selected cell has the seed and the validation accuracy of its search; a random cell has no validation accuracy.
     """
-    searches, tests, times = of_stage(study, "search"), evaluations(study), seconds(study)
+    chosen = {row["arm"]: row for row in _done(study, "select")}
     rows = []
-    for arm in dict.fromkeys(searches.get("arm", [])):
-        own = searches[searches["arm"] == arm]
-        row = {"arm": arm, "searches": len(own)}
-        if own["best_validation_accuracy"].notna().any() if "best_validation_accuracy" in own else False:
-            row["validation_accuracy_mean"] = own["best_validation_accuracy"].mean()
-            row["validation_accuracy_best"] = own["best_validation_accuracy"].max()
-        row["skips_normal"] = " ".join(str(int(skips)) for skips in own["skips_normal"])
-        if len(tests) and len(tested := tests[tests["arm"] == arm]):
-            told = summary(tested["test_accuracy"])
-            row |= {"cells_tested": tested["genotype"].nunique() if "genotype" in tested else 1, "tests": told.n}
-            row |= {"test_accuracy_mean": told.mean, "test_accuracy_sd": told.deviation}
-            row["parameters"] = int(tested["parameters"].mean())
-        if len(times) and len(timed := times[times["arm"] == arm]):
-            row["search_seconds"] = timed["seconds"].sum()
-        rows.append(row)
+    for row in _done(study, "evaluate"):
+        source = chosen.get(row["arm"], {})
+        rows.append(
+            {
+                "arm": row["arm"],
+                "search_seed": source.get("search_seed", row["search_seed"]),
+                "evaluation_seed": row["evaluation_seed"],
+                "test_accuracy": row["best_test_accuracy"],
+                "last_test_accuracy": row["last_test_accuracy"],
+                "validation_accuracy": source.get("best_validation_accuracy", float("nan")),
+                "parameters": row["parameters"],
+            }
+        )
     return pd.DataFrame(rows)
 
 
-def genotypes(study: str) -> dict[str, dict]:
-    """Return the selected cells of each arm, as in the result of the selection."""
-    found = {}
-    for labels in read_runs(study, "select").to_dict("records"):
-        if result := read_result(below_runs(labels["run"])):
-            found[labels.get("arm", "search")] = result["genotype"]
-    return found
+def genotypes(study: str) -> dict[str, Row]:
+    """Return the selected cells of each arm."""
+    return {row["arm"]: row["genotype"] for row in _done(study, "select")}
+
+
+def by_arm(study: str) -> pd.DataFrame:
+    """Return one row an arm: searches, their validation accuracies, test accuracy over the evaluations, and time.
+
+    The mean of the test accuracies is over evaluations of *one* selected cell, with the sample standard deviation over
+    evaluation seeds; for random cells it is over all cells and seeds. Search seeds and evaluation seeds are not mixed.
+    """
+    searches, tests, times = _done(study, "search"), evaluations(study), seconds(study)
+    rows = []
+    for arm in dict.fromkeys(row["arm"] for row in searches):
+        own = [row for row in searches if row["arm"] == arm]
+        row: Row = {"arm": arm, "searches": len(own)}
+        if scores := [search["best_validation_accuracy"] for search in own if "best_validation_accuracy" in search]:
+            row |= {"validation_accuracy_mean": summary(scores).mean, "validation_accuracy_best": max(scores)}
+        row["skips_normal"] = " ".join(str(search["skips_normal"]) for search in own)
+        tested = [test for test in tests.to_dict("records") if test["arm"] == arm]
+        if tested:
+            told = summary([test["test_accuracy"] for test in tested])
+            row |= {"cells_tested": len({test["search_seed"] for test in tested}), "evaluations": told.n}
+            row |= {"test_accuracy_mean": told.mean, "test_accuracy_sd": told.deviation}
+        if spent := [time["seconds"] for time in times.to_dict("records") if time["arm"] == arm]:
+            row["search_seconds"] = sum(spent)
+        rows.append(row)
+    return pd.DataFrame(rows)

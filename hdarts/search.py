@@ -367,8 +367,8 @@ class Log:
 def alpha_at(run: Run, epoch: int | None = None) -> Tensor:
     """Return alpha after an epoch (0 is the start, None the last written), read from a run's alpha.csv."""
     table = run.table("alpha")
-    rows = table[table["epoch"] == (table["epoch"].max() if epoch is None else epoch)]
-    return torch.tensor(rows[list(DARTS.operations)].to_numpy()).view(DARTS.alpha_shape)
+    epochs, values = table["epoch"].to_numpy(), table[list(DARTS.operations)].to_numpy()
+    return torch.tensor(values[epochs == (epochs.max() if epoch is None else epoch)]).view(DARTS.alpha_shape)
 
 
 def entropies(alpha: Tensor) -> Row:

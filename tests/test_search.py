@@ -93,9 +93,9 @@ def test_every_method_ends_with_a_valid_result(changes):
     assert len(steps) == 2 and steps.notna().drop(columns=["cosine"]).all(axis=None)
     generated = changes.get("method", "hypernetwork") == "hypernetwork" and changes.get("initialisation") is None
     if generated or changes.get("method") in ("darts-second", "unrolled"):
-        assert (steps["response_normal"] > 0).all()
+        assert steps["response_normal"].to_numpy().min() > 0
     if changes.get("method") == "darts-first":
-        assert (steps["response_normal"] == 0).all()
+        assert not steps["response_normal"].to_numpy().any()
 
 
 def test_random_draws_a_cell_and_trains_nothing():
