@@ -12,10 +12,11 @@ import time
 import pytest
 import torch
 
+from hdarts import checkpoint
 from hdarts import search as s
-from hdarts.bilevel import Reparametrised
+from hdarts.bilevel import Hypergradient, Reparametrised
 from hdarts.data import load
-from hdarts.params import ParameterError, SearchParams, check, notebook_defaults, read_yaml
+from hdarts.params import ParameterError, SearchParams, check, identity, notebook_defaults, read_yaml
 from hdarts.randomness import generator
 from hdarts.records import Run, notebooks_folder
 from hdarts.space import DARTS, Genotype
@@ -59,7 +60,7 @@ EXACT = ("alpha.csv", "metrics.csv", "hypergradients.csv", "genotype.json", "res
 def same(one: Run, other: Run) -> None:
     for name in EXACT:
         assert (one.folder / name).read_bytes() == (other.folder / name).read_bytes(), name
-    states = [s.checkpoint.load(run.folder, s.identity(run.params)) for run in (one, other)]
+    states = [checkpoint.load(run.folder, identity(run.params)) for run in (one, other)]
     assert states[0] is not None and states[1] is not None
     for name, tensor in states[0]["weights"].items():
         assert torch.equal(tensor, states[1]["weights"][name]), name
@@ -173,7 +174,7 @@ def test_zero_response_starts_as_the_layers_do():
 
 @pytest.mark.parametrize("part", ["direct", "response", "total"])
 def test_part_chooses_what_steps_alpha(part):
-    found = s.Hypergradient(torch.ones(2), 2 * torch.ones(2))
+    found = Hypergradient(torch.ones(2), 2 * torch.ones(2))
     assert s.part_of(found, part).tolist() == {"direct": [1, 1], "response": [2, 2], "total": [3, 3]}[part]
 
 
@@ -260,7 +261,7 @@ def test_a_batch_larger_than_the_set_is_refused():
 
 def test_alpha_of_each_epoch_can_be_read_back():
     run = whole(parameters(method="darts-first"))
-    state = s.checkpoint.load(run.folder, s.identity(run.params))
+    state = checkpoint.load(run.folder, identity(run.params))
     assert state is not None
     torch.testing.assert_close(s.alpha_at(run).float(), state["alpha"])
     assert s.alpha_at(run, 0).abs().max() < 0.01
@@ -283,7 +284,7 @@ def test_own_parts_are_passed_as_objects():
 
     def own(problem, weights, alpha, inner, outer, rate):
         asked.append(rate)
-        return s.Hypergradient(torch.ones_like(alpha), torch.zeros_like(alpha))
+        return Hypergradient(torch.ones_like(alpha), torch.zeros_like(alpha))
 
     data = dataclasses.replace(s.load_splits(params, torch.device("cpu")), name="mine")
     run = Run.open(params)

@@ -1,0 +1,108 @@
+"""The tables a search writes while it goes on, and how to read `alpha` back from them."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hdarts.bilevel import Hypergradient
+from hdarts.records import Run
+from hdarts.search.state import State
+from hdarts.space import DARTS, discretise, skip_count
+from hdarts.weights import Generated
+
+Row = dict[str, Any]
+
+
+@dataclass
+class Log:
+    """The tables of a run while it goes on."""
+
+    run: Run
+    metrics: list[Row]
+    hypergradients: list[Row]
+    alphas: list[Row]
+    timings: list[Row]
+    since: float = 0.0
+
+    @classmethod
+    def resume(cls, run: Run, state: State) -> "Log":
+        """Read the tables and drop what was written after the checkpoint."""
+        old = {name: run.table(name).to_dict("records") for name in ("metrics", "hypergradients", "alpha", "timings")}
+        before = (state.epoch + 1, state.step)
+        steps = [row for row in old["hypergradients"] if (row["epoch"], row["step_in_epoch"]) < before]
+        epochs = {name: [row for row in rows if row["epoch"] <= state.epoch] for name, rows in old.items()}
+        log = cls(run, epochs["metrics"], steps, epochs["alpha"], epochs["timings"])
+        if not log.alphas:
+            log._alpha(state, 0)
+        return log
+
+    def start_epoch(self) -> None:
+        """Start the clock of an epoch."""
+        self.since = time.perf_counter()
+
+    def hypergradient(self, state: State, found: Hypergradient, rate: float, steps: int) -> None:
+        """Note the norms of both parts for each kind of cell, and what else tells how a search is doing."""
+        row: Row = {"step": state.steps_done(steps), "epoch": state.epoch + 1, "step_in_epoch": state.step}
+        for name, part in (("direct", found.direct), ("response", found.response), ("total", found.total)):
+            row |= {f"{name}_{kind}": float(rows.norm()) for kind, rows in zip(DARTS.kinds, part, strict=True)}
+        direct, response = found.direct.flatten(), found.response.flatten()
+        row["cosine"] = float(torch.cosine_similarity(direct, response, dim=0))
+        row |= entropies(state.alpha)
+        if isinstance(state.weights, Generated):
+            row |= state.weights.diagnostics(state.alpha, rate)
+        edges = found.total.norm(dim=-1)
+        row |= {
+            f"{kind}_{source}-{node}": float(edges[k, e])
+            for k, kind in enumerate(DARTS.kinds)
+            for e, (source, node) in enumerate(DARTS.edges)
+        }
+        self.hypergradients.append(row)
+
+    def write_steps(self) -> None:
+        """Write what was noted since the last epoch's end."""
+        self.run.write_table("hypergradients", self.hypergradients)
+
+    def end_epoch(self, state: State, rate: float, validation: tuple[float, float]) -> Row:
+        """Write all tables and return the row of the epoch."""
+        images = state.sums["images"]
+        row = {
+            "epoch": state.epoch + 1,
+            "train_loss": state.sums["loss"] / images,
+            "train_accuracy": 100 * state.sums["correct"] / images,
+            "validation_loss": validation[0],
+            "validation_accuracy": validation[1],
+            "learning_rate": rate,
+            "skips_normal": skip_count(discretise(state.alpha)),
+            **entropies(state.alpha),
+        }
+        self.metrics.append(row)
+        seconds = time.perf_counter() - self.since
+        self.timings.append({"epoch": state.epoch + 1, "seconds": seconds, "images_per_second": images / seconds})
+        self._alpha(state, state.epoch + 1)
+        for name, rows in (("metrics", self.metrics), ("alpha", self.alphas), ("timings", self.timings)):
+            self.run.write_table(name, rows)
+        self.write_steps()
+        return row
+
+    def _alpha(self, state: State, epoch: int) -> None:
+        for kind, rows in zip(DARTS.kinds, state.alpha.tolist(), strict=True):
+            for (source, node), values in zip(DARTS.edges, rows, strict=True):
+                named = dict(zip(DARTS.operations, values, strict=True))
+                self.alphas.append({"epoch": epoch, "kind": kind, "source": source, "node": node, **named})
+
+
+def alpha_at(run: Run, epoch: int | None = None) -> Tensor:
+    """Return alpha after an epoch (0 is the start, None the last written), read from a run's alpha.csv."""
+    table = run.table("alpha")
+    epochs, values = table["epoch"].to_numpy(), table[list(DARTS.operations)].to_numpy()
+    return torch.tensor(values[epochs == (epochs.max() if epoch is None else epoch)]).view(DARTS.alpha_shape)
+
+
+def entropies(alpha: Tensor) -> Row:
+    """Return the mean entropy of softmax(alpha) over the edges of each kind, in nats (log 8 = 2.08 at the start)."""
+    logs = alpha.detach().double().log_softmax(-1)
+    means = (-(logs.exp() * logs).sum(-1).mean(-1)).tolist()
+    return {f"entropy_{kind}": mean for kind, mean in zip(DARTS.kinds, means, strict=True)}

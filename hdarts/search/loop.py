@@ -1,0 +1,183 @@
+"""One architecture search: step alpha along a hypergradient, step the weights along the inner gradient, every batch.
+
+    for each pair of batches (report algorithms 1 and 2):
+        alpha <- Adam(alpha, d L_val / d alpha)       # the method's hypergradient at the current weights
+        weights <- SGD(weights, d L_train / d weights)
+
+`search` is a generator that yields one row an epoch. All its randomness is a function of (seed, purpose, epoch, step),
+and its checkpoint is complete: killed anywhere and started again, it ends bit for bit where an undisturbed run ends
+(CPU, same number of threads). The test set is never opened here.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hdarts import checkpoint
+from hdarts.bilevel import Hypergradient
+from hdarts.data import Batches, Splits, in_order
+from hdarts.hypernetwork import ByKind
+from hdarts.loop import CheckpointClock, cosine, use_machine
+from hdarts.params import SearchParams, identity
+from hdarts.progress import progress
+from hdarts.randomness import generator
+from hdarts.records import Run
+from hdarts.search.log import Log
+from hdarts.search.parts import batches, load_splits, make_hypergradient, make_supernet
+from hdarts.search.state import State, save
+from hdarts.space import DARTS, discretise, skip_count
+from hdarts.supernet import Supernet
+from hdarts.weights import Batch, Classification, Weights
+
+Row = dict[str, Any]
+
+
+def search(
+    params: SearchParams,
+    run: Run,
+    *,
+    data: Splits | None = None,
+    supernet: Any = None,
+    hypernetwork: ByKind | None = None,
+    hypergradient: Any = None,
+) -> Iterator[Row]:
+    """Search as `params` say and yield a row of metrics an epoch; a run that is done yields its rows again.
+
+    Own parts can be passed as objects: `data` (with a validation part), `supernet` (pure, as hdarts.supernet),
+    `hypernetwork` (used when params.method is hypernetwork), and `hypergradient`, a function
+    (problem, weights, alpha, inner batch, outer batch, learning rate) -> Hypergradient.
+
+    Writes metrics.csv, hypergradients.csv, alpha.csv, timings.csv, checkpoints, genotype.json, result.json. Raises
+    ParameterError before any work, FloatingPointError when a loss, gradient or alpha is not finite.
+    """
+    if run.done:
+        yield from run.table("metrics").to_dict("records")
+        return
+    device = use_machine(params)
+    if params.method == "random":
+        _finish_random(params, run)
+        return
+    data = data or load_splits(params, device)
+    model = supernet or make_supernet(params, data)
+    problem = Classification(model)
+    state = State.fresh(params, model, hypernetwork, device)
+    state.restore(checkpoint.load(run.folder, identity(params)))
+    hypergradient = hypergradient or make_hypergradient(params)
+    inner, outer = batches(params, data)
+    steps = min(len(inner), len(outer))  # a step takes a pair; the longer part gives what the shorter has
+    log = Log.resume(run, state)
+    clock = CheckpointClock(params)
+    run.write_provenance(data=data.name, data_digest=data.digest, device=str(device), **counts(model, state.weights))
+
+    for epoch in range(state.epoch, params.epochs):
+        rate = cosine(params.learning_rate, params.learning_rate_min, epoch, params.epochs)
+        log.start_epoch()
+        for inner_batch, outer_batch in pairs(params, inner, outer, state):
+            with named(f"epoch {epoch + 1}, step {state.step}"):
+                found = hypergradient(problem, state.weights, state.alpha, inner_batch, outer_batch, rate)
+                if state.steps_done(steps) % params.log_every == 0:
+                    log.hypergradient(state, found, rate, steps)
+                step_alpha(state, part_of(found, params.part))
+                noise = generator(params.search_seed, "noise", epoch, state.step)
+                step = state.weights.step(problem, state.alpha, inner_batch, rate, noise)
+            state.count(step, len(inner_batch[1]))
+            state.step += 1
+            if state.step < steps and clock.due_in_epoch():
+                log.write_steps()
+                save(run, params, state, clock)
+
+        row = log.end_epoch(state, rate, validate(problem, state, data, params.batch_size))
+        state.start_next_epoch()
+        if clock.due_after(epoch + 1, params.epochs):
+            save(run, params, state, clock, keep=epoch + 1 in params.keep_epochs)
+        yield row
+
+    finish(params, run, state, model)
+
+
+def pairs(params: SearchParams, inner: Batches, outer: Batches, state: State) -> Iterator[tuple[Batch, Batch]]:
+    """Yield the pairs of batches that are left of the epoch, and show how far it is."""
+    left = zip(
+        inner.epoch(params.search_seed, "inner", state.epoch, state.step),
+        outer.epoch(params.search_seed, "outer", state.epoch, state.step),
+        strict=False,
+    )
+    count = min(len(inner), len(outer)) - state.step
+    yield from progress(left, count, f"{params.slug()} epoch {state.epoch + 1}/{params.epochs}")
+
+
+def part_of(found: Hypergradient, part: str) -> Tensor:
+    """Return the part of a hypergradient that steps alpha: total, response (report eq. 22) or direct."""
+    return {"total": found.total, "response": found.response, "direct": found.direct}[part]
+
+
+def step_alpha(state: State, gradient: Tensor) -> None:
+    """Take one Adam step on alpha and tell the weights how far it moved."""
+    if not bool(torch.isfinite(gradient).all()):
+        raise FloatingPointError("the hypergradient is not finite")
+    before = state.alpha.clone()
+    state.alpha.grad = gradient
+    state.adam.step()
+    state.weights.moved(state.alpha - before)
+
+
+@contextlib.contextmanager
+def named(where: str) -> Iterator[None]:
+    """Say where a number stopped being finite; what was saved before it is whole."""
+    try:
+        yield
+    except FloatingPointError as error:
+        raise FloatingPointError(f"{where}: {error}; the last checkpoint is from before it") from None
+
+
+@torch.no_grad()
+def validate(problem: Classification, state: State, data: Splits, batch_size: int) -> tuple[float, float]:
+    """Return loss and accuracy (per cent) on the validation part: not augmented, batch statistics, no noise."""
+    assert data.validation is not None
+    w, loss, correct = state.weights.value(state.alpha), 0.0, 0
+    for batch in in_order(data.validation, batch_size):
+        batch_loss, batch_correct = problem.outcome(w, state.alpha, batch)
+        loss, correct = loss + float(batch_loss) * len(batch[1]), correct + int(batch_correct)
+    return loss / len(data.validation), 100 * correct / len(data.validation)
+
+
+def counts(model: Supernet, weights: Weights) -> Row:
+    """Return how many weights the supernet has and how many numbers SGD updates in its place."""
+    updated = sum(t.numel() for name, t in weights.tensors().items() if "velocity" not in name)
+    return {"supernet_weights": model.n_w, "trained_weights": updated}
+
+
+def finish(params: SearchParams, run: Run, state: State, model: Supernet) -> None:
+    """Write genotype and result. The score is the best validation accuracy, the genotype that of the last epoch."""
+    metrics = run.table("metrics")
+    best = metrics.loc[metrics["validation_accuracy"].idxmax()]
+    genotype = discretise(state.alpha)
+    run.write_text("genotype.json", genotype.to_json())
+    result = {
+        "method": params.method,
+        "search_seed": params.search_seed,
+        "data": params.data,
+        "epochs": params.epochs,
+        "best_validation_accuracy": float(best["validation_accuracy"]),
+        "best_epoch": int(best["epoch"]),
+        "last_validation_accuracy": float(metrics["validation_accuracy"].iloc[-1]),
+        "skips_normal": skip_count(genotype),
+        "genotype": genotype.model_dump(),
+        **counts(model, state.weights),
+    }
+    run.finish(result)
+    if not params.keep_checkpoint:
+        checkpoint.prune(run.folder)
+
+
+def _finish_random(params: SearchParams, run: Run) -> None:
+    """Draw a cell instead of searching one: alpha standard normal, so every edge and operation is equally likely."""
+    alpha = torch.randn(DARTS.alpha_shape, generator=generator(params.search_seed, "random cell"))
+    genotype = discretise(alpha)
+    run.write_text("genotype.json", genotype.to_json())
+    run.write_provenance(data=params.data)
+    plain = {"method": params.method, "search_seed": params.search_seed, "data": params.data}
+    run.finish({**plain, "skips_normal": skip_count(genotype), "genotype": genotype.model_dump()})

@@ -1,0 +1,111 @@
+"""The parts of a search, as its parameters say; each can be passed to `search` as an object of one's own instead."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hdarts import hypergradient as methods
+from hdarts.bilevel import Hypergradient
+from hdarts.data import Augmentation, Batches, Splits, load
+from hdarts.hypernetwork import MLP, ByKind, Chunked, Linear, LowRank
+from hdarts.params import SearchParams
+from hdarts.randomness import generator
+from hdarts.space import DARTS
+from hdarts.supernet import Supernet
+from hdarts.weights import Batch, Exploration, Generated, Own, SGDSettings, Weights
+
+
+def load_splits(params: SearchParams, device: torch.device) -> Splits:
+    """Load the images of a search: a training and a validation part, no test part."""
+    return load(
+        params.data,
+        folder=params.data_folder,
+        limit=params.limit,
+        image_size=params.image_size,
+        validation_fraction=params.validation_fraction,
+        split_seed=params.split_seed,
+        device=device,
+    )
+
+
+def batches(params: SearchParams, data: Splits) -> tuple[Batches, Batches]:
+    """Return the augmented batches of the inner (training) and the outer (validation) level."""
+    assert data.validation is not None
+    augmentation = Augmentation(params.crop_padding, params.flip, params.cutout)
+    inner, outer = (Batches(part, params.batch_size, augmentation) for part in (data.train, data.validation))
+    return inner, outer
+
+
+def make_supernet(params: SearchParams, data: Splits) -> Supernet:
+    """Return the supernet of the parameters for the images."""
+    return Supernet(DARTS, params.channels, params.layers, len(data.classes), data.train.shape[0])
+
+
+def make_hypernetwork(params: SearchParams, model: Supernet) -> ByKind:
+    """Return the hypernetworks: one for each kind of cell, and one for the rest where that is generated too."""
+
+    def one(n_alpha: int, shapes: list[tuple[int, ...]]) -> Any:
+        sizes = tuple(math.prod(shape) for shape in shapes)
+        if params.hypernetwork == "linear":
+            return Linear(n_alpha, sum(sizes))
+        if params.hypernetwork == "low-rank":
+            return LowRank(n_alpha, sum(sizes), params.rank)
+        if params.hypernetwork == "chunked":
+            return Chunked(n_alpha, tuple(shapes), params.embedding)
+        hidden = params.hidden_size or n_alpha // 2
+        return MLP(n_alpha, sizes, hidden, params.activation, shared=params.hidden == "shared")
+
+    kinds = range(len(model.space.kinds))
+    rest = None
+    if params.rest == "generated":
+        cells = sum(len(model.convolution_shapes(kind)) for kind in kinds)
+        rest = one(len(kinds) * model.space.n_alpha, list(model.layout.shapes[cells:]))
+    return ByKind([one(model.space.n_alpha, model.convolution_shapes(kind)) for kind in kinds], rest)
+
+
+def make_weights(params: SearchParams, model: Supernet, hypernetwork: ByKind | None, device: torch.device) -> Weights:
+    """Return the weights before training, on their own or generated, as params.method says."""
+    settings = SGDSettings(params.momentum, params.weight_decay, params.clip)
+    w = model.initial_w(generator(params.search_seed, "weights"))
+    if params.method != "hypernetwork":
+        return Own(w.to(device), settings)
+    h = hypernetwork or make_hypernetwork(params, model)
+    phi = h.initial_phi(generator(params.search_seed, "hypernetwork"))
+    exploration = Exploration(params.noise, params.antithetic, params.centred)
+    weights = Generated(h, phi.to(device), w[h.n_weights :].clone().to(device), settings, exploration)
+    if params.initialisation == "zero-response":
+        weights.start_without_response(w.to(device))
+    return weights
+
+
+def make_hypergradient(params: SearchParams) -> Any:
+    """Return the function (problem, weights, alpha, inner batch, outer batch, rate) -> Hypergradient of the method."""
+    p = params
+
+    def look_ahead(weights: Own) -> dict[str, Any]:
+        return {"momentum": p.momentum, "velocity": weights.velocity, "weight_decay": p.weight_decay}
+
+    def generated(problem: Any, weights: Generated, alpha: Tensor, inner: Batch, outer: Batch, rate: float):
+        w = weights.value(alpha).requires_grad_()
+        a = alpha.detach().requires_grad_()
+        g, of_alpha = torch.autograd.grad(problem.outer(w, a, outer), (w, a))
+        return Hypergradient(of_alpha, weights.response(alpha, g))
+
+    return {
+        "hypernetwork": generated,
+        "darts-first": lambda problem, weights, a, inner, outer, rate: methods.direct(problem, weights.w, a, outer),
+        "darts-second": lambda problem, weights, a, inner, outer, rate: methods.finite_difference(
+            problem, weights.w, a, inner, outer, rate, p.epsilon, **look_ahead(weights)
+        ),
+        "unrolled": lambda problem, weights, a, inner, outer, rate: methods.unrolled(
+            problem, weights.w, a, [inner] * p.steps, outer, rate, p.truncate or None, **look_ahead(weights)
+        ),
+        "neumann": lambda problem, weights, a, inner, outer, rate: methods.neumann(
+            problem, weights.w, a, inner, outer, rate, p.terms
+        ),
+        "conjugate-gradient": lambda problem, weights, a, inner, outer, rate: methods.conjugate_gradient(
+            problem, weights.w, a, inner, outer, p.iterations, damping=p.damping
+        ),
+    }[p.method]

@@ -1,0 +1,75 @@
+"""Everything a search is, between two steps: it is what a checkpoint holds."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hdarts import checkpoint
+from hdarts.hypernetwork import ByKind
+from hdarts.loop import CheckpointClock
+from hdarts.params import SearchParams, identity
+from hdarts.randomness import generator
+from hdarts.records import Run
+from hdarts.search.parts import make_weights
+from hdarts.supernet import Supernet
+from hdarts.weights import Step, Weights
+
+
+@dataclass
+class State:
+    """Everything a search is, between two steps."""
+
+    alpha: Tensor
+    adam: torch.optim.Adam
+    weights: Weights
+    epoch: int = 0
+    step: int = 0
+    sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("loss", "correct", "images"), 0.0))
+
+    @classmethod
+    def fresh(cls, params: SearchParams, model: Supernet, hypernetwork: ByKind | None, device: torch.device) -> "State":
+        """Return the state before the first step: alpha near 0, weights as layers start (report 4.8.1)."""
+        start = torch.randn(model.space.alpha_shape, generator=generator(params.search_seed, "alpha"))
+        alpha = (params.alpha_scale * start).to(device)
+        betas = (params.alpha_beta1, params.alpha_beta2)
+        adam = torch.optim.Adam(
+            [alpha], lr=params.alpha_learning_rate, betas=betas, weight_decay=params.alpha_weight_decay
+        )
+        return cls(alpha, adam, make_weights(params, model, hypernetwork, device))
+
+    def steps_done(self, steps: int) -> int:
+        """Number of steps taken since the start of the search, with `steps` in an epoch."""
+        return self.epoch * steps + self.step
+
+    def count(self, step: Step, images: int) -> None:
+        """Add one step to the sums of the epoch."""
+        self.sums["loss"] += step.loss * images
+        self.sums["correct"] += step.correct
+        self.sums["images"] += images
+
+    def start_next_epoch(self) -> None:
+        """Begin the next epoch with empty sums."""
+        self.epoch, self.step, self.sums = self.epoch + 1, 0, dict.fromkeys(self.sums, 0.0)
+
+    def saved(self) -> dict[str, Any]:
+        """Return the state as tensors and plain values."""
+        plain = {"epoch": self.epoch, "step": self.step, "sums": self.sums}
+        return {**plain, "alpha": self.alpha, "adam": self.adam.state_dict(), "weights": self.weights.tensors()}
+
+    def restore(self, saved: dict[str, Any] | None) -> None:
+        """Take over a saved state; None leaves the fresh one."""
+        if saved is None:
+            return
+        self.epoch, self.step, self.sums = saved["epoch"], saved["step"], saved["sums"]
+        self.alpha.copy_(saved["alpha"])
+        self.adam.load_state_dict(saved["adam"])
+        for name, tensor in self.weights.tensors().items():
+            tensor.copy_(saved["weights"][name])
+
+
+def save(run: Run, params: SearchParams, state: State, clock: CheckpointClock, keep: bool = False) -> None:
+    """Write the checkpoint; the tables were written before it, so that a resumed search finds all its rows."""
+    checkpoint.save(run.folder, state.saved(), identity(params), f"epoch-{state.epoch}" if keep else "")
+    clock.saved()
