@@ -3,19 +3,27 @@
     node_j = sum_{i < j} sum_o weights[i->j, o] * o(node_i)          (report eq. 12 and 13, weights = softmax(alpha))
 
 BatchNorm uses the statistics of the batch and keeps no buffers, so nothing but `w` and `weights` enters. What follows
-keeps the function exactly and only saves work (tests hold it against a plain version, edge by edge):
-pooling and ReLU of a node are computed once, not once for each edge that leaves it; the weight of a convolutional
-operation is the scale of its last BatchNorm; tensors are channels-last.
+keeps the function exactly and only saves calls and memory (tests hold it against a plain version, edge by edge):
+
+- a *wave* is all edges that leave the nodes known at one time: first both inputs of the cell, then each of its own
+  nodes. The k edges of a wave go through an operation together, as k groups of channels of one convolution and one
+  BatchNorm;
+- pooling, ReLU and identity of a node are computed once, not once for each edge that leaves it, and mixed for all
+  nodes they lead to by one matrix product;
+- the weight of a convolutional operation is the scale of its last BatchNorm;
+- tensors are channels-last, and depthwise convolutions have a backward pass of their own (hdarts.depthwise).
 """
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hdarts.operations import Block, blocks, factorised_reduction
+from hdarts.depthwise import depthwise
+from hdarts.operations import Block, Convolution, blocks, factorised_reduction
 from hdarts.params import ParameterError
 from hdarts.space import DARTS, CellPlan, SearchSpace, plan
 from hdarts.vectors import Layout
@@ -23,12 +31,40 @@ from hdarts.vectors import Layout
 Shape = tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Wave:
+    """The edges that leave `sources`, nodes known at one time, ordered by source, then node; all have one stride."""
+
+    sources: tuple[int, ...]
+    nodes: tuple[int, ...]  # where the edges of each source lead to
+    stride: int
+
+    @property
+    def edges(self) -> list[tuple[int, int]]:
+        """(source, node) of all its edges."""
+        return [(source, node) for source in self.sources for node in self.nodes]
+
+    def operations(self, space: SearchSpace) -> Iterator[tuple[int, str, tuple[Block, ...]]]:
+        """Yield number, name and blocks of the operations that have convolutions."""
+        for o, operation in enumerate(space.operations):
+            if steps := blocks(operation, self.stride):
+                yield o, operation, steps
+
+
+def waves(space: SearchSpace, stride: int) -> tuple[Wave, ...]:
+    """Return the waves of a cell: its inputs together, then one node after the other."""
+    end = space.inputs + space.nodes
+    first = Wave(tuple(range(space.inputs)), tuple(range(space.inputs, end)), stride)
+    return first, *(Wave((node,), tuple(range(node + 1, end)), 1) for node in range(space.inputs, end - 1))
+
+
 class Supernet:
     """Supernet of a space: `supernet(images, w, alpha) -> logits`.
 
     `w` `(n_w,)` is laid out [normal cells | reduction cells | rest]; rest = stem, preprocessing of the cells,
-    classifier. `n_cell_w` has one number a kind. Inside a cell, the weights of one operation on all edges that leave
-    one node lie side by side. Batch statistics need more than one value a channel: N H W > 1 in the last cell.
+    classifier. `n_cell_w` has one number a kind. In a cell, the weights of one convolution of one operation on all
+    edges of a wave lie side by side, one view of `w`. Batch statistics need more than one value a channel: N H W > 1
+    in the last cell.
     """
 
     def __init__(self, space: SearchSpace, channels: int, layers: int, classes: int, image_channels: int = 3):
@@ -37,32 +73,43 @@ class Supernet:
         for name, value in (("channels", channels), ("classes", classes), ("image_channels", image_channels)):
             if value < 1:
                 raise ParameterError(f"{name} = {value}: has to be at least 1")
-        if channels % 2:
-            raise ParameterError(f"channels = {channels}: has to be even, factorised reduction halves them")
         self.space, self.channels, self.classes, self.image_channels = space, channels, classes, image_channels
         self.cells = plan(channels, layers)
+        self.waves = [waves(space, cell.stride) for cell in self.cells]
         entries = [list(self._cell_entries(kind)) for kind in space.kinds]
-        self.layout = Layout.of([entry for kind in entries for entry in kind] + list(self._rest_entries()))
+        rest = list(self._rest_entries())
+        self.layout = Layout.of([entry for kind in entries for entry in kind] + rest)
         self.n_cell_w = [sum(math.prod(shape) for _, shape in kind) for kind in entries]
+        # the same vector with the edges of a wave as one tensor: what a forward pass reads
+        stacks = [(f"{k}.{wave.sources}.{name}", shape) for k, wave, name, shape in self._stacks()]
+        self._stacked = Layout.of([*stacks, *rest])
+        self._rows = {
+            wave: torch.tensor([space.edges.index(edge) for edge in wave.edges]) for of in self.waves for wave in of
+        }
 
     @property
     def n_w(self) -> int:
         """Number of weights."""
         return self.layout.total
 
-    def _cell_entries(self, kind: str) -> Iterator[tuple[str, Shape]]:
+    def _convolutions(self, kind: str) -> Iterator[tuple[int, Wave, str, Convolution]]:
+        """Yield (cell, wave, operation.i, convolution) of a kind of cell, in the order of `w`."""
         for k, cell in enumerate(self.cells):
-            if cell.kind != kind:
-                continue
-            for source in range(self.space.inputs + self.space.nodes - 1):
-                nodes = self._targets(source)
-                for operation in self.space.operations:
-                    i = 0
-                    for block in blocks(operation, self._stride(cell, source)):
-                        for convolution in block.convolutions:
-                            shape = convolution.shape(cell.channels, cell.channels)
-                            yield from ((f"cells.{k}.{source}-{node}.{operation}.{i}", shape) for node in nodes)
-                            i += 1
+            for wave in self.waves[k] if cell.kind == kind else ():
+                for _, operation, steps in wave.operations(self.space):
+                    listed = [convolution for block in steps for convolution in block.convolutions]
+                    yield from ((k, wave, f"{operation}.{i}", convolution) for i, convolution in enumerate(listed))
+
+    def _cell_entries(self, kind: str) -> Iterator[tuple[str, Shape]]:
+        for k, wave, name, convolution in self._convolutions(kind):
+            shape = convolution.shape(self.cells[k].channels, self.cells[k].channels)
+            yield from ((f"cells.{k}.{source}-{node}.{name}", shape) for source, node in wave.edges)
+
+    def _stacks(self) -> Iterator[tuple[int, Wave, str, Shape]]:
+        for kind in self.space.kinds:
+            for k, wave, name, convolution in self._convolutions(kind):
+                out, *one = convolution.shape(self.cells[k].channels, self.cells[k].channels)
+                yield k, wave, name, (len(wave.edges) * out, *one)
 
     def _rest_entries(self) -> Iterator[tuple[str, Shape]]:
         stem = 3 * self.channels
@@ -80,20 +127,9 @@ class Supernet:
         yield "classifier.weight", (self.classes, self.space.nodes * self.cells[-1].channels)
         yield "classifier.bias", (self.classes,)
 
-    def _targets(self, source: int) -> range:
-        return range(max(source + 1, self.space.inputs), self.space.inputs + self.space.nodes)
-
-    def _stride(self, cell: CellPlan, source: int) -> int:
-        return cell.stride if source < self.space.inputs else 1
-
     def convolution_shapes(self, kind: int) -> list[Shape]:
         """Return the shapes of the generated convolutions of one kind of cell, in the order they lie in `w`."""
-        of_kind = {k for k, cell in enumerate(self.cells) if cell.kind == self.space.kinds[kind]}
-        return [
-            shape
-            for name, shape in zip(self.layout.names, self.layout.shapes, strict=True)
-            if name.startswith("cells.") and int(name.split(".")[1]) in of_kind and "preprocess" not in name
-        ]
+        return [shape for _, shape in self._cell_entries(self.space.kinds[kind])]
 
     def initial_w(self, generator: torch.Generator) -> Tensor:
         """Return weights as PyTorch's layers start: uniform within +-1/sqrt(fan-in); BatchNorm at 1 and 0."""
@@ -126,7 +162,7 @@ class Supernet:
                 f"operation weights of shape {tuple(weights.shape)} are not of space {self.space.name}: "
                 f"{self.space.alpha_shape}"
             )
-        named = self.unpack(w)
+        named = self._stacked.unpack(w)
         x = F.conv2d(images.contiguous(memory_format=torch.channels_last), named["stem.0.weight"], padding=1)
         x = F.batch_norm(x, None, None, named["stem.1.weight"], named["stem.1.bias"], training=True)
         by_kind = dict(zip(self.space.kinds, weights, strict=True))
@@ -139,74 +175,96 @@ class Supernet:
         self, k: int, cell: CellPlan, before: Tensor, last: Tensor, named: dict[str, Tensor], weights: Tensor
     ) -> Tensor:
         """Return the output of cell `k`: its own nodes, concatenated over channels."""
-        states = [
-            _preprocess([named[f"cells.{k}.preprocess{i}.{j}"] for j in range(1 + halves)], x)
-            for i, (x, halves) in enumerate(((before, int(cell.after_reduction)), (last, 0)))
-        ]
-        sums: dict[int, Tensor] = {}
-        # one contiguous row of C equal values for each (edge, operation): the scale of a BatchNorm. F.batch_norm gives
-        # wrong gradients on the CPU for channels-last input and an expanded (stride 0) weight
-        scales = weights.unsqueeze(-1).expand(-1, -1, cell.channels).contiguous()
-        for source in range(self.space.inputs + self.space.nodes - 1):
-            x = states[source] if source < self.space.inputs else sums[source]
-            stride = self._stride(cell, source)
-            shared = _shared_operations(x, stride)
-            rectified = F.relu(x)
-            for node in self._targets(source):
-                edge = self.space.edges.index((source, node))
-                total = sums.get(node)
-                for o, operation in enumerate(self.space.operations):
-                    if operation in shared:
-                        term = weights[edge, o] * shared[operation]
-                    elif steps := blocks(operation, stride):
-                        prefix = f"cells.{k}.{source}-{node}.{operation}"
-                        term = _convolve(rectified, steps, prefix, named, scales[edge, o])
-                    else:
-                        continue  # none
-                    total = term if total is None else total + term
-                assert total is not None
-                sums[node] = total
-        return torch.cat([sums[node] for node in sorted(sums)], 1)
+        halves = 2 if cell.after_reduction else 1
+        states = {
+            0: _preprocess(before, [named[f"cells.{k}.preprocess0.{j}"] for j in range(halves)]),
+            1: _preprocess(last, [named[f"cells.{k}.preprocess1.0"]]),
+        }
+        for wave in self.waves[k]:
+            x = torch.cat([states[source] for source in wave.sources], 1)
+            prefix = f"{k}.{wave.sources}."
+            for node, part in zip(wave.nodes, self._wave(wave, x, prefix, named, weights), strict=True):
+                states[node] = states[node] + part if node in states else part
+        return torch.cat([states[node] for node in range(self.space.inputs, self.space.inputs + self.space.nodes)], 1)
+
+    def _wave(
+        self, wave: Wave, x: Tensor, prefix: str, named: dict[str, Tensor], weights: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Return what the edges of a wave add to each node they lead to, `(N, C, H, W)` each.
+
+        x `(N, S C, H, W)`: the S sources side by side. Tensors of all edges have `S m C` channels, m nodes.
+        """
+        sources, nodes = len(wave.sources), len(wave.nodes)
+        channels = x.shape[1] // sources
+        mine = weights.index_select(0, self._rows[wave].to(weights.device))  # (S m, operations)
+        # C equal values for each edge and operation, contiguous: F.batch_norm gives wrong gradients on the CPU for
+        # channels-last input and an expanded (stride 0) weight
+        scales = mine.T.unsqueeze(-1).expand(-1, -1, channels).contiguous().flatten(1).unbind(0)
+        rectified = F.relu(x)
+        each = torch.cat([part for part in rectified.split(channels, 1) for _ in range(nodes)], 1)
+        total = None
+        for o, operation, steps in wave.operations(self.space):
+            if operation == "skip_connect":
+                pair = [named[f"{prefix}{operation}.{i}"] for i in range(2)]
+                term = _normalise(_halves(rectified, pair, sources), scales[o])
+            else:
+                term = _convolve(each, steps, prefix + operation, named, scales[o])
+            total = term if total is None else total + term
+        assert total is not None
+        # (N, S m C, H, W) -> (m, N, H, W, C), summed over the sources
+        summed = total.permute(0, 2, 3, 1).unflatten(-1, (sources, nodes, channels)).sum(3).permute(3, 0, 1, 2, 4)
+        return (summed + self._shared(wave, x, mine)).permute(0, 1, 4, 2, 3).unbind(0)
+
+    def _shared(self, wave: Wave, x: Tensor, mine: Tensor) -> Tensor:
+        """Return pooling and identity, mixed for each node `(m, N, H, W, C)`: one product for all edges of the wave."""
+        sources, nodes = len(wave.sources), len(wave.nodes)
+        results = {
+            "max_pool_3x3": _normalise(F.max_pool2d(x, 3, wave.stride, 1)),
+            "avg_pool_3x3": _normalise(F.avg_pool2d(x, 3, wave.stride, 1, count_include_pad=False)),
+        } | ({"skip_connect": x} if wave.stride == 1 else {})
+        columns = [self.space.operations.index(operation) for operation in results]
+        mixing = mine.view(sources, nodes, -1)[:, :, columns].permute(1, 2, 0).flatten(1)  # (m, operations S)
+        parts = [part for result in results.values() for part in result.chunk(sources, 1)]
+        stacked = torch.stack([part.permute(0, 2, 3, 1) for part in parts])  # (operations S, N, H, W, C)
+        return (mixing @ stacked.flatten(1)).view(nodes, *stacked.shape[1:])
 
 
 def _normalise(x: Tensor, scale: Tensor | None = None) -> Tensor:
     return F.batch_norm(x, None, None, scale, None, training=True)
 
 
-def _preprocess(weights: list[Tensor], x: Tensor) -> Tensor:
+def _preprocess(x: Tensor, weights: list[Tensor]) -> Tensor:
     x = F.relu(x)
     return _normalise(F.conv2d(x, weights[0]) if len(weights) == 1 else _halves(x, weights))
 
 
-def _halves(x: Tensor, weights: list[Tensor]) -> Tensor:
-    """Even pixels through the first 1x1 convolution, odd ones through the second (zeros beyond an odd border)."""
-    even = F.conv2d(x, weights[0], stride=2)
+def _halves(x: Tensor, weights: list[Tensor], sources: int = 1) -> Tensor:
+    """Even pixels through the first 1x1 convolution, odd ones through the second (zeros beyond an odd border).
+
+    The halves of an edge stand side by side: each has as many channels of the result as an edge of the input.
+    """
     height, width = x.shape[2:]
-    odd = F.pad(x, (0, width % 2, 0, height % 2))[:, :, 1:, 1:]
-    return torch.cat([even, F.conv2d(odd, weights[1], stride=2)], 1)
+    channels = x.shape[1] // sources
+    even = F.conv2d(x[:, :, ::2, ::2], weights[0], groups=sources)
+    odd = F.pad(x, (0, width % 2, 0, height % 2))[:, :, 1::2, 1::2]
+    odd = F.conv2d(odd, weights[1], groups=sources)
+    if sources == 1 and even.shape[1] < channels:
+        return torch.cat([even, odd], 1)
+    half = channels // 2
+    return torch.cat([p for pair in zip(even.split(half, 1), odd.split(half, 1), strict=True) for p in pair], 1)
 
 
-def _shared_operations(x: Tensor, stride: int) -> dict[str, Tensor]:
-    """Operations without weights of their own: one result serves every edge that leaves the node."""
-    shared = {
-        "max_pool_3x3": _normalise(F.max_pool2d(x, 3, stride, 1)),
-        "avg_pool_3x3": _normalise(F.avg_pool2d(x, 3, stride, 1, count_include_pad=False)),
-    }
-    return shared | ({"skip_connect": x} if stride == 1 else {})
-
-
-def _convolve(rectified: Tensor, steps: tuple[Block, ...], prefix: str, named: dict[str, Tensor], scale: Tensor):
-    x, i = rectified, 0
+def _convolve(x: Tensor, steps: tuple[Block, ...], prefix: str, named: dict[str, Tensor], scale: Tensor) -> Tensor:
+    """Return one operation on all edges of a wave, times its weights: `(N, k C, H, W)` to the same, k groups."""
+    i = 0
     for block in steps:
         x = x if i == 0 else F.relu(x)
-        if block.convolutions[0].half:
-            x = _halves(x, [named[f"{prefix}.{j}"] for j in range(2)])
-        else:
-            for convolution in block.convolutions:
-                weight = named[f"{prefix}.{i}"]
-                groups = weight.shape[0] if convolution.depthwise else 1
-                padding, dilation = convolution.padding, convolution.dilation
-                x = F.conv2d(x, weight, None, convolution.stride, padding, dilation, groups)
-                i += 1
+        for convolution in block.convolutions:
+            weight = named[f"{prefix}.{i}"]
+            if convolution.depthwise:
+                x = depthwise(x, weight, convolution.stride, convolution.dilation)
+            else:
+                x = F.conv2d(x, weight, groups=x.shape[1] // weight.shape[1])
+            i += 1
         x = _normalise(x, scale if block is steps[-1] else None)
     return x
