@@ -19,7 +19,7 @@ import psutil
 
 
 def main() -> None:
-    """Execute the task on standard input; an exit code other than 0 says that the notebook cannot tell what went wrong."""
+    """Execute the task on standard input; end with a code other than 0 when the notebook cannot tell what went wrong."""
     task = json.loads(_first_line())
     # a folder for the sockets of the kernel; their names must stay below 104 characters
     own = tempfile.mkdtemp(prefix="hdarts-", dir="/tmp" if len(tempfile.gettempdir()) > 60 else None)
