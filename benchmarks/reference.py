@@ -85,7 +85,7 @@ class MixedOperation(nn.Module):
         self.operations = nn.ModuleList(operation(name, channels, stride) for name in OPERATIONS)
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
-        return sum(weight * operation(x) for weight, operation in zip(weights, self.operations, strict=True))
+        return sum(weight * operation(x) for weight, operation in zip(weights, self.operations, strict=True))  # pyright: ignore[reportReturnType]
 
 
 class Cell(nn.Module):
@@ -101,6 +101,14 @@ class Cell(nn.Module):
         self.edges = nn.ModuleList(
             MixedOperation(cell.channels, cell.stride if source < DARTS.inputs else 1) for source, _ in EDGES
         )
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Modules with weights by their name in the layout: preprocess0, preprocess1, <source>-<node>.<operation>."""
+        parts: dict[str, nn.Module] = {"preprocess0": self.preprocess0, "preprocess1": self.preprocess1}
+        for (source, node), edge in zip(EDGES, self.edges, strict=True):
+            assert isinstance(edge, MixedOperation)
+            parts |= {f"{source}-{node}.{o}": op for o, op in zip(OPERATIONS, edge.operations, strict=True)}
+        return parts
 
     @staticmethod
     def pointwise(channels_in: int, channels_out: int) -> nn.Module:
@@ -137,10 +145,8 @@ class PlainSupernet(nn.Module):
         parameter_names = {parameter: name for name, parameter in self.named_parameters()}
         found = {}
         for k, cell in enumerate(self.cells):
-            parts = {"preprocess0": cell.preprocess0, "preprocess1": cell.preprocess1}
-            for (source, node), edge in zip(EDGES, cell.edges, strict=True):
-                parts |= {f"{source}-{node}.{o}": op for o, op in zip(OPERATIONS, edge.operations, strict=True)}
-            for part, module in parts.items():
+            assert isinstance(cell, Cell)
+            for part, module in cell.parts().items():
                 for i, parameter in enumerate(module.parameters()):
                     found[f"cells.{k}.{part}.{i}"] = parameter_names[parameter]
         return found | {name: name for name in parameter_names.values() if not name.startswith("cells.")}
@@ -155,8 +161,12 @@ class PlainSupernet(nn.Module):
     def flat(self, layout: Layout, gradient: bool = False) -> Tensor:
         """The weights, or their gradients, as one flat vector."""
         parameters, names = dict(self.named_parameters()), self.layout_names()
-        values = {name: parameters[names[name]] for name in layout.names}
-        return layout.pack({name: p.grad if gradient else p.detach() for name, p in values.items()})
+        found = {}
+        for name in layout.names:
+            value = parameters[names[name]].grad if gradient else parameters[names[name]].detach()
+            assert value is not None, f"{name} has no gradient yet"
+            found[name] = value
+        return layout.pack(found)
 
 
 class PlainHyperdarts(nn.Module):
@@ -189,7 +199,8 @@ class PlainHyperdarts(nn.Module):
         made = torch.cat([h(a.flatten()) for h, a in zip(self.hypernetworks, alpha, strict=True)])
         values = made.split(self.sizes[: len(self.generated)])
         named = {
-            name: value.view(shape) for (name, _), value, shape in zip(self.generated, values, self.shapes, strict=False)
+            name: value.view(shape)
+            for (name, _), value, shape in zip(self.generated, values, self.shapes, strict=False)
         }
         rest = dict(zip(self.rest_names, self.rest, strict=True))
         return torch.func.functional_call(self.net, named | rest, (images, alpha.softmax(-1)))

@@ -19,7 +19,7 @@ import psutil
 
 
 def main() -> None:
-    """Execute the task on standard input; end with a code other than 0 when the notebook cannot tell what went wrong."""
+    """Execute the task on standard input; the exit code is 0 whenever the notebook itself tells how it ended."""
     task = json.loads(_first_line())
     # a folder for the sockets of the kernel; their names must stay below 104 characters
     own = tempfile.mkdtemp(prefix="hdarts-", dir="/tmp" if len(tempfile.gettempdir()) > 60 else None)

@@ -180,7 +180,7 @@ class ToyBilevelParams(Parameters):
 
     stage: ClassVar[str] = "toy_bilevel"
     seed: CountOrZero
-    most_steps: Annotated[Integer, Field(ge=2)]
+    most_terms: Annotated[Integer, Field(ge=2)]
 
 
 class ToyHypernetworkParams(Parameters):
@@ -188,8 +188,8 @@ class ToyHypernetworkParams(Parameters):
 
     stage: ClassVar[str] = "toy_hypernetwork"
     seed: CountOrZero
-    sigmas: list[Positive]
-    steps: Count
+    sigma: Positive
+    steps: Annotated[Integer, Field(ge=10)]
 
 
 class HypergradientParams(Parameters, Machine):

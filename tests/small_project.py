@@ -1,19 +1,47 @@
-"""A project of throw-away notebooks that need no torch, for the tests of studies: parameters of the real models."""
+"""A project of throw-away notebooks that need no torch, for the tests of studies, with parameter models of its own."""
 
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
+from pydantic import Field
+
+from hdarts import study as studies
+from hdarts.params import Parameters
+
+
+class Toy(Parameters):
+    stage: ClassVar[str] = "toy"
+    seed: Annotated[int, Field(ge=0)]
+    most_steps: Annotated[int, Field(ge=2)]
+
+
+class Select(Parameters):
+    stage: ClassVar[str] = "select"
+    searches: list[str]
+
+
+class Look(Parameters):
+    stage: ClassVar[str] = "look"
+    search: str
+    seed: int
+    batch_size: int
+
+
+class Analysis(Parameters):
+    stage: ClassVar[str] = "analysis"
+    study: str
+
+
+MODELS: dict[str, type[Parameters]] = {"01_toy": Toy, "02_select": Select, "03_look": Look, "04_analysis": Analysis}
 CELLS = {
-    "01_toy_bilevel": "run = ''\nseed = 0\nmost_steps = 2",
-    "04_hypergradients": (
-        "run = ''\nsearch = ''\nseed = 0\nreference_steps = 1\nbatch_size = 2\ndevice = 'cpu'\nthreads = 0"
-    ),
-    "05_select": "run = ''\nsearches = []\nrequire_skip = True\nallow_no_skip = False",
-    "07_analysis": "run = ''\nstudy = ''",
+    "01_toy": "run = ''\nseed = 0\nmost_steps = 2",
+    "02_select": "run = ''\nsearches = []",
+    "03_look": "run = ''\nsearch = ''\nseed = 0\nbatch_size = 2",
+    "04_analysis": "run = ''\nstudy = ''",
 }
 START = """
 import json, os, pathlib, time
@@ -27,19 +55,19 @@ study: tiny
 title: A tiny study
 stages:
   toy:
-    notebook: 01_toy_bilevel
+    notebook: 01_toy
     arms: {slow: {preset: slow}, fast: {}, random: {}}
     matrix: {seed: [2, 20]}
   select:
-    notebook: 05_select
+    notebook: 02_select
     each: {stage: toy, by: arm, except: {arm: random}, as: searches}
   look:
-    notebook: 04_hypergradients
+    notebook: 03_look
     each:
       - {stage: select, as: search}
       - {stage: toy, where: {arm: random, seed: 2}, as: search}
     matrix: {batch_size: [4]}
-  analysis: {notebook: 07_analysis, parameters: {study: tiny}, after: everything}
+  analysis: {notebook: 04_analysis, parameters: {study: tiny}, after: everything}
 """
 
 
@@ -59,7 +87,7 @@ def write_notebook(path: Path, parameters: str, *code: str) -> None:
 def write_project(root: Path, study: str = STUDY, **code: str) -> Path:
     """Write notebooks, a preset and a study below `root` and return the study file.
 
-    `code` replaces the working cell of single notebooks: `toy_bilevel="raise ValueError('no')"`.
+    `code` replaces the working cell of single notebooks: `toy="raise ValueError('no')"`.
     """
     for name, parameters in CELLS.items():
         work = code.get(name.split("_", 1)[1], "")
@@ -70,11 +98,24 @@ def write_project(root: Path, study: str = STUDY, **code: str) -> Path:
     return root / "study.yaml"
 
 
+def plan(path: Path) -> studies.Plan:
+    """Plan a study with the models of these notebooks."""
+    return studies.plan(path, MODELS)
+
+
+COMMAND = """
+import hdarts.__main__ as command, small_project
+command.plan = small_project.plan
+command.main()
+"""
+
+
 def hdarts(*words: str | Path, runs: Path) -> subprocess.Popen[str]:
-    """Start the command `hdarts` with its runs folder at `runs`."""
+    """Start the command `hdarts`, its runs folder at `runs`, for the models of these notebooks."""
+    here = str(Path(__file__).parent)
     return subprocess.Popen(
-        [sys.executable, "-m", "hdarts", *map(str, words)],
-        env={**os.environ, "HDARTS_RUNS": str(runs)},
+        [sys.executable, "-c", COMMAND, *map(str, words)],
+        env={**os.environ, "HDARTS_RUNS": str(runs), "PYTHONPATH": here},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from small_project import STUDY, finished, hdarts, write_project
+from small_project import STUDY, finished, hdarts, plan, write_project
 
 from hdarts.batch import Outcome, execute, look, run_all
-from hdarts.study import Plan, PlannedRun, plan
+from hdarts.study import Plan, PlannedRun
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_the_state_of_a_run_is_read_from_its_folder(tmp_path: Path) -> None:
 
 
 def first_run(root: Path, code: str) -> PlannedRun:
-    return plan(write_project(root, toy_bilevel=code)).runs[0]
+    return plan(write_project(root, toy=code)).runs[0]
 
 
 def test_a_kernel_gets_parameters_threads_and_a_folder_to_itself(tmp_path: Path, runs: Path) -> None:
@@ -199,14 +199,14 @@ def mtimes(folder: Path) -> dict[Path, int]:
 SHORT = """
 study: short
 stages:
-  toy: {notebook: 01_toy_bilevel, arms: {good: {}, bad: {parameters: {seed: 1}}}}
-  look: {notebook: 04_hypergradients, each: {stage: toy, as: search}}
-  analysis: {notebook: 07_analysis, parameters: {study: short}, after: everything}
+  toy: {notebook: 01_toy, arms: {good: {}, bad: {parameters: {seed: 1}}}}
+  look: {notebook: 03_look, each: {stage: toy, as: search}}
+  analysis: {notebook: 04_analysis, parameters: {study: short}, after: everything}
 """
 
 
 def test_a_study_goes_on_after_a_failure_and_later_does_only_what_is_missing(tmp_path: Path, runs: Path) -> None:
-    path = write_project(tmp_path, SHORT, toy_bilevel="if seed == 1: raise ValueError('not today')")
+    path = write_project(tmp_path, SHORT, toy="if seed == 1: raise ValueError('not today')")
     code, out, err = finished("run", path, "--jobs", "2", runs=runs)
     assert (code, err) == (1, "")
     table = {line.split()[0] + " " + line.split()[1].rsplit("-", 1)[0]: line for line in out.splitlines()[-6:-1]}
@@ -252,13 +252,13 @@ while (folder.parent.parent / "halt").exists() and seed == 20:
 TWO = """
 study: two
 stages:
-  toy: {notebook: 01_toy_bilevel, matrix: {seed: [2, 20, 21]}}
-  analysis: {notebook: 07_analysis, parameters: {study: two}, after: everything}
+  toy: {notebook: 01_toy, matrix: {seed: [2, 20, 21]}}
+  analysis: {notebook: 04_analysis, parameters: {study: two}, after: everything}
 """
 
 
 def halted(path: Path, runs: Path, number: signal.Signals) -> subprocess.Popen[str]:
-    """Start the study `two`, send the signal while its second run is under way, and wait for the end of all processes."""
+    """Start the study `two`, send a signal while its second run is under way, wait for the end of all processes."""
     first, second, *_ = plan(path).runs
     order = runs / "two" / "order.txt"
     process = hdarts("run", path, "--jobs", "1", runs=runs)
@@ -274,7 +274,7 @@ def halted(path: Path, runs: Path, number: signal.Signals) -> subprocess.Popen[s
 
 
 def test_a_study_that_was_killed_goes_on_with_the_same_command(tmp_path: Path, runs: Path) -> None:
-    path = write_project(tmp_path, TWO, toy_bilevel=HALTING)
+    path = write_project(tmp_path, TWO, toy=HALTING)
     halted(path, runs, signal.SIGKILL).communicate()
     code, _, err = finished("run", path, runs=runs)
     assert (code, err) == (0, "")
@@ -284,7 +284,7 @@ def test_a_study_that_was_killed_goes_on_with_the_same_command(tmp_path: Path, r
 
 
 def test_ctrl_c_ends_all_processes_and_says_how_to_go_on(tmp_path: Path, runs: Path) -> None:
-    process = halted(write_project(tmp_path, TWO, toy_bilevel=HALTING), runs, signal.SIGINT)
+    process = halted(write_project(tmp_path, TWO, toy=HALTING), runs, signal.SIGINT)
     _, err = process.communicate()
     assert process.returncode == 130
     assert err == "hdarts: stopped; the same command goes on from here\n"

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from small_project import write_project
+from small_project import plan, write_project
 
 from hdarts.report_page import words_of, write
-from hdarts.study import Plan, plan, record
+from hdarts.study import Plan, record
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 needs_chromium = pytest.mark.skipif(

@@ -1,11 +1,14 @@
 """The selection rule of the report (section 4.7)."""
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 
 from hdarts.params import ParameterError
-from hdarts.selection import select
+from hdarts.records import write_atomic
+from hdarts.selection import candidate, select
 from hdarts.space import Genotype
 
 NODES = [("sep_conv_3x3", 0), ("sep_conv_3x3", 1)] * 4
@@ -66,3 +69,15 @@ def test_a_search_without_a_finite_accuracy_is_disregarded():
 def test_nothing_to_select_from_is_an_error():
     with pytest.raises(ParameterError, match="no searches"):
         select([])
+
+
+def test_a_finished_search_is_read_from_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
+    result = {"genotype": WITH_SKIP.model_dump(), "best_validation_accuracy": 88.25, "search_seed": 20}
+    write_atomic(tmp_path / "study" / "a" / "result.json", json.dumps(result))
+    write_atomic(tmp_path / "study" / "b" / "result.json", json.dumps({"test_accuracy": 90.0}))
+    assert candidate("study/a") == ("study/a", WITH_SKIP, 88.25, 20)
+    with pytest.raises(ParameterError, match="study/b is no search with a validation accuracy"):
+        candidate("study/b")
+    with pytest.raises(ParameterError, match="study/c has no result"):
+        candidate("study/c")

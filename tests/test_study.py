@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from small_project import STUDY, write_notebook, write_project
+from small_project import STUDY, plan, write_project
 
 from hdarts.params import ParameterError
-from hdarts.study import Plan, PlannedRun, plan, read_runs, record
+from hdarts.study import Plan, PlannedRun, read_runs, record
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +72,7 @@ LAYERS = """
 study: layers
 stages:
   toy:
-    notebook: 01_toy_bilevel
+    notebook: 01_toy
     {preset}
     {parameters}
     arms: {{only: {{{arm}}}}}
@@ -154,8 +154,8 @@ BAD = [
     ("stages:", "stags:", "stags", "did you mean `stages`?"),
     ("  toy:", "  to/y:", "to/y", "lower-case letters"),
     ("{slow: {preset: slow}, ", "{Slow: {preset: slow}, ", "Slow", "lower-case letters"),
-    ("notebook: 01_toy_bilevel", "notebook: 01_toy", "01_toy", "known are 01_toy_bilevel"),
-    ("notebook: 01_toy_bilevel", "notebook: ../01_toy_bilevel", "../01_toy_bilevel", "lower-case letters"),
+    ("notebook: 01_toy", "notebook: 01_toys", "01_toys", "known are 01_toy"),
+    ("notebook: 01_toy", "notebook: ../01_toy", "../01_toy", "lower-case letters"),
     ("preset: slow", "preset: sloww", "sloww.yaml", "no such file"),
     ("preset: slow", "preset: ../slow", "../slow", "lower-case letters"),
     ("matrix: {seed: [2, 20]}", "matrix: {sead: [2, 20]}", "sead", "did you mean `seed`?"),
@@ -200,16 +200,16 @@ def test_a_missing_study_is_named(tmp_path: Path) -> None:
 
 def test_a_notebook_without_a_parameters_cell_is_named(tmp_path: Path) -> None:
     path = write_project(tmp_path)
-    book = tmp_path / "notebooks" / "05_select.ipynb"
+    book = tmp_path / "notebooks" / "02_select.ipynb"
     book.write_text(book.read_text().replace('"parameters"', '"other"'))
-    with pytest.raises(ParameterError, match=r"05_select\.ipynb: has no cell tagged `parameters`"):
+    with pytest.raises(ParameterError, match=r"02_select\.ipynb: has no cell tagged `parameters`"):
         plan(path)
 
 
 def test_a_missing_notebook_is_named(tmp_path: Path) -> None:
     path = write_project(tmp_path)
-    (tmp_path / "notebooks" / "05_select.ipynb").unlink()
-    with pytest.raises(ParameterError, match=r"05_select\.ipynb: no such notebook"):
+    (tmp_path / "notebooks" / "02_select.ipynb").unlink()
+    with pytest.raises(ParameterError, match=r"02_select\.ipynb: no such notebook"):
         plan(path)
 
 
@@ -229,14 +229,3 @@ def test_a_run_folder_with_other_parameters_is_refused(tmp_path: Path) -> None:
     (folder / "params.yaml").write_text("run: x\nseed: 2\nmost_steps: 999\n")
     with pytest.raises(ParameterError, match="`most_steps` is 999, here 7"):
         plan(tmp_path / "study.yaml")
-
-
-def test_own_models_can_be_given(tmp_path: Path) -> None:
-    from hdarts.params import SelectParams
-
-    write_notebook(
-        tmp_path / "notebooks" / "99_mine.ipynb",
-        "run = ''\nsearches = []\nrequire_skip = True\nallow_no_skip = False",
-    )
-    (tmp_path / "study.yaml").write_text("study: mine\nstages: {own: {notebook: 99_mine}}\n")
-    assert plan(tmp_path / "study.yaml", {"99_mine": SelectParams}).runs[0].stage == "own"

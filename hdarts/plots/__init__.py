@@ -4,6 +4,8 @@ A figure is saved with `picture` (or `Run.save_figure`) and shown in a notebook 
 """
 
 from hdarts.plots.cells import draw_cell, draw_genotype
+from hdarts.plots.gallery import Gallery
+from hdarts.plots.lines import lines
 from hdarts.plots.search import alpha_heatmap, hypergradient_norms, learning_curves, search_panel
 from hdarts.plots.study import (
     entropy_over_epochs,
@@ -18,6 +20,7 @@ from hdarts.plots.study import (
 from hdarts.plots.style import picture, style
 
 __all__ = [
+    "Gallery",
     "alpha_heatmap",
     "draw_cell",
     "draw_genotype",
@@ -26,6 +29,7 @@ __all__ = [
     "hypergradient_norms",
     "hypergradient_parts",
     "learning_curves",
+    "lines",
     "picture",
     "search_panel",
     "seconds_by_arm",

@@ -99,11 +99,11 @@ def _arm(axes: Axes, rows: pd.DataFrame, columns: Mapping[str, str], apart: floa
         runs = split(rows, "seed")
         for index, run in enumerate(runs.values()):
             heights = run[column] + apart * (index - (len(runs) - 1) / 2)
-            name = f"{kind} one seed".strip() if index == 0 else None
+            name = f"{kind}, one seed".lstrip(", ") if index == 0 else None
             axes.plot(run[x], heights, color=colour, linestyle=line, linewidth=0.9, label=name)
         steps = split(rows, x)
         means = [np.asarray(at[column]).mean() for at in steps.values()]
-        name = f"{kind} mean of seeds".strip()
+        name = f"{kind}, mean of seeds".lstrip(", ")
         broad: dict[str, Any] = {"linewidth": 4, "alpha": 0.25, "zorder": 1.5, "solid_capstyle": "butt"}
         axes.plot(list(steps), means, color=colour, linestyle=line, label=name, **broad)
 

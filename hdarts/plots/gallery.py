@@ -1,0 +1,24 @@
+"""The figures of one notebook: saved into its run folder, shown, and listed with their captions for the report page."""
+
+import json
+
+from matplotlib.figure import Figure
+
+from hdarts.records import Run
+
+
+class Gallery:
+    """Call it with a figure, its name and its caption; `captions.json` keeps names and captions in order."""
+
+    def __init__(self, run: Run):
+        self.run, self.captions = run, {}
+
+    def __call__(self, figure: Figure, name: str, caption: str) -> None:
+        """Save `figure` as figures/<name>.png and .svg, and show it with its caption."""
+        from IPython.display import Markdown, display
+
+        self.captions[name] = caption
+        self.run.save_figure(figure, name)
+        self.run.write_text("captions.json", json.dumps(self.captions, indent=2) + "\n")
+        display(figure)
+        display(Markdown(f"*{caption}*"))

@@ -1,0 +1,58 @@
+"""Lines over a quantity: the plain figure of notebooks 01, 02 and 04."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from hdarts.plots.style import FAINT, label, looks, new_figure, require, split, styled
+
+
+@styled
+def lines(
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    name: str,
+    *,
+    facet: str | None = None,
+    log: str = "",
+    points: Sequence[Any] = (),
+    dashed: Sequence[Any] = (),
+) -> Figure:
+    """Return column `y` over column `x`, a line for each value of column `name`, an axes for each value of `facet`.
+
+    `log`: "x", "y" or "xy" for logarithmic axes, where values of 0 or less are not drawn. Names in `points` are drawn
+    as crosses, those in `dashed` as thin dashed lines without marks (predictions, references).
+    """
+    rows = require(frame, [x, y, name, *([facet] if facet else [])], f"{label(y)} over {label(x)}")
+    for axis, column in (("x", x), ("y", y)):
+        if axis in log:
+            rows = rows[np.asarray(rows[column], dtype=float) > 0]
+    parts = split(rows, facet) if facet else {"": rows}
+    across = min(3, len(parts))
+    down = -(-len(parts) // across)
+    figure = new_figure(0.6 + 2.1 * down if facet else 3.0, layout="constrained")
+    grid = figure.subplots(down, across, squeeze=False)
+    look = looks(rows[name])
+    for axes, (title, part) in zip(grid.flat, parts.items(), strict=False):
+        for value, own in split(part, name).items():
+            drawn = dict(look[value])
+            if value in points:
+                drawn |= {"linestyle": "", "marker": "x", "color": "#000000", "markersize": 5, "zorder": 3}
+            elif value in dashed:
+                drawn |= {"marker": "", "linestyle": (0, (4, 2)), "color": FAINT}
+            axes.plot(np.asarray(own[x]), np.asarray(own[y]), label=str(value), **{"markersize": 3, **drawn})
+        axes.set_xscale("log" if "x" in log else "linear")
+        axes.set_yscale("log" if "y" in log else "linear")
+        axes.set_title(str(title))
+        axes.set_xlabel(label(x))
+    for axes in grid[:, 0]:
+        axes.set_ylabel(label(y))
+    for axes in grid.flat[len(parts) :]:
+        axes.set_axis_off()
+    handles = {text: h for axes in figure.axes for h, text in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=3)
+    return figure

@@ -1,0 +1,151 @@
+"""The factored step is `clip_grad_norm_` and `torch.optim.SGD` on gradients that autograd forms in full."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from hdarts import factored
+from hdarts.factored import Dense, Factored, SegmentedLinear, clip_factor, sgd_
+from hdarts.hypernetwork import ACTIVATIONS, MLP, Chunked, Linear, LowRank, vjp
+from hdarts.randomness import generator
+
+N_ALPHA, SIZES, STEPS = 5, (9, 2, 14), 200
+RATE, MOMENTUM, DECAY, CLIP = 0.02, 0.9, 3e-3, 1.5
+SHAPES = ((4, 1, 3, 3), (4, 4, 1, 1))
+HYPERNETWORKS = {
+    "linear": Linear(N_ALPHA, sum(SIZES)),
+    "linear without bias": Linear(N_ALPHA, sum(SIZES), bias=False),
+    "low rank": LowRank(N_ALPHA, sum(SIZES), 2),
+    **{f"shared {name}": MLP(N_ALPHA, SIZES, 4, name) for name in ACTIVATIONS},
+    **{f"for each convolution, {name}": MLP(N_ALPHA, SIZES, 4, name, shared=False) for name in ACTIVATIONS},
+    "chunked": Chunked(N_ALPHA, SHAPES, 3),
+}
+
+every = pytest.mark.parametrize("h", HYPERNETWORKS.values(), ids=HYPERNETWORKS)
+
+
+class Problem:
+    """w = [h(phi, a) | rest] should meet a target that changes from step to step; big steps are clipped."""
+
+    def __init__(self, h, antithetic: bool):
+        self.h, self.draw, self.antithetic = h, generator(0, "factored"), antithetic
+        self.phi = h.initial_phi(self.draw).double()
+        self.rest = torch.randn(3, generator=self.draw, dtype=torch.float64)
+
+    def ways(self) -> list[Tensor]:
+        """The inputs of a step: one, or a pair on both sides."""
+        alpha, noise = (torch.randn(N_ALPHA, generator=self.draw, dtype=torch.float64) for _ in range(2))
+        return [alpha + noise, alpha - noise] if self.antithetic else [alpha]
+
+    def target(self) -> tuple[Tensor, Tensor]:
+        """A target and the weight of its loss: light ones are not clipped, heavy ones are."""
+        target = torch.randn(self.h.n_weights + 3, generator=self.draw, dtype=torch.float64)
+        return target, torch.rand((), generator=self.draw, dtype=torch.float64)
+
+    def by_torch(self, phi: Tensor, rest: Tensor) -> list[float]:
+        """`STEPS` steps in place; return the norms before clipping."""
+        free = [phi.requires_grad_(), rest.requires_grad_()]
+        optimiser = torch.optim.SGD(free, RATE, MOMENTUM, weight_decay=DECAY)
+        norms = []
+        for _ in range(STEPS):
+            ways, (target, weight) = self.ways(), self.target()
+            optimiser.zero_grad()
+            for a in ways:
+                error = torch.cat([self.h(phi, a), rest]) - target
+                (weight * error.square().add(1).log().sum() / len(ways)).backward()
+            norms.append(float(torch.nn.utils.clip_grad_norm_(free, CLIP)))
+            optimiser.step()
+        for value in free:
+            value.requires_grad_(False)
+        return norms
+
+    def by_factors(self, phi: Tensor, rest: Tensor, velocities: list[Tensor], steps: int = STEPS) -> list[float]:
+        norms = []
+        for _ in range(steps):
+            ways, (target, weight) = self.ways(), self.target()
+            gradient, of_rest = None, torch.zeros_like(rest)
+            for a in ways:
+                error = torch.cat([self.h(phi, a), rest]) - target
+                g = weight * 2 * error / (1 + error.square()) / len(ways)
+                one = vjp(self.h, phi, a, g[: len(g) - 3])[1]
+                gradient = one if gradient is None else gradient.plus(one)  # type: ignore[attr-defined]
+                of_rest += g[len(g) - 3 :]
+            assert gradient is not None
+            norm, scale = clip_factor([gradient.squared_norm(), float(of_rest.square().sum())], CLIP)
+            gradient.step_(phi, velocities[0], scale, RATE, MOMENTUM, DECAY)
+            sgd_(rest, velocities[1], of_rest, scale, RATE, MOMENTUM, DECAY)
+            norms.append(norm)
+        return norms
+
+
+def close(a, b) -> None:
+    torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
+@every
+@pytest.mark.parametrize("antithetic", [False, True])
+def test_two_hundred_steps_are_those_of_torch(h, antithetic: bool, monkeypatch):
+    monkeypatch.setattr(factored, "ROWS", 4)  # several blocks even here
+    plain, ours = Problem(h, antithetic), Problem(h, antithetic)
+    expected = plain.by_torch(plain.phi, plain.rest)
+    norms = ours.by_factors(ours.phi, ours.rest, [torch.zeros_like(ours.phi), torch.zeros_like(ours.rest)])
+    close(torch.tensor(norms), torch.tensor(expected))
+    close(ours.phi, plain.phi)
+    close(ours.rest, plain.rest)
+    assert min(expected) < CLIP < max(expected)  # some steps were clipped, some were not
+
+
+@every
+def test_state_saved_and_loaded_goes_on_as_if_nothing_had_been(h, tmp_path):
+    straight, stopped = Problem(h, False), Problem(h, False)
+    velocities = [torch.zeros_like(straight.phi), torch.zeros_like(straight.rest)]
+    straight.by_factors(straight.phi, straight.rest, velocities, 20)
+    first = [torch.zeros_like(stopped.phi), torch.zeros_like(stopped.rest)]
+    stopped.by_factors(stopped.phi, stopped.rest, first, 10)
+    torch.save({"phi": stopped.phi, "rest": stopped.rest, "velocities": first}, tmp_path / "state.pt")
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    stopped.by_factors(state["phi"], state["rest"], state["velocities"], 10)
+    assert torch.equal(state["phi"], straight.phi) and torch.equal(state["rest"], straight.rest)
+    assert all(map(torch.equal, state["velocities"], velocities))
+
+
+def dense(gradient: Factored) -> Tensor:
+    """[head | W | b], formed in full."""
+    rows = torch.repeat_interleave(gradient.z, torch.tensor(gradient.layer.sizes), dim=1)  # (k, rows, width)
+    parts = [gradient.head, (gradient.g.unsqueeze(-1) * rows).sum(0).flatten()]
+    return torch.cat([*parts, gradient.g.sum(0)] if gradient.layer.bias else parts)
+
+
+@pytest.mark.parametrize("sizes", [(7,), (4, 1, 6)], ids=str)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("terms", [1, 2])
+def test_the_norm_and_the_step_are_those_of_the_full_gradient(sizes, bias: bool, terms: int):
+    draw = generator(1, "factored")
+    layer = SegmentedLinear(sizes, 3, bias)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=draw, dtype=torch.float64)
+
+    factors = [Factored(layer, normal(2), normal(1, layer.rows), normal(1, len(sizes), 3)) for _ in range(terms)]
+    total = factors[0] if terms == 1 else factors[0].plus(factors[1]).scaled(0.5)
+    full = sum((dense(gradient) for gradient in factors), torch.zeros(())) / terms
+    close(dense(total), full)
+    assert math.isclose(total.squared_norm(), float(full.square().sum()), rel_tol=1e-12)
+    ends = []
+    for gradient in (total, Dense(full)):
+        phi, velocity = torch.ones_like(full), torch.full_like(full, 0.5)
+        gradient.step_(phi, velocity, 0.7, RATE, MOMENTUM, DECAY)
+        ends.append(torch.cat([phi, velocity]))
+    close(*ends)
+
+
+def test_clipping_is_that_of_torch_on_both_sides_of_the_limit():
+    for size in (0.1, 1.0, 40.0):
+        parameter = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+        parameter.grad = torch.full((4,), size, dtype=torch.float64)
+        norm = torch.nn.utils.clip_grad_norm_([parameter], CLIP)
+        ours, factor = clip_factor([3 * size**2, size**2], CLIP)
+        close(ours, float(norm))
+        close(torch.full((4,), size * factor, dtype=torch.float64), parameter.grad)
