@@ -198,7 +198,8 @@ class HypergradientParams(Parameters, Machine):
     stage: ClassVar[str] = "hypergradients"
     search: Text
     seed: CountOrZero
-    reference_steps: Count
+    step_size: Positive
+    reference_steps: Annotated[Integer, Field(ge=2)]
     batch_size: Annotated[Integer, Field(ge=2)]
 
 
