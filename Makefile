@@ -22,7 +22,7 @@ workbook: $(INSTALLED)
 	$(BIN)/hdarts run $(STUDY)
 
 test: $(TESTABLE)
-	$(BIN)/python -m pytest $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(TESTS)
 
 check: $(TESTABLE)
 	$(BIN)/ruff check .

@@ -1,8 +1,7 @@
 """Parameters: one flat pydantic model a notebook, its checks, and the identity of a run.
 
-The models hold names, types and limits, but no defaults: the parameters cell of a notebook is the one place of
-defaults for that notebook (`notebook_defaults` reads it). An unknown, missing or impossible value raises
-`ParameterError` with one sentence before any work is done.
+The models hold names, types and limits, but no defaults: a notebook's parameters cell is their one place. An unknown,
+missing or impossible value raises `ParameterError` with one sentence before any work is done.
 """
 
 import ast
@@ -180,7 +179,7 @@ class ToyBilevelParams(Parameters):
 
     stage: ClassVar[str] = "toy_bilevel"
     seed: CountOrZero
-    most_terms: Annotated[Integer, Field(ge=2)]
+    most_steps: Annotated[Integer, Field(ge=2)]
 
 
 class ToyHypernetworkParams(Parameters):
@@ -188,8 +187,8 @@ class ToyHypernetworkParams(Parameters):
 
     stage: ClassVar[str] = "toy_hypernetwork"
     seed: CountOrZero
-    sigma: Positive
-    steps: Annotated[Integer, Field(ge=10)]
+    sigmas: list[Positive]
+    steps: Count
 
 
 class HypergradientParams(Parameters, Machine):

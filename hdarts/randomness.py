@@ -4,6 +4,7 @@ A run that was killed anywhere and started again therefore draws the same number
 """
 
 import hashlib
+import json
 
 import torch
 
@@ -18,6 +19,6 @@ def generator(seed: int, *purpose: str | int) -> torch.Generator:
     >>> bool((a == torch.randn(2, generator=generator(2, "alpha"))).all())
     True
     """
-    words = "/".join(str(word) for word in (seed, *purpose))
+    words = json.dumps([seed, *purpose])
     head = hashlib.sha256(words.encode()).digest()[:8]
     return torch.Generator().manual_seed(int.from_bytes(head, "big") >> 1)

@@ -30,7 +30,7 @@ def lines(
     rows = require(frame, [x, y, name, *([facet] if facet else [])], f"{label(y)} over {label(x)}")
     for axis, column in (("x", x), ("y", y)):
         if axis in log:
-            rows = rows[np.asarray(rows[column], dtype=float) > 0]
+            rows = rows.loc[np.asarray(rows[column], dtype=float) > 0]
     parts = split(rows, facet) if facet else {"": rows}
     across = min(3, len(parts))
     down = -(-len(parts) // across)

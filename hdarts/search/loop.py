@@ -68,8 +68,7 @@ def search(
     hypergradient = hypergradient or make_hypergradient(params)
     inner, outer = batches(params, data)
     steps = min(len(inner), len(outer))  # a step takes a pair; the longer part gives what the shorter has
-    log = Log.resume(run, state)
-    clock = CheckpointClock(params)
+    log, clock = Log.resume(run, state), CheckpointClock(params)
     run.write_provenance(data=data.name, data_digest=data.digest, device=str(device), **counts(model, state.weights))
 
     for epoch in range(state.epoch, params.epochs):
