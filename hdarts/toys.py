@@ -224,7 +224,7 @@ class MicroDARTS:
         return _error(self._part(alpha, 1), _vector("w", w, 640))
 
     def best_response(self, alpha: Tensor) -> Tensor:
-        return _ridge(self._part(alpha, 0), torch.tensor([self.l2]).to(alpha))
+        return _ridge(self._part(alpha, 0), torch.tensor([self.l2], dtype=torch.float64).to(alpha))
 
     exact_hypergradient = _by_differentiation
 
