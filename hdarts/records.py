@@ -152,7 +152,7 @@ class Run:
             buffer = io.BytesIO()
             # fixed metadata and salt of the ids: the same figure gives the same file, whenever it is drawn
             metadata = {"Date": None} if kind == "svg" else {"Software": None}
-            with rc_context({"svg.hashsalt": "hdarts"}):
+            with rc_context({"svg.hashsalt": "hdarts", "svg.fonttype": "none"}):  # text of an SVG stays text
                 figure.savefig(buffer, format=kind, dpi=200, bbox_inches="tight", metadata=metadata)
             write_atomic(self.folder / "figures" / f"{name}.{kind}", buffer.getvalue())
         return self.folder / "figures" / f"{name}.png"

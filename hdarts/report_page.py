@@ -108,11 +108,14 @@ def _stage(name: str, plan: Plan, outcomes: dict[str, Outcome]) -> StageEntry:
         result = (read_result(run.folder) or {}) if outcome.state == "done" else {}
         short = {key: value for key, value in result.items() if _is_short(value)}
         rows.append({**(run.labels or {"run": Path(run.name).name}), "state": outcome.state, **short})
-        rows[-1]["seconds"] = None if outcome.seconds is None else round(outcome.seconds, 1)
+        rows[-1] |= {"seconds": outcome.seconds and round(outcome.seconds, 1), "error": outcome.error}
         figures = [] if run.params.stage == "analysis" else _figures(run.folder, plan.folder, SMALL)
         entries.append(RunEntry(run.name, outcome, _links(run, plan), figures))
     frame = pd.DataFrame(rows)
-    frame["seconds"] = frame.pop("seconds")  # last, whatever results the first run had
+    for name_of_last in ("seconds", "error"):  # whatever results the first run had
+        frame[name_of_last] = frame.pop(name_of_last)
+    if not any(outcomes[run.name].error for run in runs):
+        frame = frame.drop(columns="error")
     return StageEntry(name, plan.study.stages[name].notebook, _table(name, "", frame), entries)
 
 

@@ -116,6 +116,7 @@ def test_without_captions_all_figures_and_tables_are_shown(planned: Plan) -> Non
 
 def test_everything_is_inside_and_every_link_leads_somewhere(planned: Plan) -> None:
     page = page_of(planned)
+    assert "default-src 'none'; img-src data:" in (planned.folder / "report.html").read_text()
     assert page.sources and all(source.startswith("data:image/png;base64,") for source in page.sources)
     inner = {link[1:] for link in page.links if link.startswith("#")}
     assert inner <= set(page.ids) and len(set(page.ids)) == len(page.ids)

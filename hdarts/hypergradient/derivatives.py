@@ -77,10 +77,12 @@ def _value(loss: Loss, w: Tensor, alpha: Tensor, batch: Any, name: str) -> Tenso
 
 
 def norm(x: Tensor) -> float:
+    """Euclidean norm of all entries."""
     return torch.linalg.vector_norm(x).item()
 
 
 def dot(x: Tensor, y: Tensor) -> float:
+    """Inner product of all entries of two tensors of one shape."""
     return (x * y).sum().item()
 
 
@@ -91,11 +93,13 @@ def result(direct: Tensor, response: Tensor, start: float, **info: float) -> Hyp
 
 
 def check(fits: bool, name: str, value: Any, allowed: str) -> None:
+    """Raise ValueError, naming the value and what is allowed, unless it `fits`."""
     if not fits:
         raise ValueError(f"{name} is {value}, but must be {allowed}")
 
 
 def check_finite(x: Tensor, name: str) -> None:
+    """Raise FloatingPointError, with the count, where `x` holds nan or infinity."""
     finite = torch.isfinite(x)
     if not finite.all():
         raise FloatingPointError(f"{name} is nan or infinite in {int((~finite).sum())} of {x.numel()} entries")
