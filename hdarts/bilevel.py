@@ -57,6 +57,23 @@ class Hypergradient:
 
 
 @dataclass(frozen=True)
+class Centred:
+    """The hypernetwork fed a - centre: for a linear one w = b + W (a - centre), so that W is the response there."""
+
+    hypernetwork: Hypernetwork
+    centre: Tensor
+
+    @property
+    def n_phi(self) -> int:
+        """That of the hypernetwork."""
+        return self.hypernetwork.n_phi
+
+    def __call__(self, phi: Tensor, alpha: Tensor) -> Tensor:
+        """Return h(phi, alpha - centre)."""
+        return self.hypernetwork(phi, alpha - self.centre)
+
+
+@dataclass(frozen=True)
 class Reparametrised:
     """The problem in u = [phi | rest] instead of w = [h(phi, alpha) | rest]: a hypernetwork is a change of variables.
 

@@ -196,10 +196,12 @@ class HypergradientParams(Parameters, Machine):
 
     stage: ClassVar[str] = "hypergradients"
     search: Text
+    epochs: list[Count]
     seed: CountOrZero
+    batch_size: Annotated[Integer, Field(ge=2)]
     step_size: Positive
     reference_steps: Annotated[Integer, Field(ge=2)]
-    batch_size: Annotated[Integer, Field(ge=2)]
+    terms: Count
 
 
 class AnalysisParams(Parameters):
@@ -271,8 +273,7 @@ def collect(model: type[P], namespace: Mapping[str, Any]) -> P:
 
 def identity(params: Parameters) -> str:
     """Return 8 hexadecimal digits that name what a run computes: SHA-256 of its parameters, `aside` left out."""
-    values = params.model_dump(exclude=set(params.aside))
-    text = json.dumps({"stage": params.stage, **values}, sort_keys=True)
+    text = json.dumps({"stage": params.stage, **params.model_dump(exclude=set(params.aside))}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
@@ -293,8 +294,7 @@ def notebook_defaults(path: str | Path) -> dict[str, Any]:
     """Return the defaults in a notebook's parameters cell: assignments of literals to names, nothing is run."""
     try:
         cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
-        tagged = [cell for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", [])]
-        sources = ["".join(cell["source"]) for cell in tagged]
+        sources = ["".join(c["source"]) for c in cells if "parameters" in c.get("metadata", {}).get("tags", [])]
     except FileNotFoundError:
         raise ParameterError(f"{path}: no such notebook") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

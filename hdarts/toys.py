@@ -82,6 +82,9 @@ class Quadratic2D:
 
     n_w, alpha_shape = 2, (2,)
 
+    def __post_init__(self) -> None:
+        _ = self.constants  # made now: a torch.func transform of the losses must not reach into the making
+
     @cached_property
     def constants(self) -> Tensor:
         """A, B and the rows t, s, stacked to (3, 2, 2)."""
@@ -124,6 +127,9 @@ class RidgeDiabetes:
 
     n_w, alpha_shape = 10, (10,)
 
+    def __post_init__(self) -> None:
+        _ = self.data  # read now, for the same reason
+
     @cached_property
     def data(self) -> tuple[Part, Part]:
         """x (221, 10) and y (221, 1) of the inner loss, and of the outer loss."""
@@ -157,6 +163,9 @@ class RidgeDigits:
     """
 
     n_w, alpha_shape = 640, ()
+
+    def __post_init__(self) -> None:
+        _ = self.data
 
     @cached_property
     def data(self) -> tuple[Part, Part]:
@@ -206,6 +215,7 @@ class MicroDARTS:
     def __post_init__(self) -> None:
         if not self.l2 > 0:
             raise ValueError(f"l2 is {self.l2}, but must be a number above 0")
+        _ = self.data
 
     @cached_property
     def data(self) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,6 @@
 """The toys' closed forms, each against something simpler than itself."""
 
+import dataclasses
 import math
 
 import pytest
@@ -123,6 +124,17 @@ def test_the_three_operations_by_hand():
         window = identity[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
         assert average[row, column].item() == pytest.approx(window.mean().item(), abs=1e-15)
         assert largest[row, column] == window.max()
+
+
+@every_toy
+def test_a_toy_first_used_within_a_transform_stays_whole(toy):
+    """What a toy keeps is made with the toy: made within vmap or grad, it would outlive its transform."""
+    fresh = dataclasses.replace(toy)
+    w, alphas = torch.ones(toy.n_w, dtype=torch.float64), torch.zeros(2, *toy.alpha_shape, dtype=torch.float64)
+    both = torch.func.vmap(torch.func.grad(lambda a: fresh.inner(w, a) + fresh.outer(w, a)))(alphas)
+    alone = torch.func.grad(lambda a: toy.inner(w, a) + toy.outer(w, a))(alphas[0])
+    assert torch.allclose(both[1], alone, atol=1e-12)
+    assert fresh.outer(w, alphas[0]).item() == toy.outer(w, alphas[0]).item()
 
 
 @pytest.mark.parametrize("l2", [1.0, 1e-4])

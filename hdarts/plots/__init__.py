@@ -6,6 +6,7 @@ A figure is saved with `picture` (or `Run.save_figure`) and shown in a notebook 
 from hdarts.plots.cells import draw_cell, draw_genotype
 from hdarts.plots.gallery import Gallery
 from hdarts.plots.lines import lines
+from hdarts.plots.microscope import batch_magnitudes, edge_agreement, method_agreement
 from hdarts.plots.search import alpha_heatmap, hypergradient_norms, learning_curves, search_panel
 from hdarts.plots.study import (
     entropy_over_epochs,
@@ -18,22 +19,34 @@ from hdarts.plots.study import (
     validation_curves,
 )
 from hdarts.plots.style import picture, style
+from hdarts.plots.toys import best_responses, dots, matrices, parts, plane_paths, simplex_maps, simplex_paths, slopes
 
 __all__ = [
     "Gallery",
     "alpha_heatmap",
+    "batch_magnitudes",
+    "best_responses",
+    "dots",
     "draw_cell",
     "draw_genotype",
+    "edge_agreement",
     "entropy_over_epochs",
     "hypergradient_comparison",
     "hypergradient_norms",
     "hypergradient_parts",
     "learning_curves",
     "lines",
+    "matrices",
+    "method_agreement",
+    "parts",
     "picture",
+    "plane_paths",
     "search_panel",
     "seconds_by_arm",
+    "simplex_maps",
+    "simplex_paths",
     "skips_over_epochs",
+    "slopes",
     "strip",
     "style",
     "validation_against_test",

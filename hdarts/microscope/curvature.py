@@ -1,0 +1,63 @@
+"""How curved the inner loss is: both ends of the spectrum of its Hessian, by Lanczos (scipy's ARPACK).
+
+The Hessian is never built; each iteration costs one Hessian-vector product. Autograd's second derivative leaves out
+the kinks of ReLU and max pooling, and so do these eigenvalues.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse.linalg import LinearOperator, eigsh
+from torch import Tensor
+
+from hdarts.bilevel import BilevelProblem
+from hdarts.hypergradient.derivatives import products
+from hdarts.loop import cosine
+from hdarts.microscope.snapshot import Snapshot
+from hdarts.randomness import generator
+from hdarts.weights import Batch
+
+Row = dict[str, Any]
+TOLERANCE = 0.1  # relative; Ritz values are nearer than their bound, so the ends come out to about 2 %
+BASIS = 8  # Lanczos vectors kept; each is as long as w, or phi
+
+
+def extreme_eigenvalues(
+    problem: BilevelProblem, w: Tensor, alpha: Tensor, batch: Any, seed: int = 0
+) -> tuple[float, float]:
+    """Return the smallest and the largest eigenvalue of H = d2 inner/dw2 at (w, alpha), to a few per cent.
+
+    `w` has shape (n,) with n > 2. The start vector is a function of `seed`.
+    """
+    second = products(problem.inner, w, alpha, batch, "the inner loss")
+    dtype = np.dtype(str(w.dtype).removeprefix("torch."))
+
+    def product(q: np.ndarray) -> np.ndarray:
+        return second(torch.from_numpy(q.reshape(-1).copy()).to(w))[0].cpu().numpy()
+
+    n = w.numel()
+    operator = LinearOperator((n, n), matvec=product, dtype=dtype)  # type: ignore[call-arg]
+    start = torch.randn(n, generator=generator(seed, "lanczos")).numpy().astype(dtype)
+    basis = min(BASIS, n)
+    ends = eigsh(operator, k=2, which="BE", ncv=basis, tol=TOLERANCE, v0=start, return_eigenvectors=False)  # type: ignore[arg-type]
+    return float(min(ends)), float(max(ends))
+
+
+def sharpness(snapshot: Snapshot, batch: Batch, seed: int = 0) -> list[Row]:
+    """Return a row for w and, where a hypernetwork makes the weights, one for [phi | rest], what SGD really updates.
+
+    `rate` is the learning rate of the epoch that had just ended, for the variables that the search updates (nan for
+    the others); gradient descent with it is stable on a quadratic where rate x largest < 2.
+    """
+    composed = snapshot.composed()
+    problems = {"w": (snapshot.problem, snapshot.w)} | ({} if composed is None else {"phi and rest": composed})
+    p = snapshot.params
+    rate = cosine(p.learning_rate, p.learning_rate_min, max(snapshot.epoch - 1, 0), p.epochs)
+    rows = []
+    for variables, (problem, x) in problems.items():
+        smallest, largest = extreme_eigenvalues(problem, x, snapshot.alpha, batch, seed)
+        own = rate if variables == list(problems)[-1] else float("nan")
+        plain = {"epoch": snapshot.epoch, "variables": variables, "number": x.numel()}
+        rows.append({**plain, "largest": largest, "smallest": smallest, "rate": own, "rate_largest": own * largest})
+    return rows

@@ -1,0 +1,141 @@
+"""What notebook 04 shows: every method against the reference, edge by edge, and the report's figure 32."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
+
+from hdarts.plots.style import FAINT, INK, integer_axis, label, looks, new_figure, require, split, styled
+
+PARTS = ("total", "direct", "response")
+
+
+@styled
+def method_agreement(frame: pd.DataFrame, grey: Sequence[str] = ()) -> Figure:
+    """Return cosine and relative error of every method to the reference, part by part, and its cost; a row an epoch.
+
+    Columns: `epoch`, `method`, `part`, `cosine`, `relative_error`, `gradients`. The methods in `grey`, which tell how
+    uncertain the reference is, stand on grey. A relative error of 1 is that of the zero vector.
+    """
+    columns = ["cosine", "relative_error", "gradients"]
+    needed = ["epoch", "method", "part", "relative_error", "gradients"]
+    rows = require(frame, needed, "agreement of methods").query("relative_error > 0")
+    epochs, methods = split(rows, "epoch"), list(dict.fromkeys(rows["method"]))
+    figure = new_figure(0.9 + (0.45 + 0.2 * len(methods)) * len(epochs))
+    grid = figure.subplots(len(epochs), 3, sharex="col", sharey=True, squeeze=False, width_ratios=(1.3, 1.3, 1))
+    for line, (epoch, own) in zip(grid, epochs.items(), strict=True):
+        for axes, column in zip(line, columns, strict=True):
+            _agreement(axes, own, methods, column)
+            for name in grey:
+                place = methods.index(name)
+                axes.axhspan(place - 0.5, place + 0.5, color="#eeeeee", zorder=0)
+        line[0].set_title(f"epoch {epoch}", loc="left")
+    for axes, column in zip(grid[-1], columns, strict=True):
+        axes.set_xlabel({"gradients": "gradients (count)"}.get(column, label(column)))
+    grid[0, 0].set_yticks(range(len(methods)), methods)
+    grid[0, 0].set_ylim(len(methods) - 0.5, -0.5)
+    grid[0, 0].set_xlim(min(-0.1, float(np.nanmin(rows["cosine"])) - 0.1), 1.05)
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(PARTS))
+    return figure
+
+
+def _agreement(axes: Axes, rows: pd.DataFrame, methods: list[str], column: str) -> None:
+    if column != "cosine":
+        axes.set_xscale("log")
+        _plain_ticks(axes.xaxis)
+    for index, (part, look) in enumerate(looks(PARTS).items()):
+        own = rows[rows["part"] == part]
+        if column == "gradients":
+            if part != "total":
+                continue
+            look = {**look, "color": INK, "marker": "|", "markersize": 8}
+        heights = [methods.index(name) + 0.2 * (index - 1) for name in own["method"]]
+        name = part if column == "cosine" else None
+        axes.plot(np.asarray(own[column]), heights, **{"markersize": 4.5, **look, "linestyle": ""}, label=name)
+    if column != "gradients":
+        axes.axvline({"cosine": 0, "relative_error": 1}[column], color=FAINT, linewidth=1.0, zorder=1)
+
+
+def _plain_ticks(axis: Axis) -> None:
+    """Ticks of a logarithmic axis at 1, 2 and 5, written as plain numbers."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FormatStrFormatter("%g"))
+    axis.set_minor_locator(NullLocator())
+
+
+@styled
+def edge_agreement(frame: pd.DataFrame) -> Figure:
+    """Return the relative error of every method's hypergradient on each edge, as a heat map on a logarithmic scale.
+
+    Columns: `method`, `kind`, `edge`, `relative_error`, of one epoch; an edge is named "source-node".
+    Brighter is worse; errors below 0.1 and above 3 look as those.
+    """
+    rows = require(frame, ["method", "kind", "edge", "relative_error"], "agreement by edge")
+    methods, kinds = list(dict.fromkeys(rows["method"])), split(rows, "kind")
+    figure = new_figure(1.2 + 0.2 * len(methods))
+    row = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
+    mesh = None
+    for axes, (kind, own) in zip(row, kinds.items(), strict=True):
+        edges = list(dict.fromkeys(own["edge"]))
+        table = own.pivot(index="method", columns="edge", values="relative_error").loc[methods, edges]
+        centres = range(len(edges)), range(len(methods))
+        mesh = axes.pcolormesh(*centres, table.to_numpy(), cmap="cividis", norm=LogNorm(0.1, 3, clip=True))
+        axes.set_xticks(range(len(edges)), edges, rotation=90)
+        axes.set_xlabel("edge (source-node)")
+        axes.set_title(str(kind))
+        axes.grid(False)
+        axes.tick_params(length=0)
+    row[0].set_yticks(range(len(methods)), methods)
+    row[0].invert_yaxis()
+    if mesh is not None:
+        figure.colorbar(
+            mesh, ax=list(row), label=label("relative_error"), aspect=25, ticks=[0.1, 0.3, 1, 3], format="%g"
+        )
+    return figure
+
+
+@styled
+def batch_magnitudes(reported: pd.DataFrame, varied: pd.DataFrame) -> Figure:
+    """Return the report's figure 32 on the left, and on the right the same with the model fixed.
+
+    `reported`: `model`, `batch_size`, `step`, `edge`, `drawn`, a row for each step; the drawn steps have marks.
+    `varied`: `batch_size`, `edge`, `mean`, a row for each batch; dashed: what independent images would give,
+    proportional to 1/sqrt(batch size).
+    """
+    left = require(reported, ["model", "batch_size", "step", "edge", "drawn"], "figure 32")
+    right = require(varied, ["batch_size", "edge", "mean"], "magnitude over batch size")
+    figure = new_figure(2.9)
+    first, second = figure.subplots(1, 2)
+    models = split(left, "model")
+    for (model, own), look in zip(models.items(), looks(models).values(), strict=True):
+        drawn, colour = own[own["drawn"]], {"color": look["color"], "linestyle": look["linestyle"]}
+        first.plot(own["step"], own["edge"], **colour, linewidth=0.8, alpha=0.6)
+        text = f"{model}, batch of {own['batch_size'].iloc[0]}"
+        first.plot(drawn["step"], drawn["edge"], color=look["color"], marker=look["marker"], linestyle="", label=text)
+    first.set_title("model and batch size change", loc="left")
+    first.set_xlabel(label("step"))
+    first.set_ylim(bottom=0)
+    integer_axis(first)
+    columns = {"edge": "one edge", "mean": "all edges"}
+    for (column, text), look in zip(columns.items(), looks(columns).values(), strict=True):
+        beside = right["batch_size"] * (0.97 if column == "edge" else 1.03)
+        second.plot(beside, right[column], **{**look, "linestyle": ""}, alpha=0.7, label=text)
+    sizes = np.unique(np.asarray(right["batch_size"], dtype=float))
+    anchor = float(np.asarray(right[right["batch_size"] == sizes[0]]["mean"]).mean())
+    second.plot(sizes, anchor * np.sqrt(sizes[0] / sizes), color=FAINT, linestyle="--", label="1/√(batch size)")
+    second.set_xscale("log", base=2)
+    second.set_yscale("log")
+    _plain_ticks(second.yaxis)
+    second.set_xticks(sizes, [f"{size:.0f}" for size in sizes])
+    second.xaxis.set_minor_locator(NullLocator())
+    second.set_title("batch size alone changes", loc="left")
+    second.set_xlabel("batch size (images)")
+    first.set_ylabel("mean magnitude (nats)")
+    for axes in (first, second):
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=1, handlelength=1.5)
+    return figure
