@@ -36,14 +36,14 @@ def lines(
     down = -(-len(parts) // across)
     figure = new_figure(0.6 + 2.1 * down if facet else 3.0, layout="constrained")
     grid = figure.subplots(down, across, squeeze=False)
-    look = looks(rows[name])
+    plain = {"marker": "", "linestyle": (0, (4, 2)), "color": FAINT}
+    # a method has one look in all figures, whether or not a prediction is drawn beside it
+    look = looks(value for value in rows[name] if value not in dashed) | dict.fromkeys(dashed, plain)
     for axes, (title, part) in zip(grid.flat, parts.items(), strict=False):
         for value, own in split(part, name).items():
             drawn = dict(look[value])
             if value in points:
                 drawn |= {"linestyle": "", "marker": "x", "color": "#000000", "markersize": 5, "zorder": 3}
-            elif value in dashed:
-                drawn |= {"marker": "", "linestyle": (0, (4, 2)), "color": FAINT}
             axes.plot(np.asarray(own[x]), np.asarray(own[y]), label=str(value), **{"markersize": 3, **drawn})
         axes.set_xscale("log" if "x" in log else "linear")
         axes.set_yscale("log" if "y" in log else "linear")
