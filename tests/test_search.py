@@ -19,6 +19,7 @@ from hdarts.data import load
 from hdarts.params import ParameterError, SearchParams, check, identity, notebook_defaults, read_yaml
 from hdarts.randomness import generator
 from hdarts.records import Run, notebooks_folder
+from hdarts.search.loop import wide_alpha
 from hdarts.space import DARTS, Genotype
 from hdarts.weights import Classification, Exploration, Generated, SGDSettings
 
@@ -35,6 +36,9 @@ SMALL = {
     "device": "cpu",
     "keep_checkpoint": True,
 }
+
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -220,6 +224,51 @@ def test_a_search_killed_at_random_moments_ends_as_an_undisturbed_one(runs):
         process.stdout.close()
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, "HDARTS_RUNS": str(runs)})
     same(undisturbed, Run.open(killed))
+
+
+def test_a_global_search_trains_the_hypernetwork_first_and_then_alpha_alone():
+    run = whole(parameters(epochs=3, global_epochs=2, keep_epochs=[1, 2, 3]))
+    start, first, second, third = (s.alpha_at(run, epoch) for epoch in range(4))
+    assert torch.equal(start, first) and torch.equal(start, second)
+    assert not torch.equal(second, third)
+    kept = [checkpoint.read(run.folder / f"checkpoint.epoch-{epoch}.pt", identity(run.params)) for epoch in (1, 2, 3)]
+    one, two, three = (saved["weights"]["phi"] for saved in kept)
+    assert not torch.equal(one, two)
+    assert torch.equal(two, three)
+    rates = run.table("metrics")["learning_rate"].tolist()
+    assert rates[0] > rates[1] > rates[2] == 0
+
+
+def test_a_global_search_trains_at_wide_draws_of_alpha():
+    seen = {}
+    for scale in (0.5, 2.0):
+        params = parameters(epochs=2, global_epochs=1, global_scale=scale)
+        state = s.State.fresh(params, s.make_supernet(params, s.load_splits(params, torch.device("cpu"))), None, CPU)
+        seen[scale] = torch.stack([wide_alpha(params, dataclasses.replace(state, step=step)) for step in range(5)])
+    assert torch.allclose(4 * seen[0.5], seen[2.0])
+    assert seen[2.0].std().item() == pytest.approx(2.0, rel=0.1)
+    assert not torch.equal(seen[2.0][0], seen[2.0][1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"global_epochs": 2}, "leaves alpha none of the epochs"),
+        ({"global_epochs": 1, "method": "darts-first"}, "needs method hypernetwork"),
+        ({"global_epochs": 1, "centred": True, "noise": 0.1}, "not centred"),
+    ],
+)
+def test_a_global_search_that_makes_no_sense_is_refused(changes, message):
+    with pytest.raises(ParameterError, match=message):
+        parameters(**changes)
+
+
+def test_the_reports_counts_of_weights_are_explained():
+    rows = {row["model"]: row for row in s.report_counts(parameters(hidden_size=7, embedding=5))}
+    assert rows["hyperDARTS-1, linear"]["trained"] == 206_921_984 + 99_450
+    assert rows["hyperDARTS-2, a perceptron a convolution"]["trained"] == 113_083_904 + 99_450
+    assert rows["the same, hidden layer shared by a kind"]["hypernetwork"] == 104_389_232
+    assert rows["DARTS"]["trained"] == 1_930_618
 
 
 def test_a_search_that_is_done_is_read_not_computed():

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from hdarts.bilevel import BilevelProblem
 from hdarts.hypergradient.derivatives import products
-from hdarts.loop import cosine
 from hdarts.microscope.snapshot import Snapshot
 from hdarts.randomness import generator
+from hdarts.search import weight_rate
 from hdarts.weights import Batch
 
 Row = dict[str, Any]
@@ -52,8 +52,7 @@ def sharpness(snapshot: Snapshot, batch: Batch, seed: int = 0) -> list[Row]:
     """
     composed = snapshot.composed()
     problems = {"w": (snapshot.problem, snapshot.w)} | ({} if composed is None else {"phi and rest": composed})
-    p = snapshot.params
-    rate = cosine(p.learning_rate, p.learning_rate_min, max(snapshot.epoch - 1, 0), p.epochs)
+    rate = weight_rate(snapshot.params, max(snapshot.epoch - 1, 0))
     rows = []
     for variables, (problem, x) in problems.items():
         smallest, largest = extreme_eigenvalues(problem, x, snapshot.alpha, batch, seed)

@@ -1,7 +1,7 @@
 """Architecture search: `search`, the loop; its parts, replaceable by own objects; its state and its tables."""
 
 from hdarts.search.log import alpha_at, entropies
-from hdarts.search.loop import part_of, search
+from hdarts.search.loop import part_of, search, weight_rate
 from hdarts.search.parts import (
     batches,
     load_splits,
@@ -9,6 +9,7 @@ from hdarts.search.parts import (
     make_hypernetwork,
     make_supernet,
     make_weights,
+    report_counts,
 )
 from hdarts.search.state import State
 
@@ -23,5 +24,7 @@ __all__ = [
     "make_supernet",
     "make_weights",
     "part_of",
+    "report_counts",
     "search",
+    "weight_rate",
 ]

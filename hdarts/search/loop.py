@@ -72,16 +72,20 @@ def search(
     run.write_provenance(data=data.name, data_digest=data.digest, device=str(device), **counts(model, state.weights))
 
     for epoch in range(state.epoch, params.epochs):
-        rate = cosine(params.learning_rate, params.learning_rate_min, epoch, params.epochs)
+        rate, alpha_rests = weight_rate(params, epoch), epoch < params.global_epochs
         log.start_epoch()
         for inner_batch, outer_batch in pairs(params, inner, outer, state):
             with named(f"epoch {epoch + 1}, step {state.step}"):
-                found = hypergradient(problem, state.weights, state.alpha, inner_batch, outer_batch, rate)
-                if state.steps_done(steps) % params.log_every == 0:
-                    log.hypergradient(state, found, rate, steps)
-                step_alpha(state, part_of(found, params.part))
+                logged = state.steps_done(steps) % params.log_every == 0
+                if logged or not alpha_rests:
+                    found = hypergradient(problem, state.weights, state.alpha, inner_batch, outer_batch, rate)
+                    if logged:
+                        log.hypergradient(state, found, rate, steps)
+                    if not alpha_rests:
+                        step_alpha(state, part_of(found, params.part))
                 noise = generator(params.search_seed, "noise", epoch, state.step)
-                step = state.weights.step(problem, state.alpha, inner_batch, rate, noise)
+                trained_at = wide_alpha(params, state) if alpha_rests else state.alpha
+                step = state.weights.step(problem, trained_at, inner_batch, rate, noise)
             state.count(step, len(inner_batch[1]))
             state.step += 1
             if state.step < steps and clock.due_in_epoch():
@@ -106,6 +110,22 @@ def pairs(params: SearchParams, inner: Batches, outer: Batches, state: State) ->
     )
     count = min(len(inner), len(outer)) - state.step
     yield from progress(left, count, f"{params.slug()} epoch {state.epoch + 1}/{params.epochs}")
+
+
+def weight_rate(params: SearchParams, epoch: int) -> float:
+    """Return the learning rate of the weights, a cosine over the epochs in which they learn, 0 once they rest.
+
+    A local search (`global_epochs` 0, report algorithm 2) steps alpha and weights in all epochs. A global one (report
+    4.4.3) first trains the hypernetwork on wide draws of alpha, while alpha rests, then steps alpha alone.
+    """
+    learning = params.global_epochs or params.epochs
+    return cosine(params.learning_rate, params.learning_rate_min, epoch, learning) if epoch < learning else 0.0
+
+
+def wide_alpha(params: SearchParams, state: State) -> Tensor:
+    """Return an alpha of the distribution on which a global hypernetwork is trained: normal, of `global_scale`."""
+    draw = generator(params.search_seed, "global", state.epoch, state.step)
+    return params.global_scale * torch.randn(state.alpha.shape, generator=draw).to(state.alpha)
 
 
 def part_of(found: Hypergradient, part: str) -> Tensor:

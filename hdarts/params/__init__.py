@@ -1,0 +1,44 @@
+"""Parameters: one flat pydantic model a notebook, its checks, and the identity of a run.
+
+The models hold names, types and limits, but no defaults: a notebook's parameters cell is their one place. An unknown,
+missing or impossible value raises `ParameterError` with one sentence before any work is done.
+"""
+
+from hdarts.params.models import (
+    MODELS,
+    SGD,
+    AnalysisParams,
+    Checkpoints,
+    EvaluateParams,
+    HypergradientParams,
+    Images,
+    Machine,
+    Parameters,
+    SearchParams,
+    SelectParams,
+    ToyBilevelParams,
+    ToyHypernetworkParams,
+)
+from hdarts.params.reading import ParameterError, check, collect, identity, notebook_defaults, read_yaml
+
+__all__ = [
+    "MODELS",
+    "SGD",
+    "AnalysisParams",
+    "Checkpoints",
+    "EvaluateParams",
+    "HypergradientParams",
+    "Images",
+    "Machine",
+    "ParameterError",
+    "Parameters",
+    "SearchParams",
+    "SelectParams",
+    "ToyBilevelParams",
+    "ToyHypernetworkParams",
+    "check",
+    "collect",
+    "identity",
+    "notebook_defaults",
+    "read_yaml",
+]

@@ -1,0 +1,117 @@
+"""Parameters from YAML, from a notebook's parameters cell or its variables, checked; and the identity of a run."""
+
+import ast
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from hdarts.params.models import Parameters
+
+
+class ParameterError(ValueError):
+    """A parameter, file or name that the user has to mend; its message is one sentence."""
+
+
+P = TypeVar("P", bound=Parameters)
+
+
+def check(model: type[P], values: Mapping[str, Any]) -> P:
+    """Return the validated parameters, or raise `ParameterError` with one sentence about the first fault."""
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        raise ParameterError(_sentence(model, error)) from None
+
+
+def _sentence(model: type[Parameters], error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    kind, value = first["type"], first["input"]
+    if kind == "extra_forbidden":
+        near = difflib.get_close_matches(where, model.model_fields, n=1)
+        hint = f"did you mean `{near[0]}`?" if near else f"known are {', '.join(model.model_fields)}"
+        return f"unknown parameter `{where}` for stage {model.stage}: {hint}"
+    if kind == "missing":
+        return f"parameter `{where}` is missing for stage {model.stage}"
+    message = first["msg"].removeprefix("Value error, ")
+    if not where:
+        return f"{model.stage}: {message}"
+    hint = "; write numbers in YAML with a point, such as 6.0e-4" if (kind, type(value)) == ("float_type", str) else ""
+    return f"parameter `{where}` = {_shown(value)}: {message[0].lower()}{message[1:]}{hint}"
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # an object that cannot be printed is no reason to fail in another way
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def collect(model: type[P], namespace: Mapping[str, Any]) -> P:
+    """Return the parameters that stand as plain variables in a notebook's `namespace` (its `globals()`).
+
+    Call it in the first cell after the parameters cell: whatever plain value stands there under another name was
+    meant as a parameter and is refused. When the cell is run again, later cells have left variables of their own:
+    then only the model's names are looked at.
+    """
+    plain = (bool, int, float, complex, str, bytes, list, tuple, set, dict, type(None))
+    known = {n: v for n, v in namespace.items() if n in model.model_fields}
+    literals = {n: v for n, v in namespace.items() if isinstance(v, plain) and n[0] != "_" and n not in {"In", "Out"}}
+    again = any(isinstance(value, model) for value in namespace.values())
+    return check(model, known if again else {**literals, **known})
+
+
+def identity(params: Parameters) -> str:
+    """Return 8 hexadecimal digits that name what a run computes: SHA-256 of its parameters, `aside` left out."""
+    text = json.dumps({"stage": params.stage, **params.model_dump(exclude=set(params.aside))}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file, or raise `ParameterError` naming the file and the fault."""
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParameterError(f"{path}: no such file") from None
+    except Exception as error:  # beside YAMLError, PyYAML lets ValueError, KeyError, RecursionError and others out
+        raise ParameterError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise ParameterError(f"{path}: holds no mapping of names to values")
+    return content
+
+
+def notebook_defaults(path: str | Path) -> dict[str, Any]:
+    """Return the defaults in a notebook's parameters cell: assignments of literals to names, nothing is run."""
+    try:
+        cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
+        sources = ["".join(c["source"]) for c in cells if "parameters" in c.get("metadata", {}).get("tags", [])]
+    except FileNotFoundError:
+        raise ParameterError(f"{path}: no such notebook") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise ParameterError(f"{path}: is not a Jupyter notebook") from None
+    if sources:
+        return _literals(path, sources[0])
+    raise ParameterError(f"{path}: has no cell tagged `parameters`")
+
+
+def _literals(path: str | Path, source: str) -> dict[str, Any]:
+    values, line = {}, 1
+    try:
+        for statement in ast.parse(source).body:
+            line = statement.lineno
+            match statement:
+                case ast.Assign(targets=[ast.Name(id=name)]):
+                    values[name] = ast.literal_eval(statement.value)
+                case _:
+                    raise ValueError
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+        line = getattr(error, "lineno", line)
+        raise ParameterError(f"{path}: line {line} of the parameters cell is not `name = literal`") from None
+    return values
