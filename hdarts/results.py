@@ -59,6 +59,28 @@ def hypergradients(study: str) -> pd.DataFrame:
     return _together(frames)
 
 
+def snapshots(study: str) -> pd.DataFrame:
+    """Return what notebook 04 found of every method at all snapshots: arm, seed, epoch, method, part, agreement.
+
+    The reference itself is left out.
+    """
+    tables = [
+        _table(row["run"], "hypergradient_methods").assign(arm=row["arm"], seed=row["search_seed"])
+        for row in _done(study, "hypergradients")
+    ]
+    found = _together(tables)
+    return found.loc[found["method"] != "reference"] if len(found) else found
+
+
+def snapshot_means(study: str) -> pd.DataFrame:
+    """Return means over the snapshots of an arm: cosine and relative error of each method's total and response."""
+    found = snapshots(study)
+    if found.empty:
+        return found
+    rows = found.loc[found["part"] != "direct", ["arm", "part", "method", "cosine", "relative_error"]]
+    return rows.groupby(["arm", "part", "method"], as_index=False, sort=False).mean()
+
+
 def seconds(study: str) -> pd.DataFrame:
     """Return the time each search took, from its timings.csv: arm, seed, seconds."""
     tables = _of_searches(study, "timings")

@@ -78,14 +78,6 @@ RUNS = pd.DataFrame(
         for seed in (0, 1, 2)
     ]
 )
-METHODS = pd.DataFrame(
-    [
-        {"method": "exact", "cosine": 1.0, "relative_error": 0.0, "seconds": 2.0},
-        {"method": "direct", "cosine": 0.6, "relative_error": 0.8, "seconds": 0.01},
-        {"method": "direct", "cosine": 0.7, "relative_error": 0.7, "seconds": 0.012},
-        {"method": "neumann", "cosine": 0.9, "relative_error": 0.3, "seconds": 0.1},
-    ]
-)
 NOTHING = pd.DataFrame()
 
 FIGURES: dict[str, Callable[[], Figure]] = {
@@ -104,7 +96,6 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "strip_with_hue": lambda: plots.strip(RUNS, "arm", "test_accuracy", "evaluation_seed"),
     "validation_against_test": lambda: plots.validation_against_test(RUNS),
     "seconds_by_arm": lambda: plots.seconds_by_arm(RUNS),
-    "hypergradient_comparison": lambda: plots.hypergradient_comparison(METHODS),
 }
 CELLS = ("draw_cell", "draw_genotype")
 
@@ -183,7 +174,6 @@ def test_drawing_leaves_no_global_trace():
         lambda frame: plots.strip(frame, "arm", "test_accuracy"),
         plots.validation_against_test,
         plots.seconds_by_arm,
-        plots.hypergradient_comparison,
         lambda frame: plots.search_panel(frame, HYPERGRADIENTS, ALPHA, DARTS),
     ],
 )
@@ -304,10 +294,3 @@ def test_times_have_the_unit_that_suits(scale: float, unit: str):
     axes = plots.seconds_by_arm(RUNS.assign(seconds=RUNS["seconds"] * scale)).axes[0]
     assert axes.get_ylabel() == f"time ({unit})"
     assert axes.get_ylim()[0] == 0
-
-
-def test_an_error_of_exactly_zero_is_drawn_at_the_end_of_the_logarithmic_axis():
-    _, error, _ = plots.hypergradient_comparison(METHODS).axes
-    triangles = [line for line in error.lines if line.get_marker() == "<"]
-    assert [np.asarray(line.get_ydata()).tolist() for line in triangles] == [[0]]
-    assert float(np.asarray(triangles[0].get_xdata())[0]) < 0.3

@@ -50,8 +50,10 @@ VARIED = pd.DataFrame(
         for draw in range(3)
     ]
 )
+ARMS = pd.concat([TABLE.assign(arm=arm) for arm in ("darts-second", "hyperdarts-2")])
 FIGURES: dict[str, Callable[[], Figure]] = {
     "method_agreement": lambda: plots.method_agreement(TABLE, grey=METHODS[2:]),
+    "agreement_by_arm": lambda: plots.agreement_by_arm(ARMS, grey=METHODS[2:]),
     "edge_agreement": lambda: plots.edge_agreement(EDGES),
     "batch_magnitudes": lambda: plots.batch_magnitudes(REPORTED, VARIED),
 }
@@ -133,3 +135,14 @@ def test_empty_tables_are_refused():
     for draw in (plots.method_agreement, plots.edge_agreement, lambda frame: plots.batch_magnitudes(frame, VARIED)):
         with pytest.raises(ValueError, match="the table is empty, there is nothing to draw"):
             draw(nothing)
+
+
+def test_every_snapshot_of_every_arm_is_a_mark():
+    figure = plots.agreement_by_arm(ARMS, grey=METHODS[2:])
+    total, error = figure.axes[0], figure.axes[1]
+    for axes, column in ((total, "cosine"), (error, "relative_error")):
+        marks = {line.get_label(): line for line in axes.lines if line.get_marker() not in ("None", "")}
+        assert set(marks) == {"darts-second", "hyperdarts-2"}
+        expected = np.asarray(TABLE.loc[TABLE["part"] == "total", column])
+        for line in marks.values():
+            assert np.array_equal(np.asarray(line.get_xdata()), expected)

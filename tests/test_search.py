@@ -19,7 +19,7 @@ from hdarts.data import load
 from hdarts.params import ParameterError, SearchParams, check, identity, notebook_defaults, read_yaml
 from hdarts.randomness import generator
 from hdarts.records import Run, notebooks_folder
-from hdarts.search.loop import wide_alpha
+from hdarts.search.loop import trained_alpha
 from hdarts.space import DARTS, Genotype
 from hdarts.weights import Classification, Exploration, Generated, SGDSettings
 
@@ -244,7 +244,7 @@ def test_a_global_search_trains_at_wide_draws_of_alpha():
     for scale in (0.5, 2.0):
         params = parameters(epochs=2, global_epochs=1, global_scale=scale)
         state = s.State.fresh(params, s.make_supernet(params, s.load_splits(params, torch.device("cpu"))), None, CPU)
-        seen[scale] = torch.stack([wide_alpha(params, dataclasses.replace(state, step=step)) for step in range(5)])
+        seen[scale] = torch.stack([trained_alpha(params, dataclasses.replace(state, step=step)) for step in range(5)])
     assert torch.allclose(4 * seen[0.5], seen[2.0])
     assert seen[2.0].std().item() == pytest.approx(2.0, rel=0.1)
     assert not torch.equal(seen[2.0][0], seen[2.0][1])

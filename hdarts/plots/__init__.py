@@ -6,11 +6,10 @@ A figure is saved with `picture` (or `Run.save_figure`) and shown in a notebook 
 from hdarts.plots.cells import draw_cell, draw_genotype
 from hdarts.plots.gallery import Gallery
 from hdarts.plots.lines import lines
-from hdarts.plots.microscope import batch_magnitudes, edge_agreement, method_agreement
+from hdarts.plots.microscope import agreement_by_arm, batch_magnitudes, edge_agreement, method_agreement
 from hdarts.plots.search import alpha_heatmap, hypergradient_norms, learning_curves, search_panel
 from hdarts.plots.study import (
     entropy_over_epochs,
-    hypergradient_comparison,
     hypergradient_parts,
     seconds_by_arm,
     skips_over_epochs,
@@ -23,6 +22,7 @@ from hdarts.plots.toys import best_responses, dots, matrices, parts, plane_paths
 
 __all__ = [
     "Gallery",
+    "agreement_by_arm",
     "alpha_heatmap",
     "batch_magnitudes",
     "best_responses",
@@ -31,7 +31,6 @@ __all__ = [
     "draw_genotype",
     "edge_agreement",
     "entropy_over_epochs",
-    "hypergradient_comparison",
     "hypergradient_norms",
     "hypergradient_parts",
     "learning_curves",

@@ -1,6 +1,7 @@
 """What notebook 04 shows: every method against the reference, edge by edge, and the report's figure 32."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,6 +43,42 @@ def method_agreement(frame: pd.DataFrame, grey: Sequence[str] = ()) -> Figure:
     grid[0, 0].set_xlim(min(-0.1, float(np.nanmin(rows["cosine"])) - 0.1), 1.05)
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(PARTS))
     return figure
+
+
+@styled
+def agreement_by_arm(frame: pd.DataFrame, grey: Sequence[str] = ()) -> Figure:
+    """Return cosine and relative error of every method to the reference over all snapshots of a study, marks by arm.
+
+    Columns: `arm`, `method`, `part`, `cosine`, `relative_error`; total above, response below, a mark a snapshot. The
+    methods in `grey`, which tell how uncertain the reference is, stand on grey.
+    """
+    rows = require(frame, ["arm", "method", "part", "relative_error"], "agreement by arm").query("relative_error > 0")
+    methods, look = list(dict.fromkeys(rows["method"])), looks(rows["arm"])
+    figure = new_figure(1.1 + 0.5 * len(methods))
+    grid = figure.subplots(2, 2, sharex="col", sharey=True, squeeze=False)
+    for line, part in zip(grid, ("total", "response"), strict=True):
+        for axes, column in zip(line, ("cosine", "relative_error"), strict=True):
+            _arms(axes, rows.loc[rows["part"] == part], methods, look, column)
+            for name in grey:
+                axes.axhspan(methods.index(name) - 0.5, methods.index(name) + 0.5, color="#eeeeee", zorder=0)
+        line[0].set_title(part, loc="left")
+    for axes, column in zip(grid[-1], ("cosine", "relative_error"), strict=True):
+        axes.set_xlabel(label(column))
+    grid[0, 0].set_yticks(range(len(methods)), methods)
+    grid[0, 0].set_ylim(len(methods) - 0.5, -0.5)
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    return figure
+
+
+def _arms(axes: Axes, rows: pd.DataFrame, methods: list[str], look: Mapping[str, Any], column: str) -> None:
+    if column == "relative_error":
+        axes.set_xscale("log")
+        _plain_ticks(axes.xaxis)
+    for index, (arm, own) in enumerate(split(rows, "arm").items()):
+        heights = [methods.index(name) + 0.7 * ((index + 0.5) / len(look) - 0.5) for name in own["method"]]
+        mark = {"color": look[arm]["color"], "marker": look[arm]["marker"], "linestyle": "", "alpha": 0.8}
+        axes.plot(np.asarray(own[column]), heights, label=arm, markersize=3.5, **mark)
+    axes.axvline({"cosine": 0, "relative_error": 1}[column], color=FAINT, linewidth=1.0, zorder=1)
 
 
 def _agreement(axes: Axes, rows: pd.DataFrame, methods: list[str], column: str) -> None:

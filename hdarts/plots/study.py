@@ -190,37 +190,3 @@ def seconds_by_arm(frame: pd.DataFrame) -> Figure:
     axes.set_ylim(bottom=0)
     axes.set_ylabel(f"time ({unit})")
     return figure
-
-
-@styled
-def hypergradient_comparison(frame: pd.DataFrame) -> Figure:
-    """Return how near each method comes to the reference hypergradient, and at what cost.
-
-    Columns: `method`, `cosine` (to the reference), `relative_error` (norm of the difference over the norm of the
-    reference), `seconds` (of one hypergradient). All rows are points; ticks are means. A value of exactly 0 has no
-    place on a logarithmic axis and is drawn as a triangle at its left end.
-    """
-    columns = ["cosine", "relative_error", "seconds"]
-    methods = split(require(frame, ["method", *columns], "comparison of hypergradients"), "method")
-    figure = new_figure(0.75 + 0.28 * len(methods))
-    for axes, column in zip(figure.subplots(1, len(columns), sharey=True), columns, strict=True):
-        _rows(axes, {method: np.asarray(own[column], dtype=float) for method, own in methods.items()}, column)
-        axes.set_xlabel(label(column))
-    figure.axes[0].set_yticks(range(len(methods)), [str(method) for method in methods])
-    figure.axes[0].set_ylim(len(methods) - 0.5, -0.5)
-    return figure
-
-
-def _rows(axes: Axes, values: Mapping[Any, np.ndarray], column: str) -> None:
-    everything = np.concatenate(list(values.values()))
-    logarithmic = column != "cosine" and bool((everything > 0).any())
-    if logarithmic:
-        axes.set_xscale("log")
-    for row, (own, look) in enumerate(zip(values.values(), looks(values).values(), strict=True)):
-        shown = own[own > 0] if logarithmic else own
-        axes.plot(shown, np.full(len(shown), row), **{**look, "linestyle": ""}, alpha=0.8)
-        if len(shown):
-            axes.plot([shown.mean()] * 2, [row - 0.3, row + 0.3], color=INK, linewidth=1.4)
-        if len(shown) < len(own):
-            end = everything[everything > 0].min() / 3
-            axes.plot([end], [row], linestyle="", marker="<", markerfacecolor="white", markeredgecolor=look["color"])

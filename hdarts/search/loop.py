@@ -72,20 +72,17 @@ def search(
     run.write_provenance(data=data.name, data_digest=data.digest, device=str(device), **counts(model, state.weights))
 
     for epoch in range(state.epoch, params.epochs):
-        rate, alpha_rests = weight_rate(params, epoch), epoch < params.global_epochs
+        rate = weight_rate(params, epoch)
         log.start_epoch()
         for inner_batch, outer_batch in pairs(params, inner, outer, state):
             with named(f"epoch {epoch + 1}, step {state.step}"):
-                logged = state.steps_done(steps) % params.log_every == 0
-                if logged or not alpha_rests:
-                    found = hypergradient(problem, state.weights, state.alpha, inner_batch, outer_batch, rate)
-                    if logged:
-                        log.hypergradient(state, found, rate, steps)
-                    if not alpha_rests:
-                        step_alpha(state, part_of(found, params.part))
+                found = hypergradient(problem, state.weights, state.alpha, inner_batch, outer_batch, rate)
+                if state.steps_done(steps) % params.log_every == 0:
+                    log.hypergradient(state, found, rate, steps)
+                if epoch >= params.global_epochs:
+                    step_alpha(state, part_of(found, params.part))
                 noise = generator(params.search_seed, "noise", epoch, state.step)
-                trained_at = wide_alpha(params, state) if alpha_rests else state.alpha
-                step = state.weights.step(problem, trained_at, inner_batch, rate, noise)
+                step = state.weights.step(problem, trained_alpha(params, state), inner_batch, rate, noise)
             state.count(step, len(inner_batch[1]))
             state.step += 1
             if state.step < steps and clock.due_in_epoch():
@@ -122,8 +119,10 @@ def weight_rate(params: SearchParams, epoch: int) -> float:
     return cosine(params.learning_rate, params.learning_rate_min, epoch, learning) if epoch < learning else 0.0
 
 
-def wide_alpha(params: SearchParams, state: State) -> Tensor:
-    """Return an alpha of the distribution on which a global hypernetwork is trained: normal, of `global_scale`."""
+def trained_alpha(params: SearchParams, state: State) -> Tensor:
+    """Return the alpha of a weight step: the current one or, while a global hypernetwork learns, a wide normal draw."""
+    if state.epoch >= params.global_epochs:
+        return state.alpha
     draw = generator(params.search_seed, "global", state.epoch, state.step)
     return params.global_scale * torch.randn(state.alpha.shape, generator=draw).to(state.alpha)
 
