@@ -4,6 +4,7 @@ This is how public codes write it: NCHW, `nn.Module`s, torch's defaults, a Pytho
 the oracle of tests/test_supernet.py and what `python -m benchmarks` times hdarts against; nothing else uses it.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -170,37 +171,40 @@ class PlainSupernet(nn.Module):
 
 
 class PlainHyperdarts(nn.Module):
-    """hyperDARTS-1 on the plain supernet: an `nn.Linear` a kind of cell makes the cell weights (report 4.6).
+    """Plain hyperDARTS on the plain supernet (report 4.6): `nn.Linear`s make the cell weights, call by call.
 
-    With `hidden`, a sigmoid layer of that size stands before it, shared by a kind of cell: hyperDARTS-2.
+    Without `hidden` one layer a kind of cell (hyperDARTS-1); with it a sigmoid perceptron with so many units for each
+    convolution (hyperDARTS-2).
     """
 
-    def __init__(self, net: PlainSupernet, layout: Layout, n_cell_w: list[int], hidden: int | None = None):
+    def __init__(self, net: PlainSupernet, layout: Layout, kinds: list[list[tuple[int, ...]]], hidden: int = 0):
         super().__init__()
-        self.net, self.sizes, self.shapes = net, layout.sizes, layout.shapes
+        self.net = net
         names = net.layout_names()
-        self.generated = [(names[n], n) for n in layout.names if n.startswith("cells.") and "preprocess" not in n]
-        made = {name for name, _ in self.generated}
-        self.rest = nn.ParameterList(p for name, p in net.named_parameters() if name not in made)
-        self.rest_names = [name for name, _ in net.named_parameters() if name not in made]
-        self.hypernetworks = nn.ModuleList(self.hypernetwork(DARTS.n_alpha, n, hidden) for n in n_cell_w)
-
-    @staticmethod
-    def hypernetwork(n_alpha: int, n_weights: int, hidden: int | None) -> nn.Module:
-        if hidden is None:
-            return nn.Linear(n_alpha, n_weights)
-        return nn.Sequential(nn.Linear(n_alpha, hidden), nn.Sigmoid(), nn.Linear(hidden, n_weights))
+        made = sum(len(shapes) for shapes in kinds)
+        self.made = [(names[name], shape) for name, shape in zip(layout.names[:made], layout.shapes, strict=False)]
+        self.rest_names = [names[name] for name in layout.names[made:]]
+        parameters = dict(net.named_parameters())
+        self.rest = nn.ParameterList(parameters[name] for name in self.rest_names)
+        sizes = [[math.prod(shape) for shape in shapes] for shapes in kinds]
+        if hidden:
+            made_by = [nn.ModuleList(perceptron(DARTS.n_alpha, size, hidden) for size in of_kind) for of_kind in sizes]
+        else:
+            made_by = [nn.ModuleList([nn.Linear(DARTS.n_alpha, sum(of_kind))]) for of_kind in sizes]
+        self.made_by, self.hypernetworks = made_by, nn.ModuleList(made_by)
 
     def trained(self) -> list[nn.Parameter]:
         """What SGD updates: the hypernetworks and the weights that they do not make."""
         return [*self.hypernetworks.parameters(), *self.rest]
 
     def forward(self, images: Tensor, alpha: Tensor) -> Tensor:
-        made = torch.cat([h(a.flatten()) for h, a in zip(self.hypernetworks, alpha, strict=True)])
-        values = made.split(self.sizes[: len(self.generated)])
-        named = {
-            name: value.view(shape)
-            for (name, _), value, shape in zip(self.generated, values, self.shapes, strict=False)
-        }
+        made = torch.cat([h(a.flatten()) for hs, a in zip(self.made_by, alpha, strict=True) for h in hs])
+        values = made.split([math.prod(shape) for _, shape in self.made])
+        named = {name: value.view(shape) for (name, shape), value in zip(self.made, values, strict=True)}
         rest = dict(zip(self.rest_names, self.rest, strict=True))
         return torch.func.functional_call(self.net, named | rest, (images, alpha.softmax(-1)))
+
+
+def perceptron(n_alpha: int, n_weights: int, hidden: int) -> nn.Module:
+    """Two linear layers with a sigmoid between."""
+    return nn.Sequential(nn.Linear(n_alpha, hidden), nn.Sigmoid(), nn.Linear(hidden, n_weights))

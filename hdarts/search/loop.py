@@ -84,7 +84,6 @@ def search(
                 noise = generator(params.search_seed, "noise", epoch, state.step)
                 step = state.weights.step(problem, trained_alpha(params, state), inner_batch, rate, noise)
             state.count(step, len(inner_batch[1]))
-            state.step += 1
             if state.step < steps and clock.due_in_epoch():
                 log.write_steps()
                 save(run, params, state, clock)

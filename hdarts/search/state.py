@@ -44,7 +44,8 @@ class State:
         return self.epoch * steps + self.step
 
     def count(self, step: Step, images: int) -> None:
-        """Add one step to the sums of the epoch."""
+        """Count one step of the epoch, and add it to the sums."""
+        self.step += 1
         self.sums["loss"] += step.loss * images
         self.sums["correct"] += step.correct
         self.sums["images"] += images
