@@ -16,7 +16,7 @@ from hdarts.params import ParameterError
 from hdarts.progress import place, progress
 from hdarts.study import Plan, plan, record
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="a study, such as params/studies/quick.yaml")]
 
 
@@ -138,9 +138,13 @@ def _report(planned: Plan) -> None:
 def main() -> None:
     """Run the command; what the user can mend is told in one sentence, without a traceback."""
     try:
-        app()
-    except ParameterError as error:
-        print(f"hdarts: {error}", file=sys.stderr)
+        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
+    except Exception as error:
+        # typer's usage errors have this method; their class is click's or typer's own copy, by version
+        told = error if isinstance(error, ParameterError) else getattr(error, "format_message", lambda: None)()
+        if told is None:
+            raise
+        print(f"hdarts: {told}", file=sys.stderr)
         sys.exit(2)
 
 

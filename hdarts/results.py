@@ -13,9 +13,9 @@ PARTS = ("direct", "response")
 
 
 def _labels(study: str, stage: str) -> list[Row]:
-    """Return run, arm, search_seed and the other labels of each run of a stage."""
-    plain = {"arm": stage, "search_seed": 0}
-    return [{**plain, **row} for row in read_runs(study, stage).drop(columns="needs").to_dict("records")]
+    """Return run, arm and the other labels of each run of a stage, each with the labels that it has."""
+    rows = read_runs(study, stage).drop(columns="needs").to_dict("records")
+    return [{"arm": stage} | {name: value for name, value in row.items() if value != ""} for row in rows]
 
 
 def _table(run: str, name: str) -> pd.DataFrame:
@@ -24,9 +24,12 @@ def _table(run: str, name: str) -> pd.DataFrame:
 
 
 def _done(study: str, stage: str) -> list[Row]:
-    """Return labels and results of the runs of a stage that are done; a label stands over a result of its name."""
+    """Return labels and results of the runs of a stage that are done; a label stands over a result of its name.
+
+    The search seed of a run that has none, neither as a label nor as a result, is 0.
+    """
     results = ((labels, read_result(below_runs(labels["run"]))) for labels in _labels(study, stage))
-    return [{**result, **labels} for labels, result in results if result is not None]
+    return [{"search_seed": 0, **result, **labels} for labels, result in results if result is not None]
 
 
 def missing(study: str) -> list[str]:
@@ -37,7 +40,8 @@ def missing(study: str) -> list[str]:
 
 def _of_searches(study: str, name: str) -> list[tuple[Row, pd.DataFrame]]:
     """Return arm and seed, and the table `name`, of each search that has one."""
-    tables = (({"arm": x["arm"], "seed": x["search_seed"]}, _table(x["run"], name)) for x in _labels(study, "search"))
+    named = (({"arm": x["arm"], "seed": x.get("search_seed", 0)}, x["run"]) for x in _labels(study, "search"))
+    tables = [(labels, _table(run, name)) for labels, run in named]
     return [(labels, table) for labels, table in tables if len(table)]
 
 
@@ -99,7 +103,7 @@ def evaluations(study: str) -> pd.DataFrame:
         rows.append(
             {
                 "arm": row["arm"],
-                "search_seed": source.get("search_seed", row["search_seed"]),
+                "search_seed": int(source.get("search_seed", row["search_seed"])),
                 "evaluation_seed": row["evaluation_seed"],
                 "test_accuracy": row["best_test_accuracy"],
                 "last_test_accuracy": row["last_test_accuracy"],

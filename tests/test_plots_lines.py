@@ -1,0 +1,80 @@
+"""The plain line figure, and the gallery that keeps a notebook's figures with their captions."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hdarts import plots
+from hdarts.params import ToyBilevelParams, check
+from hdarts.plots.style import FAINT
+from hdarts.records import Run
+
+TABLE = pd.DataFrame(
+    [
+        {"K": k, "error": 1.0 / (k + place) - 0.1, "method": method, "toy": toy}
+        for place, method in enumerate(("predicted", "neumann", "unrolled"))
+        for toy in ("sine", "ridge")
+        for k in (1, 2, 20)
+    ]
+)
+
+
+def drawn(axes) -> dict[str, np.ndarray]:
+    return {str(line.get_label()): np.asarray(line.get_xydata()) for line in axes.lines}
+
+
+def test_a_line_for_each_name_and_an_axes_for_each_facet():
+    figure = plots.lines(TABLE, "K", "error", "method", facet="toy")
+    assert [axes.get_title() for axes in figure.axes if axes.axison] == ["sine", "ridge"]
+    for axes in figure.axes[:2]:
+        found = drawn(axes)
+        assert set(found) == {"predicted", "neumann", "unrolled"}
+        own = (TABLE["toy"] == axes.get_title()) & (TABLE["method"] == "unrolled")
+        assert np.array_equal(found["unrolled"], np.asarray(TABLE.loc[own, ["K", "error"]]))
+
+
+def test_what_a_logarithm_cannot_show_is_left_out():
+    axes = plots.lines(TABLE, "K", "error", "method", facet="toy", log="xy").axes[0]
+    assert axes.get_xscale() == axes.get_yscale() == "log"
+    assert all((points[:, 1] > 0).all() for points in drawn(axes).values())
+    assert float(TABLE["error"].to_numpy().min()) <= 0, "or the line above says nothing"
+
+
+def test_a_prediction_is_faint_and_leaves_the_looks_of_the_others_alone():
+    def looks(figure) -> dict:
+        return {
+            line.get_label(): (line.get_color(), line.get_marker(), line.get_linestyle())
+            for line in figure.axes[0].lines
+            if line.get_label() != "predicted"
+        }
+
+    with_it = plots.lines(TABLE, "K", "error", "method", dashed=["predicted"])
+    without = plots.lines(TABLE.loc[TABLE["method"] != "predicted"], "K", "error", "method")
+    assert looks(with_it) == looks(without)
+    (faint,) = (line for line in with_it.axes[0].lines if line.get_label() == "predicted")
+    assert faint.get_color() == FAINT and faint.get_marker() in ("", "None")
+
+
+def test_points_are_crosses_without_a_line():
+    (points,) = plots.lines(TABLE.head(3), "K", "error", "method", points=["predicted"]).axes[0].lines
+    assert points.get_marker() == "x" and points.get_linestyle() == "None"
+
+
+def test_an_empty_table_is_refused():
+    with pytest.raises(ValueError, match="the table is empty"):
+        plots.lines(TABLE.head(0), "K", "error", "method")
+
+
+def test_a_gallery_saves_each_figure_and_keeps_the_captions_in_order(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
+    run = Run.open(check(ToyBilevelParams, {"run": "mine", "seed": 0, "most_steps": 10}))
+    show = plots.Gallery(run)
+    for name in ("second", "first"):
+        show(plots.lines(TABLE, "K", "error", "method"), name, f"Caption of {name}.")
+    captions = json.loads((run.folder / "captions.json").read_text())
+    assert list(captions.items()) == [("second", "Caption of second."), ("first", "Caption of first.")]
+    pictures = sorted(path.name for path in (run.folder / "figures").iterdir())
+    assert pictures == ["first.png", "first.svg", "second.png", "second.svg"]
+    assert "<text" in (run.folder / "figures" / "first.svg").read_text(), "text of an SVG stays text"

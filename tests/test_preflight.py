@@ -1,0 +1,49 @@
+"""Before a kernel starts: images are there, batches fit, genotypes can be read."""
+
+from pathlib import Path
+
+import pytest
+
+from hdarts.params import EvaluateParams, ParameterError, SearchParams, check, notebook_defaults
+from hdarts.preflight import preflight
+from hdarts.records import notebooks_folder
+from hdarts.study import PlannedRun
+
+CELL = notebooks_folder().parent / "params" / "genotypes" / "darts-v1.json"
+
+
+def planned(stage: str, needs: tuple[str, ...] = (), **changes) -> PlannedRun:
+    notebook, model = {"search": ("03_search", SearchParams), "evaluate": ("06_evaluate", EvaluateParams)}[stage]
+    path = notebooks_folder() / f"{notebook}.ipynb"
+    values = {**notebook_defaults(path), "data": "generated", "limit": 40, "batch_size": 20, **changes}
+    return PlannedRun(f"mine/{stage}/one", stage, path, check(model, values), {}, needs)
+
+
+def test_runs_that_can_start_pass():
+    preflight([planned("search"), planned("evaluate", genotype=str(CELL))])
+
+
+def test_a_batch_must_fit_into_the_smaller_part_of_a_split():
+    with pytest.raises(ParameterError, match=r"run mine/search/one: parameter `batch_size` = 21: larger than the 20"):
+        preflight([planned("search", batch_size=21)])
+    preflight([planned("evaluate", genotype=str(CELL), batch_size=21)])
+
+
+def test_a_random_cell_needs_no_images():
+    preflight([planned("search", method="random", data="no such folder")])
+
+
+@pytest.mark.parametrize(("stage", "more"), [("search", {}), ("evaluate", {"genotype": str(CELL)})])
+def test_images_that_are_not_there_are_named(stage: str, more: dict):
+    with pytest.raises(ParameterError, match=rf"run mine/{stage}/one: .*no such folder"):
+        preflight([planned(stage, (), data="no such folder", **more)])
+
+
+def test_a_genotype_is_read_unless_another_run_is_to_make_it(tmp_path: Path):
+    with pytest.raises(ParameterError, match=r"run mine/evaluate/one: .*mine/select/hyper"):
+        preflight([planned("evaluate", genotype="mine/select/hyper")])
+    preflight([planned("evaluate", needs=("mine/select/hyper",), genotype="mine/select/hyper")])
+    broken = tmp_path / "cell.json"
+    broken.write_text("{")
+    with pytest.raises(ParameterError, match=r"cell\.json"):
+        preflight([planned("evaluate", genotype=str(broken))])

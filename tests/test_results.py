@@ -1,0 +1,123 @@
+"""The tables of a study are what its run folders hold: no seed lost, none mixed, nothing invented."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from hdarts import results
+from hdarts.records import write_atomic
+
+STUDY = "mine"
+SCORES = {("darts", 2): 90.0, ("darts", 20): 92.0, ("hyper", 2): 95.0, ("hyper", 20): 91.0}
+TESTS = {("darts", 0): 97.0, ("darts", 1): 98.0, ("hyper", 0): 96.0, ("hyper", 1): 96.5}
+
+
+def put(folder: Path, result: dict | None, **tables: list[dict]) -> None:
+    for name, rows in tables.items():
+        write_atomic(folder / f"{name}.csv", pd.DataFrame(rows).to_csv(index=False).encode())
+    if result is not None:
+        write_atomic(folder / "result.json", json.dumps(result).encode())
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch) -> Path:
+    """Two arms of two searches, two random cells, selections, and two evaluations a cell; one of them is not done."""
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
+    rows = []
+
+    def run(stage: str, name: str, result: dict | None, labels: dict, **tables: list[dict]) -> None:
+        put(tmp_path / STUDY / stage / name, result, **tables)
+        rows.append({"run": f"{STUDY}/{stage}/{name}", "stage": stage, "needs": "", **labels})
+
+    for (arm, seed), score in SCORES.items():
+        epochs = [{"epoch": e, "validation_accuracy": score + e - 2} for e in (1, 2)]
+        steps = [{"step": 0, "direct_normal": 3.0, "direct_reduce": 4.0, "response_normal": 0.0, "response_reduce": 1}]
+        tables = {"metrics": epochs, "hypergradients": steps, "timings": [{"epoch": 1, "seconds": 2.5}] * 2}
+        result = {"best_validation_accuracy": score, "skips_normal": seed // 10}
+        run("search", f"{arm}-{seed}", result, {"arm": arm, "search_seed": seed}, **tables)
+    for seed in (2, 20):
+        run("search", f"random-{seed}", {"skips_normal": 1}, {"arm": "random", "search_seed": seed})
+    for arm, seed in (("darts", 20), ("hyper", 2)):
+        chosen = {"best_validation_accuracy": SCORES[arm, seed], "search_seed": seed, "genotype": {"of": arm}}
+        run("select", arm, chosen, {"arm": arm})
+    for (arm, seed), accuracy in TESTS.items():
+        tested = {"best_test_accuracy": accuracy, "last_test_accuracy": accuracy - 1, "parameters": 7}
+        run("evaluate", f"{arm}-{seed}", tested, {"arm": arm, "evaluation_seed": seed})
+    for cell in (2, 20):
+        tested = {"best_test_accuracy": 90.0 + cell, "last_test_accuracy": 90.0, "parameters": 7}
+        labels = {"arm": "random", "search_seed": cell, "evaluation_seed": 0}
+        run("evaluate", f"random-{cell}", tested if cell == 2 else None, labels)
+    write_atomic(tmp_path / STUDY / "runs.csv", pd.DataFrame(rows).to_csv(index=False).encode())
+    return tmp_path / STUDY
+
+
+def test_what_is_missing_is_named(runs: Path):
+    assert results.missing(STUDY) == ["mine/evaluate/random-20"]
+
+
+def test_every_epoch_of_every_search_is_there(runs: Path):
+    table = results.epochs(STUDY)
+    assert len(table) == 8
+    assert set(zip(table["arm"], table["seed"], strict=True)) == set(SCORES)
+    last = table[table["epoch"] == 2].set_index(["arm", "seed"])["validation_accuracy"]
+    assert last.to_dict() == SCORES
+
+
+def test_norms_are_taken_over_both_kinds_of_cell(runs: Path):
+    table = results.hypergradients(STUDY)
+    assert table["direct"].tolist() == [5.0] * 4 and table["response"].tolist() == [1.0] * 4
+
+
+def test_times_are_sums_over_the_epochs(runs: Path):
+    assert results.seconds(STUDY)["seconds"].tolist() == [5.0] * 4
+
+
+def test_an_evaluation_knows_the_search_of_its_cell(runs: Path):
+    table = results.evaluations(STUDY).set_index(["arm", "search_seed", "evaluation_seed"])
+    assert table.loc[("darts", 20, 1), "test_accuracy"] == 98.0
+    assert table.loc[("hyper", 2, 0), "validation_accuracy"] == 95.0
+    assert pd.isna(table.loc[("random", 2, 0), "validation_accuracy"])
+    assert len(table) == 5
+
+
+def test_one_row_an_arm_keeps_search_seeds_and_evaluation_seeds_apart(runs: Path):
+    table = results.by_arm(STUDY).set_index("arm")
+    darts = table.loc["darts"]
+    assert darts[["searches", "validation_accuracy_mean", "validation_accuracy_best"]].tolist() == [2, 91.0, 92.0]
+    assert darts[["cells_tested", "evaluations", "test_accuracy_mean"]].tolist() == [1, 2, 97.5]
+    assert darts["test_accuracy_sd"] == pytest.approx(0.5**0.5)
+    assert darts["skips_normal"] == "0 2"
+    assert darts["search_seconds"] == 10.0
+    random = table.loc["random"]
+    assert random[["searches", "cells_tested", "evaluations", "test_accuracy_mean"]].tolist() == [2, 1, 1, 92.0]
+    assert pd.isna(random["validation_accuracy_mean"]) and pd.isna(random["test_accuracy_sd"])
+
+
+def test_cells_are_those_that_were_selected(runs: Path):
+    assert results.genotypes(STUDY) == {"darts": {"of": "darts"}, "hyper": {"of": "hyper"}}
+
+
+def test_a_study_without_a_microscope_has_no_snapshots(runs: Path):
+    assert results.snapshots(STUDY).empty and results.snapshot_means(STUDY).empty
+
+
+def test_snapshots_leave_the_reference_out_and_means_are_over_an_arm(runs: Path):
+    listed = pd.read_csv(runs / "runs.csv")
+    more = []
+    for seed, error in ((2, 0.5), (20, 0.75)):
+        rows = [
+            {"epoch": 1, "method": method, "part": part, "cosine": 1 - error, "relative_error": error}
+            for method in ("reference", "first order")
+            for part in ("total", "direct", "response")
+        ]
+        put(runs / "hypergradients" / f"darts-{seed}", {"nearest": "none"}, hypergradient_methods=rows)
+        labels = {"arm": "darts", "search_seed": seed}
+        more.append({"run": f"mine/hypergradients/darts-{seed}", "stage": "hypergradients", "needs": "", **labels})
+    write_atomic(runs / "runs.csv", pd.concat([listed, pd.DataFrame(more)]).to_csv(index=False).encode())
+    found = results.snapshots(STUDY)
+    assert set(found["method"]) == {"first order"} and len(found) == 6
+    means = results.snapshot_means(STUDY)
+    assert means["part"].tolist() == ["total", "response"]
+    assert means["relative_error"].tolist() == [0.625, 0.625] and means["cosine"].tolist() == [0.375, 0.375]
