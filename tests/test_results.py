@@ -49,7 +49,7 @@ def runs(tmp_path: Path, monkeypatch) -> Path:
         tested = {"best_test_accuracy": 90.0 + cell, "last_test_accuracy": 90.0, "parameters": 7}
         labels = {"arm": "random", "search_seed": cell, "evaluation_seed": 0}
         run("evaluate", f"random-{cell}", tested if cell == 2 else None, labels)
-    write_atomic(tmp_path / STUDY / "runs.csv", pd.DataFrame(rows).to_csv(index=False).encode())
+    write_atomic(tmp_path / STUDY / "runs.csv", pd.DataFrame(rows, dtype=object).to_csv(index=False).encode())
     return tmp_path / STUDY
 
 
@@ -104,7 +104,7 @@ def test_a_study_without_a_microscope_has_no_snapshots(runs: Path):
 
 
 def test_snapshots_leave_the_reference_out_and_means_are_over_an_arm(runs: Path):
-    listed = pd.read_csv(runs / "runs.csv")
+    listed = pd.read_csv(runs / "runs.csv", dtype=str)
     more = []
     for seed, error in ((2, 0.5), (20, 0.75)):
         rows = [
