@@ -53,7 +53,8 @@ def agreement_by_arm(frame: pd.DataFrame, grey: Sequence[str] = ()) -> Figure:
     methods in `grey`, which tell how uncertain the reference is, stand on grey.
     """
     rows = require(frame, ["arm", "method", "part", "relative_error"], "agreement by arm").query("relative_error > 0")
-    methods, look = list(dict.fromkeys(rows["method"])), looks(rows["arm"])
+    methods = [*(name for name in dict.fromkeys(rows["method"]) if name not in grey), *grey]
+    look = looks(rows["arm"])
     figure = new_figure(1.1 + 0.5 * len(methods))
     grid = figure.subplots(2, 2, sharex="col", sharey=True, squeeze=False)
     for line, part in zip(grid, ("total", "response"), strict=True):
