@@ -104,6 +104,8 @@ def plan(path: Path) -> studies.Plan:
 
 
 COMMAND = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with Ctrl-C ignored
 import hdarts.__main__ as command, small_project
 command.plan = small_project.plan
 command.main()

@@ -41,7 +41,7 @@ TWO = yaml.safe_load("""{
     terms: [3, 1], iterations: [5, 1], damping: [0.0, 0.1], hypernetwork: [linear, mlp], activation: [sigmoid, tanh],
     hidden: [shared, per_convolution], hidden_size: [0, 8], rank: [4, 1], embedding: [32, 8], rest: [own, generated],
     centred: [false, true], noise: [0.1, 0.05], antithetic: [false, true], initialisation: [default, zero-response],
-    log_every: [10, 1]
+    global_epochs: [0, 1], global_scale: [1.0, 2.0], log_every: [10, 1]
 }""")
 SEARCH, OTHER = ({name: values[which] for name, values in TWO.items()} for which in (0, 1))
 
