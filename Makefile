@@ -2,6 +2,7 @@
 # make test       install what tests need and run them
 # make check      lint, format, types, floors
 # make install    only make .venv           make lab   JupyterLab on notebooks/, on localhost with its token
+# make bench      hdarts against the plain version of itself: a table and a figure in results/bench/ (20 minutes)
 # make clean      remove .venv and droppings; runs/ stays (make clean-runs removes it)
 #
 # Any Python from 3.11 on: make install PYTHON=python3.12
@@ -16,7 +17,7 @@ INSTALLED := .venv/installed
 TESTABLE := .venv/testable
 
 .DELETE_ON_ERROR:
-.PHONY: workbook test check install lab clean clean-runs
+.PHONY: workbook test check install lab bench clean clean-runs
 
 workbook: $(INSTALLED)
 	$(BIN)/hdarts run $(STUDY)
@@ -34,6 +35,9 @@ install: $(INSTALLED)
 
 lab: $(INSTALLED)
 	$(BIN)/jupyter lab --ip=localhost --notebook-dir=notebooks
+
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -1,0 +1,67 @@
+"""`python -m benchmarks [--quick]`: hdarts against the plain version of itself, as a table and a figure.
+
+Writes `table.csv`, `growth.csv`, `growth.png` and `growth.svg` into `results/bench/` (`--out`). Under 20 minutes on
+2 CPU cores; `--quick` takes about one, on small sizes, and writes nothing unless `--out` is given.
+"""
+
+import argparse
+import platform
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from benchmarks.growth import draw, growth, slopes
+from benchmarks.measure import alone, alternating
+from benchmarks.steps import OUTPUT_LAYER, SIDES, STEPS, Setting
+
+OUT = Path(__file__).parent.parent / "results" / "bench"
+MEMORY = ("weight step", "second-order alpha step", "hyperDARTS-1 iteration", "hyperDARTS-2 iteration", OUTPUT_LAYER)
+
+
+def table(cases: list[tuple[str, Setting]], rounds: int, threads: int) -> pd.DataFrame:
+    """A row a case: seconds and peak memory of both sides, and how many times ours is faster and smaller."""
+    rows = []
+    for name, setting in cases:
+        plain, ours = alternating(name, setting, rounds)
+        row = {"step": name, "batch": setting.batch, "plain_s": plain, "ours_s": ours, "faster": plain / ours}
+        if name in MEMORY:
+            peak = [alone(side, name, setting, threads, rounds=1)["memory"] for side in SIDES]
+            row |= {"plain_MiB": peak[0], "ours_MiB": peak[1], "memory": peak[1] / peak[0]}
+        rows.append(row)
+        print(" | ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), flush=True)
+    return pd.DataFrame(rows)
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small sizes, about a minute")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    setting = Setting(channels=8, cells=4, batch=16, size=16) if options.quick else Setting()
+    cases = [(name, setting) for name in STEPS]
+    if not options.quick:
+        cases += [("weight step", Setting(batch=64)), (OUTPUT_LAYER, setting)]
+    machine = f"{platform.machine()}, {options.threads} threads, torch {torch.__version__}, {date.today()}"
+    print(f"{setting}, {machine}: seconds of a step, plain and ours")
+    found = table(cases, rounds=3 if options.quick else 5, threads=options.threads)
+    print("\n" + found.round(3).to_string(index=False, na_rep=""))
+    out = options.out or (None if options.quick else OUT)
+    if out is None:
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    found.assign(machine=machine).to_csv(out / "table.csv", index=False)
+    grown = growth(options.threads)
+    grown.to_csv(out / "growth.csv", index=False)
+    figure = draw(grown, machine)
+    for suffix in ("png", "svg"):
+        figure.savefig(out / f"growth.{suffix}", dpi=200)
+    print("\nslope of log(cost) over log(size):\n" + slopes(grown).round(2).to_string())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""How time and memory of a weight step grow with channels, cells, batch and image size."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from benchmarks.measure import alone
+from benchmarks.steps import SIDES, Setting
+from hdarts.plots.style import COLOURS, LINES, MARKERS, WIDTH, style
+
+MIDDLE = Setting(channels=16, cells=6, batch=16, size=16)
+VALUES = {"channels": (8, 16, 32), "cells": (3, 6, 12, 20), "batch": (4, 16, 64), "size": (8, 16, 32)}
+LABELS = {"channels": "channels", "cells": "cells", "batch": "batch", "size": "image size (pixels a side)"}
+COSTS = {"seconds": "weight step (s)", "memory": "peak memory (MiB)"}
+
+
+def growth(threads: int) -> pd.DataFrame:
+    """A row a side, axis and value: seconds and memory, everything else as in `MIDDLE`."""
+    measured: dict[tuple[str, Setting], dict[str, float]] = {}
+    rows = []
+    for axis, values in VALUES.items():
+        for value in values:
+            for side in SIDES:
+                case = (side, replace(MIDDLE, **{axis: value}))
+                if case not in measured:
+                    measured[case] = alone(side, "weight step", case[1], threads, rounds=3)
+                rows.append({"side": side, "axis": axis, "value": value, **measured[case]})
+    return pd.DataFrame(rows)
+
+
+def slope(rows: pd.DataFrame, cost: str) -> float:
+    """Least-squares slope of log(cost) over log(value)."""
+    return float(np.polyfit(np.log(rows["value"]), np.log(rows[cost]), 1)[0])
+
+
+def slopes(grown: pd.DataFrame) -> pd.DataFrame:
+    """Slope of each cost along each axis, a column a side."""
+    rows = [
+        {"axis": axis, "cost": cost} | {side: slope(part(grown, axis, side), cost) for side in SIDES}
+        for axis in VALUES
+        for cost in COSTS
+    ]
+    return pd.DataFrame(rows).set_index(["axis", "cost"])
+
+
+def part(grown: pd.DataFrame, axis: str, side: str) -> pd.DataFrame:
+    """The rows of one line in the figure."""
+    return grown.loc[(grown["axis"] == axis) & (grown["side"] == side)]
+
+
+def draw(grown: pd.DataFrame, machine: str) -> Figure:
+    """Log-log: a column an axis, time above, memory below; the slope of each line stands in the legend."""
+    with style():
+        figure = Figure(figsize=(1.35 * WIDTH, 0.75 * WIDTH), layout="constrained")
+        axes = figure.subplots(2, len(VALUES), sharex="col", sharey="row")
+        for column, axis in enumerate(VALUES):
+            for row, cost in enumerate(COSTS):
+                panel = axes[row, column]
+                for i, side in enumerate(SIDES):
+                    of = part(grown, axis, side)
+                    look = {"color": COLOURS[i], "marker": MARKERS[i], "linestyle": LINES[i]}
+                    panel.plot(of["value"], of[cost], label=f"{side}, slope {slope(of, cost):.2f}", **look)
+                panel.set(xscale="log", yscale="log")
+                panel.set_xticks(VALUES[axis], [str(value) for value in VALUES[axis]])
+                panel.minorticks_off()
+                panel.legend()
+            axes[1, column].set_xlabel(LABELS[axis])
+        for row, label in enumerate(COSTS.values()):
+            axes[row, 0].set_ylabel(label)
+        figure.suptitle(f"middle: {MIDDLE}\n{machine}", fontsize=7)
+    return figure

@@ -1,0 +1,237 @@
+"""The steps that are timed, each the plain way (reference.py, torch.optim) and the way a search takes it.
+
+A step is a function without arguments; calling it once more takes one more step from where it is.
+"""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks.reference import PlainHyperdarts, PlainSupernet
+from hdarts import hypergradient
+from hdarts.bilevel import Hypergradient
+from hdarts.factored import Factored, SegmentedLinear, clip_factor
+from hdarts.hypernetwork import MLP, ByKind, Linear
+from hdarts.randomness import generator
+from hdarts.space import DARTS
+from hdarts.supernet import Supernet
+from hdarts.weights import Batch, Classification, Exploration, Generated, Own, SGDSettings
+
+Step = Callable[[], object]
+
+RATE, MOMENTUM, DECAY, CLIP, HIDDEN = 0.025, 0.9, 3e-4, 5.0, 56
+SGD = SGDSettings(MOMENTUM, DECAY, CLIP)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Size of a supernet and of its batches of square images, float32."""
+
+    channels: int = 16
+    cells: int = 8
+    batch: int = 16
+    size: int = 32
+
+    def net(self) -> Supernet:
+        """The supernet of hdarts."""
+        return Supernet(DARTS, self.channels, self.cells, 10)
+
+    def plain(self) -> PlainSupernet:
+        """The plain one with the same weights."""
+        net, plain = self.net(), PlainSupernet(self.channels, self.cells, 10)
+        plain.load(net.layout, net.initial_w(generator(0, "weights")))
+        return plain
+
+    def data(self) -> tuple[Tensor, Batch, Batch]:
+        """alpha, an inner and an outer batch."""
+        draw = generator(0, "data")
+        batches = [
+            (torch.randn(self.batch, 3, self.size, self.size, generator=draw), torch.arange(self.batch) % 10)
+            for _ in range(2)
+        ]
+        return 1e-3 * torch.randn(DARTS.alpha_shape, generator=draw), batches[0], batches[1]
+
+
+def adam(alpha: Tensor) -> torch.optim.Adam:
+    """The optimiser of alpha."""
+    return torch.optim.Adam([alpha], 3e-4, betas=(0.5, 0.999), weight_decay=1e-3)
+
+
+# --- the plain way ---------------------------------------------------------------------------------------------------
+
+
+def plain_loss(model: nn.Module, alpha: Tensor, batch: Batch) -> Tensor:
+    """Cross entropy; the plain supernet takes softmax(alpha), the plain hyperDARTS alpha."""
+    given = alpha if isinstance(model, PlainHyperdarts) else alpha.softmax(-1)
+    return F.cross_entropy(model(batch[0], given), batch[1])
+
+
+def plain_sgd(trained: list[nn.Parameter]) -> torch.optim.SGD:
+    """SGD as public codes have it: with torch's defaults."""
+    return torch.optim.SGD(trained, RATE, MOMENTUM, weight_decay=DECAY)
+
+
+def plain_weight_step(model: nn.Module, trained: list[nn.Parameter], alpha: Tensor, batch: Batch) -> Step:
+    """Backward pass, joint norm clip, SGD."""
+    optimiser = plain_sgd(trained)
+
+    def step() -> None:
+        optimiser.zero_grad()
+        plain_loss(model, alpha.detach(), batch).backward()
+        nn.utils.clip_grad_norm_(trained, CLIP)
+        optimiser.step()
+
+    return step
+
+
+def plain_alpha_step(model: nn.Module, alpha: Tensor, batch: Batch) -> Step:
+    """First order: `loss.backward()` as public codes do, which also makes the gradients of the weights; Adam."""
+    alpha.requires_grad_()
+    optimiser = adam(alpha)
+
+    def step() -> None:
+        optimiser.zero_grad()
+        model.zero_grad()
+        plain_loss(model, alpha, batch).backward()
+        optimiser.step()
+
+    return step
+
+
+def plain_second_order(model: PlainSupernet, alpha: Tensor, inner: Batch, outer: Batch) -> Step:
+    """DARTS's alpha step: a copy of the network one SGD step on, then a difference quotient."""
+    alpha.requires_grad_()
+    optimiser = adam(alpha)
+    velocity = [torch.zeros_like(p) for p in model.parameters()]
+
+    def step() -> None:
+        slopes = torch.autograd.grad(plain_loss(model, alpha, inner), list(model.parameters()))
+        ahead = copy.deepcopy(model)
+        with torch.no_grad():
+            for p, speed, slope in zip(ahead.parameters(), velocity, slopes, strict=True):
+                p.sub_(RATE * (MOMENTUM * speed + slope + DECAY * p))
+        optimiser.zero_grad()
+        plain_loss(ahead, alpha, outer).backward()
+        v = [p.grad for p in ahead.parameters() if p.grad is not None]
+        epsilon = 0.01 / float(torch.cat([one.flatten() for one in v]).norm())
+        sides = []
+        for shift in (epsilon, -2 * epsilon, epsilon):
+            with torch.no_grad():
+                for p, one in zip(model.parameters(), v, strict=True):
+                    p.add_(one, alpha=shift)
+            if len(sides) < 2:
+                sides.append(torch.autograd.grad(plain_loss(model, alpha, inner), alpha)[0])
+        assert alpha.grad is not None
+        alpha.grad -= RATE * (sides[0] - sides[1]) / (2 * epsilon)
+        optimiser.step()
+
+    return step
+
+
+def plain(name: str, setting: Setting) -> Step:
+    """The step of that name, the plain way."""
+    alpha, inner, outer = setting.data()
+    net = setting.plain()
+    if name == "weight step":
+        return plain_weight_step(net, list(net.parameters()), alpha, inner)
+    if name == "first-order alpha step":
+        return plain_alpha_step(net, alpha, outer)
+    if name == "second-order alpha step":
+        return plain_second_order(net, alpha, inner, outer)
+    ours = setting.net()
+    shapes = [ours.convolution_shapes(kind) for kind in range(len(DARTS.kinds))]
+    model = PlainHyperdarts(net, ours.layout, shapes, HIDDEN if name == "hyperDARTS-2 iteration" else 0)
+    trained = model.trained()
+    alpha_step, weight_step = plain_alpha_step(model, alpha, outer), plain_weight_step(model, trained, alpha, inner)
+    return lambda: (alpha_step(), weight_step())
+
+
+# --- the way of a search ---------------------------------------------------------------------------------------------
+
+
+def ours(name: str, setting: Setting) -> Step:
+    """The step of that name, as `hdarts.search` takes it."""
+    alpha, inner, outer = setting.data()
+    net = setting.net()
+    problem, optimiser, draw = Classification(net), adam(alpha), generator(0, "noise")
+    w = net.initial_w(generator(0, "weights"))
+    weights = Own(w, SGD)
+
+    def move(found: Hypergradient) -> None:
+        alpha.grad = found.total
+        optimiser.step()
+
+    if name == "weight step":
+        return lambda: weights.step(problem, alpha, inner, RATE, draw)
+    if name == "first-order alpha step":
+        return lambda: move(hypergradient.direct(problem, w, alpha, outer))
+    if name == "second-order alpha step":
+        more = {"momentum": MOMENTUM, "velocity": weights.velocity, "weight_decay": DECAY}
+        return lambda: move(hypergradient.finite_difference(problem, w, alpha, inner, outer, RATE, **more))
+    sizes = [tuple(math.prod(shape) for shape in net.convolution_shapes(kind)) for kind in range(len(DARTS.kinds))]
+    two = name == "hyperDARTS-2 iteration"
+    h = ByKind([MLP(112, size, HIDDEN, shared=False) if two else Linear(112, sum(size)) for size in sizes])
+    phi = h.initial_phi(generator(0, "hypernetwork"))
+    generated = Generated(h, phi, w[h.n_weights :].clone(), SGD, Exploration())
+
+    def iteration() -> None:
+        at, a = generated.value(alpha).requires_grad_(), alpha.detach().requires_grad_()
+        g, direct = torch.autograd.grad(problem.outer(at, a, outer), (at, a))
+        move(Hypergradient(direct, generated.response(alpha, g)))
+        generated.step(problem, alpha, inner, RATE, draw)
+
+    return iteration
+
+
+# --- the output layer of a hypernetwork alone ------------------------------------------------------------------------
+
+ROWS, WIDTH = 1_831_168, 112  # with biases, the report's 207 million weights
+
+
+def output_layer(side: str) -> Step:
+    """Gradient, norm clip and SGD with momentum and weight decay on 207 million weights."""
+    draw = generator(0, "layer")
+    g, z = torch.randn(ROWS, generator=draw), torch.randn(WIDTH, generator=draw)
+    weight, bias = torch.full((ROWS, WIDTH), 0.1), torch.full((ROWS,), 0.1)
+    if side == "plain":
+        parameters = [nn.Parameter(weight), nn.Parameter(bias)]
+        optimiser = torch.optim.SGD(parameters, RATE, MOMENTUM, weight_decay=DECAY, foreach=True)
+
+        def formed() -> None:
+            parameters[0].grad, parameters[1].grad = torch.outer(g, z), g.clone()
+            nn.utils.clip_grad_norm_(parameters, CLIP)
+            optimiser.step()
+
+        return formed
+    phi = torch.cat([weight.flatten(), bias])
+    layer, velocity = SegmentedLinear((ROWS,), WIDTH), torch.zeros_like(phi)
+
+    def factored() -> None:
+        gradient = Factored(layer, torch.zeros(0), g.unsqueeze(0), z.view(1, 1, -1))
+        _, scale = clip_factor([gradient.squared_norm()], CLIP)
+        gradient.step_(phi, velocity, scale, RATE, MOMENTUM, DECAY)
+
+    return factored
+
+
+SIDES = ("plain", "ours")
+STEPS = (
+    "weight step",
+    "first-order alpha step",
+    "second-order alpha step",
+    "hyperDARTS-1 iteration",
+    "hyperDARTS-2 iteration",
+)
+OUTPUT_LAYER = "output layer, 207 M weights"
+
+
+def step(side: str, name: str, setting: Setting) -> Step:
+    """Return the step `name` of a `side`: plain or ours."""
+    if name == OUTPUT_LAYER:
+        return output_layer(side)
+    return plain(name, setting) if side == "plain" else ours(name, setting)
