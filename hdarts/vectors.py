@@ -1,4 +1,4 @@
-"""Named tensors to and from one flat vector."""
+"""Named tensors to and from one flat vector, and how far two vectors agree."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -47,3 +47,11 @@ class Layout:
             if tuple(tensors[name].shape) != tuple(shape):
                 raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}, the layout says {tuple(shape)}")
         return torch.cat([tensors[name].reshape(-1) for name in self.names])
+
+
+def agreement(found: Tensor, truth: Tensor) -> dict[str, float]:
+    """Return cosine and relative error ||found - truth|| / ||truth||; no number (nan) where one of them is 0."""
+    a, b = found.detach().double().flatten(), truth.detach().double().flatten()
+    lengths = float(a.norm()), float(b.norm())
+    cosine = float(a @ b) / (lengths[0] * lengths[1]) if min(lengths) > 0 else float("nan")
+    return {"cosine": cosine, "relative_error": float((a - b).norm()) / lengths[1] if lengths[1] > 0 else float("nan")}

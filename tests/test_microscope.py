@@ -14,11 +14,11 @@ from hdarts import microscope as m
 from hdarts import search as s
 from hdarts.bilevel import Hypergradient
 from hdarts.microscope.methods import DIFFERENCE, DIRECT, HALF, HYPERNETWORK, ONE_STEP, OTHER, REFERENCE, SECOND
-from hdarts.microscope.tables import agreement
 from hdarts.microscope.words import about_batch_size, about_kinks, about_sharpness
 from hdarts.params import HypergradientParams, ParameterError, SearchParams, check
 from hdarts.records import Run
 from hdarts.space import DARTS
+from hdarts.vectors import agreement
 
 TINY: dict[str, Any] = {
     "data": "generated",
@@ -174,14 +174,6 @@ def test_a_warning_stands_in_the_table_and_nowhere_else(snapshot):
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------
-
-
-def test_agreement_is_cosine_and_relative_error():
-    found = agreement(torch.tensor([3.0, 4.0]), torch.tensor([4.0, 3.0]))
-    assert found["cosine"] == pytest.approx(24 / 25) and found["relative_error"] == pytest.approx(math.sqrt(2) / 5)
-    zero = agreement(torch.zeros(2), torch.ones(2))
-    assert math.isnan(zero["cosine"]) and zero["relative_error"] == 1
-    assert math.isnan(agreement(torch.ones(2), torch.zeros(2))["relative_error"])
 
 
 def test_the_method_table_has_each_part_of_each_method(seen):

@@ -1,11 +1,13 @@
-"""Named tensors to one flat vector and back: views, in the order given, with everything that does not fit refused."""
+"""Named tensors to one flat vector and back, everything that does not fit refused; how far two vectors agree."""
+
+import math
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hdarts.vectors import Layout
+from hdarts.vectors import Layout, agreement
 
 LAYOUT = Layout.of([("z", (2, 3)), ("b", ()), ("empty", (0, 4)), ("c", (4,))])
 
@@ -59,3 +61,11 @@ def test_other_names_and_shapes_are_named():
         LAYOUT.pack({**right, "other": torch.zeros(1)})
     with pytest.raises(ValueError, match=r"z has shape \(3, 2\), the layout says \(2, 3\)"):
         LAYOUT.pack({**right, "z": torch.zeros(3, 2)})
+
+
+def test_agreement_is_cosine_and_relative_error():
+    found = agreement(torch.tensor([3.0, 4.0]), torch.tensor([4.0, 3.0]))
+    assert found["cosine"] == pytest.approx(24 / 25) and found["relative_error"] == pytest.approx(math.sqrt(2) / 5)
+    zero = agreement(torch.zeros(2), torch.ones(2))
+    assert math.isnan(zero["cosine"]) and zero["relative_error"] == 1
+    assert math.isnan(agreement(torch.ones(2), torch.zeros(2))["relative_error"])

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from hdarts.hypergradient.derivatives import gradients, norm, products
 from hdarts.microscope.snapshot import Snapshot
-from hdarts.microscope.tables import agreement
+from hdarts.vectors import agreement
 from hdarts.weights import Batch
 
 Row = dict[str, Any]

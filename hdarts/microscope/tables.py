@@ -3,21 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor
-
 from hdarts.microscope.methods import HYPERNETWORK, REFERENCE, REFERENCES, SECOND, Look
 from hdarts.space import DARTS
+from hdarts.vectors import agreement
 
 Row = dict[str, Any]
 PARTS = ("total", "direct", "response")
-
-
-def agreement(found: Tensor, truth: Tensor) -> Row:
-    """Return cosine and relative error ||found - truth|| / ||truth||; no number (nan) where one of them is 0."""
-    a, b = found.detach().double().flatten(), truth.detach().double().flatten()
-    lengths = float(a.norm()), float(b.norm())
-    cosine = float(a @ b) / (lengths[0] * lengths[1]) if min(lengths) > 0 else float("nan")
-    return {"cosine": cosine, "relative_error": float((a - b).norm()) / lengths[1] if lengths[1] > 0 else float("nan")}
 
 
 def method_table(looks: Sequence[Look]) -> list[Row]:

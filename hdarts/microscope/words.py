@@ -18,8 +18,9 @@ from hdarts.microscope.methods import (
     SECOND,
     Look,
 )
-from hdarts.microscope.tables import agreement, closer, has_hypernetwork, part_table
+from hdarts.microscope.tables import closer, has_hypernetwork, part_table
 from hdarts.params import HypergradientParams
+from hdarts.vectors import agreement
 
 Row = dict[str, Any]
 

@@ -13,6 +13,7 @@ from hdarts import hypergradient as methods
 from hdarts.bilevel import Hypergradient
 from hdarts.randomness import generator
 from hdarts.toys import MicroDARTS, Sine, Toy, retrained_loss
+from hdarts.vectors import agreement
 
 OPERATIONS = ("identity", "average pool", "max pool")  # of micro-DARTS
 
@@ -26,12 +27,6 @@ def curvatures(toy: Any, alpha: Tensor) -> Tensor:
     """Return all eigenvalues kappa of the inner Hessian at w*(alpha), ascending."""
     hessian = torch.func.jacrev(torch.func.grad(toy.inner))(toy.best_response(alpha), alpha, None)
     return torch.linalg.eigvalsh(hessian.reshape(toy.n_w, toy.n_w))
-
-
-def compare(found: Tensor, truth: Tensor) -> dict[str, float]:
-    """Return ||found - truth|| / ||truth|| and the cosine of the two; nan where one of them is 0."""
-    a, b = found.flatten().double(), truth.flatten().double()
-    return {"relative_error": float((a - b).norm() / b.norm()), "cosine": float(a @ b / (a.norm() * b.norm()))}
 
 
 @dataclass(frozen=True)
@@ -78,10 +73,10 @@ def by_steps(toys: Mapping[str, Any], seed: int, most: int) -> tuple[pd.DataFram
             found = {k: how.find(toy, w, alpha, xi, k) for k in (counts[:1] if how.once else counts)}
             for k in counts:  # what has no K is a level line
                 one = found[counts[0] if how.once else k]
-                errors = {"gradients": how.gradients(k), **compare(one.total, truth)}
+                errors = {"gradients": how.gradients(k), **agreement(one.total, truth)}
                 rows.append({"toy": name, "method": method, "K": k, **errors})
             clock += [{"toy": name, "method": method, "K": k, "seconds": f.info["seconds"]} for k, f in found.items()]
-        none = compare(methods.direct(toy, w, alpha, None).total, truth)["relative_error"]
+        none = agreement(methods.direct(toy, w, alpha, None).total, truth)["relative_error"]
         slowest = 1 - xi * float(kappa[0])
         rows += [{"toy": name, "method": "predicted", "K": k, "relative_error": none * slowest**k} for k in counts]
     return pd.DataFrame(rows), pd.DataFrame(clock)
@@ -91,12 +86,12 @@ def over_step_size(step_sizes: Sequence[float], counts: Sequence[int]) -> pd.Dat
     """Return the error of K unrolled steps from w* over the step size, on the sine: |1 - xi kappa|^K with kappa = 1."""
     toy, alpha = Sine(0.3), torch.tensor(0.8, dtype=torch.float64)
     w, truth = toy.best_response(alpha), toy.exact_hypergradient(alpha).total
-    none = compare(methods.direct(toy, w, alpha, None).total, truth)["relative_error"]
+    none = agreement(methods.direct(toy, w, alpha, None).total, truth)["relative_error"]
     rows = []
     for xi in step_sizes:
         rows.append({"step_size": xi, "method": "none", "relative_error": none})
         for k in counts:
-            error = compare(methods.unrolled(toy, w, alpha, [None] * k, None, xi).total, truth)["relative_error"]
+            error = agreement(methods.unrolled(toy, w, alpha, [None] * k, None, xi).total, truth)["relative_error"]
             rows.append({"step_size": xi, "method": f"K = {k}", "relative_error": error})
     return pd.DataFrame(rows)
 
@@ -125,7 +120,7 @@ def over_the_simplex(toy: MicroDARTS, step_size: float, side: int = 20) -> pd.Da
     alphas, rows = simplex(side), []
     for alpha, truth, none, one, loss in zip(alphas, *torch.func.vmap(at)(alphas), strict=True):
         shares = dict(zip(OPERATIONS, alpha.softmax(0).tolist(), strict=True))
-        first, second = compare(none, truth), compare(one, truth)
+        first, second = agreement(none, truth), agreement(one, truth)
         errors = {"none": first["relative_error"], "one step": second["relative_error"]}
         cosines = {"cosine of none": first["cosine"], "cosine of one step": second["cosine"]}
         worse = errors["one step"] / errors["none"]
@@ -175,7 +170,7 @@ def over_epsilon(problems: Mapping[str, Any], seed: int, epsilons: Sequence[floa
                 found[str(dtype)[6:]] = one.response
             found["wrong formula, float64"] = found["float64"] * (epsilon / v) ** 2
             for what, response in found.items():
-                error = compare(response, truth)["relative_error"]
+                error = agreement(response, truth)["relative_error"]
                 rows.append({"problem": name, "what": what, "epsilon": epsilon, "relative_error": error})
     return pd.DataFrame(rows)
 

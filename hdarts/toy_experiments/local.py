@@ -13,9 +13,9 @@ from hdarts import hypergradient as methods
 from hdarts.bilevel import Centred, Reparametrised
 from hdarts.hypernetwork import MLP, Linear
 from hdarts.randomness import generator
-from hdarts.toy_experiments.accuracy import compare
 from hdarts.toy_experiments.joint import noises
 from hdarts.toys import MicroDARTS, RidgeDiabetes, RidgeDigits, Sine
+from hdarts.vectors import agreement
 
 
 def train(problem: Reparametrised, u: Tensor, draws: Iterable[Tensor], rate: float) -> Tensor:
@@ -109,8 +109,8 @@ def knows(toy: Any, alpha: Tensor, phi: Tensor, jacobian: Tensor) -> dict[str, f
     """Return the relative errors of a centred Linear's hypergradient (parts summed) and of its response Jacobian."""
     h = Linear(alpha.numel(), toy.n_w)
     found = methods.hypernetwork(Reparametrised(toy, Centred(h, alpha)), phi, alpha, None)
-    errors = compare(found.total, toy.exact_hypergradient(alpha).total)
-    return {**errors, "jacobian_error": compare(h.output.matrix(phi), jacobian)["relative_error"]}
+    errors = agreement(found.total, toy.exact_hypergradient(alpha).total)
+    return {**errors, "jacobian_error": agreement(h.output.matrix(phi), jacobian)["relative_error"]}
 
 
 def bias_over_sigma(toys: Mapping[str, Any], alphas: Mapping[str, Tensor], sigmas: Sequence[float]) -> pd.DataFrame:
