@@ -19,7 +19,7 @@ from hdarts.data import load
 from hdarts.params import ParameterError, SearchParams, check, identity, notebook_defaults, read_yaml
 from hdarts.randomness import generator
 from hdarts.records import Run, notebooks_folder
-from hdarts.search.loop import trained_alpha
+from hdarts.search.loop import wide_alpha
 from hdarts.space import DARTS, Genotype
 from hdarts.weights import Classification, Exploration, Generated, SGDSettings
 
@@ -235,8 +235,23 @@ def test_a_global_search_trains_the_hypernetwork_first_and_then_alpha_alone():
     one, two, three = (saved["weights"]["phi"] for saved in kept)
     assert not torch.equal(one, two)
     assert torch.equal(two, three)
+    velocities = [saved["weights"]["phi_velocity"] for saved in kept]
+    assert torch.equal(velocities[1], velocities[2]), "weights that rest take no step at all"
     rates = run.table("metrics")["learning_rate"].tolist()
     assert rates[0] > rates[1] > rates[2] == 0
+
+
+def test_a_hypergradient_is_found_only_where_it_steps_alpha_or_is_logged():
+    asked = []
+
+    def counted(*given):
+        asked.append(given)
+        return s.make_hypergradient(params)(*given)
+
+    params = parameters(epochs=2, global_epochs=1, log_every=1000)
+    assert len(list(s.search(params, Run.open(params), hypergradient=counted))) == 2
+    steps = len(asked) - 1  # the first step of the first epoch is logged, all of the second step alpha
+    assert steps == 2
 
 
 def test_a_global_search_trains_at_wide_draws_of_alpha():
@@ -244,7 +259,7 @@ def test_a_global_search_trains_at_wide_draws_of_alpha():
     for scale in (0.5, 2.0):
         params = parameters(epochs=2, global_epochs=1, global_scale=scale)
         state = s.State.fresh(params, s.make_supernet(params, s.load_splits(params, torch.device("cpu"))), None, CPU)
-        seen[scale] = torch.stack([trained_alpha(params, dataclasses.replace(state, step=step)) for step in range(5)])
+        seen[scale] = torch.stack([wide_alpha(params, dataclasses.replace(state, step=step)) for step in range(5)])
     assert torch.allclose(4 * seen[0.5], seen[2.0])
     assert seen[2.0].std().item() == pytest.approx(2.0, rel=0.1)
     assert not torch.equal(seen[2.0][0], seen[2.0][1])

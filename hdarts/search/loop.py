@@ -29,8 +29,7 @@ from hdarts.search.log import Log
 from hdarts.search.parts import batches, load_splits, make_hypergradient, make_supernet
 from hdarts.search.state import State, save
 from hdarts.space import DARTS, discretise, skip_count
-from hdarts.supernet import Supernet
-from hdarts.weights import Batch, Classification, Weights
+from hdarts.weights import Batch, Classification, Step
 
 Row = dict[str, Any]
 
@@ -61,28 +60,28 @@ def search(
         _finish_random(params, run)
         return
     data = data or load_splits(params, device)
-    model = supernet or make_supernet(params, data)
-    problem = Classification(model)
-    state = State.fresh(params, model, hypernetwork, device)
+    problem = Classification(supernet or make_supernet(params, data))
+    state = State.fresh(params, problem.supernet, hypernetwork, device)
     state.restore(checkpoint.load(run.folder, identity(params)))
     hypergradient = hypergradient or make_hypergradient(params)
     inner, outer = batches(params, data)
     steps = min(len(inner), len(outer))  # a step takes a pair; the longer part gives what the shorter has
     log, clock = Log.resume(run, state), CheckpointClock(params)
-    run.write_provenance(data=data.name, data_digest=data.digest, device=str(device), **counts(model, state.weights))
+    run.write_provenance(data=data.name, data_digest=data.digest, device=str(device), **counts(problem, state))
 
     for epoch in range(state.epoch, params.epochs):
         rate = weight_rate(params, epoch)
         log.start_epoch()
         for inner_batch, outer_batch in pairs(params, inner, outer, state):
             with named(f"epoch {epoch + 1}, step {state.step}"):
-                found = hypergradient(problem, state.weights, state.alpha, inner_batch, outer_batch, rate)
-                if state.steps_done(steps) % params.log_every == 0:
-                    log.hypergradient(state, found, rate, steps)
-                if epoch >= params.global_epochs:
-                    step_alpha(state, part_of(found, params.part))
-                noise = generator(params.search_seed, "noise", epoch, state.step)
-                step = state.weights.step(problem, trained_alpha(params, state), inner_batch, rate, noise)
+                logged, moves = state.steps_done(steps) % params.log_every == 0, epoch >= params.global_epochs
+                if logged or moves:
+                    found = hypergradient(problem, state.weights, state.alpha, inner_batch, outer_batch, rate)
+                    if logged:
+                        log.hypergradient(state, found, rate, steps)
+                    if moves:
+                        step_alpha(state, part_of(found, params.part))
+                step = step_weights(params, state, problem, inner_batch, rate)
             state.count(step, len(inner_batch[1]))
             if state.step < steps and clock.due_in_epoch():
                 log.write_steps()
@@ -94,7 +93,7 @@ def search(
             save(run, params, state, clock, keep=epoch + 1 in params.keep_epochs)
         yield row
 
-    finish(params, run, state, model)
+    finish(params, run, state, problem)
 
 
 def pairs(params: SearchParams, inner: Batches, outer: Batches, state: State) -> Iterator[tuple[Batch, Batch]]:
@@ -118,10 +117,22 @@ def weight_rate(params: SearchParams, epoch: int) -> float:
     return cosine(params.learning_rate, params.learning_rate_min, epoch, learning) if epoch < learning else 0.0
 
 
-def trained_alpha(params: SearchParams, state: State) -> Tensor:
-    """Return the alpha of a weight step: the current one or, while a global hypernetwork learns, a wide normal draw."""
-    if state.epoch >= params.global_epochs:
-        return state.alpha
+def step_weights(params: SearchParams, state: State, problem: Classification, batch: Batch, rate: float) -> Step:
+    """Step the weights on a batch, or only look at it where they rest.
+
+    The step is taken at the current alpha or, while a global hypernetwork learns, at a wide draw.
+    """
+    if rate == 0:
+        with torch.no_grad():
+            loss, correct = problem.outcome(state.weights.value(state.alpha), state.alpha, batch)
+        return Step(float(loss), int(correct), 0.0)
+    alpha = wide_alpha(params, state) if state.epoch < params.global_epochs else state.alpha
+    noise = generator(params.search_seed, "noise", state.epoch, state.step)
+    return state.weights.step(problem, alpha, batch, rate, noise)
+
+
+def wide_alpha(params: SearchParams, state: State) -> Tensor:
+    """Return an alpha of the distribution on which a global hypernetwork is trained: normal, of `global_scale`."""
     draw = generator(params.search_seed, "global", state.epoch, state.step)
     return params.global_scale * torch.randn(state.alpha.shape, generator=draw).to(state.alpha)
 
@@ -161,13 +172,13 @@ def validate(problem: Classification, state: State, data: Splits, batch_size: in
     return loss / len(data.validation), 100 * correct / len(data.validation)
 
 
-def counts(model: Supernet, weights: Weights) -> Row:
+def counts(problem: Classification, state: State) -> Row:
     """Return how many weights the supernet has and how many numbers SGD updates in its place."""
-    updated = sum(t.numel() for name, t in weights.tensors().items() if "velocity" not in name)
-    return {"supernet_weights": model.n_w, "trained_weights": updated}
+    updated = sum(t.numel() for name, t in state.weights.tensors().items() if "velocity" not in name)
+    return {"supernet_weights": problem.supernet.n_w, "trained_weights": updated}
 
 
-def finish(params: SearchParams, run: Run, state: State, model: Supernet) -> None:
+def finish(params: SearchParams, run: Run, state: State, problem: Classification) -> None:
     """Write genotype and result. The score is the best validation accuracy, the genotype that of the last epoch."""
     metrics = run.table("metrics")
     best = metrics.loc[metrics["validation_accuracy"].idxmax()]
@@ -183,7 +194,7 @@ def finish(params: SearchParams, run: Run, state: State, model: Supernet) -> Non
         "last_validation_accuracy": float(metrics["validation_accuracy"].iloc[-1]),
         "skips_normal": skip_count(genotype),
         "genotype": genotype.model_dump(),
-        **counts(model, state.weights),
+        **counts(problem, state),
     }
     run.finish(result)
     if not params.keep_checkpoint:
