@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 
+from hdarts.microscope import REFERENCES
 from hdarts.records import below_runs, read_result
 from hdarts.statistics import summary
 from hdarts.study import read_runs
@@ -73,7 +74,7 @@ def snapshots(study: str) -> pd.DataFrame:
         for row in _done(study, "hypergradients")
     ]
     found = _together(tables)
-    return found.loc[found["method"] != "reference"] if len(found) else found
+    return found.loc[found["method"] != REFERENCES[0]] if len(found) else found
 
 
 def snapshot_means(study: str) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from small_project import STUDY, plan, write_project
+from small_project import COMMAND, STUDY, plan, write_project
 
 from hdarts import __main__ as command
 from hdarts.__main__ import aligned, main
@@ -78,9 +78,9 @@ def test_a_study_that_is_done_runs_nothing_and_prints_its_results(study: Path, m
 
 def test_a_study_that_is_done_needs_no_torch(study: Path) -> None:
     finish(study, 12)
-    program = "import sys; from small_project import COMMAND; exec(COMMAND.replace('command.main()', ''))\n"
-    program += (
-        "try: command.main()\nexcept SystemExit as end: print(end.code, {'torch', 'papermill'} & set(sys.modules))"
+    program = "import sys\n" + COMMAND.replace(
+        "command.main()",
+        "try: command.main()\nexcept SystemExit as end: print(end.code, {'torch', 'papermill'} & set(sys.modules))",
     )
     done = subprocess.run(
         [sys.executable, "-c", program, "run", str(study)],

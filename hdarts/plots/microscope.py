@@ -14,6 +14,9 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 from hdarts.plots.style import FAINT, INK, integer_axis, label, looks, new_figure, require, split, styled
 
 PARTS = ("total", "direct", "response")
+PAID = {"color": INK, "marker": "|", "markersize": 8}
+
+Look = dict[str, Any]  # colour, marker and so on
 
 
 @styled
@@ -23,26 +26,10 @@ def method_agreement(frame: pd.DataFrame, grey: Sequence[str] = ()) -> Figure:
     Columns: `epoch`, `method`, `part`, `cosine`, `relative_error`, `gradients`. The methods in `grey`, which tell how
     uncertain the reference is, stand on grey. A relative error of 1 is that of the zero vector.
     """
-    columns = ["cosine", "relative_error", "gradients"]
     needed = ["epoch", "method", "part", "relative_error", "gradients"]
     rows = require(frame, needed, "agreement of methods").query("relative_error > 0")
-    epochs, methods = split(rows, "epoch"), list(dict.fromkeys(rows["method"]))
-    figure = new_figure(0.9 + (0.45 + 0.2 * len(methods)) * len(epochs))
-    grid = figure.subplots(len(epochs), 3, sharex="col", sharey=True, squeeze=False, width_ratios=(1.3, 1.3, 1))
-    for line, (epoch, own) in zip(grid, epochs.items(), strict=True):
-        for axes, column in zip(line, columns, strict=True):
-            _agreement(axes, own, methods, column)
-            for name in grey:
-                place = methods.index(name)
-                axes.axhspan(place - 0.5, place + 0.5, color="#eeeeee", zorder=0)
-        line[0].set_title(f"epoch {epoch}", loc="left")
-    for axes, column in zip(grid[-1], columns, strict=True):
-        axes.set_xlabel({"gradients": "gradients (count)"}.get(column, label(column)))
-    grid[0, 0].set_yticks(range(len(methods)), methods)
-    grid[0, 0].set_ylim(len(methods) - 0.5, -0.5)
-    grid[0, 0].set_xlim(min(-0.1, float(np.nanmin(rows["cosine"])) - 0.1), 1.05)
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(PARTS))
-    return figure
+    panels = {f"epoch {epoch}": own for epoch, own in split(rows, "epoch").items()}
+    return _agreement(panels, ["cosine", "relative_error", "gradients"], "part", looks(PARTS), grey)
 
 
 @styled
@@ -53,48 +40,47 @@ def agreement_by_arm(frame: pd.DataFrame, grey: Sequence[str] = ()) -> Figure:
     methods in `grey`, which tell how uncertain the reference is, stand on grey.
     """
     rows = require(frame, ["arm", "method", "part", "relative_error"], "agreement by arm").query("relative_error > 0")
-    methods = [*(name for name in dict.fromkeys(rows["method"]) if name not in grey), *grey]
-    look = looks(rows["arm"])
-    figure = new_figure(1.1 + 0.5 * len(methods))
-    grid = figure.subplots(2, 2, sharex="col", sharey=True, squeeze=False)
-    for line, part in zip(grid, ("total", "response"), strict=True):
-        for axes, column in zip(line, ("cosine", "relative_error"), strict=True):
-            _arms(axes, rows.loc[rows["part"] == part], methods, look, column)
-            for name in grey:
-                axes.axhspan(methods.index(name) - 0.5, methods.index(name) + 0.5, color="#eeeeee", zorder=0)
-        line[0].set_title(part, loc="left")
-    for axes, column in zip(grid[-1], ("cosine", "relative_error"), strict=True):
-        axes.set_xlabel(label(column))
+    panels = {part: rows.loc[rows["part"] == part] for part in ("total", "response")}
+    return _agreement(panels, ["cosine", "relative_error"], "arm", looks(rows["arm"]), grey)
+
+
+def _agreement(
+    panels: Mapping[str, pd.DataFrame], columns: Sequence[str], name: str, look: Mapping[Any, Look], grey: Sequence[str]
+) -> Figure:
+    """Draw a line of axes for each panel, an axes for each of `columns`; marks are told apart by the column `name`."""
+    listed = dict.fromkeys(method for rows in panels.values() for method in rows["method"])
+    methods = [*(method for method in listed if method not in grey), *grey]
+    figure = new_figure(0.9 + (0.45 + 0.2 * len(methods)) * len(panels))
+    ratios = [1.0 if column == "gradients" else 1.3 for column in columns]
+    shape = len(panels), len(columns)
+    grid = figure.subplots(*shape, sharex="col", sharey=True, squeeze=False, width_ratios=ratios)
+    for line, (title, rows) in zip(grid, panels.items(), strict=True):
+        for axes, column in zip(line, columns, strict=True):
+            paid = column == "gradients"  # the same for all parts
+            _marks(axes, rows, methods, column, "part" if paid else name, {"total": PAID} if paid else look)
+            for place in map(methods.index, grey):
+                axes.axhspan(place - 0.5, place + 0.5, color="#eeeeee", zorder=0)
+        line[0].set_title(title, loc="left")
+    for axes, column in zip(grid[-1], columns, strict=True):
+        axes.set_xlabel({"gradients": "gradients (count)"}.get(column, label(column)))
     grid[0, 0].set_yticks(range(len(methods)), methods)
     grid[0, 0].set_ylim(len(methods) - 0.5, -0.5)
+    grid[0, 0].set_xlim(min(-0.1, *(float(np.nanmin(rows["cosine"])) - 0.1 for rows in panels.values())), 1.05)
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure
 
 
-def _arms(axes: Axes, rows: pd.DataFrame, methods: list[str], look: Mapping[str, Any], column: str) -> None:
-    if column == "relative_error":
-        axes.set_xscale("log")
-        _plain_ticks(axes.xaxis)
-    for index, (arm, own) in enumerate(split(rows, "arm").items()):
-        heights = [methods.index(name) + 0.7 * ((index + 0.5) / len(look) - 0.5) for name in own["method"]]
-        mark = {"color": look[arm]["color"], "marker": look[arm]["marker"], "linestyle": "", "alpha": 0.8}
-        axes.plot(np.asarray(own[column]), heights, label=arm, markersize=3.5, **mark)
-    axes.axvline({"cosine": 0, "relative_error": 1}[column], color=FAINT, linewidth=1.0, zorder=1)
-
-
-def _agreement(axes: Axes, rows: pd.DataFrame, methods: list[str], column: str) -> None:
+def _marks(
+    axes: Axes, rows: pd.DataFrame, methods: list[str], column: str, name: str, look: Mapping[Any, Look]
+) -> None:
+    """Draw `column`, a row a method, a mark a line of the table, those of each value of `name` side by side."""
     if column != "cosine":
         axes.set_xscale("log")
         _plain_ticks(axes.xaxis)
-    for index, (part, look) in enumerate(looks(PARTS).items()):
-        own = rows[rows["part"] == part]
-        if column == "gradients":
-            if part != "total":
-                continue
-            look = {**look, "color": INK, "marker": "|", "markersize": 8}
-        heights = [methods.index(name) + 0.2 * (index - 1) for name in own["method"]]
-        name = part if column == "cosine" else None
-        axes.plot(np.asarray(own[column]), heights, **{"markersize": 4.5, **look, "linestyle": ""}, label=name)
+    for index, (value, own) in enumerate(look.items()):
+        drawn = rows.loc[rows[name] == value]
+        heights = [methods.index(method) + 0.6 * ((index + 0.5) / len(look) - 0.5) for method in drawn["method"]]
+        axes.plot(np.asarray(drawn[column]), heights, **{"markersize": 4, **own, "linestyle": ""}, label=str(value))
     if column != "gradients":
         axes.axvline({"cosine": 0, "relative_error": 1}[column], color=FAINT, linewidth=1.0, zorder=1)
 

@@ -73,7 +73,7 @@ def report_counts(params: SearchParams) -> list[dict[str, Any]]:
     """
     model = Supernet(DARTS, channels=16, layers=8, classes=10)
     outside = model.n_w - sum(model.n_cell_w)
-    base: dict[str, Any] = {"method": "hypernetwork", "rest": "own", "hidden_size": 0, "hidden": "per_convolution"}
+    base: dict[str, Any] = {"rest": "own", "hidden_size": 0, "hidden": "per_convolution"}
     arms: dict[str, tuple[dict[str, Any], str]] = {
         "hyperDARTS-1, linear": ({"hypernetwork": "linear"}, "207 million"),
         "hyperDARTS-2, a perceptron a convolution": ({"hypernetwork": "mlp"}, "113 million"),
