@@ -9,7 +9,6 @@ A run is done when `result.json` is there and valid. What depends on the clock l
 """
 
 import contextlib
-import io
 import json
 import os
 import platform
@@ -144,18 +143,10 @@ class Run:
         """Write `result.json`, the last file of a run."""
         self.write_text("result.json", json.dumps(dict(result), indent=2, sort_keys=True, allow_nan=False) + "\n")
 
-    def save_figure(self, figure: Any, name: str) -> Path:
-        """Save a matplotlib figure as figures/<name>.png (200 dpi) and .svg, and return the path of the picture."""
-        from matplotlib import rc_context  # the rest of this module serves hosts without it
-
-        for kind in ("svg", "png"):
-            buffer = io.BytesIO()
-            # fixed metadata and salt of the ids: the same figure gives the same file, whenever it is drawn
-            metadata = {"Date": None} if kind == "svg" else {"Software": None}
-            with rc_context({"svg.hashsalt": "hdarts", "svg.fonttype": "none"}):  # text of an SVG stays text
-                figure.savefig(buffer, format=kind, dpi=200, bbox_inches="tight", metadata=metadata)
-            write_atomic(self.folder / "figures" / f"{name}.{kind}", buffer.getvalue())
-        return self.folder / "figures" / f"{name}.png"
+    def write_picture(self, name: str, content: bytes) -> Path:
+        """Write a picture as figures/<name>, such as loss.png, and return its path."""
+        write_atomic(self.folder / "figures" / name, content)
+        return self.folder / "figures" / name
 
     def write_provenance(self, **more: Any) -> None:
         """Write `provenance.json`: versions, machine, git state, command and what the caller adds."""

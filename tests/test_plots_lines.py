@@ -77,4 +77,9 @@ def test_a_gallery_saves_each_figure_and_keeps_the_captions_in_order(tmp_path, m
     assert list(captions.items()) == [("second", "Caption of second."), ("first", "Caption of first.")]
     pictures = sorted(path.name for path in (run.folder / "figures").iterdir())
     assert pictures == ["first.png", "first.svg", "second.png", "second.svg"]
+    again = Run.open(check(ToyBilevelParams, {"run": "again", "seed": 0, "most_steps": 10}))
+    plots.save(again, plots.lines(TABLE, "K", "error", "method"), "first")
+    for kind in ("png", "svg"):
+        files = [folder / "figures" / f"first.{kind}" for folder in (run.folder, again.folder)]
+        assert files[0].read_bytes() == files[1].read_bytes(), "the same figure is the same file"
     assert "<text" in (run.folder / "figures" / "first.svg").read_text(), "text of an SVG stays text"

@@ -1,10 +1,10 @@
 """Figures: tables in, matplotlib figures out, in one style and without pyplot's global state.
 
-A figure is saved with `picture` (or `Run.save_figure`) and shown in a notebook by `display`.
+A figure is saved in a run folder with `save` (or a `Gallery`, with its caption) and shown in a notebook by `display`.
 """
 
 from hdarts.plots.cells import draw_cell, draw_genotype
-from hdarts.plots.gallery import Gallery
+from hdarts.plots.gallery import Gallery, save
 from hdarts.plots.lines import lines
 from hdarts.plots.microscope import agreement_by_arm, batch_magnitudes, edge_agreement, method_agreement
 from hdarts.plots.search import alpha_heatmap, hypergradient_norms, learning_curves, search_panel
@@ -40,6 +40,7 @@ __all__ = [
     "parts",
     "picture",
     "plane_paths",
+    "save",
     "search_panel",
     "seconds_by_arm",
     "simplex_maps",

@@ -4,7 +4,14 @@ import json
 
 from matplotlib.figure import Figure
 
+from hdarts.plots.style import picture
 from hdarts.records import Run
+
+
+def save(run: Run, figure: Figure, name: str) -> None:
+    """Save a figure of a run as figures/<name>.png and .svg; the same figure gives the same files."""
+    for kind in ("png", "svg"):
+        run.write_picture(f"{name}.{kind}", picture(figure, kind))
 
 
 class Gallery:
@@ -18,7 +25,7 @@ class Gallery:
         from IPython.display import Markdown, display
 
         self.captions[name] = caption
-        self.run.save_figure(figure, name)
+        save(self.run, figure, name)
         self.run.write_text("captions.json", json.dumps(self.captions, indent=2) + "\n")
         display(figure)
         display(Markdown(f"*{caption}*"))
