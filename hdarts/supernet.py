@@ -22,9 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hdarts.depthwise import depthwise
 from hdarts.operations import Block, Convolution, blocks, factorised_reduction
 from hdarts.params import ParameterError
+from hdarts.separable import Separable
 from hdarts.space import DARTS, CellPlan, SearchSpace, plan
 from hdarts.vectors import Layout
 
@@ -74,6 +74,7 @@ class Supernet:
             if value < 1:
                 raise ParameterError(f"{name} = {value}: has to be at least 1")
         self.space, self.channels, self.classes, self.image_channels = space, channels, classes, image_channels
+        self.compiled = True  # where this machine can: hdarts.separable
         self.cells = plan(channels, layers)
         self.waves = [waves(space, cell.stride) for cell in self.cells]
         entries = [list(self._cell_entries(kind)) for kind in space.kinds]
@@ -195,28 +196,19 @@ class Supernet:
         x `(N, S C, H, W)`: the S sources side by side. Tensors of all edges have `S m C` channels, m nodes.
         """
         sources, nodes = len(wave.sources), len(wave.nodes)
-        channels = x.shape[1] // sources
         mine = weights.index_select(0, self._rows[wave].to(weights.device))  # (S m, operations)
-        # C equal values for each edge and operation, contiguous: F.batch_norm gives wrong gradients on the CPU for
-        # channels-last input and an expanded (stride 0) weight
-        scales = mine.T.unsqueeze(-1).expand(-1, -1, channels).contiguous().flatten(1).unbind(0)
-        rectified = F.relu(x)
-        each = torch.cat([part for part in rectified.split(channels, 1) for _ in range(nodes)], 1)
-        total = None
-        for o, operation, steps in wave.operations(self.space):
-            if operation == "skip_connect":
-                pair = [named[f"{prefix}{operation}.{i}"] for i in range(2)]
-                term = _normalise(_halves(rectified, pair, sources), scales[o])
-            else:
-                term = _convolve(each, steps, prefix + operation, named, scales[o])
-            total = term if total is None else total + term
-        assert total is not None
-        # (N, S m C, H, W) -> (m, N, H, W, C), summed over the sources
-        summed = total.permute(0, 2, 3, 1).unflatten(-1, (sources, nodes, channels)).sum(3).permute(3, 0, 1, 2, 4)
-        return (summed + self._shared(wave, x, mine)).permute(0, 1, 4, 2, 3).unbind(0)
+        convolved = [(o, name, steps) for o, name, steps in wave.operations(self.space) if name != "skip_connect"]
+        separable = Separable(sources, nodes, tuple(steps for _, _, steps in convolved), self.compiled)
+        own = [
+            named[f"{prefix}{name}.{i}"]
+            for _, name, steps in convolved
+            for i in range(sum(len(block.convolutions) for block in steps))
+        ]
+        parts = separable(x, mine[:, [o for o, _, _ in convolved]].T, own)
+        return tuple(part + more for part, more in zip(parts, self._shared(wave, x, prefix, named, mine), strict=True))
 
-    def _shared(self, wave: Wave, x: Tensor, mine: Tensor) -> Tensor:
-        """Return pooling and identity, mixed for each node `(m, N, H, W, C)`: one product for all edges of the wave."""
+    def _shared(self, wave: Wave, x: Tensor, prefix: str, named: dict[str, Tensor], mine: Tensor) -> tuple[Tensor, ...]:
+        """Return pooling and identity, mixed for each node `(N, C, H, W)`: one product for all edges of the wave."""
         sources, nodes = len(wave.sources), len(wave.nodes)
         results = {
             "max_pool_3x3": _normalise(F.max_pool2d(x, 3, wave.stride, 1)),
@@ -226,7 +218,14 @@ class Supernet:
         mixing = mine.view(sources, nodes, -1)[:, :, columns].permute(1, 2, 0).flatten(1)  # (m, operations S)
         parts = [part for result in results.values() for part in result.chunk(sources, 1)]
         stacked = torch.stack([part.permute(0, 2, 3, 1) for part in parts])  # (operations S, N, H, W, C)
-        return (mixing @ stacked.flatten(1)).view(nodes, *stacked.shape[1:])
+        mixed = (mixing @ stacked.flatten(1)).view(nodes, *stacked.shape[1:])
+        if wave.stride == 2:
+            halves = _halves(F.relu(x), [named[f"{prefix}skip_connect.{i}"] for i in range(2)], sources)
+            scale = mine[:, self.space.operations.index("skip_connect")]
+            # contiguous: F.batch_norm gives wrong gradients on the CPU for an expanded weight (see separable.py)
+            term = _normalise(halves, scale.unsqueeze(-1).expand(-1, stacked.shape[-1]).contiguous().flatten())
+            mixed = mixed + term.permute(0, 2, 3, 1).unflatten(-1, (sources, nodes, -1)).sum(3).permute(3, 0, 1, 2, 4)
+        return mixed.permute(0, 1, 4, 2, 3).unbind(0)
 
 
 def _normalise(x: Tensor, scale: Tensor | None = None) -> Tensor:
@@ -252,19 +251,3 @@ def _halves(x: Tensor, weights: list[Tensor], sources: int = 1) -> Tensor:
         return torch.cat([even, odd], 1)
     half = channels // 2
     return torch.cat([p for pair in zip(even.split(half, 1), odd.split(half, 1), strict=True) for p in pair], 1)
-
-
-def _convolve(x: Tensor, steps: tuple[Block, ...], prefix: str, named: dict[str, Tensor], scale: Tensor) -> Tensor:
-    """Return one operation on all edges of a wave, times its weights: `(N, k C, H, W)` to the same, k groups."""
-    i = 0
-    for block in steps:
-        x = x if i == 0 else F.relu(x)
-        for convolution in block.convolutions:
-            weight = named[f"{prefix}.{i}"]
-            if convolution.depthwise:
-                x = depthwise(x, weight, convolution.stride, convolution.dilation)
-            else:
-                x = F.conv2d(x, weight, groups=x.shape[1] // weight.shape[1])
-            i += 1
-        x = _normalise(x, scale if block is steps[-1] else None)
-    return x

@@ -1,0 +1,64 @@
+"""C files of this package, compiled on first use and kept. Without a C compiler everything runs in PyTorch alone.
+
+A library lies in `$HDARTS_CACHE` (default: `hdarts` in the user's cache folder) under a name made of all it depends on:
+source, definitions, compiler and processor. `HDARTS_COMPILED=0` does without.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+# no -ffast-math: nan and infinity have to come through. OpenMP is the one that torch has loaded, hence no -l.
+FLAGS = ["-O3", "-march=native", "-std=gnu11", "-fno-math-errno", "-fopenmp", "-fPIC", "-Wno-psabi"]
+
+
+def cache_folder() -> Path:
+    """Return where compiled libraries are kept."""
+    if own := os.environ.get("HDARTS_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hdarts"
+
+
+@cache
+def library(source: Path, **definitions: str) -> ctypes.CDLL | None:
+    """Return the library made of a C file with `-Dname=value`, or None where it cannot be compiled or loaded here."""
+    compiler = shutil.which(os.environ.get("CC", "cc"))
+    if compiler is None or os.environ.get("HDARTS_COMPILED", "1") == "0":
+        return None
+    command = [compiler, *FLAGS, *(f"-D{name}={value}" for name, value in sorted(definitions.items()))]
+    try:
+        target = cache_folder() / f"{source.stem}-{_digest(source, command)}.so"
+        if not target.is_file():
+            _build([*command, "-c", str(source)], compiler, target)
+        return ctypes.CDLL(str(target), mode=os.RTLD_NOW)
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _digest(source: Path, command: list[str]) -> str:
+    version = subprocess.run([command[0], "--version"], capture_output=True, timeout=60, check=True).stdout
+    processor = platform.machine() + platform.processor()
+    if (described := Path("/proc/cpuinfo")).is_file():
+        lines = described.read_text(errors="replace").splitlines()
+        processor += "".join(sorted({line for line in lines if line.startswith(("flags", "Features", "model"))}))
+    parts = [source.read_bytes(), " ".join(command).encode(), version, processor.encode()]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+
+
+def _build(command: list[str], compiler: str, target: Path) -> None:
+    """Compile beside the target and rename: another process sees the whole library or none."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        made, linked = Path(folder) / "made.o", Path(folder) / "linked.so"
+        subprocess.run([*command, "-o", str(made)], capture_output=True, timeout=300, check=True)
+        # linked without -fopenmp: a second OpenMP beside that of torch would fight with it for the cores
+        subprocess.run(
+            [compiler, "-shared", "-o", str(linked), str(made)], capture_output=True, timeout=300, check=True
+        )
+        linked.replace(target)

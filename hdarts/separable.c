@@ -1,0 +1,451 @@
+/* Separable convolutions of all edges of a wave: relu, depthwise, pointwise, and the statistics BatchNorm needs.
+
+   One image of one edge is a tile that stays in the cache of a core from its first operation to its last; nothing but
+   the input and the result y of the pointwise convolution ever lies in memory. BatchNorm, relu and the weight of the
+   operation are applied where y is read. Written for hdarts/separable.py, which says what is computed; it compiles
+   this file with REAL (float or double) and V (lanes of a vector: 4, 8 or 16).
+
+   Layouts, slowest axis first:
+     outer   x (image, row, column, source, channel); node tensors (image, row, column, channel): PyTorch's channels-last
+     inner   y (edge, image, chunk, pixel, lane): channels in chunks of V, the last one filled up with zeros
+     statistics (edge, chunk, lane); weights as PyTorch has them, edges first
+   Images are dealt out to threads once; sums go image by image, then thread by thread: same threads, same bits. */
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef REAL vec __attribute__((vector_size(V * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
+typedef __typeof__((vec){0} < (vec){0}) mask;
+
+typedef struct {
+    int64_t images, height, width, channels; /* of the input */
+    int64_t sources, fan;                    /* edges = sources * fan; edge = source * fan + node */
+    int64_t kernel, stride, dilation;
+    int64_t threads;
+} Shape;
+
+#define PIXELS 8 /* of a pointwise product at a time: as many independent sums */
+#define EPSILON 1e-5
+
+static int64_t chunks_of(const Shape *s) { return (s->channels + V - 1) / V; }
+static int64_t edges_of(const Shape *s) { return s->sources * s->fan; }
+static int64_t padding_of(const Shape *s) { return s->dilation * (s->kernel / 2); }
+static int64_t rows_out(const Shape *s) { return (s->height - 1) / s->stride + 1; }
+static int64_t columns_out(const Shape *s) { return (s->width - 1) / s->stride + 1; }
+static int64_t pixels_out(const Shape *s) { return rows_out(s) * columns_out(s); }
+static int64_t lanes_of(const Shape *s, int64_t chunk) {
+    int64_t left = s->channels - chunk * V;
+    return left < V ? left : V;
+}
+
+static vec relu(vec x) { return (vec)((mask)x & ~(x < 0)); } /* keeps nan */
+
+/* A thread's scratch memory, kept between calls: fresh pages cost more than what is done in them. */
+static vec *scratch(int64_t vectors) {
+    static _Thread_local vec *memory = NULL;
+    static _Thread_local int64_t size = 0;
+    if (vectors > size) {
+        free(memory);
+        memory = aligned_alloc(64, (vectors * sizeof(vec) + 63) / 64 * 64);
+        size = memory ? vectors : 0;
+    }
+    return memory;
+}
+
+/* --- moving tiles ---------------------------------------------------------------------------------------------- */
+
+/* One chunk of a channels-last image: `stride` values from pixel to pixel. */
+static vec gather(const REAL *from, int64_t lanes) {
+    vec x = {0};
+    if (lanes == V) memcpy(&x, from, sizeof x);
+    else for (int64_t l = 0; l < lanes; l++) x[l] = from[l];
+    return x;
+}
+
+/* x -> the inside of `padded` (chunk, row + 2 padding, column + 2 padding), after BatchNorm if there is one, and relu. */
+static void load(const Shape *s, const REAL *x, const REAL *mean, const REAL *rstd, int64_t e, int64_t n, vec *padded) {
+    int64_t p = padding_of(s), wide = s->width + 2 * p, high = s->height + 2 * p, chunks = chunks_of(s);
+    int64_t row = s->sources * s->channels, pixels = s->height * s->width;
+    for (int64_t k = 0; k < chunks; k++) {
+        int64_t lanes = lanes_of(s, k);
+        vec *to = padded + k * high * wide + p * wide + p;
+        if (mean) {
+            const vec *from = (const vec *)x + ((e * s->images + n) * chunks + k) * pixels;
+            vec scale = ((const vec *)rstd)[e * chunks + k], shift = -((const vec *)mean)[e * chunks + k] * scale;
+            for (int64_t r = 0; r < s->height; r++)
+                for (int64_t c = 0; c < s->width; c++) to[r * wide + c] = relu(from[r * s->width + c] * scale + shift);
+        } else {
+            const REAL *from = x + n * pixels * row + (e / s->fan) * s->channels + k * V;
+            for (int64_t r = 0; r < s->height; r++)
+                for (int64_t c = 0; c < s->width; c++)
+                    to[r * wide + c] = relu(gather(from + (r * s->width + c) * row, lanes));
+        }
+    }
+}
+
+/* depthwise weights (channel, tap) -> (chunk, tap); backwards if `flip` */
+static void load_depthwise(const Shape *s, const REAL *w, int64_t e, int flip, vec *to) {
+    int64_t taps = s->kernel * s->kernel;
+    for (int64_t k = 0; k < chunks_of(s); k++)
+        for (int64_t t = 0; t < taps; t++) {
+            vec x = {0};
+            for (int64_t l = 0; l < lanes_of(s, k); l++)
+                x[l] = w[(e * s->channels + k * V + l) * taps + (flip ? taps - 1 - t : t)];
+            to[k * taps + t] = x;
+        }
+}
+
+/* pointwise weights (out, in) -> rows of chunks of outs, one row an in; if `back` rows of chunks of ins, one an out */
+static void load_pointwise(const Shape *s, const REAL *w, int64_t e, int back, vec *to) {
+    int64_t c = s->channels, chunks = chunks_of(s);
+    w += e * c * c;
+    for (int64_t row = 0; row < c; row++)
+        for (int64_t k = 0; k < chunks; k++) {
+            vec x = {0};
+            for (int64_t l = 0; l < lanes_of(s, k); l++) x[l] = back ? w[row * c + k * V + l] : w[(k * V + l) * c + row];
+            to[row * chunks + k] = x;
+        }
+}
+
+/* --- arithmetic ------------------------------------------------------------------------------------------------ */
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* out (rows, columns) = sum over taps of w times the shifted padded image, `wide` values a row */
+INLINE void depthwise_of(const int size, const vec *padded, int64_t wide, const vec *w, int64_t rows, int64_t columns,
+                         int64_t stride, int64_t dilation, vec *out) {
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t c = 0;
+        for (; c + 4 <= columns; c += 4) {
+            vec a[4] = {{0}};
+            const vec *corner = padded + r * stride * wide + c * stride;
+            for (int i = 0; i < size; i++)
+                for (int j = 0; j < size; j++) {
+                    const vec *x = corner + i * dilation * wide + j * dilation, weight = w[i * size + j];
+                    for (int q = 0; q < 4; q++) a[q] += weight * x[q * stride];
+                }
+            for (int q = 0; q < 4; q++) out[r * columns + c + q] = a[q];
+        }
+        for (; c < columns; c++) {
+            vec a = {0};
+            for (int i = 0; i < size; i++)
+                for (int j = 0; j < size; j++)
+                    a += w[i * size + j] * padded[(r * stride + i * dilation) * wide + c * stride + j * dilation];
+            out[r * columns + c] = a;
+        }
+    }
+}
+
+static void depthwise(int64_t kernel, const vec *padded, int64_t wide, const vec *w, int64_t rows, int64_t columns,
+                      int64_t stride, int64_t dilation, vec *out) {
+    if (kernel == 3) depthwise_of(3, padded, wide, w, rows, columns, stride, dilation, out);
+    else depthwise_of(5, padded, wide, w, rows, columns, stride, dilation, out);
+}
+
+/* weight gradient: sums[tap] += sum over pixels of g times the shifted padded image */
+INLINE void correlate_of(const int size, const vec *padded, int64_t wide, const vec *g, int64_t rows, int64_t columns,
+                         int64_t stride, int64_t dilation, vec *sums) {
+    vec a[25] = {{0}};
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < columns; c++) {
+            vec here = g[r * columns + c];
+            const vec *corner = padded + r * stride * wide + c * stride;
+            for (int i = 0; i < size; i++)
+                for (int j = 0; j < size; j++) a[i * size + j] += here * corner[i * dilation * wide + j * dilation];
+        }
+    for (int t = 0; t < size * size; t++) sums[t] += a[t];
+}
+
+static void correlate(int64_t kernel, const vec *padded, int64_t wide, const vec *g, int64_t rows, int64_t columns,
+                      int64_t stride, int64_t dilation, vec *sums) {
+    if (kernel == 3) correlate_of(3, padded, wide, g, rows, columns, stride, dilation, sums);
+    else correlate_of(5, padded, wide, g, rows, columns, stride, dilation, sums);
+}
+
+/* out (chunk, pixel) = sum over channels of x (chunk, pixel) times w (channel, chunk). Reads, not writes, beyond. */
+static void pointwise(const vec *x, const vec *w, int64_t channels, int64_t pixels, vec *out) {
+    int64_t chunks = (channels + V - 1) / V;
+    for (int64_t k = 0; k < chunks; k++)
+        for (int64_t p = 0; p < pixels; p += PIXELS) {
+            vec a[PIXELS] = {{0}};
+            for (int64_t c = 0; c < channels; c++) {
+                const REAL *from = (const REAL *)(x + c / V * pixels + p) + c % V;
+                vec weight = w[c * chunks + k];
+                for (int q = 0; q < PIXELS; q++) a[q] += weight * from[q * V];
+            }
+            if (p + PIXELS <= pixels)
+                for (int q = 0; q < PIXELS; q++) out[k * pixels + p + q] = a[q];
+            else
+                for (int64_t q = 0; p + q < pixels; q++) out[k * pixels + p + q] = a[q];
+        }
+}
+
+/* weight gradient: sums (out, chunk of ins) += sum over pixels of g[out] x[ins] */
+static void outer_products(const vec *g, const vec *x, int64_t channels, int64_t pixels, vec *sums) {
+    int64_t chunks = (channels + V - 1) / V;
+    for (int64_t first = 0; first < channels; first += PIXELS) {
+        const REAL *rows[PIXELS];
+        for (int64_t q = 0; q < PIXELS; q++) {
+            int64_t c = first + q < channels ? first + q : first;
+            rows[q] = (const REAL *)(g + c / V * pixels) + c % V;
+        }
+        for (int64_t k = 0; k < chunks; k++) {
+            vec a[PIXELS] = {{0}};
+            for (int64_t p = 0; p < pixels; p++) {
+                vec here = x[k * pixels + p];
+                for (int q = 0; q < PIXELS; q++) a[q] += here * rows[q][p * V];
+            }
+            for (int64_t q = 0; q < PIXELS && first + q < channels; q++) sums[(first + q) * chunks + k] += a[q];
+        }
+    }
+}
+
+/* --- statistics, in double, merged pairwise (Chan et al.) -------------------------------------------------------- */
+
+typedef struct { double count, mean, squares; } Moments;
+
+static void merge(Moments *into, Moments other) {
+    if (other.count == 0) return;
+    double count = into->count + other.count, apart = other.mean - into->mean;
+    into->mean += apart * other.count / count;
+    into->squares += other.squares + apart * apart * into->count * other.count / count;
+    into->count = count;
+}
+
+static void add_moments(Moments *into, const vec *y, int64_t pixels) {
+    vec sum = {0}, squares = {0};
+    for (int64_t p = 0; p < pixels; p++) sum += y[p];
+    vec mean = sum / (REAL)pixels;
+    for (int64_t p = 0; p < pixels; p++) { vec apart = y[p] - mean; squares += apart * apart; }
+    for (int l = 0; l < V; l++) merge(into + l, (Moments){pixels, mean[l], squares[l]});
+}
+
+/* --- what Python calls ------------------------------------------------------------------------------------------- */
+
+#define FOR_THREADS _Pragma("omp parallel for schedule(static, 1) num_threads(s->threads)")
+#define IMAGES_OF(t) int64_t n = s->images * (t) / s->threads; n < s->images * ((t) + 1) / s->threads; n++
+
+/* y, its mean and 1 / sqrt(variance + EPSILON). x is outer where x_mean is NULL, else an inner y with its statistics.
+   Returns 0, or 1 where there was no memory. */
+int forward(const Shape *s, const REAL *x, const REAL *x_mean, const REAL *x_rstd, const REAL *w_depthwise,
+            const REAL *w_pointwise, REAL *y, REAL *mean, REAL *rstd) {
+    int64_t edges = edges_of(s), chunks = chunks_of(s), taps = s->kernel * s->kernel, p = padding_of(s);
+    int64_t wide = s->width + 2 * p, high = s->height + 2 * p, pixels = pixels_out(s), lanes = edges * chunks * V;
+    int failed = 0;
+    Moments *moments = calloc(s->threads * lanes, sizeof *moments);
+    if (!moments) return 1;
+    FOR_THREADS
+    for (int64_t t = 0; t < s->threads; t++) {
+        vec *padded = scratch(chunks * (wide * high + pixels + taps + s->channels) + PIXELS);
+        if (!padded) { failed = 1; continue; }
+        vec *wd = padded + chunks * wide * high, *wp = wd + chunks * taps, *spread = wp + chunks * s->channels;
+        memset(padded, 0, chunks * wide * high * sizeof *padded);
+        for (int64_t e = 0; e < edges; e++) {
+            load_depthwise(s, w_depthwise, e, 0, wd);
+            load_pointwise(s, w_pointwise, e, 0, wp);
+            for (IMAGES_OF(t)) {
+                vec *out = (vec *)y + (e * s->images + n) * chunks * pixels;
+                load(s, x, x_mean, x_rstd, e, n, padded);
+                for (int64_t k = 0; k < chunks; k++)
+                    depthwise(s->kernel, padded + k * wide * high, wide, wd + k * taps, rows_out(s), columns_out(s),
+                              s->stride, s->dilation, spread + k * pixels);
+                pointwise(spread, wp, s->channels, pixels, out);
+                for (int64_t k = 0; k < chunks; k++)
+                    add_moments(moments + t * lanes + (e * chunks + k) * V, out + k * pixels, pixels);
+            }
+        }
+    }
+    for (int64_t i = 0; i < lanes; i++) {
+        Moments all = {0};
+        for (int64_t t = 0; t < s->threads; t++) merge(&all, moments[t * lanes + i]);
+        mean[i] = all.mean;
+        rstd[i] = 1 / sqrt(all.squares / all.count + EPSILON);
+    }
+    free(moments);
+    return failed;
+}
+
+/* nodes[node] = sum over operations and sources of scale[edge] (y - mean) rstd */
+void mix(const Shape *s, int64_t operations, const REAL *const *y, const REAL *const *mean, const REAL *const *rstd,
+         const REAL *const *scale, REAL *const *nodes) {
+    int64_t chunks = chunks_of(s), pixels = pixels_out(s);
+    FOR_THREADS
+    for (int64_t t = 0; t < s->threads; t++)
+        for (IMAGES_OF(t))
+            for (int64_t node = 0; node < s->fan; node++)
+                for (int64_t k = 0; k < chunks; k++) {
+                    const vec *from[4 * 8];
+                    vec factor[4 * 8], shift = {0};
+                    int count = 0;
+                    for (int64_t e = node; e < edges_of(s); e += s->fan)
+                        for (int64_t o = 0; o < operations; o++, count++) {
+                            from[count] = (const vec *)y[o] + ((e * s->images + n) * chunks + k) * pixels;
+                            factor[count] = ((const vec *)rstd[o])[e * chunks + k] * scale[o][e];
+                            shift -= ((const vec *)mean[o])[e * chunks + k] * factor[count];
+                        }
+                    REAL *to = nodes[node] + n * pixels * s->channels + k * V;
+                    for (int64_t p = 0; p < pixels; p++) {
+                        vec sum = shift;
+                        for (int i = 0; i < count; i++) sum += factor[i] * from[i][p];
+                        memcpy(to + p * s->channels, &sum, lanes_of(s, k) * sizeof(REAL));
+                    }
+                }
+}
+
+/* What the gradient of BatchNorm needs: sums (2, edge, chunk, lane) = sum of g, sum of g (y - mean). */
+int gradient_sums(const Shape *s, const REAL *y, const REAL *mean, const REAL *const *g, double *sums) {
+    int64_t edges = edges_of(s), chunks = chunks_of(s), pixels = pixels_out(s), lanes = edges * chunks * V;
+    double *parts = calloc(s->threads * 2 * lanes, sizeof *parts);
+    if (!parts) return 1;
+    FOR_THREADS
+    for (int64_t t = 0; t < s->threads; t++)
+        for (int64_t e = 0; e < edges; e++)
+            for (IMAGES_OF(t))
+                for (int64_t k = 0; k < chunks; k++) {
+                    const vec *here = (const vec *)y + ((e * s->images + n) * chunks + k) * pixels;
+                    const REAL *slope = g[e % s->fan] + n * pixels * s->channels + k * V;
+                    vec middle = ((const vec *)mean)[e * chunks + k], first = {0}, second = {0};
+                    for (int64_t p = 0; p < pixels; p++) {
+                        vec x = gather(slope + p * s->channels, lanes_of(s, k));
+                        first += x;
+                        second += x * (here[p] - middle);
+                    }
+                    double *into = parts + t * 2 * lanes + (e * chunks + k) * V;
+                    for (int l = 0; l < V; l++) into[l] += first[l], into[lanes + l] += second[l];
+                }
+    for (int64_t i = 0; i < 2 * lanes; i++) {
+        sums[i] = 0;
+        for (int64_t t = 0; t < s->threads; t++) sums[i] += parts[t * 2 * lanes + i];
+    }
+    free(parts);
+    return 0;
+}
+
+/* The gradient in the depthwise convolution's input: one chunk of g (row, column) spread over the taps. */
+static void transposed(const Shape *s, const vec *g, const vec *w, const vec *flipped, vec *room, vec *out) {
+    int64_t p = padding_of(s), wide = s->width + 2 * p, high = s->height + 2 * p, rows = rows_out(s),
+            columns = columns_out(s);
+    memset(room, 0, wide * high * sizeof *room);
+    if (s->stride == 1) {
+        for (int64_t r = 0; r < rows; r++) memcpy(room + (r + p) * wide + p, g + r * columns, columns * sizeof *g);
+        depthwise(s->kernel, room, wide, flipped, rows, columns, 1, s->dilation, out);
+        return;
+    }
+    for (int64_t i = 0; i < s->kernel; i++)
+        for (int64_t j = 0; j < s->kernel; j++)
+            for (int64_t r = 0; r < rows; r++) {
+                vec weight = w[i * s->kernel + j], *to = room + (r * s->stride + i * s->dilation) * wide + j * s->dilation;
+                for (int64_t c = 0; c < columns; c++) to[c * s->stride] += weight * g[r * columns + c];
+            }
+    for (int64_t r = 0; r < s->height; r++) memcpy(out + r * s->width, room + (r + p) * wide + p, s->width * sizeof *g);
+}
+
+/* Gradients of scale[edge] (y - mean) rstd (scale NULL: 1) for the gradient g: outer node tensors, or `inner`.
+   gx is added to where x is outer; where it is inner gx is written, with its sums for the BatchNorm before.
+   Without w_depthwise_g and w_pointwise_g the weights are constants. */
+int backward(const Shape *s, const REAL *x, const REAL *x_mean, const REAL *x_rstd, const REAL *w_depthwise,
+             const REAL *w_pointwise, const REAL *y, const REAL *mean, const REAL *rstd, const REAL *scale,
+             const REAL *const *g, const REAL *inner, const double *sums, REAL *gx, double *gx_sums,
+             REAL *w_depthwise_g, REAL *w_pointwise_g) {
+    int64_t edges = edges_of(s), chunks = chunks_of(s), taps = s->kernel * s->kernel, p = padding_of(s), c = s->channels;
+    int64_t wide = s->width + 2 * p, high = s->height + 2 * p, pixels = pixels_out(s), area = s->height * s->width;
+    int64_t lanes = edges * chunks * V, count = s->images * pixels, of_weights = edges * chunks * (taps + c);
+    int failed = 0;
+    vec *weight_parts = w_pointwise_g ? calloc(s->threads * of_weights, sizeof(vec)) : NULL;
+    double *parts = calloc(s->threads * 2 * lanes, sizeof *parts);
+    if (!parts || (w_pointwise_g && !weight_parts)) { free(parts); free(weight_parts); return 1; }
+    FOR_THREADS
+    for (int64_t t = 0; t < s->threads; t++) {
+        vec *padded = scratch(chunks * (wide * high + 2 * taps + c + 3 * pixels) + wide * high + area + PIXELS);
+        if (!padded) { failed = 1; continue; }
+        vec *wd = padded + chunks * wide * high, *flipped = wd + chunks * taps, *wp = flipped + chunks * taps;
+        vec *room = wp + chunks * c, *back = room + wide * high;
+        vec *gy = back + area, *gd = gy + chunks * pixels, *spread = gd + chunks * pixels;
+        memset(padded, 0, chunks * wide * high * sizeof *padded);
+        for (int64_t e = 0; e < edges; e++) {
+            vec *wd_sums = weight_parts + t * of_weights + e * chunks * (taps + c), *wp_sums = wd_sums + chunks * taps;
+            load_depthwise(s, w_depthwise, e, 0, wd);
+            load_depthwise(s, w_depthwise, e, 1, flipped);
+            load_pointwise(s, w_pointwise, e, 1, wp);
+            for (IMAGES_OF(t)) {
+                load(s, x, x_mean, x_rstd, e, n, padded);
+                for (int64_t k = 0; k < chunks; k++) { /* through BatchNorm: gy = factor (g - first - (y - mean) second) */
+                    int64_t at = e * chunks + k;
+                    const vec *here = (const vec *)y + ((e * s->images + n) * chunks + k) * pixels;
+                    vec middle = ((const vec *)mean)[at], r = ((const vec *)rstd)[at], first, second;
+                    for (int l = 0; l < V; l++) {
+                        first[l] = sums[at * V + l] / count;
+                        second[l] = sums[lanes + at * V + l] / count;
+                    }
+                    second *= r * r;
+                    vec factor = r;
+                    if (scale) factor *= scale[e];
+                    const vec *from = (const vec *)inner + ((e * s->images + n) * chunks + k) * pixels;
+                    const REAL *slope = inner ? NULL : g[e % s->fan] + n * pixels * c + k * V;
+                    for (int64_t q = 0; q < pixels; q++) {
+                        vec one = inner ? from[q] : gather(slope + q * c, lanes_of(s, k));
+                        gy[k * pixels + q] = factor * (one - first - (here[q] - middle) * second);
+                    }
+                }
+                pointwise(gy, wp, c, pixels, gd);
+                for (int64_t k = 0; w_pointwise_g && k < chunks; k++) {
+                    vec *image = padded + k * wide * high;
+                    depthwise(s->kernel, image, wide, wd + k * taps, rows_out(s), columns_out(s), s->stride,
+                              s->dilation, spread + k * pixels);
+                    correlate(s->kernel, image, wide, gd + k * pixels, rows_out(s), columns_out(s), s->stride,
+                              s->dilation, wd_sums + k * taps);
+                }
+                if (w_pointwise_g) outer_products(gy, spread, c, pixels, wp_sums);
+                for (int64_t k = 0; k < chunks; k++) {
+                    transposed(s, gd + k * pixels, wd + k * taps, flipped + k * taps, room, back);
+                    const vec *seen = padded + k * wide * high + p * wide + p;
+                    for (int64_t r = 0; r < s->height; r++) /* through relu */
+                        for (int64_t q = 0; q < s->width; q++)
+                            back[r * s->width + q] = (vec)((mask)back[r * s->width + q] & (seen[r * wide + q] > 0));
+                    if (!x_mean) {
+                        int64_t row = s->sources * c;
+                        REAL *to = gx + n * area * row + e / s->fan * c + k * V;
+                        for (int64_t q = 0; q < area; q++) {
+                            vec sum = gather(to + q * row, lanes_of(s, k)) + back[q];
+                            memcpy(to + q * row, &sum, lanes_of(s, k) * sizeof(REAL));
+                        }
+                        continue;
+                    }
+                    int64_t at = ((e * s->images + n) * chunks + k) * area;
+                    vec middle = ((const vec *)x_mean)[e * chunks + k], first = {0}, second = {0};
+                    for (int64_t q = 0; q < area; q++) {
+                        ((vec *)gx)[at + q] = back[q];
+                        first += back[q];
+                        second += back[q] * (((const vec *)x)[at + q] - middle);
+                    }
+                    double *into = parts + t * 2 * lanes + (e * chunks + k) * V;
+                    for (int l = 0; l < V; l++) into[l] += first[l], into[lanes + l] += second[l];
+                }
+            }
+        }
+    }
+    for (int64_t i = 0; gx_sums && i < 2 * lanes; i++) {
+        gx_sums[i] = 0;
+        for (int64_t t = 0; t < s->threads; t++) gx_sums[i] += parts[t * 2 * lanes + i];
+    }
+    for (int64_t e = 0; w_pointwise_g && e < edges; e++)
+        for (int64_t channel = 0; channel < c; channel++) {
+            int64_t start = e * chunks * (taps + c), k = channel / V, l = channel % V;
+            for (int64_t i = 0; i < taps; i++) {
+                REAL sum = 0;
+                for (int64_t t = 0; t < s->threads; t++) sum += weight_parts[t * of_weights + start + k * taps + i][l];
+                w_depthwise_g[(e * c + channel) * taps + i] = sum;
+            }
+            for (int64_t in = 0; in < c; in++) {
+                REAL sum = 0;
+                const vec *row = weight_parts + start + chunks * taps + channel * chunks + in / V;
+                for (int64_t t = 0; t < s->threads; t++) sum += row[t * of_weights][in % V];
+                w_pointwise_g[(e * c + channel) * c + in] = sum;
+            }
+        }
+    free(parts);
+    free(weight_parts);
+    return failed;
+}

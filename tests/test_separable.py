@@ -1,0 +1,124 @@
+"""Both roads of hdarts.separable are one function: values, gradients, and second derivatives, whatever the sizes."""
+
+import pytest
+import torch
+
+from hdarts.operations import blocks
+from hdarts.randomness import generator
+from hdarts.separable import Separable, _kernel
+
+NAMES = ("sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")
+CASES = [
+    # channels, sources, nodes, stride, images, (height, width)
+    (2, 1, 1, 1, 3, (3, 2)),
+    (3, 2, 4, 1, 2, (7, 9)),
+    (4, 2, 2, 2, 4, (8, 8)),
+    (5, 1, 3, 2, 3, (5, 7)),
+    (8, 2, 1, 1, 5, (6, 5)),
+    (16, 1, 2, 1, 2, (8, 8)),
+    (19, 2, 3, 2, 3, (9, 4)),
+    (40, 1, 2, 1, 2, (4, 4)),
+]
+
+
+@pytest.fixture(autouse=True)
+def compiler():
+    if _kernel(4, torch.float64) is None:
+        pytest.skip("there is no C compiler (with OpenMP) here: PyTorch's road is the only one")
+
+
+def case(channels, sources, nodes, stride, images, size, dtype=torch.float64):
+    draw, edges = generator(0), sources * nodes
+    operations = tuple(blocks(name, stride) for name in NAMES)
+    x = torch.randn(images, sources * channels, *size, generator=draw, dtype=dtype)
+    scales = torch.rand(len(operations), edges, generator=draw, dtype=dtype)
+    weights = [
+        torch.randn(edges * out, *rest, generator=draw, dtype=dtype) / rest[0] ** 0.5
+        for operation in operations
+        for block in operation
+        for convolution in block.convolutions
+        for out, *rest in [convolution.shape(channels, channels)]
+    ]
+    inputs = [x.contiguous(memory_format=torch.channels_last), scales, *weights]
+    return Separable(sources, nodes, operations), [one.requires_grad_() for one in inputs]
+
+
+def both(separable, inputs):
+    return separable(inputs[0], inputs[1], inputs[2:]), separable.in_pytorch(inputs[0], inputs[1], inputs[2:])
+
+
+def agree(ours, theirs, accuracy):
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=accuracy, atol=accuracy * float(other.abs().max()))
+
+
+def slopes(out):
+    return [torch.randn(one.shape, generator=generator(i), dtype=one.dtype) for i, one in enumerate(out)]
+
+
+@pytest.mark.parametrize("of", CASES, ids=str)
+@pytest.mark.parametrize(("dtype", "accuracy"), [(torch.float64, 1e-11), (torch.float32, 1e-4)], ids=str)
+def test_values_and_gradients(of, dtype, accuracy):
+    separable, inputs = case(*of, dtype=dtype)
+    ours, theirs = both(separable, inputs)
+    assert "_Compiled" in type(ours[0].grad_fn).__name__
+    agree(ours, theirs, accuracy)
+    g = slopes(theirs)
+    agree(torch.autograd.grad(ours, inputs, g), torch.autograd.grad(theirs, inputs, g), accuracy)
+
+
+@pytest.mark.parametrize("of", CASES[1:4], ids=str)
+def test_second_derivatives(of):
+    separable, inputs = case(*of)
+    found = []
+    for out in both(separable, inputs):
+        first = torch.autograd.grad(out, inputs, slopes(out), create_graph=True)
+        found.append(torch.autograd.grad(sum(one.square().sum() for one in first), inputs))
+    agree(*found, 1e-10)
+
+
+@pytest.mark.parametrize("wanted", [[0], [1], [0, 1], [2, 5]], ids=str)
+def test_gradients_in_some_inputs_alone(wanted):
+    separable, inputs = case(*CASES[1])
+    for i, one in enumerate(inputs):
+        one.requires_grad_(i in wanted)
+    ours, theirs = both(separable, inputs)
+    some = [inputs[i] for i in wanted]
+    agree(torch.autograd.grad(ours, some, slopes(ours)), torch.autograd.grad(theirs, some, slopes(ours)), 1e-11)
+
+
+def test_any_number_of_threads_and_the_same_bits_each_time():
+    separable, inputs = case(*CASES[3])
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 2, 5):  # 5 are more than the images
+            torch.set_num_threads(threads)
+            out = separable(inputs[0], inputs[1], inputs[2:])
+            found.append([*out, *torch.autograd.grad(out, inputs, slopes(out))])
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one, other) for one, other in zip(found[1], found[2], strict=True))
+    agree(found[0], found[1], 1e-12)
+    agree(found[0], found[3], 1e-12)
+
+
+def test_nan_comes_through_relu():
+    separable, inputs = case(*CASES[1])
+    broken = inputs[0].detach().clone()
+    broken[0, 0, 0, 0] = float("nan")
+    assert all(bool(node.isnan().any()) for node in separable(broken, inputs[1], inputs[2:]))
+
+
+def test_images_that_are_not_channels_last_and_weights_that_are_views():
+    separable, inputs = case(*CASES[1])
+    x = inputs[0].detach().contiguous()
+    weights = [one.detach().flip(0).flip(0) for one in inputs[2:]]
+    ours = separable(x, inputs[1].detach().T.contiguous().T, weights)
+    agree(ours, separable.in_pytorch(*inputs[:2], inputs[2:]), 1e-11)
+
+
+def test_other_numbers_take_the_road_of_pytorch():
+    separable, inputs = case(*CASES[2])
+    halves = [one.detach().bfloat16().requires_grad_() for one in inputs]
+    out = separable(halves[0], halves[1], halves[2:])
+    assert "_Compiled" not in type(out[0].grad_fn).__name__
