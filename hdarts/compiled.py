@@ -4,6 +4,7 @@ A library lies in `$HDARTS_CACHE` (default: `hdarts` in the user's cache folder)
 source, definitions, compiler and processor. `HDARTS_COMPILED=0` does without.
 """
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -25,17 +26,23 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hdarts"
 
 
+def compiler() -> str | None:
+    """Return the path of the C compiler (`$CC`, else `cc`), or None where there is none or it is not to be used."""
+    return None if os.environ.get("HDARTS_COMPILED") == "0" else shutil.which(os.environ.get("CC", "cc"))
+
+
 @cache
 def library(source: Path, **definitions: str) -> ctypes.CDLL | None:
     """Return the library made of a C file with `-Dname=value`, or None where it cannot be compiled or loaded here."""
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    if compiler is None or os.environ.get("HDARTS_COMPILED", "1") == "0":
+    cc = compiler()
+    if cc is None:
         return None
-    command = [compiler, *FLAGS, *(f"-D{name}={value}" for name, value in sorted(definitions.items()))]
+    command = [cc, *FLAGS, *(f"-D{name}={value}" for name, value in sorted(definitions.items()))]
     try:
         target = cache_folder() / f"{source.stem}-{_digest(source, command)}.so"
-        if not target.is_file():
-            _build([*command, "-c", str(source)], compiler, target)
+        with contextlib.suppress(OSError):  # not there, or damaged: make it
+            return ctypes.CDLL(str(target), mode=os.RTLD_NOW)
+        _build([*command, "-c", str(source)], target)
         return ctypes.CDLL(str(target), mode=os.RTLD_NOW)
     except (OSError, subprocess.SubprocessError):
         return None
@@ -51,7 +58,7 @@ def _digest(source: Path, command: list[str]) -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
-def _build(command: list[str], compiler: str, target: Path) -> None:
+def _build(command: list[str], target: Path) -> None:
     """Compile beside the target and rename: another process sees the whole library or none."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
@@ -59,6 +66,6 @@ def _build(command: list[str], compiler: str, target: Path) -> None:
         subprocess.run([*command, "-o", str(made)], capture_output=True, timeout=300, check=True)
         # linked without -fopenmp: a second OpenMP beside that of torch would fight with it for the cores
         subprocess.run(
-            [compiler, "-shared", "-o", str(linked), str(made)], capture_output=True, timeout=300, check=True
+            [command[0], "-shared", "-o", str(linked), str(made)], capture_output=True, timeout=300, check=True
         )
         linked.replace(target)

@@ -24,6 +24,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from hdarts.compiled import compiler
 from hdarts.params import ParameterError, Parameters, identity, read_yaml
 
 
@@ -173,6 +174,7 @@ def provenance() -> dict[str, Any]:
         "python": sys.version.split()[0],
         "packages": packages,
         "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
+        "c_compiler": compiler(),
         "git": _git_state(),
     }
 

@@ -3,7 +3,7 @@
    One image of one edge is a tile that stays in the cache of a core from its first operation to its last; nothing but
    the input and the result y of the pointwise convolution ever lies in memory. BatchNorm, relu and the weight of the
    operation are applied where y is read. Written for hdarts/separable.py, which says what is computed; it compiles
-   this file with REAL (float or double) and V (lanes of a vector: 4, 8 or 16).
+   this file with REAL (float or double), V (lanes of a vector: 4, 8 or 16) and MOST (terms of a node's sum).
 
    Layouts, slowest axis first:
      outer   x (image, row, column, source, channel); node tensors (image, row, column, channel): PyTorch's channels-last
@@ -276,8 +276,8 @@ void mix(const Shape *s, int64_t operations, const REAL *const *y, const REAL *c
         for (IMAGES_OF(t))
             for (int64_t node = 0; node < s->fan; node++)
                 for (int64_t k = 0; k < chunks; k++) {
-                    const vec *from[4 * 8];
-                    vec factor[4 * 8], shift = {0};
+                    const vec *from[MOST];
+                    vec factor[MOST], shift = {0};
                     int count = 0;
                     for (int64_t e = node; e < edges_of(s); e += s->fan)
                         for (int64_t o = 0; o < operations; o++, count++) {

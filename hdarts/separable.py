@@ -21,6 +21,7 @@ from hdarts.depthwise import depthwise
 from hdarts.operations import Block
 
 NAMES = {torch.float32: "float", torch.float64: "double"}
+MOST = 32  # terms of a node's sum that separable.c takes at a time
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,16 @@ class Separable:
         x `(N, sources C, H, W)`, channels-last; scales `(operations, edges)`; weights: depthwise `(edges C, 1, k, k)`
         and pointwise `(edges C, C, 1, 1)`, block by block.
         """
-        if self.compiled and x.device.type == "cpu" and (kernel := _kernel(x.shape[1] // self.sources, x.dtype)):
-            return _Compiled.apply(self, kernel, x, scales, *weights)  # type: ignore[return-value]
+        possible = self.compiled and x.device.type == "cpu" and self._fits_the_kernel()
+        if possible and (made := kernel(x.shape[1] // self.sources, x.dtype)):
+            return _Compiled.apply(self, made, x, scales, *weights)  # type: ignore[return-value]
         return self.in_pytorch(x, scales, weights)
+
+    def _fits_the_kernel(self) -> bool:
+        """Whether each block is a 3x3 or 5x5 depthwise convolution and a pointwise one, and there are not too many."""
+        convolutions = [block.convolutions for blocks in self.operations for block in blocks]
+        usual = all(len(c) == 2 and c[0].depthwise and c[0].kernel in (3, 5) and c[1].kernel == 1 for c in convolutions)
+        return usual and len(self.operations) * self.sources <= MOST
 
     def in_pytorch(self, x: Tensor, scales: Tensor, weights: list[Tensor]) -> tuple[Tensor, ...]:
         """Return the same by PyTorch's operators, the edges as groups of channels."""
@@ -76,7 +84,7 @@ class _Shape(ctypes.Structure):
 
 
 @dataclass(frozen=True)
-class _Kernel:
+class Kernel:
     """separable.c for one type of number and length of vectors."""
 
     library: ctypes.CDLL
@@ -96,15 +104,16 @@ def _pointer(value: Any) -> Any:
     return value if value is None else ctypes.c_int64(value)
 
 
-def _kernel(channels: int, dtype: torch.dtype) -> _Kernel | None:
+def kernel(channels: int, dtype: torch.dtype) -> Kernel | None:
+    """Return the compiled road for so many channels and this type of number, or None where there is none."""
     lanes = next((v for v in (4, 8) if channels <= v), 16)
     if dtype not in NAMES:
         return None
-    found = library(Path(__file__).with_suffix(".c"), REAL=NAMES[dtype], V=str(lanes))
+    found = library(Path(__file__).with_suffix(".c"), REAL=NAMES[dtype], V=str(lanes), MOST=str(MOST))
     if found is None:
         return None
     found.mix.restype = None
-    return _Kernel(found, lanes)
+    return Kernel(found, lanes)
 
 
 @dataclass(frozen=True)
@@ -146,7 +155,7 @@ class _Compiled(torch.autograd.Function):
     """Separable by separable.c. Kept for the backward pass: x and, of each block, the values before BatchNorm."""
 
     @staticmethod
-    def forward(ctx: Any, spec: Separable, kernel: _Kernel, x: Tensor, scales: Tensor, *weights: Tensor) -> Any:
+    def forward(ctx: Any, spec: Separable, kernel: Kernel, x: Tensor, scales: Tensor, *weights: Tensor) -> Any:
         made: list[Tensor] = []
         operations = _steps(spec, kernel.lanes, _rows(x), [weight.contiguous() for weight in weights], made)
         for step in (step for steps in operations for step in steps):
@@ -181,25 +190,24 @@ class _Compiled(torch.autograd.Function):
 
 
 def _step_back(
-    kernel: _Kernel, steps: list[_Step], scale: Tensor, g: list[Tensor], of_x: Tensor, of_weights: list[Any]
+    kernel: Kernel, steps: list[_Step], scale: Tensor, g: list[Tensor], of_x: Tensor, of_weights: list[Any]
 ) -> Tensor:
     """Add an operation's gradient to `of_x`, write those of its weights, return that of `scale` `(edges,)`."""
     last = steps[-1]
-    sums = torch.empty(2, *last.after[2].shape, dtype=torch.float64)
-    kernel.call("gradient_sums", last.shape, *last.after[:2], g, sums)
-    of_scale = (sums[1] * last.after[2]).sum((1, 2))
-    inner = None
+    last_sums = torch.empty(2, *last.after[2].shape, dtype=torch.float64)
+    kernel.call("gradient_sums", last.shape, *last.after[:2], g, last_sums)
+    inner, sums = None, last_sums
     for i, step in reversed(list(enumerate(steps))):
-        first = i == 0
-        of_before = of_x if first else torch.empty_like(step.before[0])  # type: ignore[arg-type]
-        sums_before = None if first else torch.empty_like(sums)
+        values, first = step.before[0], i == 0
+        assert values is not None
+        of_before, sums_before = (of_x, None) if first else (torch.empty_like(values), torch.empty_like(last_sums))
         way = (scale, g, None) if step is last else (None, None, inner)
         kernel.call(
             "backward", step.shape, *step.before, *step.weights, *step.after, *way, sums, of_before, sums_before,
             *of_weights[i],
         )  # fmt: skip
         inner, sums = of_before, sums_before
-    return of_scale
+    return (last_sums[1] * last.after[2]).sum((1, 2))
 
 
 def _rows(x: Tensor) -> Tensor:

@@ -23,8 +23,9 @@ SIZES = [
 
 
 class Case:
-    def __init__(self, channels, layers, batch, size, image_channels, dtype=torch.float64):
+    def __init__(self, channels, layers, batch, size, image_channels, dtype=torch.float64, compiled=True):
         self.net = Supernet(DARTS, channels, layers, 10, image_channels)
+        self.net.compiled = compiled
         draw = generator(0)
         self.w = self.net.initial_w(draw).to(dtype)
         self.alpha = torch.randn(DARTS.alpha_shape, generator=draw, dtype=dtype)
@@ -52,16 +53,32 @@ class Case:
         return [value.detach(), *(g.detach() for g in first), *torch.autograd.grad(along, (w, alpha))]
 
 
+both_roads = pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "pytorch"])
+
+
+@both_roads
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_loss_gradients_and_hessian_products_are_those_of_the_plain_network(size):
-    case = Case(*size)
+def test_loss_gradients_and_hessian_products_are_those_of_the_plain_network(size, compiled):
+    case = Case(*size, compiled=compiled)
     for ours, plain in zip(case.derivatives(case.loss), case.derivatives(case.plain_loss), strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-10, atol=1e-10 * float(plain.abs().max()))
 
 
+@both_roads
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_gradients_alone_are_those_of_the_plain_network(size, compiled):
+    """Without a graph for second derivatives: the road of every step of a search."""
+    case = Case(*size, compiled=compiled)
+    w, alpha = case.w.requires_grad_(), case.alpha.requires_grad_()
+    pairs = [torch.autograd.grad(loss(w, alpha), (w, alpha)) for loss in (case.loss, case.plain_loss)]
+    for ours, plain in zip(*pairs, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-10, atol=1e-10 * float(plain.abs().max()))
+
+
+@both_roads
 @pytest.mark.parametrize("size", SIZES[:2], ids=str)
-def test_single_precision_agrees_to_four_digits(size):
-    case = Case(*size, dtype=torch.float32)
+def test_single_precision_agrees_to_four_digits(size, compiled):
+    case = Case(*size, dtype=torch.float32, compiled=compiled)
     w, alpha = case.w.requires_grad_(), case.alpha.requires_grad_()
     ours = torch.autograd.grad(case.loss(w, alpha), (w, alpha))
     plain = torch.autograd.grad(case.plain_loss(w, alpha), (w, alpha))
@@ -69,8 +86,9 @@ def test_single_precision_agrees_to_four_digits(size):
         assert (one - other).norm() < 1e-4 * other.norm()
 
 
-def test_a_search_of_twenty_steps_stays_together():
-    case = Case(2, 3, 6, (8, 8), 1)
+@both_roads
+def test_a_search_of_twenty_steps_stays_together(compiled):
+    case = Case(2, 3, 6, (8, 8), 1, compiled=compiled)
     ends = []
     for loss in (case.loss, case.plain_loss):
         w, alpha = case.w.clone(), case.alpha.clone().requires_grad_()

@@ -6,6 +6,7 @@ lie many such places. Autograd's C^T v leaves the jumps out; the difference quot
 like eps^(-1/2), until eps is so small that no unit switches: below what float32 can resolve.
 """
 
+from copy import copy
 from typing import Any
 
 import torch
@@ -16,14 +17,17 @@ from torch.overrides import TorchFunctionMode
 from hdarts.hypergradient.derivatives import gradients, norm, products
 from hdarts.microscope.snapshot import Snapshot
 from hdarts.vectors import agreement
-from hdarts.weights import Batch
+from hdarts.weights import Batch, Classification
 
 Row = dict[str, Any]
 LAW = "proportional to 1/√epsilon"
 
 
 class SmoothStandIn(TorchFunctionMode):
-    """Within it, each ReLU is a softplus and each max pooling log(mean(exp)) over the window: the network, smooth."""
+    """Within it, each ReLU is a softplus and each max pooling log(mean(exp)) over the window: the network, smooth.
+
+    It reaches what PyTorch's operators compute, so the problem has to be one `in_pytorch`.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.relu:
@@ -49,9 +53,17 @@ def epsilon_errors(
     exact, v = _product(snapshot.problem, *double, step_size)
     rows = _errors("supernet, float32", snapshot.problem, single, v.to(snapshot.w), epsilons, exact)
     rows += _errors("supernet, float64", snapshot.problem, double, v, epsilons, exact)
+    problem = in_pytorch(snapshot.problem)
     with SmoothStandIn():
-        exact, v = _product(snapshot.problem, *double, step_size)
-        return rows + _errors("smooth stand-in, float64", snapshot.problem, double, v, epsilons, exact)
+        exact, v = _product(problem, *double, step_size)
+        return rows + _errors("smooth stand-in, float64", problem, double, v, epsilons, exact)
+
+
+def in_pytorch(problem: Classification) -> Classification:
+    """Return the problem with a supernet that is made of PyTorch's operators alone, nothing compiled."""
+    supernet = copy(problem.supernet)
+    supernet.compiled = False
+    return Classification(supernet)
 
 
 def square_root_law(rows: list[Row]) -> list[Row]:
