@@ -1,7 +1,7 @@
 """C files of this package, compiled on first use and kept. Without a C compiler everything runs in PyTorch alone.
 
 A library lies in `$HDARTS_CACHE` (default: `hdarts` in the user's cache folder) under a name made of all it depends on:
-source, definitions, compiler and processor. `HDARTS_COMPILED=0` does without.
+source and headers, definitions, compiler and processor. `HDARTS_COMPILED=0` does without.
 """
 
 import contextlib
@@ -54,7 +54,8 @@ def _digest(source: Path, command: list[str]) -> str:
     if (described := Path("/proc/cpuinfo")).is_file():
         lines = described.read_text(errors="replace").splitlines()
         processor += "".join(sorted({line for line in lines if line.startswith(("flags", "Features", "model"))}))
-    parts = [source.read_bytes(), " ".join(command).encode(), version, processor.encode()]
+    sources = [source, *sorted(source.parent.glob("*.h"))]
+    parts = [*(path.read_bytes() for path in sources), " ".join(command).encode(), version, processor.encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 

@@ -4,89 +4,141 @@ PyTorch's backward pass of depthwise convolutions takes most of a supernet's tim
 Three bilinear maps are closed under differentiation, so each one's backward pass is made of the other two and the
 whole is differentiable any number of times:
 
-    out = convolve(x, w)            d out: d x = convolve(g, flipped w),  d w = correlate(x, g)
-    d w = correlate(x, g)           d(d w) = v: d x = convolve(g, flipped v),  d g = convolve(x, v)
+    out = convolve(x, w)          d out = g:   d x = transpose(g, w),    d w = correlate(x, g)
+    d x = transpose(g, w)         d(d x) = u:  d g = convolve(u, w),     d w = correlate(u, g)
+    d w = correlate(x, g)         d(d w) = v:  d x = transpose(g, v),    d g = convolve(x, v)
 
-Exact rewritings, at stride 1 and "same" padding: the input gradient is a convolution with the flipped kernel;
-dilation 2 touches the four phases (even and odd rows and columns) apart, which then are plain convolutions of four
-times as many images; a 5x5 weight gradient is four overlapping 3x3 ones. At stride 2, a dilated one is plain on the
-even pixels.
+Where there is a C compiler they are depthwise.c. Else they are PyTorch's own, with exact rewritings at stride 1: the
+input gradient is a convolution with the flipped kernel; dilation 2 touches the four phases (even and odd rows and
+columns) apart, which then are plain convolutions of four times as many images; a 5x5 weight gradient is four
+overlapping 3x3 ones.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hdarts.kernels import Kernel, Shape, kernel, rows
+
+
+class Form(NamedTuple):
+    """What a convolution is, apart from its tensors: kernel k x k, "same" zero padding."""
+
+    size: int
+    stride: int
+    dilation: int
+
+    @property
+    def padding(self) -> int:
+        """Zeros on each side."""
+        return self.dilation * (self.size // 2)
+
 
 def depthwise(x: Tensor, w: Tensor, stride: int = 1, dilation: int = 1) -> Tensor:
     """Return `x` `(N, C, H, W)` convolved with `w` `(C, 1, k, k)`, k = 3 or 5, channel by channel, zero padding."""
-    if stride == 2 and dilation == 2:
-        x, stride, dilation = x[:, :, ::2, ::2], 1, 1
-    if stride == 1 and x.device.type == "cpu":
-        return _Convolve.apply(x, w, dilation)  # type: ignore[return-value]
-    return _plain(x, w, dilation, stride)
-
-
-def _plain(x: Tensor, w: Tensor, dilation: int, stride: int = 1) -> Tensor:
-    return F.conv2d(x, w, None, stride, dilation * (w.shape[-1] // 2), dilation, w.shape[0])
+    form = Form(w.shape[-1], stride, dilation)
+    return _Convolve.apply(x, w, form) if x.device.type == "cpu" else _convolve(x, w, form)  # type: ignore[return-value]
 
 
 class _Convolve(torch.autograd.Function):
+    """convolve `(x, w)`: the convolution."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, dilation: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, w: Tensor, form: Form) -> Tensor:
         ctx.save_for_backward(x, w)
-        ctx.dilation = dilation
-        return _plain(x, w, dilation)
+        ctx.form = form
+        return _convolve(x, w, form)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        (x, w), (g,) = ctx.saved_tensors, grads
-        of_x = _Convolve.apply(g, w.flip(2, 3), ctx.dilation) if ctx.needs_input_grad[0] else None
-        of_w = _Correlate.apply(x, g, w.shape[-1], ctx.dilation) if ctx.needs_input_grad[1] else None
+        (x, w), (g,), form = ctx.saved_tensors, grads, ctx.form
+        of_x = _Transpose.apply(g, w, form, x.shape) if ctx.needs_input_grad[0] else None
+        of_w = _Correlate.apply(x, g, form) if ctx.needs_input_grad[1] else None
         return of_x, of_w, None
 
 
-class _Correlate(torch.autograd.Function):
-    """Weight gradient `(C, 1, k, k)`: the sum over images and pixels of g times the shifted x."""
+class _Transpose(torch.autograd.Function):
+    """transpose `(g, w)`: the gradient in the input, of the given shape."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, g: Tensor, kernel: int, dilation: int) -> Tensor:
-        ctx.save_for_backward(x, g)
-        ctx.dilation = dilation
-        return _correlate(x, g, kernel, dilation)
+    def forward(ctx: Any, g: Tensor, w: Tensor, form: Form, shape: torch.Size) -> Tensor:
+        ctx.save_for_backward(g, w)
+        ctx.form = form
+        return _transpose(g, w, form, shape)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        (x, g), (v,) = ctx.saved_tensors, grads
-        of_x = _Convolve.apply(g, v.flip(2, 3), ctx.dilation) if ctx.needs_input_grad[0] else None
-        of_g = _Convolve.apply(x, v, ctx.dilation) if ctx.needs_input_grad[1] else None
-        return of_x, of_g, None, None
+        (g, w), (u,), form = ctx.saved_tensors, grads, ctx.form
+        of_g = _Convolve.apply(u, w, form) if ctx.needs_input_grad[0] else None
+        of_w = _Correlate.apply(u, g, form) if ctx.needs_input_grad[1] else None
+        return of_g, of_w, None, None
 
 
-def _correlate(x: Tensor, g: Tensor, kernel: int, dilation: int) -> Tensor:
-    if dilation == 2:
+class _Correlate(torch.autograd.Function):
+    """correlate `(x, g)`: the gradient in the weights, the sum over images and pixels of g times the shifted x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, g: Tensor, form: Form) -> Tensor:
+        ctx.save_for_backward(x, g)
+        ctx.form = form
+        return _correlate(x, g, form)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (x, g), (v,), form = ctx.saved_tensors, grads, ctx.form
+        of_x = _Transpose.apply(g, v, form, x.shape) if ctx.needs_input_grad[0] else None
+        of_g = _Convolve.apply(x, v, form) if ctx.needs_input_grad[1] else None
+        return of_x, of_g, None
+
+
+def _convolve(x: Tensor, w: Tensor, form: Form) -> Tensor:
+    if (made := _kernel(x, form)) is None:
+        return F.conv2d(x, w, None, form.stride, form.padding, form.dilation, w.shape[0])
+    shape = _shape(x.shape, form)
+    out = x.new_empty(len(x), *shape.size_out(), x.shape[1])
+    made.call("convolve", shape, rows(x), w.contiguous(), out)
+    return out.permute(0, 3, 1, 2)
+
+
+def _transpose(g: Tensor, w: Tensor, form: Form, shape: torch.Size) -> Tensor:
+    if (made := _kernel(g, form)) is not None:
+        out = g.new_empty(shape[0], shape[2], shape[3], shape[1])
+        made.call("transpose", _shape(shape, form), rows(g), w.contiguous(), out)
+        return out.permute(0, 3, 1, 2)
+    if form.stride == 1:
+        return F.conv2d(g, w.flip(2, 3), None, 1, form.padding, form.dilation, w.shape[0])
+    return _of_pytorch("x", g.new_empty(shape), g, w, form, form.padding)
+
+
+def _correlate(x: Tensor, g: Tensor, form: Form) -> Tensor:
+    w = x.new_empty(x.shape[1], 1, form.size, form.size)
+    if (made := _kernel(x, form)) is not None:
+        made.call("correlation", _shape(x.shape, form), rows(x), rows(g), w)
+        return w
+    if form.stride == 2:
+        return _of_pytorch("w", x, g, w, form, form.padding)
+    if form.dilation == 2:
         x, g = _phases(x), _phases(g)
-    if kernel == 3:
-        return _correlate_3x3(x, g, 1)
-    height, width = g.shape[2:]
-    padded = F.pad(x, (2, 2, 2, 2))
-    out = x.new_zeros(x.shape[1], 1, 5, 5)
+    small, height, width = Form(3, 1, 1), *g.shape[2:]
+    if form.size == 3:
+        return _of_pytorch("w", x, g, w, small, 1)
+    padded, out, piece = F.pad(x, (2, 2, 2, 2)), torch.zeros_like(w), w.new_empty(len(w), 1, 3, 3)
     for i in (0, 2):
         for j in (0, 2):
             shifted = padded[:, :, i : i + height + 2, j : j + width + 2]
-            out[:, :, i : i + 3, j : j + 3] = _correlate_3x3(shifted, g, 0)
+            out[:, :, i : i + 3, j : j + 3] = _of_pytorch("w", shifted, g, piece, small, 0)
     return out
 
 
-def _correlate_3x3(x: Tensor, g: Tensor, padding: int) -> Tensor:
-    channels = x.shape[1]
-    weight = x.new_empty(channels, 1, 3, 3)
+def _of_pytorch(of: str, x: Tensor, g: Tensor, w: Tensor, form: Form, padding: int) -> Tensor:
+    """PyTorch's gradient in x or w, the one that `of` names; it only gives a shape."""
     x, g = (t.contiguous(memory_format=torch.channels_last) for t in (x, g))
+    mask, (_, stride, dilation) = [of == "x", of == "w", False], form
     return torch.ops.aten.convolution_backward(
-        g, x, weight, None, [1, 1], [padding] * 2, [1, 1], False, [0, 0], channels, [False, True, False]
-    )[1]
+        g, x, w, None, [stride] * 2, [padding] * 2, [dilation] * 2, False, [0, 0], len(w), mask
+    )[mask.index(True)]
 
 
 def _phases(x: Tensor) -> Tensor:
@@ -95,3 +147,12 @@ def _phases(x: Tensor) -> Tensor:
     x = F.pad(x, (0, width % 2, 0, height % 2)).permute(0, 2, 3, 1)
     x = x.reshape(count, (height + 1) // 2, 2, (width + 1) // 2, 2, channels).permute(2, 4, 0, 1, 3, 5)
     return x.reshape(4 * count, (height + 1) // 2, (width + 1) // 2, channels).permute(0, 3, 1, 2)
+
+
+def _kernel(x: Tensor, form: Form) -> Kernel | None:
+    return kernel("depthwise", x.shape[1], x) if form.size in (3, 5) else None
+
+
+def _shape(x: torch.Size, form: Form) -> Shape:
+    images, channels, height, width = x
+    return Shape.of(images, height, width, channels, 1, 1, *form)

@@ -2,67 +2,18 @@
 
    One image of one edge is a tile that stays in the cache of a core from its first operation to its last; nothing but
    the input and the result y of the pointwise convolution ever lies in memory. BatchNorm, relu and the weight of the
-   operation are applied where y is read. Written for hdarts/separable.py, which says what is computed; it compiles
-   this file with REAL (float or double), V (lanes of a vector: 4, 8 or 16) and MOST (terms of a node's sum).
+   operation are applied where y is read. Written for hdarts/separable.py, which says what is computed. MOST is
+   the largest number of terms of a node's sum. Every function returns 0, or 1 where there was no memory.
 
    Layouts, slowest axis first:
      outer   x (image, row, column, source, channel); node tensors (image, row, column, channel): PyTorch's channels-last
      inner   y (edge, image, chunk, pixel, lane): channels in chunks of V, the last one filled up with zeros
-     statistics (edge, chunk, lane); weights as PyTorch has them, edges first
-   Images are dealt out to threads once; sums go image by image, then thread by thread: same threads, same bits. */
+     statistics (edge, chunk, lane); weights as PyTorch has them, edges first */
 
-#include <math.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-typedef REAL vec __attribute__((vector_size(V * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
-typedef __typeof__((vec){0} < (vec){0}) mask;
-
-typedef struct {
-    int64_t images, height, width, channels; /* of the input */
-    int64_t sources, fan;                    /* edges = sources * fan; edge = source * fan + node */
-    int64_t kernel, stride, dilation;
-    int64_t threads;
-} Shape;
+#include "depthwise.h"
 
 #define PIXELS 8 /* of a pointwise product at a time: as many independent sums */
 #define EPSILON 1e-5
-
-static int64_t chunks_of(const Shape *s) { return (s->channels + V - 1) / V; }
-static int64_t edges_of(const Shape *s) { return s->sources * s->fan; }
-static int64_t padding_of(const Shape *s) { return s->dilation * (s->kernel / 2); }
-static int64_t rows_out(const Shape *s) { return (s->height - 1) / s->stride + 1; }
-static int64_t columns_out(const Shape *s) { return (s->width - 1) / s->stride + 1; }
-static int64_t pixels_out(const Shape *s) { return rows_out(s) * columns_out(s); }
-static int64_t lanes_of(const Shape *s, int64_t chunk) {
-    int64_t left = s->channels - chunk * V;
-    return left < V ? left : V;
-}
-
-static vec relu(vec x) { return (vec)((mask)x & ~(x < 0)); } /* keeps nan */
-
-/* A thread's scratch memory, kept between calls: fresh pages cost more than what is done in them. */
-static vec *scratch(int64_t vectors) {
-    static _Thread_local vec *memory = NULL;
-    static _Thread_local int64_t size = 0;
-    if (vectors > size) {
-        free(memory);
-        memory = aligned_alloc(64, (vectors * sizeof(vec) + 63) / 64 * 64);
-        size = memory ? vectors : 0;
-    }
-    return memory;
-}
-
-/* --- moving tiles ---------------------------------------------------------------------------------------------- */
-
-/* One chunk of a channels-last image: `stride` values from pixel to pixel. */
-static vec gather(const REAL *from, int64_t lanes) {
-    vec x = {0};
-    if (lanes == V) memcpy(&x, from, sizeof x);
-    else for (int64_t l = 0; l < lanes; l++) x[l] = from[l];
-    return x;
-}
 
 /* x -> the inside of `padded` (chunk, row + 2 padding, column + 2 padding), after BatchNorm if there is one, and relu. */
 static void load(const Shape *s, const REAL *x, const REAL *mean, const REAL *rstd, int64_t e, int64_t n, vec *padded) {
@@ -85,18 +36,6 @@ static void load(const Shape *s, const REAL *x, const REAL *mean, const REAL *rs
     }
 }
 
-/* depthwise weights (channel, tap) -> (chunk, tap); backwards if `flip` */
-static void load_depthwise(const Shape *s, const REAL *w, int64_t e, int flip, vec *to) {
-    int64_t taps = s->kernel * s->kernel;
-    for (int64_t k = 0; k < chunks_of(s); k++)
-        for (int64_t t = 0; t < taps; t++) {
-            vec x = {0};
-            for (int64_t l = 0; l < lanes_of(s, k); l++)
-                x[l] = w[(e * s->channels + k * V + l) * taps + (flip ? taps - 1 - t : t)];
-            to[k * taps + t] = x;
-        }
-}
-
 /* pointwise weights (out, in) -> rows of chunks of outs, one row an in; if `back` rows of chunks of ins, one an out */
 static void load_pointwise(const Shape *s, const REAL *w, int64_t e, int back, vec *to) {
     int64_t c = s->channels, chunks = chunks_of(s);
@@ -107,61 +46,6 @@ static void load_pointwise(const Shape *s, const REAL *w, int64_t e, int back, v
             for (int64_t l = 0; l < lanes_of(s, k); l++) x[l] = back ? w[row * c + k * V + l] : w[(k * V + l) * c + row];
             to[row * chunks + k] = x;
         }
-}
-
-/* --- arithmetic ------------------------------------------------------------------------------------------------ */
-
-#define INLINE static inline __attribute__((always_inline))
-
-/* out (rows, columns) = sum over taps of w times the shifted padded image, `wide` values a row */
-INLINE void depthwise_of(const int size, const vec *padded, int64_t wide, const vec *w, int64_t rows, int64_t columns,
-                         int64_t stride, int64_t dilation, vec *out) {
-    for (int64_t r = 0; r < rows; r++) {
-        int64_t c = 0;
-        for (; c + 4 <= columns; c += 4) {
-            vec a[4] = {{0}};
-            const vec *corner = padded + r * stride * wide + c * stride;
-            for (int i = 0; i < size; i++)
-                for (int j = 0; j < size; j++) {
-                    const vec *x = corner + i * dilation * wide + j * dilation, weight = w[i * size + j];
-                    for (int q = 0; q < 4; q++) a[q] += weight * x[q * stride];
-                }
-            for (int q = 0; q < 4; q++) out[r * columns + c + q] = a[q];
-        }
-        for (; c < columns; c++) {
-            vec a = {0};
-            for (int i = 0; i < size; i++)
-                for (int j = 0; j < size; j++)
-                    a += w[i * size + j] * padded[(r * stride + i * dilation) * wide + c * stride + j * dilation];
-            out[r * columns + c] = a;
-        }
-    }
-}
-
-static void depthwise(int64_t kernel, const vec *padded, int64_t wide, const vec *w, int64_t rows, int64_t columns,
-                      int64_t stride, int64_t dilation, vec *out) {
-    if (kernel == 3) depthwise_of(3, padded, wide, w, rows, columns, stride, dilation, out);
-    else depthwise_of(5, padded, wide, w, rows, columns, stride, dilation, out);
-}
-
-/* weight gradient: sums[tap] += sum over pixels of g times the shifted padded image */
-INLINE void correlate_of(const int size, const vec *padded, int64_t wide, const vec *g, int64_t rows, int64_t columns,
-                         int64_t stride, int64_t dilation, vec *sums) {
-    vec a[25] = {{0}};
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t c = 0; c < columns; c++) {
-            vec here = g[r * columns + c];
-            const vec *corner = padded + r * stride * wide + c * stride;
-            for (int i = 0; i < size; i++)
-                for (int j = 0; j < size; j++) a[i * size + j] += here * corner[i * dilation * wide + j * dilation];
-        }
-    for (int t = 0; t < size * size; t++) sums[t] += a[t];
-}
-
-static void correlate(int64_t kernel, const vec *padded, int64_t wide, const vec *g, int64_t rows, int64_t columns,
-                      int64_t stride, int64_t dilation, vec *sums) {
-    if (kernel == 3) correlate_of(3, padded, wide, g, rows, columns, stride, dilation, sums);
-    else correlate_of(5, padded, wide, g, rows, columns, stride, dilation, sums);
 }
 
 /* out (chunk, pixel) = sum over channels of x (chunk, pixel) times w (channel, chunk). Reads, not writes, beyond. */
@@ -224,11 +108,7 @@ static void add_moments(Moments *into, const vec *y, int64_t pixels) {
 
 /* --- what Python calls ------------------------------------------------------------------------------------------- */
 
-#define FOR_THREADS _Pragma("omp parallel for schedule(static, 1) num_threads(s->threads)")
-#define IMAGES_OF(t) int64_t n = s->images * (t) / s->threads; n < s->images * ((t) + 1) / s->threads; n++
-
-/* y, its mean and 1 / sqrt(variance + EPSILON). x is outer where x_mean is NULL, else an inner y with its statistics.
-   Returns 0, or 1 where there was no memory. */
+/* y, its mean and 1 / sqrt(variance + EPSILON). x is outer where x_mean is NULL, else an inner y with its statistics. */
 int forward(const Shape *s, const REAL *x, const REAL *x_mean, const REAL *x_rstd, const REAL *w_depthwise,
             const REAL *w_pointwise, REAL *y, REAL *mean, REAL *rstd) {
     int64_t edges = edges_of(s), chunks = chunks_of(s), taps = s->kernel * s->kernel, p = padding_of(s);
@@ -268,7 +148,7 @@ int forward(const Shape *s, const REAL *x, const REAL *x_mean, const REAL *x_rst
 }
 
 /* nodes[node] = sum over operations and sources of scale[edge] (y - mean) rstd */
-void mix(const Shape *s, int64_t operations, const REAL *const *y, const REAL *const *mean, const REAL *const *rstd,
+int mix(const Shape *s, int64_t operations, const REAL *const *y, const REAL *const *mean, const REAL *const *rstd,
          const REAL *const *scale, REAL *const *nodes) {
     int64_t chunks = chunks_of(s), pixels = pixels_out(s);
     FOR_THREADS
@@ -292,6 +172,7 @@ void mix(const Shape *s, int64_t operations, const REAL *const *y, const REAL *c
                         memcpy(to + p * s->channels, &sum, lanes_of(s, k) * sizeof(REAL));
                     }
                 }
+    return 0;
 }
 
 /* What the gradient of BatchNorm needs: sums (2, edge, chunk, lane) = sum of g, sum of g (y - mean). */
@@ -321,25 +202,6 @@ int gradient_sums(const Shape *s, const REAL *y, const REAL *mean, const REAL *c
     }
     free(parts);
     return 0;
-}
-
-/* The gradient in the depthwise convolution's input: one chunk of g (row, column) spread over the taps. */
-static void transposed(const Shape *s, const vec *g, const vec *w, const vec *flipped, vec *room, vec *out) {
-    int64_t p = padding_of(s), wide = s->width + 2 * p, high = s->height + 2 * p, rows = rows_out(s),
-            columns = columns_out(s);
-    memset(room, 0, wide * high * sizeof *room);
-    if (s->stride == 1) {
-        for (int64_t r = 0; r < rows; r++) memcpy(room + (r + p) * wide + p, g + r * columns, columns * sizeof *g);
-        depthwise(s->kernel, room, wide, flipped, rows, columns, 1, s->dilation, out);
-        return;
-    }
-    for (int64_t i = 0; i < s->kernel; i++)
-        for (int64_t j = 0; j < s->kernel; j++)
-            for (int64_t r = 0; r < rows; r++) {
-                vec weight = w[i * s->kernel + j], *to = room + (r * s->stride + i * s->dilation) * wide + j * s->dilation;
-                for (int64_t c = 0; c < columns; c++) to[c * s->stride] += weight * g[r * columns + c];
-            }
-    for (int64_t r = 0; r < s->height; r++) memcpy(out + r * s->width, room + (r + p) * wide + p, s->width * sizeof *g);
 }
 
 /* Gradients of scale[edge] (y - mean) rstd (scale NULL: 1) for the gradient g: outer node tensors, or `inner`.

@@ -7,21 +7,16 @@ differentiable any number of times. On the CPU, where there is a C compiler, sep
 in the cache; its second derivatives are those of the first road.
 """
 
-import ctypes
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hdarts.compiled import library
 from hdarts.depthwise import depthwise
+from hdarts.kernels import MOST, Kernel, Shape, kernel, rows
 from hdarts.operations import Block
-
-NAMES = {torch.float32: "float", torch.float64: "double"}
-MOST = 32  # terms of a node's sum that separable.c takes at a time
 
 
 @dataclass(frozen=True)
@@ -39,8 +34,8 @@ class Separable:
         x `(N, sources C, H, W)`, channels-last; scales `(operations, edges)`; weights: depthwise `(edges C, 1, k, k)`
         and pointwise `(edges C, C, 1, 1)`, block by block.
         """
-        possible = self.compiled and x.device.type == "cpu" and self._fits_the_kernel()
-        if possible and (made := kernel(x.shape[1] // self.sources, x.dtype)):
+        possible = self.compiled and self._fits_the_kernel()
+        if possible and (made := kernel("separable", x.shape[1] // self.sources, x)):
             return _Compiled.apply(self, made, x, scales, *weights)  # type: ignore[return-value]
         return self.in_pytorch(x, scales, weights)
 
@@ -73,49 +68,6 @@ class Separable:
         return summed.permute(3, 0, 4, 1, 2).unbind(0)
 
 
-class _Shape(ctypes.Structure):
-    _fields_ = [
-        (name, ctypes.c_int64)
-        for name in (
-            *("images", "height", "width", "channels", "sources", "fan"),
-            *("kernel", "stride", "dilation", "threads"),
-        )
-    ]
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """separable.c for one type of number and length of vectors."""
-
-    library: ctypes.CDLL
-    lanes: int
-
-    def call(self, name: str, shape: _Shape, *arguments: Any) -> None:
-        """Call a function of the library; tensors and lists of tensors are given as pointers."""
-        if getattr(self.library, name)(ctypes.byref(shape), *map(_pointer, arguments)):
-            raise MemoryError(f"separable.c: no memory for {name}")
-
-
-def _pointer(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return ctypes.c_void_p(value.data_ptr())
-    if isinstance(value, list | tuple):
-        return (ctypes.c_void_p * len(value))(*(one.data_ptr() for one in value))
-    return value if value is None else ctypes.c_int64(value)
-
-
-def kernel(channels: int, dtype: torch.dtype) -> Kernel | None:
-    """Return the compiled road for so many channels and this type of number, or None where there is none."""
-    lanes = next((v for v in (4, 8) if channels <= v), 16)
-    if dtype not in NAMES:
-        return None
-    found = library(Path(__file__).with_suffix(".c"), REAL=NAMES[dtype], V=str(lanes), MOST=str(MOST))
-    if found is None:
-        return None
-    found.mix.restype = None
-    return Kernel(found, lanes)
-
-
 @dataclass(frozen=True)
 class _Step:
     """One block of one operation on all edges: what separable.c reads and writes.
@@ -123,7 +75,7 @@ class _Step:
     `before` and `after` are (values, mean, 1 / sqrt(variance + eps)); the first block reads x, which has no BatchNorm.
     """
 
-    shape: _Shape
+    shape: Shape
     before: tuple[Tensor | None, ...]
     weights: tuple[Tensor, Tensor]
     after: tuple[Tensor, ...]
@@ -139,8 +91,8 @@ def _steps(spec: Separable, lanes: int, x: Tensor, weights: list[Tensor], made: 
         for block in blocks:
             first = block.convolutions[0]
             form = (first.kernel, first.stride, first.dilation)
-            shape = _Shape(images, *size, channels, spec.sources, spec.nodes, *form, torch.get_num_threads())
-            size = tuple((one - 1) // first.stride + 1 for one in size)
+            shape = Shape.of(images, *size, channels, spec.sources, spec.nodes, *form)
+            size = shape.size_out()
             if fresh:
                 y = x.new_empty(edges, images, chunks, size[0] * size[1], lanes)
                 made += [y, x.new_empty(edges, chunks, lanes), x.new_empty(edges, chunks, lanes)]
@@ -157,14 +109,14 @@ class _Compiled(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, spec: Separable, kernel: Kernel, x: Tensor, scales: Tensor, *weights: Tensor) -> Any:
         made: list[Tensor] = []
-        operations = _steps(spec, kernel.lanes, _rows(x), [weight.contiguous() for weight in weights], made)
+        operations = _steps(spec, kernel.lanes, rows(x), [weight.contiguous() for weight in weights], made)
         for step in (step for steps in operations for step in steps):
             kernel.call("forward", step.shape, *step.before, *step.weights, *step.after)
         last = [steps[-1] for steps in operations]
-        height, width = ((one - 1) // operations[0][0].shape.stride + 1 for one in x.shape[2:])
-        out = [x.new_empty(len(x), height, width, operations[0][0].shape.channels) for _ in range(spec.nodes)]
+        shape = operations[0][0].shape
+        out = [x.new_empty(len(x), *shape.size_out(), shape.channels) for _ in range(spec.nodes)]
         of_last = [list(column) for column in zip(*(step.after for step in last), strict=True)]
-        kernel.call("mix", operations[0][0].shape, len(last), *of_last, list(scales.contiguous()), out)
+        kernel.call("mix", shape, len(last), *of_last, list(scales.contiguous()), out)
         ctx.spec, ctx.kernel = spec, kernel
         ctx.save_for_backward(x, scales, *weights, *made)
         return tuple(node.permute(0, 3, 1, 2) for node in out)
@@ -179,11 +131,11 @@ class _Compiled(torch.autograd.Function):
             found = iter(torch.autograd.grad(ctx.spec.in_pytorch(x, scales, inputs[2:]), needed, g, create_graph=True))
             return None, None, *(next(found) if wanted else None for wanted in ctx.needs_input_grad[2:])
         weights = [weight.contiguous() for weight in inputs[2:]]
-        slopes = [_rows(one) for one in g]
-        of_x, of_scales = torch.zeros_like(_rows(x)), torch.zeros_like(scales)
+        slopes = [rows(one) for one in g]
+        of_x, of_scales = torch.zeros_like(rows(x)), torch.zeros_like(scales)
         of_weights = [torch.empty_like(weight) for weight in weights] if any(ctx.needs_input_grad[4:]) else []
         free = list(of_weights)
-        for o, steps in enumerate(_steps(ctx.spec, ctx.kernel.lanes, _rows(x), weights, made)):
+        for o, steps in enumerate(_steps(ctx.spec, ctx.kernel.lanes, rows(x), weights, made)):
             mine = [(free.pop(0), free.pop(0)) if free else (None, None) for _ in steps]
             of_scales[o] = _step_back(ctx.kernel, steps, scales[o].contiguous(), slopes, of_x, mine)
         return None, None, of_x.permute(0, 3, 1, 2), of_scales, *(of_weights or [None] * count)
@@ -208,8 +160,3 @@ def _step_back(
         )  # fmt: skip
         inner, sums = of_before, sums_before
     return (last_sums[1] * last.after[2]).sum((1, 2))
-
-
-def _rows(x: Tensor) -> Tensor:
-    """`(N, C, H, W)` as `(N, H, W, C)`, contiguous: no copy where it is channels-last."""
-    return x.permute(0, 2, 3, 1).contiguous()

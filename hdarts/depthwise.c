@@ -1,0 +1,93 @@
+/* Depthwise convolution of channels-last images, and the two maps that its derivatives are made of.
+
+   Each is bilinear: convolve (x, w) -> out, transpose (g, w) -> gradient in x, correlate (x, g) -> gradient in w.
+   Written for hdarts/depthwise.py. x (image, row, column, channel), g and out likewise at the size after the stride;
+   w (channel, tap). They return 0, or 1 where there was no memory. */
+
+#include "depthwise.h"
+
+/* One chunk of an image `from` (row, column, channel), `wide` values a row in `to`. */
+static void take(const Shape *s, const REAL *from, int64_t k, int64_t rows, int64_t columns, int64_t wide, vec *to) {
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < columns; c++)
+            to[r * wide + c] = gather(from + (r * columns + c) * s->channels + k * V, lanes_of(s, k));
+}
+
+static void put(const Shape *s, const vec *from, int64_t k, int64_t pixels, REAL *to) {
+    for (int64_t p = 0; p < pixels; p++)
+        memcpy(to + p * s->channels + k * V, from + p, lanes_of(s, k) * sizeof(REAL));
+}
+
+int convolve(const Shape *s, const REAL *x, const REAL *w, REAL *out) {
+    int64_t chunks = chunks_of(s), taps = s->kernel * s->kernel, p = padding_of(s), pixels = pixels_out(s);
+    int64_t wide = s->width + 2 * p, high = s->height + 2 * p, area = s->height * s->width;
+    int failed = 0;
+    FOR_THREADS
+    for (int64_t t = 0; t < s->threads; t++) {
+        vec *weights = scratch(chunks * taps + wide * high + pixels);
+        if (!weights) { failed = 1; continue; }
+        vec *padded = weights + chunks * taps, *made = padded + wide * high;
+        memset(padded, 0, wide * high * sizeof *padded);
+        load_depthwise(s, w, 0, 0, weights);
+        for (IMAGES_OF(t))
+            for (int64_t k = 0; k < chunks; k++) {
+                take(s, x + n * area * s->channels, k, s->height, s->width, wide, padded + p * wide + p);
+                depthwise(s->kernel, padded, wide, weights + k * taps, rows_out(s), columns_out(s), s->stride,
+                          s->dilation, made);
+                put(s, made, k, pixels, out + n * pixels * s->channels);
+            }
+    }
+    return failed;
+}
+
+int transpose(const Shape *s, const REAL *g, const REAL *w, REAL *out) {
+    int64_t chunks = chunks_of(s), taps = s->kernel * s->kernel, p = padding_of(s), pixels = pixels_out(s);
+    int64_t wide = s->width + 2 * p, high = s->height + 2 * p, area = s->height * s->width;
+    int failed = 0;
+    FOR_THREADS
+    for (int64_t t = 0; t < s->threads; t++) {
+        vec *weights = scratch(2 * chunks * taps + wide * high + pixels + area);
+        if (!weights) { failed = 1; continue; }
+        vec *flipped = weights + chunks * taps, *room = flipped + chunks * taps, *here = room + wide * high;
+        vec *made = here + pixels;
+        load_depthwise(s, w, 0, 0, weights);
+        load_depthwise(s, w, 0, 1, flipped);
+        for (IMAGES_OF(t))
+            for (int64_t k = 0; k < chunks; k++) {
+                take(s, g + n * pixels * s->channels, k, rows_out(s), columns_out(s), columns_out(s), here);
+                transposed(s, here, weights + k * taps, flipped + k * taps, room, made);
+                put(s, made, k, area, out + n * area * s->channels);
+            }
+    }
+    return failed;
+}
+
+int correlation(const Shape *s, const REAL *x, const REAL *g, REAL *out) {
+    int64_t chunks = chunks_of(s), taps = s->kernel * s->kernel, p = padding_of(s), pixels = pixels_out(s);
+    int64_t wide = s->width + 2 * p, high = s->height + 2 * p, area = s->height * s->width;
+    int failed = 0;
+    vec *parts = calloc(s->threads * chunks * taps, sizeof *parts);
+    if (!parts) return 1;
+    FOR_THREADS
+    for (int64_t t = 0; t < s->threads; t++) {
+        vec *padded = scratch(wide * high + pixels);
+        if (!padded) { failed = 1; continue; }
+        vec *here = padded + wide * high;
+        memset(padded, 0, wide * high * sizeof *padded);
+        for (IMAGES_OF(t))
+            for (int64_t k = 0; k < chunks; k++) {
+                take(s, x + n * area * s->channels, k, s->height, s->width, wide, padded + p * wide + p);
+                take(s, g + n * pixels * s->channels, k, rows_out(s), columns_out(s), columns_out(s), here);
+                correlate(s->kernel, padded, wide, here, rows_out(s), columns_out(s), s->stride, s->dilation,
+                          parts + (t * chunks + k) * taps);
+            }
+    }
+    for (int64_t channel = 0; channel < s->channels; channel++)
+        for (int64_t i = 0; i < taps; i++) {
+            REAL sum = 0;
+            for (int64_t t = 0; t < s->threads; t++) sum += parts[(t * chunks + channel / V) * taps + i][channel % V];
+            out[channel * taps + i] = sum;
+        }
+    free(parts);
+    return failed;
+}

@@ -1,0 +1,74 @@
+"""The compiled kernels as PyTorch sees them: functions of a C file, called with tensors.
+
+depthwise.c and separable.c take channels-last float32 or float64 on the CPU, channels in vectors of 4, 8 or 16 lanes.
+"""
+
+import ctypes
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hdarts.compiled import library
+
+NAMES = {torch.float32: "float", torch.float64: "double"}
+MOST = 32  # terms of a node's sum that separable.c takes at a time
+
+
+class Shape(ctypes.Structure):
+    """One convolution: size of its input, edges = sources x fan, kernel, and the threads to use (depthwise.h)."""
+
+    _fields_ = [
+        (name, ctypes.c_int64)
+        for name in (
+            *("images", "height", "width", "channels", "sources", "fan"),
+            *("kernel", "stride", "dilation", "threads"),
+        )
+    ]
+
+    @classmethod
+    def of(cls, *sizes: int) -> "Shape":
+        """Make a shape of all sizes but the threads, which are PyTorch's."""
+        return cls(*sizes, torch.get_num_threads())
+
+    def size_out(self) -> tuple[int, int]:
+        """Height and width of the result: zeros at the borders keep the size at stride 1."""
+        return (self.height - 1) // self.stride + 1, (self.width - 1) // self.stride + 1
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A C file, compiled for one type of number and `lanes` channels in a vector."""
+
+    library: ctypes.CDLL
+    lanes: int
+
+    def call(self, name: str, shape: Shape, *arguments: Any) -> None:
+        """Call a function of the library; tensors and lists of tensors are given as pointers."""
+        if getattr(self.library, name)(ctypes.byref(shape), *map(_pointer, arguments)):
+            raise MemoryError(f"no memory for {name} of {shape.images} images")
+
+
+def _pointer(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return ctypes.c_void_p(value.data_ptr())
+    if isinstance(value, list | tuple):
+        return (ctypes.c_void_p * len(value))(*(one.data_ptr() for one in value))
+    return value if value is None else ctypes.c_int64(value)
+
+
+def kernel(name: str, channels: int, x: Tensor) -> Kernel | None:
+    """Return `name`.c for so many channels of numbers like those of `x`, or None where it cannot be used."""
+    if x.device.type != "cpu" or x.dtype not in NAMES:
+        return None
+    lanes = next((v for v in (4, 8) if channels <= v), 16)
+    source = Path(__file__).with_name(f"{name}.c")
+    found = library(source, REAL=NAMES[x.dtype], V=str(lanes), MOST=str(MOST))
+    return None if found is None else Kernel(found, lanes)
+
+
+def rows(x: Tensor) -> Tensor:
+    """`(N, C, H, W)` as `(N, H, W, C)`, contiguous: no copy where it is channels-last."""
+    return x.permute(0, 2, 3, 1).contiguous()
