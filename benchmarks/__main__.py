@@ -14,10 +14,19 @@ import torch
 
 from benchmarks.growth import draw, growth, slopes
 from benchmarks.measure import alone, alternating
-from benchmarks.steps import OUTPUT_LAYER, SIDES, STEPS, Setting
+from benchmarks.setting import Setting
+from benchmarks.steps import OTHERS, OUTPUT_LAYER, SIDES, STEPS
+from benchmarks.training import TRAINING_STEP
 
 OUT = Path(__file__).parent.parent / "results" / "bench"
-MEMORY = ("weight step", "second-order alpha step", "hyperDARTS-1 iteration", "hyperDARTS-2 iteration", OUTPUT_LAYER)
+MEMORY = (
+    "weight step",
+    "second-order alpha step",
+    "hyperDARTS-1 iteration",
+    "hyperDARTS-2 iteration",
+    OUTPUT_LAYER,
+    TRAINING_STEP,
+)
 
 
 def table(cases: list[tuple[str, Setting]], rounds: int, threads: int) -> pd.DataFrame:
@@ -45,7 +54,7 @@ def main() -> None:
     setting = Setting(channels=8, cells=4, batch=16, size=16) if options.quick else Setting()
     cases = [(name, setting) for name in STEPS]
     if not options.quick:
-        cases += [("weight step", Setting(batch=64)), (OUTPUT_LAYER, setting)]
+        cases += [("weight step", Setting(batch=64)), *((name, Setting(batch=64)) for name in OTHERS)]
     machine = f"{platform.machine()}, {options.threads} threads, torch {torch.__version__}, {date.today()}"
     print(f"{setting}, {machine}: seconds of a step, plain and ours")
     found = table(cases, rounds=3 if options.quick else 5, threads=options.threads)

@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmarks.measure import alone
-from benchmarks.steps import SIDES, Setting
+from benchmarks.setting import Setting
+from benchmarks.steps import SIDES
 from hdarts.plots.style import COLOURS, LINES, MARKERS, WIDTH, style
 
 MIDDLE = Setting(channels=16, cells=6, batch=16, size=16)

@@ -11,7 +11,8 @@ from time import perf_counter
 
 import torch
 
-from benchmarks.steps import SIDES, Setting, Step, step
+from benchmarks.setting import Setting, Step
+from benchmarks.steps import SIDES, step
 
 
 def seconds(function: Step) -> float:

@@ -1,4 +1,4 @@
-"""The steps that are timed, each the plain way (reference.py, torch.optim) and the way a search takes it.
+"""The steps of a search that are timed, each the plain way (reference.py, torch.optim) and the way a search takes it.
 
 A step is a function without arguments; calling it once more takes one more step from where it is.
 """
@@ -6,55 +6,21 @@ A step is a function without arguments; calling it once more takes one more step
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks import training
 from benchmarks.reference import PlainHyperdarts, PlainSupernet
+from benchmarks.setting import CLIP, DECAY, HIDDEN, MOMENTUM, RATE, SGD, Setting, Step, plain_sgd
 from hdarts import hypergradient
 from hdarts.bilevel import Hypergradient
 from hdarts.factored import Factored, SegmentedLinear, clip_factor
 from hdarts.hypernetwork import MLP, ByKind, Linear
 from hdarts.randomness import generator
 from hdarts.space import DARTS
-from hdarts.supernet import Supernet
-from hdarts.weights import Batch, Classification, Exploration, Generated, Own, SGDSettings
-
-Step = Callable[[], object]
-
-RATE, MOMENTUM, DECAY, CLIP, HIDDEN = 0.025, 0.9, 3e-4, 5.0, 56
-SGD = SGDSettings(MOMENTUM, DECAY, CLIP)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Size of a supernet and of its batches of square images, float32."""
-
-    channels: int = 16
-    cells: int = 8
-    batch: int = 16
-    size: int = 32
-
-    def net(self) -> Supernet:
-        """The supernet of hdarts."""
-        return Supernet(DARTS, self.channels, self.cells, 10)
-
-    def plain(self) -> PlainSupernet:
-        """The plain one with the same weights."""
-        net, plain = self.net(), PlainSupernet(self.channels, self.cells, 10)
-        plain.load(net.layout, net.initial_w(generator(0, "weights")))
-        return plain
-
-    def data(self) -> tuple[Tensor, Batch, Batch]:
-        """alpha, an inner and an outer batch."""
-        draw = generator(0, "data")
-        batches = [
-            (torch.randn(self.batch, 3, self.size, self.size, generator=draw), torch.arange(self.batch) % 10)
-            for _ in range(2)
-        ]
-        return 1e-3 * torch.randn(DARTS.alpha_shape, generator=draw), batches[0], batches[1]
+from hdarts.weights import Batch, Classification, Exploration, Generated, Own
 
 
 def adam(alpha: Tensor) -> torch.optim.Adam:
@@ -69,11 +35,6 @@ def plain_loss(model: nn.Module, alpha: Tensor, batch: Batch) -> Tensor:
     """Cross entropy; the plain supernet takes softmax(alpha), the plain hyperDARTS alpha."""
     given = alpha if isinstance(model, PlainHyperdarts) else alpha.softmax(-1)
     return F.cross_entropy(model(batch[0], given), batch[1])
-
-
-def plain_sgd(trained: list[nn.Parameter]) -> torch.optim.SGD:
-    """SGD as public codes have it: with torch's defaults."""
-    return torch.optim.SGD(trained, RATE, MOMENTUM, weight_decay=DECAY)
 
 
 def plain_weight_step(model: nn.Module, trained: list[nn.Parameter], alpha: Tensor, batch: Batch) -> Step:
@@ -193,7 +154,7 @@ def ours(name: str, setting: Setting) -> Step:
 ROWS, WIDTH = 1_831_168, 112  # with biases, the report's 207 million weights
 
 
-def output_layer(side: str) -> Step:
+def output_layer(side: str, setting: Setting) -> Step:
     """Gradient, norm clip and SGD with momentum and weight decay on 207 million weights."""
     draw = generator(0, "layer")
     g, z = torch.randn(ROWS, generator=draw), torch.randn(WIDTH, generator=draw)
@@ -228,10 +189,16 @@ STEPS = (
     "hyperDARTS-2 iteration",
 )
 OUTPUT_LAYER = "output layer, 207 M weights"
+OTHERS: dict[str, Callable[[str, Setting], Step]] = {
+    OUTPUT_LAYER: output_layer,
+    training.TRAINING_STEP: training.training_step,
+    training.BATCHES: lambda side, setting: training.batches(side, setting, workers=0),
+    training.BATCHES_BY_WORKERS: lambda side, setting: training.batches(side, setting, workers=2),
+}
 
 
 def step(side: str, name: str, setting: Setting) -> Step:
     """Return the step `name` of a `side`: plain or ours."""
-    if name == OUTPUT_LAYER:
-        return output_layer(side)
+    if name in OTHERS:
+        return OTHERS[name](side, setting)
     return plain(name, setting) if side == "plain" else ours(name, setting)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hdarts.depthwise import depthwise
 from hdarts.operations import Block, Convolution, blocks, drop_path, factorised_reduction
 from hdarts.params import ParameterError
 from hdarts.space import DARTS, CellPlan, Genotype, plan
@@ -16,11 +17,18 @@ from hdarts.space import DARTS, CellPlan, Genotype, plan
 POINTWISE = Block((Convolution(1),))
 
 
+class DepthwiseConv2d(nn.Conv2d):
+    """nn.Conv2d with a group a channel, zero padding that keeps the size, and the backward pass of hdarts.depthwise."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        return depthwise(x, self.weight, self.stride[0], self.dilation[0])
+
+
 def convolution(spec: Convolution, channels_in: int, channels_out: int) -> nn.Conv2d:
     """Return the module of one convolution; it has no bias, because BatchNorm follows."""
     out, _, kernel, _ = spec.shape(channels_in, channels_out)
-    groups = channels_in if spec.depthwise else 1
-    return nn.Conv2d(channels_in, out, kernel, spec.stride, spec.padding, spec.dilation, groups, bias=False)
+    form = (channels_in, out, kernel, spec.stride, spec.padding, spec.dilation)
+    return DepthwiseConv2d(*form, channels_in, bias=False) if spec.depthwise else nn.Conv2d(*form, bias=False)
 
 
 def block(spec: Block, channels_in: int, channels_out: int) -> nn.Module:

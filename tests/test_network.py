@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from benchmarks.reference_network import PlainNetwork
 from hdarts.network import EvaluationNetwork, count_parameters
 from hdarts.params import ParameterError
 from hdarts.space import DARTS, Genotype
@@ -82,93 +83,6 @@ EVERYTHING = Genotype(
     ],
 )
 PUBLISHED = {"darts-v1": (DARTS_V1, 3_169_414), "darts-v2": (DARTS_V2, 3_349_342)}
-
-
-class PlainReduction(nn.Module):
-    def __init__(self, c_in, c):
-        super().__init__()
-        self.conv1 = nn.Conv2d(c_in, c // 2, 1, 2, bias=False)
-        self.conv2 = nn.Conv2d(c_in, c // 2, 1, 2, bias=False)
-        self.bn = nn.BatchNorm2d(c)
-
-    def forward(self, x):
-        x = F.relu(x)
-        x = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
-        return self.bn(torch.cat([self.conv1(x), self.conv2(x[:, :, 1:, 1:])], 1))
-
-
-def plain_relu_conv_bn(c_in, c):
-    return nn.Sequential(nn.ReLU(), nn.Conv2d(c_in, c, 1, bias=False), nn.BatchNorm2d(c))
-
-
-def plain_depthwise(c, kernel, stride, padding, dilation):
-    return nn.Sequential(
-        nn.ReLU(),
-        nn.Conv2d(c, c, kernel, stride, padding, dilation, groups=c, bias=False),
-        nn.Conv2d(c, c, 1, bias=False),
-        nn.BatchNorm2d(c),
-    )
-
-
-PLAIN = {
-    "max_pool_3x3": lambda c, s: nn.MaxPool2d(3, s, 1),
-    "avg_pool_3x3": lambda c, s: nn.AvgPool2d(3, s, 1, count_include_pad=False),
-    "skip_connect": lambda c, s: nn.Identity() if s == 1 else PlainReduction(c, c),
-    "sep_conv_3x3": lambda c, s: nn.Sequential(plain_depthwise(c, 3, s, 1, 1), plain_depthwise(c, 3, 1, 1, 1)),
-    "sep_conv_5x5": lambda c, s: nn.Sequential(plain_depthwise(c, 5, s, 2, 1), plain_depthwise(c, 5, 1, 2, 1)),
-    "dil_conv_3x3": lambda c, s: plain_depthwise(c, 3, s, 2, 2),
-    "dil_conv_5x5": lambda c, s: plain_depthwise(c, 5, s, 4, 2),
-}
-
-
-class PlainNetwork(nn.Module):
-    """DARTS's evaluation network, written straightforwardly: one module an operation, default memory format."""
-
-    def __init__(self, genotype, c, layers, classes, auxiliary):
-        super().__init__()
-        self.genotype, self.third = genotype, 2 * layers // 3
-        self.stem = nn.Sequential(nn.Conv2d(3, 3 * c, 3, padding=1, bias=False), nn.BatchNorm2d(3 * c))
-        self.cells = nn.ModuleList()
-        before, last, reduced, width = 3 * c, 3 * c, False, 0
-        for layer in range(layers):
-            reduces = layer in (layers // 3, 2 * layers // 3)
-            c = 2 * c if reduces else c
-            edges = genotype.reduce if reduces else genotype.normal
-            cell = nn.ModuleList([PlainReduction(before, c) if reduced else plain_relu_conv_bn(before, c)])
-            cell.append(plain_relu_conv_bn(last, c))
-            cell.extend(PLAIN[name](c, 2 if reduces and source < 2 else 1) for name, source in edges)
-            self.cells.append(cell)
-            before, last, reduced = last, 4 * c, reduces
-            width = 4 * c if layer == self.third else width
-        self.classifier = nn.Linear(last, classes)
-        convolutions = nn.Conv2d(width, 128, 1, bias=False), nn.Conv2d(128, 768, 2, bias=False)
-        norms = nn.BatchNorm2d(128), nn.BatchNorm2d(768)
-        head = [convolutions[0], norms[0], nn.ReLU(), convolutions[1], norms[1], nn.ReLU(), nn.Flatten()]
-        self.auxiliary = nn.Sequential(*head, nn.Linear(768, classes)) if auxiliary else None
-
-    def forward(self, images, p=0.0, keep=None):
-        before = last = self.stem(images)
-        auxiliary = None
-        for layer, cell in enumerate(self.cells.children()):
-            first, second, *edges = cell.children()
-            reduces = layer in (len(self.cells) // 3, self.third)
-            states = [first(before), second(last)]
-            for node in range(4):
-                pair = []
-                for k in (2 * node, 2 * node + 1):
-                    source = (self.genotype.reduce if reduces else self.genotype.normal)[k][1]
-                    value = edges[k](states[source])
-                    if keep is not None and not isinstance(edges[k], nn.Identity):
-                        value = value / (1 - p) * keep[layer, k].view(-1, 1, 1, 1)
-                    pair.append(value)
-                states.append(pair[0] + pair[1])
-            before, last = last, torch.cat(states[2:], 1)
-            if layer == self.third and self.auxiliary is not None and self.training:
-                pooled = F.relu(last)
-                eight = pooled.shape[2:] == (8, 8)
-                pool = nn.AvgPool2d(5, 3, count_include_pad=False) if eight else nn.AdaptiveAvgPool2d(2)
-                auxiliary = self.auxiliary(pool(pooled))
-        return self.classifier(last.mean((2, 3))), auxiliary
 
 
 def twins(genotype, channels, layers, auxiliary):

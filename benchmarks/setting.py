@@ -1,0 +1,52 @@
+"""How large the networks are that are timed, and the settings of SGD that all of them share."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.reference import PlainSupernet
+from hdarts.randomness import generator
+from hdarts.space import DARTS
+from hdarts.supernet import Supernet
+from hdarts.weights import Batch, SGDSettings
+
+Step = Callable[[], object]
+
+RATE, MOMENTUM, DECAY, CLIP, HIDDEN = 0.025, 0.9, 3e-4, 5.0, 56
+SGD = SGDSettings(MOMENTUM, DECAY, CLIP)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Size of a supernet and of its batches of square images, float32."""
+
+    channels: int = 16
+    cells: int = 8
+    batch: int = 16
+    size: int = 32
+
+    def net(self) -> Supernet:
+        """The supernet of hdarts."""
+        return Supernet(DARTS, self.channels, self.cells, 10)
+
+    def plain(self) -> PlainSupernet:
+        """The plain one with the same weights."""
+        net, plain = self.net(), PlainSupernet(self.channels, self.cells, 10)
+        plain.load(net.layout, net.initial_w(generator(0, "weights")))
+        return plain
+
+    def data(self) -> tuple[Tensor, Batch, Batch]:
+        """alpha, an inner and an outer batch."""
+        draw = generator(0, "data")
+        batches = [
+            (torch.randn(self.batch, 3, self.size, self.size, generator=draw), torch.arange(self.batch) % 10)
+            for _ in range(2)
+        ]
+        return 1e-3 * torch.randn(DARTS.alpha_shape, generator=draw), batches[0], batches[1]
+
+
+def plain_sgd(trained: list[nn.Parameter]) -> torch.optim.SGD:
+    """SGD as public codes have it: with torch's defaults."""
+    return torch.optim.SGD(trained, RATE, MOMENTUM, weight_decay=DECAY)
