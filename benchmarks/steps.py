@@ -119,7 +119,7 @@ def ours(name: str, setting: Setting) -> Step:
     """The step of that name, as `hdarts.search` takes it."""
     alpha, inner, outer = setting.data()
     net = setting.net()
-    problem, optimiser, draw = Classification(net), adam(alpha), generator(0, "noise")
+    problem, optimiser, noise = Classification(net), adam(alpha), torch.zeros_like(alpha)
     w = net.initial_w(generator(0, "weights"))
     weights = Own(w, SGD)
 
@@ -128,7 +128,7 @@ def ours(name: str, setting: Setting) -> Step:
         optimiser.step()
 
     if name == "weight step":
-        return lambda: weights.step(problem, alpha, inner, RATE, draw)
+        return lambda: weights.step(problem, alpha, inner, RATE, noise)
     if name == "first-order alpha step":
         return lambda: move(hypergradient.direct(problem, w, alpha, outer))
     if name == "second-order alpha step":
@@ -144,7 +144,7 @@ def ours(name: str, setting: Setting) -> Step:
         at, a = generated.value(alpha).requires_grad_(), alpha.detach().requires_grad_()
         g, direct = torch.autograd.grad(problem.outer(at, a, outer), (at, a))
         move(Hypergradient(direct, generated.response(alpha, g)))
-        generated.step(problem, alpha, inner, RATE, draw)
+        generated.step(problem, alpha, inner, RATE, noise)
 
     return iteration
 

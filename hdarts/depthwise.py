@@ -39,7 +39,9 @@ class Form(NamedTuple):
 def depthwise(x: Tensor, w: Tensor, stride: int = 1, dilation: int = 1) -> Tensor:
     """Return `x` `(N, C, H, W)` convolved with `w` `(C, 1, k, k)`, k = 3 or 5, channel by channel, zero padding."""
     form = Form(w.shape[-1], stride, dilation)
-    return _Convolve.apply(x, w, form) if x.device.type == "cpu" else _convolve(x, w, form)  # type: ignore[return-value]
+    if x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        return F.conv2d(x, w, None, stride, form.padding, dilation, len(w))
+    return _Convolve.apply(x, w, form)  # type: ignore[return-value]
 
 
 class _Convolve(torch.autograd.Function):

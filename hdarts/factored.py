@@ -6,7 +6,6 @@ matrix a step and 2 copies in memory (weights and momentum), where `clip_grad_no
 4. The step is the one they would take (tests compare them in float64).
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,20 +17,20 @@ from torch import Tensor
 ROWS = 4096  # of the matrix in one block of the SGD pass: weights and momentum of a block stay in the cache
 
 
-def sgd_(value: Tensor, velocity: Tensor, gradient: Tensor, scale: float, rate: float, momentum: float, decay: float):
+def sgd_(value: Tensor, velocity: Tensor, gradient: Tensor, scale: Tensor, rate: float, momentum: float, decay: float):
     """Take one step of `torch.optim.SGD` in place: v <- m v + (s g + d w), w <- w - rate v; s is the clip factor."""
-    velocity.mul_(momentum).add_(gradient, alpha=scale).add_(value, alpha=decay)
+    velocity.mul_(momentum).addcmul_(gradient, scale).add_(value, alpha=decay)
     value.add_(velocity, alpha=-rate)
 
 
 class Gradient(Protocol):
     """Gradient of a loss in the weights `phi` of a hypernetwork, dense or in factors."""
 
-    def squared_norm(self) -> float:
+    def squared_norm(self) -> Tensor:
         """Sum of the squares of all its entries."""
         ...
 
-    def step_(self, phi: Tensor, velocity: Tensor, scale: float, rate: float, momentum: float, decay: float) -> None:
+    def step_(self, phi: Tensor, velocity: Tensor, scale: Tensor, rate: float, momentum: float, decay: float) -> None:
         """Take one SGD step on `phi` and its `velocity` in place, the gradient multiplied by `scale`."""
         ...
 
@@ -50,11 +49,11 @@ class Dense:
         """Return the gradient times a number."""
         return Dense(self.value * factor)
 
-    def squared_norm(self) -> float:
+    def squared_norm(self) -> Tensor:
         """Sum of the squares of all its entries."""
-        return float(self.value.square().sum())
+        return self.value.square().sum()
 
-    def step_(self, phi: Tensor, velocity: Tensor, scale: float, rate: float, momentum: float, decay: float) -> None:
+    def step_(self, phi: Tensor, velocity: Tensor, scale: Tensor, rate: float, momentum: float, decay: float) -> None:
         """Take one SGD step (see `sgd_`)."""
         sgd_(phi, velocity, self.value, scale, rate, momentum, decay)
 
@@ -135,7 +134,7 @@ class Factored:
         """Return the gradient times a number."""
         return Factored(self.layer, self.head * factor, self.g * factor, self.z)
 
-    def squared_norm(self) -> float:
+    def squared_norm(self) -> Tensor:
         """||head||^2 + sum_{k, l} sum_rows g_k g_l (z_k . z_l + 1): the trace of G^T G Z^T Z, bias included."""
         products = torch.einsum("ksw,lsw->kls", self.z, self.z) + float(self.layer.bias)
         total = self.head.square().sum()
@@ -145,10 +144,10 @@ class Factored:
             segment = self.layer.segment_of_row.to(self.g.device)
             for k, l_ in torch.cartesian_prod(torch.arange(len(self.g)), torch.arange(len(self.g))).tolist():
                 total = total + (self.g[k] * self.g[l_] * products[k, l_, segment]).sum()
-        return float(total)
+        return total
 
     @torch.no_grad()
-    def step_(self, phi: Tensor, velocity: Tensor, scale: float, rate: float, momentum: float, decay: float) -> None:
+    def step_(self, phi: Tensor, velocity: Tensor, scale: Tensor, rate: float, momentum: float, decay: float) -> None:
         """Take one SGD step on [head | W | b] in place, block by block (see `sgd_`)."""
         n = self.head.numel()
         sgd_(phi[:n], velocity[:n], self.head, scale, rate, momentum, decay)
@@ -162,10 +161,13 @@ class Factored:
         if (offset := self.layer.offset(phi[n:])) is not None:
             speed = self.layer.offset(velocity[n:])
             assert speed is not None
-            sgd_(offset, speed, g.sum(0), 1.0, rate, momentum, decay)
+            sgd_(offset, speed, self.g.sum(0), scale, rate, momentum, decay)
 
 
-def clip_factor(squared_norms: Sequence[float], most: float) -> tuple[float, float]:
-    """Return the joint gradient norm and the factor of `clip_grad_norm_`: min(1, most / (norm + 1e-6))."""
-    norm = math.sqrt(sum(squared_norms))
-    return norm, min(1.0, most / (norm + 1e-6))
+def clip_factor(squared_norms: Sequence[Tensor], most: float) -> tuple[Tensor, Tensor]:
+    """Return the joint gradient norm and the factor of `clip_grad_norm_`: min(1, most / (norm + 1e-6)).
+
+    Both stay on their device: nothing waits for it.
+    """
+    norm = torch.stack(list(squared_norms)).sum().sqrt()
+    return norm, (most / (norm + 1e-6)).clamp(max=1.0)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from hdarts.params import Checkpoints, Machine, ParameterError
+from hdarts.params import Checkpoints, Machine, ParameterError, Precision
 
 
 def use_machine(params: Machine) -> torch.device:
@@ -19,6 +19,11 @@ def use_machine(params: Machine) -> torch.device:
         return torch.empty(0, device=params.device).device
     except (RuntimeError, AssertionError):
         raise ParameterError(f"parameter `device` = {params.device!r}: cannot be used on this machine") from None
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """Return the context in which a network computes at a precision; float32 is as its tensors are."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def cosine(highest: float, lowest: float, epoch: int, epochs: int) -> float:

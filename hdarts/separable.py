@@ -34,7 +34,7 @@ class Separable:
         x `(N, sources C, H, W)`, channels-last; scales `(operations, edges)`; weights: depthwise `(edges C, 1, k, k)`
         and pointwise `(edges C, C, 1, 1)`, block by block.
         """
-        possible = self.compiled and self._fits_the_kernel()
+        possible = self.compiled and self._fits_the_kernel() and not torch.is_autocast_enabled("cpu")
         if possible and (made := kernel("separable", x.shape[1] // self.sources, x)):
             return _Compiled.apply(self, made, x, scales, *weights)  # type: ignore[return-value]
         return self.in_pytorch(x, scales, weights)

@@ -18,12 +18,13 @@ from torch import Tensor, nn
 
 from hdarts import checkpoint
 from hdarts.data import Augmentation, Batches, Images, Splits, in_order, load
-from hdarts.loop import CheckpointClock, cosine, use_machine
+from hdarts.loop import CheckpointClock, autocast, cosine, use_machine
 from hdarts.network import EvaluationNetwork, count_parameters
 from hdarts.params import EvaluateParams, ParameterError, identity
 from hdarts.progress import progress
 from hdarts.randomness import generator
 from hdarts.records import Run, checkout, runs_folder
+from hdarts.replay import may_look
 from hdarts.space import Genotype
 
 Row = dict[str, Any]
@@ -78,8 +79,10 @@ def train(
         train_epoch(training, learning_rate, drop_path)
         train_loss, train_accuracy, images = means(training.sums)
         speed = (images - before) / (time.monotonic() - began)
-        test_loss, test_accuracy, _ = means(evaluate(training.network, training.test_images, params.batch_size))
-        stop_unless_finite(training, test_loss=test_loss)
+        with autocast(training.sums.device, params.precision):
+            tested = evaluate(training.network, training.test_images, params.batch_size)
+        test_loss, test_accuracy, _ = means(tested)
+        stop_unless_finite(training, train_loss=train_loss, test_loss=test_loss)
 
         row = {"epoch": epoch + 1, "train_loss": train_loss, "train_accuracy": train_accuracy, "test_loss": test_loss}
         row |= {"test_accuracy": test_accuracy, "learning_rate": learning_rate, "drop_path": drop_path}
@@ -100,7 +103,8 @@ def train_epoch(training: Training, learning_rate: float, drop_path: float) -> N
     for images, labels in progress(steps, total=left, label=f"{params.slug()} epoch {epoch + 1}/{params.epochs}"):
         # Forward
         dropping = generator(params.evaluation_seed, "drop path", epoch, training.step)
-        logits, auxiliary = network(images, drop_path, generator=dropping)
+        with autocast(images.device, params.precision):
+            logits, auxiliary = network(images, drop_path, generator=dropping)
         loss = F.cross_entropy(logits, labels)
         if auxiliary is not None:
             loss = loss + params.auxiliary * F.cross_entropy(auxiliary, labels)
@@ -109,7 +113,8 @@ def train_epoch(training: Training, learning_rate: float, drop_path: float) -> N
         optimiser.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(network.parameters(), params.clip)
-        stop_unless_finite(training, loss=loss.item(), gradient_norm=norm.item())
+        if may_look(loss):  # on a GPU the epoch's end tells
+            stop_unless_finite(training, loss=loss.item(), gradient_norm=norm.item())
 
         # Step
         optimiser.step()

@@ -15,21 +15,29 @@ from torch import Tensor
 
 from hdarts.factored import clip_factor, sgd_
 from hdarts.hypernetwork import ByKind, vjp
-from hdarts.params import ParameterError
+from hdarts.loop import autocast
+from hdarts.params import ParameterError, Precision
+from hdarts.replay import may_look
 
 Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class Classification:
-    """The bilevel problem of a supernet: cross entropy of image batches `(x, y)`, the same loss on both levels."""
+    """The bilevel problem of a supernet: cross entropy of image batches `(x, y)`, the same loss on both levels.
+
+    `precision` bfloat16 runs the supernet under torch.autocast; weights, gradients in them and losses stay float32.
+    """
 
     supernet: Any
+    precision: Precision = "float32"
 
     def outcome(self, w: Tensor, alpha: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the loss and the number of images classified correctly."""
         x, y = batch
-        logits = self.supernet(x, w, alpha)
+        with autocast(x.device, self.precision):
+            logits = self.supernet(x, w, alpha)
+        logits = logits.to(w.dtype)
         return F.cross_entropy(logits, y), (logits.detach().argmax(1) == y).sum()
 
     def inner(self, w: Tensor, alpha: Tensor, batch: Batch) -> Tensor:
@@ -48,11 +56,11 @@ class SGDSettings(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What a step saw: loss, number of correct images, gradient norm before clipping."""
+    """What a step saw, each a scalar on the device: loss, number of correct images, gradient norm before clipping."""
 
-    loss: float
-    correct: int
-    norm: float
+    loss: Tensor
+    correct: Tensor
+    norm: Tensor
 
 
 class Weights(Protocol):
@@ -66,8 +74,8 @@ class Weights(Protocol):
         """Return (dw/dalpha)^T g, shaped like `alpha`, for the gradient `g` in w."""
         ...
 
-    def step(self, problem: Any, alpha: Tensor, batch: Batch, rate: float, generator: torch.Generator) -> Step:
-        """Take one SGD step along the inner gradient, in place."""
+    def step(self, problem: Any, alpha: Tensor, batch: Batch, rate: float, epsilon: Tensor) -> Step:
+        """Take one SGD step along the inner gradient, in place; `epsilon`, like alpha, is standard normal noise."""
         ...
 
     def moved(self, change: Tensor) -> None:
@@ -102,13 +110,13 @@ class Own:
         return torch.zeros_like(alpha)
 
     @torch.no_grad()
-    def step(self, problem: Any, alpha: Tensor, batch: Batch, rate: float, generator: torch.Generator) -> Step:
+    def step(self, problem: Any, alpha: Tensor, batch: Batch, rate: float, epsilon: Tensor) -> Step:
         """Take one SGD step on w."""
         g, loss, correct = _inner_gradient(problem, self.w, alpha, batch)
-        norm, scale = clip_factor([float(g.square().sum())], self.settings.clip)
-        _check_finite(loss=float(loss), norm=norm)
+        norm, scale = clip_factor([g.square().sum()], self.settings.clip)
+        step = _finite(Step(loss, correct, norm))
         sgd_(self.w, self.velocity, g, scale, rate, self.settings.momentum, self.settings.decay)
-        return Step(float(loss), int(correct), norm)
+        return step
 
     def moved(self, change: Tensor) -> None:
         """Nothing depends on alpha."""
@@ -172,12 +180,11 @@ class Generated:
         return of_alpha, of_phi
 
     @torch.no_grad()
-    def step(self, problem: Any, alpha: Tensor, batch: Batch, rate: float, generator: torch.Generator) -> Step:
+    def step(self, problem: Any, alpha: Tensor, batch: Batch, rate: float, epsilon: Tensor) -> Step:
         """Take one SGD step on [phi | rest]; with noise, the same noisy alpha makes the weights and enters the loss."""
         ways = [0.0] if self.exploration.noise == 0 else [1.0, -1.0] if self.exploration.antithetic else [1.0]
-        epsilon = torch.randn(alpha.shape, generator=generator, dtype=alpha.dtype).to(alpha.device)
         of_phi: list[Any] = []
-        of_rest, loss, correct = torch.zeros_like(self.rest), 0.0, 0
+        of_rest, (loss, correct) = torch.zeros_like(self.rest), alpha.new_zeros(2)
         for way in ways:
             a = alpha + way * self.exploration.noise * epsilon
             fed = self._input(alpha, a)
@@ -185,16 +192,15 @@ class Generated:
             gradients = [gradient.scaled(1 / len(ways)) for gradient in self._pull_back(fed, g)[1]]
             of_phi = [x.plus(y) for x, y in zip(of_phi, gradients, strict=True)] if of_phi else gradients
             of_rest += g[self.hypernetwork.n_weights :] / len(ways)
-            loss, correct = loss + float(way_loss) / len(ways), correct + int(way_correct) / len(ways)
-        norm, scale = clip_factor(
-            [gradient.squared_norm() for gradient in of_phi] + [float(of_rest.square().sum())], self.settings.clip
-        )
-        _check_finite(loss=loss, norm=norm)
+            loss, correct = loss + way_loss / len(ways), correct + way_correct / len(ways)
+        squared_norms = [gradient.squared_norm() for gradient in of_phi] + [of_rest.square().sum()]
+        norm, scale = clip_factor(squared_norms, self.settings.clip)
+        step = _finite(Step(loss, correct, norm))
         h, (momentum, decay, _) = self.hypernetwork, self.settings
         for gradient, phi, velocity in zip(of_phi, h.split_phi(self.phi), h.split_phi(self.phi_velocity), strict=True):
             gradient.step_(phi, velocity, scale, rate, momentum, decay)
         sgd_(self.rest, self.rest_velocity, of_rest, scale, rate, momentum, decay)
-        return Step(loss, round(correct), norm)
+        return step
 
     @torch.no_grad()
     def moved(self, change: Tensor) -> None:
@@ -231,8 +237,13 @@ class Generated:
         }
 
 
-def _check_finite(**values: float) -> None:
-    for name, value in values.items():
-        if not math.isfinite(value):
-            told = ", ".join(f"{key} {number}" for key, number in values.items())
-            raise FloatingPointError(f"the inner {name} is {value} ({told})")
+def _finite(step: Step) -> Step:
+    """Return the step, or stop before it is taken where a number is not finite.
+
+    On a GPU looking would make the host wait for the device; there a search looks before each checkpoint (State.check).
+    """
+    if may_look(step.loss) and not math.isfinite(float(step.loss) + float(step.norm)):
+        raise FloatingPointError(
+            f"the inner loss is {float(step.loss)} and the norm of its gradient {float(step.norm)}"
+        )
+    return step

@@ -73,10 +73,10 @@ class Problem:
                 gradient = one if gradient is None else gradient.plus(one)  # type: ignore[attr-defined]
                 of_rest += g[len(g) - 3 :]
             assert gradient is not None
-            norm, scale = clip_factor([gradient.squared_norm(), float(of_rest.square().sum())], CLIP)
+            norm, scale = clip_factor([gradient.squared_norm(), of_rest.square().sum()], CLIP)
             gradient.step_(phi, velocities[0], scale, RATE, MOMENTUM, DECAY)
             sgd_(rest, velocities[1], of_rest, scale, RATE, MOMENTUM, DECAY)
-            norms.append(norm)
+            norms.append(float(norm))
         return norms
 
 
@@ -132,11 +132,11 @@ def test_the_norm_and_the_step_are_those_of_the_full_gradient(sizes, bias: bool,
     total = factors[0] if terms == 1 else factors[0].plus(factors[1]).scaled(0.5)
     full = sum((dense(gradient) for gradient in factors), torch.zeros(())) / terms
     close(dense(total), full)
-    assert math.isclose(total.squared_norm(), float(full.square().sum()), rel_tol=1e-12)
+    assert math.isclose(float(total.squared_norm()), float(full.square().sum()), rel_tol=1e-12)
     ends = []
     for gradient in (total, Dense(full)):
         phi, velocity = torch.ones_like(full), torch.full_like(full, 0.5)
-        gradient.step_(phi, velocity, 0.7, RATE, MOMENTUM, DECAY)
+        gradient.step_(phi, velocity, torch.tensor(0.7).double(), RATE, MOMENTUM, DECAY)
         ends.append(torch.cat([phi, velocity]))
     close(*ends)
 
@@ -146,6 +146,7 @@ def test_clipping_is_that_of_torch_on_both_sides_of_the_limit():
         parameter = torch.zeros(4, dtype=torch.float64, requires_grad=True)
         parameter.grad = torch.full((4,), size, dtype=torch.float64)
         norm = torch.nn.utils.clip_grad_norm_([parameter], CLIP)
-        ours, factor = clip_factor([3 * size**2, size**2], CLIP)
-        close(ours, float(norm))
-        close(torch.full((4,), size * factor, dtype=torch.float64), parameter.grad)
+        squares = torch.tensor([3 * size**2, size**2], dtype=torch.float64)
+        ours, factor = clip_factor(list(squares), CLIP)
+        close(ours, norm)
+        close(size * factor.expand(4), parameter.grad)

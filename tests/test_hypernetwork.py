@@ -209,7 +209,7 @@ def test_the_pulled_back_gradients_are_those_of_autograd(h, shape):
     assert of_alpha.shape == shape
     close(of_alpha, expected_alpha)
     close(dense(of_phi), expected_phi)
-    assert math.isclose(of_phi.squared_norm(), float(expected_phi.square().sum()), rel_tol=1e-10)
+    assert math.isclose(float(of_phi.squared_norm()), float(expected_phi.square().sum()), rel_tol=1e-10)
 
 
 def test_gradients_are_pulled_back_the_same_where_autograd_is_off():

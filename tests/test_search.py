@@ -11,17 +11,21 @@ import time
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hdarts import checkpoint
 from hdarts import search as s
+from hdarts import weights as hdarts_weights
 from hdarts.bilevel import Hypergradient, Reparametrised
 from hdarts.data import load
+from hdarts.hypergradient import derivatives
 from hdarts.params import ParameterError, SearchParams, check, identity, notebook_defaults, read_yaml
 from hdarts.randomness import generator
 from hdarts.records import Run, notebooks_folder
-from hdarts.search.loop import wide_alpha
+from hdarts.search import loop
+from hdarts.search.loop import around
 from hdarts.space import DARTS, Genotype
-from hdarts.weights import Classification, Exploration, Generated, SGDSettings
+from hdarts.weights import Classification, Exploration, Generated, SGDSettings, Step
 
 SMALL = {
     "data": "generated",
@@ -143,7 +147,7 @@ def test_a_hypernetwork_step_is_the_plain_step_of_the_composed_problem(rest):
         (expected,) = torch.autograd.grad(plain.outer(u, a, outer_batch), a)
         torch.testing.assert_close(found.total, expected, rtol=1e-9, atol=1e-11)
 
-        weights.step(problem, alpha, inner_batch, 0.1, generator(0))
+        weights.step(problem, alpha, inner_batch, 0.1, torch.zeros_like(alpha))
         optimiser.zero_grad()
         plain.inner(u, alpha, inner_batch).backward()
         torch.nn.utils.clip_grad_norm_([u], 0.5)
@@ -259,7 +263,7 @@ def test_a_global_search_trains_at_wide_draws_of_alpha():
     for scale in (0.5, 2.0):
         params = parameters(epochs=2, global_epochs=1, global_scale=scale)
         state = s.State.fresh(params, s.make_supernet(params, s.load_splits(params, torch.device("cpu"))), None, CPU)
-        seen[scale] = torch.stack([wide_alpha(params, dataclasses.replace(state, step=step)) for step in range(5)])
+        seen[scale] = torch.stack([around(params, dataclasses.replace(state, step=step))[0] for step in range(5)])
     assert torch.allclose(4 * seen[0.5], seen[2.0])
     assert seen[2.0].std().item() == pytest.approx(2.0, rel=0.1)
     assert not torch.equal(seen[2.0][0], seen[2.0][1])
@@ -354,3 +358,54 @@ def test_own_parts_are_passed_as_objects():
     run = Run.open(params)
     assert list(s.search(params, run, data=data, hypergradient=own)) and len(asked) == 2
     assert (s.alpha_at(run) < s.alpha_at(run, 0)).all()
+
+
+class NoLooking(TorchDispatchMode):
+    """Refuses what makes the host wait for a device: a number taken out of a tensor."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if "_local_scalar_dense" in str(func) or "nonzero" in str(func):
+            raise AssertionError(f"{func}: the host would wait here")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("method", ["hypernetwork", "darts-first", "darts-second"])
+def test_a_step_never_makes_the_host_wait(method, monkeypatch):
+    """As on a GPU, where looking is put off: each phase could be captured as a graph."""
+    for module in (hdarts_weights, loop):
+        monkeypatch.setattr(module, "may_look", lambda _: False)
+    monkeypatch.setattr(derivatives, "capturing", lambda: True)
+    noisy = {"noise": 0.1, "antithetic": True, "centred": True, "initialisation": "zero-response"}
+    params = parameters(method=method, **(noisy if method == "hypernetwork" else {}))
+    data = s.load_splits(params, CPU)
+    problem = Classification(s.make_supernet(params, data))
+    state = s.State.fresh(params, problem.supernet, None, CPU)
+    inner, outer = (next(iter(part.epoch(0, "test", 0))) for part in s.batches(params, data))
+    monkeypatch.setattr(state.adam, "step", lambda: None)  # its own capturable form exists on GPUs only
+    find, move, learn = loop.phases(problem, state, s.make_hypergradient(params), 0.1)
+    with NoLooking():
+        direct, response = find(*inner, *outer)
+        move(direct + response)
+        state.count(Step(*learn(*inner, *around(params, state))), len(inner[1]))
+    with pytest.raises(AssertionError, match="wait"), NoLooking():
+        float(direct.sum())
+    state.check()
+    state.count(Step(*(torch.tensor(float("nan")) for _ in range(3))), 1)
+    with pytest.raises(FloatingPointError, match="epoch 1, step 1: "):
+        state.check()
+
+
+def test_bfloat16_is_near_float32_and_keeps_weights_in_float32():
+    params = parameters(precision="bfloat16", method="darts-second")
+    data = s.load_splits(params, CPU)
+    net = s.make_supernet(params, data)
+    w, alpha = net.initial_w(generator(0)).requires_grad_(), torch.zeros(DARTS.alpha_shape).requires_grad_()
+    batch = next(iter(s.batches(params, data)[0].epoch(0, "test", 0)))
+    found = [
+        torch.autograd.grad(Classification(net, p).inner(w, alpha, batch), (w, alpha)) for p in ("float32", "bfloat16")
+    ]
+    for single, half in zip(*found, strict=True):
+        assert half.dtype == torch.float32
+        assert not torch.equal(single, half) and torch.cosine_similarity(single.flatten(), half.flatten(), 0) > 0.9
+    rows = list(s.search(params, Run.open(params)))
+    assert all(math.isfinite(row["train_loss"]) for row in rows)

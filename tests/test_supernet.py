@@ -98,7 +98,15 @@ def test_a_search_of_twenty_steps_stays_together(compiled):
             loss(w, alpha).backward()
             adam.step()
             free = w.clone().requires_grad_()
-            sgd_(w, velocity, torch.autograd.grad(loss(free, alpha.detach()), free)[0], 1.0, 0.05, 0.9, 3e-4)
+            sgd_(
+                w,
+                velocity,
+                torch.autograd.grad(loss(free, alpha.detach()), free)[0],
+                torch.tensor(1.0),
+                0.05,
+                0.9,
+                3e-4,
+            )
         ends.append((w, alpha.detach()))
     torch.testing.assert_close(ends[0], ends[1], rtol=1e-8, atol=1e-8)
 

@@ -47,6 +47,7 @@ TINY = {
     "momentum": 0.9,
     "weight_decay": 3e-4,
     "clip": 5.0,
+    "precision": "float32",
     "genotype": "params/genotypes/darts-v2.json",
     "evaluation_seed": 0,
     "channels": 2,

@@ -40,10 +40,7 @@ def finite_difference(
     (slope,) = gradients(problem.inner, w, alpha, inner_batch, "the inner loss", of=("w",))
     w_look, _ = _sgd_step(w, velocity, slope, step_size, momentum, weight_decay)
     v, d = gradients(problem.outer, w_look, alpha, outer_batch, "the outer loss at the look-ahead weights")
-    length = norm(v)
-    if length == 0:
-        return result(d, torch.zeros_like(d), start)
-    eps = epsilon / length
+    eps = epsilon / torch.linalg.vector_norm(v).clamp(min=torch.finfo(v.dtype).tiny / epsilon)  # v = 0: plus = minus
     (plus,) = gradients(problem.inner, w + eps * v, alpha, inner_batch, "the inner loss at w + eps v", of=("alpha",))
     (minus,) = gradients(problem.inner, w - eps * v, alpha, inner_batch, "the inner loss at w - eps v", of=("alpha",))
     return result(d, -step_size * (plus - minus) / (2 * eps), start)

@@ -18,6 +18,7 @@ Count = Annotated[Integer, Field(ge=1)]
 CountOrZero = Annotated[Integer, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Precision = Literal["float32", "bfloat16"]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -78,6 +79,7 @@ class SGD(BaseModel):
     momentum: Fraction
     weight_decay: NotNegative
     clip: Positive
+    precision: Precision  # of the network's activations; weights and their gradients are float32
 
 
 class SearchParams(Parameters, Machine, Images, Checkpoints, SGD):

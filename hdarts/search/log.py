@@ -67,11 +67,11 @@ class Log:
 
     def end_epoch(self, state: State, rate: float, validation: tuple[float, float]) -> Row:
         """Write all tables and return the row of the epoch."""
-        images = state.sums["images"]
+        loss, correct, images = state.sums.tolist()
         row = {
             "epoch": state.epoch + 1,
-            "train_loss": state.sums["loss"] / images,
-            "train_accuracy": 100 * state.sums["correct"] / images,
+            "train_loss": loss / images,
+            "train_accuracy": 100 * correct / images,
             "validation_loss": validation[0],
             "validation_accuracy": validation[1],
             "learning_rate": rate,

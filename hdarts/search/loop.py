@@ -25,6 +25,7 @@ from hdarts.params import SearchParams, identity
 from hdarts.progress import progress
 from hdarts.randomness import generator
 from hdarts.records import Run
+from hdarts.replay import Replayed, may_look
 from hdarts.search.log import Log
 from hdarts.search.parts import batches, load_splits, make_hypergradient, make_supernet
 from hdarts.search.state import State, save
@@ -60,7 +61,7 @@ def search(
         _finish_random(params, run)
         return
     data = data or load_splits(params, device)
-    problem = Classification(supernet or make_supernet(params, data))
+    problem = Classification(supernet or make_supernet(params, data), params.precision)
     state = State.fresh(params, problem.supernet, hypernetwork, device)
     state.restore(checkpoint.load(run.folder, identity(params)))
     hypergradient = hypergradient or make_hypergradient(params)
@@ -70,23 +71,23 @@ def search(
     run.write_provenance(data=data.name, data_digest=data.digest, device=str(device), **counts(problem, state))
 
     for epoch in range(state.epoch, params.epochs):
-        rate = weight_rate(params, epoch)
+        rate, moves = weight_rate(params, epoch), epoch >= params.global_epochs
+        find, move, learn = phases(problem, state, hypergradient, rate)
         log.start_epoch()
         for inner_batch, outer_batch in pairs(params, inner, outer, state):
             with named(f"epoch {epoch + 1}, step {state.step}"):
-                logged, moves = state.steps_done(steps) % params.log_every == 0, epoch >= params.global_epochs
-                if logged or moves:
-                    found = hypergradient(problem, state.weights, state.alpha, inner_batch, outer_batch, rate)
+                if (logged := state.steps_done(steps) % params.log_every == 0) or moves:
+                    found = Hypergradient(*find(*inner_batch, *outer_batch))
                     if logged:
                         log.hypergradient(state, found, rate, steps)
                     if moves:
-                        step_alpha(state, part_of(found, params.part))
-                step = step_weights(params, state, problem, inner_batch, rate)
-            state.count(step, len(inner_batch[1]))
+                        move(part_of(found, params.part))
+                state.count(Step(*learn(*inner_batch, *around(params, state))), len(inner_batch[1]))
             if state.step < steps and clock.due_in_epoch():
                 log.write_steps()
                 save(run, params, state, clock)
 
+        state.check()
         row = log.end_epoch(state, rate, validate(problem, state, data, params.batch_size))
         state.start_next_epoch()
         if clock.due_after(epoch + 1, params.epochs):
@@ -117,24 +118,39 @@ def weight_rate(params: SearchParams, epoch: int) -> float:
     return cosine(params.learning_rate, params.learning_rate_min, epoch, learning) if epoch < learning else 0.0
 
 
-def step_weights(params: SearchParams, state: State, problem: Classification, batch: Batch, rate: float) -> Step:
-    """Step the weights on a batch, or only look at it where they rest.
+def phases(problem: Classification, state: State, hypergradient: Any, rate: float) -> tuple[Replayed, ...]:
+    """Return the three phases of a step in an epoch: find the hypergradient, move alpha, learn the weights.
 
-    The step is taken at the current alpha or, while a global hypernetwork learns, at a wide draw.
+    find(x, y of the inner batch, x, y of the outer) -> direct, response; move(gradient); learn(x, y, alpha, noise) ->
+    `Step`. Where the learning rate is 0 the weights are only looked at.
     """
-    if rate == 0:
+
+    def find(inner_x: Tensor, inner_y: Tensor, outer_x: Tensor, outer_y: Tensor) -> tuple[Tensor, Tensor]:
+        at = (problem, state.weights, state.alpha)
+        found = hypergradient(*at, (inner_x, inner_y), (outer_x, outer_y), rate)
+        return found.direct, found.response
+
+    def learn(x: Tensor, y: Tensor, alpha: Tensor, epsilon: Tensor) -> Step:
+        if rate > 0:
+            return state.weights.step(problem, alpha, (x, y), rate, epsilon)
         with torch.no_grad():
-            loss, correct = problem.outcome(state.weights.value(state.alpha), state.alpha, batch)
-        return Step(float(loss), int(correct), 0.0)
-    alpha = wide_alpha(params, state) if state.epoch < params.global_epochs else state.alpha
-    noise = generator(params.search_seed, "noise", state.epoch, state.step)
-    return state.weights.step(problem, alpha, batch, rate, noise)
+            loss, correct = problem.outcome(state.weights.value(state.alpha), state.alpha, (x, y))
+        return Step(loss, correct, torch.zeros_like(loss))
+
+    return Replayed(find), Replayed(lambda gradient: step_alpha(state, gradient)), Replayed(learn)
 
 
-def wide_alpha(params: SearchParams, state: State) -> Tensor:
-    """Return an alpha of the distribution on which a global hypernetwork is trained: normal, of `global_scale`."""
-    draw = generator(params.search_seed, "global", state.epoch, state.step)
-    return params.global_scale * torch.randn(state.alpha.shape, generator=draw).to(state.alpha)
+def around(params: SearchParams, state: State) -> tuple[Tensor, Tensor]:
+    """Return where the weights learn, and the step's noise, both like alpha.
+
+    That is the current alpha or, while a global hypernetwork learns, a wide draw: normal, of `global_scale`.
+    """
+    shape, at = state.alpha.shape, (state.epoch, state.step)
+    epsilon = torch.randn(shape, generator=generator(params.search_seed, "noise", *at)).to(state.alpha)
+    if state.epoch >= params.global_epochs:
+        return state.alpha, epsilon
+    draw = torch.randn(shape, generator=generator(params.search_seed, "global", *at))
+    return params.global_scale * draw.to(state.alpha), epsilon
 
 
 def part_of(found: Hypergradient, part: str) -> Tensor:
@@ -144,7 +160,7 @@ def part_of(found: Hypergradient, part: str) -> Tensor:
 
 def step_alpha(state: State, gradient: Tensor) -> None:
     """Take one Adam step on alpha and tell the weights how far it moved."""
-    if not bool(torch.isfinite(gradient).all()):
+    if may_look(gradient) and not bool(torch.isfinite(gradient).all()):  # on a GPU: State.check
         raise FloatingPointError("the hypergradient is not finite")
     before = state.alpha.clone()
     state.alpha.grad = gradient

@@ -16,6 +16,8 @@ from hdarts.search.parts import make_weights
 from hdarts.supernet import Supernet
 from hdarts.weights import Step, Weights
 
+SUMS = ("loss", "correct", "images")  # over the images of the epoch so far
+
 
 @dataclass
 class State:
@@ -26,7 +28,8 @@ class State:
     weights: Weights
     epoch: int = 0
     step: int = 0
-    sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("loss", "correct", "images"), 0.0))
+    sums: Tensor = field(default_factory=lambda: torch.zeros(len(SUMS), dtype=torch.float64))
+    broken: Tensor = field(default_factory=lambda: torch.tensor(-1))  # first step of the epoch that was not finite
 
     @classmethod
     def fresh(cls, params: SearchParams, model: Supernet, hypernetwork: ByKind | None, device: torch.device) -> "State":
@@ -35,42 +38,61 @@ class State:
         alpha = (params.alpha_scale * start).to(device)
         betas = (params.alpha_beta1, params.alpha_beta2)
         adam = torch.optim.Adam(
-            [alpha], lr=params.alpha_learning_rate, betas=betas, weight_decay=params.alpha_weight_decay
+            [alpha],
+            lr=params.alpha_learning_rate,
+            betas=betas,
+            weight_decay=params.alpha_weight_decay,
+            capturable=device.type == "cuda",  # its step may be part of a CUDA graph
         )
-        return cls(alpha, adam, make_weights(params, model, hypernetwork, device))
+        state = cls(alpha, adam, make_weights(params, model, hypernetwork, device))
+        state.sums, state.broken = state.sums.to(device), state.broken.to(device)
+        return state
 
     def steps_done(self, steps: int) -> int:
         """Number of steps taken since the start of the search, with `steps` in an epoch."""
         return self.epoch * steps + self.step
 
     def count(self, step: Step, images: int) -> None:
-        """Count one step of the epoch, and add it to the sums."""
+        """Count one step of the epoch, and add it to the sums. Nothing here waits for the device."""
+        self.sums += torch.stack([step.loss * images, step.correct, torch.full_like(step.loss, images)])
+        finite = torch.isfinite(step.loss + step.norm) & torch.isfinite(self.alpha).all()
+        self.broken.copy_(torch.where((self.broken < 0) & ~finite, self.step, self.broken))
         self.step += 1
-        self.sums["loss"] += step.loss * images
-        self.sums["correct"] += step.correct
-        self.sums["images"] += images
+
+    def check(self) -> None:
+        """Raise FloatingPointError where a step of this epoch was not finite: what a GPU was not asked at once."""
+        if (step := int(self.broken)) >= 0:
+            where = f"epoch {self.epoch + 1}, step {step}"
+            raise FloatingPointError(
+                f"{where}: loss, gradient or alpha is not finite; the last checkpoint is from before"
+            )
 
     def start_next_epoch(self) -> None:
         """Begin the next epoch with empty sums."""
-        self.epoch, self.step, self.sums = self.epoch + 1, 0, dict.fromkeys(self.sums, 0.0)
+        self.epoch, self.step = self.epoch + 1, 0
+        self.sums.zero_()
 
     def saved(self) -> dict[str, Any]:
         """Return the state as tensors and plain values."""
-        plain = {"epoch": self.epoch, "step": self.step, "sums": self.sums}
+        plain = {"epoch": self.epoch, "step": self.step, "sums": dict(zip(SUMS, self.sums.tolist(), strict=True))}
         return {**plain, "alpha": self.alpha, "adam": self.adam.state_dict(), "weights": self.weights.tensors()}
 
     def restore(self, saved: dict[str, Any] | None) -> None:
         """Take over a saved state; None leaves the fresh one."""
         if saved is None:
             return
-        self.epoch, self.step, self.sums = saved["epoch"], saved["step"], saved["sums"]
+        self.epoch, self.step = saved["epoch"], saved["step"]
+        self.sums.copy_(torch.tensor([saved["sums"][name] for name in SUMS], dtype=torch.float64))
         self.alpha.copy_(saved["alpha"])
+        capturable = self.adam.param_groups[0]["capturable"]
         self.adam.load_state_dict(saved["adam"])
+        self.adam.param_groups[0]["capturable"] = capturable  # of this device, not of the one it was saved on
         for name, tensor in self.weights.tensors().items():
             tensor.copy_(saved["weights"][name])
 
 
 def save(run: Run, params: SearchParams, state: State, clock: CheckpointClock, keep: bool = False) -> None:
-    """Write the checkpoint; the tables were written before it, so that a resumed search finds all its rows."""
+    """Write the checkpoint of a finite state. The tables were written before, so a resumed search finds its rows."""
+    state.check()
     checkpoint.save(run.folder, state.saved(), identity(params), f"epoch-{state.epoch}" if keep else "")
     clock.saved()
