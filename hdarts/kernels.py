@@ -55,7 +55,7 @@ def _pointer(value: Any) -> Any:
     if isinstance(value, Tensor):
         return ctypes.c_void_p(value.data_ptr())
     if isinstance(value, list | tuple):
-        return (ctypes.c_void_p * len(value))(*(one.data_ptr() for one in value))
+        return (ctypes.c_void_p * len(value))(*(None if one is None else one.data_ptr() for one in value))
     return value if value is None else ctypes.c_int64(value)
 
 

@@ -5,6 +5,8 @@ cell at 2/3. Unlike the supernet it has affine BatchNorm with running statistics
 Everything runs in channels-last memory format. Shapes are `(N, C, H, W)`.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 from hdarts.depthwise import depthwise
 from hdarts.operations import Block, Convolution, blocks, drop_path, factorised_reduction
 from hdarts.params import ParameterError
+from hdarts.separable import BlockWeights, Separable
 from hdarts.space import DARTS, CellPlan, Genotype, plan
 
 POINTWISE = Block((Convolution(1),))
@@ -41,14 +44,45 @@ def block(spec: Block, channels_in: int, channels_out: int) -> nn.Module:
     return nn.Sequential(nn.ReLU(), *convolutions, nn.BatchNorm2d(channels_out))
 
 
+class SeparableConvolutions(nn.Sequential):
+    """Blocks of relu, depthwise and pointwise convolution and BatchNorm; trained on the CPU by hdarts.separable."""
+
+    def __init__(self, specs: tuple[Block, ...], channels: int):
+        super().__init__(*(block(spec, channels, channels) for spec in specs))
+        self.separable = Separable(1, 1, (specs,))
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        kernel = self.separable.kernel(x) if self.training else None
+        if kernel is None:
+            return super().forward(x)
+        parts: Any = list(self)
+        weights = [BlockWeights(depth.weight, point.weight, n.weight, n.bias) for _, depth, point, n in parts]
+        (out,), statistics = self.separable.by(kernel, x, weights)
+        count = out[:, 0].numel()
+        for (*_, norm), (mean, rstd) in zip(parts, statistics, strict=True):
+            _follow(norm, mean, (rstd**-2 - norm.eps) * count / (count - 1))
+        return out
+
+
+@torch.no_grad()
+def _follow(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
+    """Move running mean and variance as BatchNorm does while it is trained."""
+    assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
+    norm.running_mean.lerp_(mean, norm.momentum or 0.0)
+    norm.running_var.lerp_(variance, norm.momentum or 0.0)
+    norm.num_batches_tracked += 1
+
+
 def operation(name: str, channels: int, stride: int) -> nn.Module:
     """Return the module of a DARTS operation, `C` to `C` channels; only an identity is an `nn.Identity`."""
     if name == "max_pool_3x3":
         return nn.MaxPool2d(3, stride, padding=1)
     if name == "avg_pool_3x3":
         return nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)
-    parts = [block(spec, channels, channels) for spec in blocks(name, stride)]
-    return nn.Sequential(*parts) if parts else nn.Identity()
+    specs = blocks(name, stride)
+    if name == "skip_connect":
+        return nn.Sequential(*(block(spec, channels, channels) for spec in specs)) if specs else nn.Identity()
+    return SeparableConvolutions(specs, channels)
 
 
 class FactorisedReduction(nn.Module):

@@ -15,8 +15,17 @@
 #define PIXELS 8 /* of a pointwise product at a time: as many independent sums */
 #define EPSILON 1e-5
 
+/* One chunk of statistics or of BatchNorm's weights; those that are not there are `other`. */
+static vec lanes_at(const REAL *of, int64_t at, REAL other) {
+    vec x;
+    if (of) return ((const vec *)of)[at];
+    for (int l = 0; l < V; l++) x[l] = other;
+    return x;
+}
+
 /* x -> the inside of `padded` (chunk, row + 2 padding, column + 2 padding), after BatchNorm if there is one, and relu. */
-static void load(const Shape *s, const REAL *x, const REAL *mean, const REAL *rstd, int64_t e, int64_t n, vec *padded) {
+static void load(const Shape *s, const REAL *x, const REAL *mean, const REAL *rstd, const REAL *gamma, const REAL *beta,
+                 int64_t e, int64_t n, vec *padded) {
     int64_t p = padding_of(s), wide = s->width + 2 * p, high = s->height + 2 * p, chunks = chunks_of(s);
     int64_t row = s->sources * s->channels, pixels = s->height * s->width;
     for (int64_t k = 0; k < chunks; k++) {
@@ -24,7 +33,9 @@ static void load(const Shape *s, const REAL *x, const REAL *mean, const REAL *rs
         vec *to = padded + k * high * wide + p * wide + p;
         if (mean) {
             const vec *from = (const vec *)x + ((e * s->images + n) * chunks + k) * pixels;
-            vec scale = ((const vec *)rstd)[e * chunks + k], shift = -((const vec *)mean)[e * chunks + k] * scale;
+            int64_t at = e * chunks + k;
+            vec scale = lanes_at(rstd, at, 1) * lanes_at(gamma, at, 1);
+            vec shift = lanes_at(beta, at, 0) - lanes_at(mean, at, 0) * scale;
             for (int64_t r = 0; r < s->height; r++)
                 for (int64_t c = 0; c < s->width; c++) to[r * wide + c] = relu(from[r * s->width + c] * scale + shift);
         } else {
@@ -108,9 +119,10 @@ static void add_moments(Moments *into, const vec *y, int64_t pixels) {
 
 /* --- what Python calls ------------------------------------------------------------------------------------------- */
 
-/* y, its mean and 1 / sqrt(variance + EPSILON). x is outer where x_mean is NULL, else an inner y with its statistics. */
-int forward(const Shape *s, const REAL *x, const REAL *x_mean, const REAL *x_rstd, const REAL *w_depthwise,
-            const REAL *w_pointwise, REAL *y, REAL *mean, REAL *rstd) {
+/* y, its mean and 1 / sqrt(variance + EPSILON). x is outer where x_mean is NULL, else an inner y with its BatchNorm:
+   x_gamma (x - x_mean) x_rstd + x_beta, where gamma and beta may be NULL, for 1 and 0. */
+int forward(const Shape *s, const REAL *x, const REAL *x_mean, const REAL *x_rstd, const REAL *x_gamma,
+            const REAL *x_beta, const REAL *w_depthwise, const REAL *w_pointwise, REAL *y, REAL *mean, REAL *rstd) {
     int64_t edges = edges_of(s), chunks = chunks_of(s), taps = s->kernel * s->kernel, p = padding_of(s);
     int64_t wide = s->width + 2 * p, high = s->height + 2 * p, pixels = pixels_out(s), lanes = edges * chunks * V;
     int failed = 0;
@@ -127,7 +139,7 @@ int forward(const Shape *s, const REAL *x, const REAL *x_mean, const REAL *x_rst
             load_pointwise(s, w_pointwise, e, 0, wp);
             for (IMAGES_OF(t)) {
                 vec *out = (vec *)y + (e * s->images + n) * chunks * pixels;
-                load(s, x, x_mean, x_rstd, e, n, padded);
+                load(s, x, x_mean, x_rstd, x_gamma, x_beta, e, n, padded);
                 for (int64_t k = 0; k < chunks; k++)
                     depthwise(s->kernel, padded + k * wide * high, wide, wd + k * taps, rows_out(s), columns_out(s),
                               s->stride, s->dilation, spread + k * pixels);
@@ -147,9 +159,9 @@ int forward(const Shape *s, const REAL *x, const REAL *x_mean, const REAL *x_rst
     return failed;
 }
 
-/* nodes[node] = sum over operations and sources of scale[edge] (y - mean) rstd */
+/* nodes[node] = sum over operations and sources of gamma (y - mean) rstd + beta */
 int mix(const Shape *s, int64_t operations, const REAL *const *y, const REAL *const *mean, const REAL *const *rstd,
-         const REAL *const *scale, REAL *const *nodes) {
+        const REAL *const *gamma, const REAL *const *beta, REAL *const *nodes) {
     int64_t chunks = chunks_of(s), pixels = pixels_out(s);
     FOR_THREADS
     for (int64_t t = 0; t < s->threads; t++)
@@ -162,8 +174,9 @@ int mix(const Shape *s, int64_t operations, const REAL *const *y, const REAL *co
                     for (int64_t e = node; e < edges_of(s); e += s->fan)
                         for (int64_t o = 0; o < operations; o++, count++) {
                             from[count] = (const vec *)y[o] + ((e * s->images + n) * chunks + k) * pixels;
-                            factor[count] = ((const vec *)rstd[o])[e * chunks + k] * scale[o][e];
-                            shift -= ((const vec *)mean[o])[e * chunks + k] * factor[count];
+                            int64_t at = e * chunks + k;
+                            factor[count] = lanes_at(rstd[o], at, 1) * lanes_at(gamma[o], at, 1);
+                            shift += lanes_at(beta[o], at, 0) - lanes_at(mean[o], at, 0) * factor[count];
                         }
                     REAL *to = nodes[node] + n * pixels * s->channels + k * V;
                     for (int64_t p = 0; p < pixels; p++) {
@@ -204,12 +217,12 @@ int gradient_sums(const Shape *s, const REAL *y, const REAL *mean, const REAL *c
     return 0;
 }
 
-/* Gradients of scale[edge] (y - mean) rstd (scale NULL: 1) for the gradient g: outer node tensors, or `inner`.
+/* Gradients of gamma (y - mean) rstd + beta for the gradient g: outer node tensors, or `inner`.
    gx is added to where x is outer; where it is inner gx is written, with its sums for the BatchNorm before.
    Without w_depthwise_g and w_pointwise_g the weights are constants. */
-int backward(const Shape *s, const REAL *x, const REAL *x_mean, const REAL *x_rstd, const REAL *w_depthwise,
-             const REAL *w_pointwise, const REAL *y, const REAL *mean, const REAL *rstd, const REAL *scale,
-             const REAL *const *g, const REAL *inner, const double *sums, REAL *gx, double *gx_sums,
+int backward(const Shape *s, const REAL *x, const REAL *x_mean, const REAL *x_rstd, const REAL *x_gamma,
+             const REAL *x_beta, const REAL *w_depthwise, const REAL *w_pointwise, const REAL *y, const REAL *mean,
+             const REAL *rstd, const REAL *gamma, const REAL *const *g, const REAL *inner, const double *sums, REAL *gx, double *gx_sums,
              REAL *w_depthwise_g, REAL *w_pointwise_g) {
     int64_t edges = edges_of(s), chunks = chunks_of(s), taps = s->kernel * s->kernel, p = padding_of(s), c = s->channels;
     int64_t wide = s->width + 2 * p, high = s->height + 2 * p, pixels = pixels_out(s), area = s->height * s->width;
@@ -232,7 +245,7 @@ int backward(const Shape *s, const REAL *x, const REAL *x_mean, const REAL *x_rs
             load_depthwise(s, w_depthwise, e, 1, flipped);
             load_pointwise(s, w_pointwise, e, 1, wp);
             for (IMAGES_OF(t)) {
-                load(s, x, x_mean, x_rstd, e, n, padded);
+                load(s, x, x_mean, x_rstd, x_gamma, x_beta, e, n, padded);
                 for (int64_t k = 0; k < chunks; k++) { /* through BatchNorm: gy = factor (g - first - (y - mean) second) */
                     int64_t at = e * chunks + k;
                     const vec *here = (const vec *)y + ((e * s->images + n) * chunks + k) * pixels;
@@ -242,8 +255,7 @@ int backward(const Shape *s, const REAL *x, const REAL *x_mean, const REAL *x_rs
                         second[l] = sums[lanes + at * V + l] / count;
                     }
                     second *= r * r;
-                    vec factor = r;
-                    if (scale) factor *= scale[e];
+                    vec factor = r * lanes_at(gamma, at, 1);
                     const vec *from = (const vec *)inner + ((e * s->images + n) * chunks + k) * pixels;
                     const REAL *slope = inner ? NULL : g[e % s->fan] + n * pixels * c + k * V;
                     for (int64_t q = 0; q < pixels; q++) {

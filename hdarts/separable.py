@@ -1,6 +1,6 @@
-"""All separable convolutions that leave some nodes, mixed: most of the arithmetic of a supernet.
+"""Separable convolutions of all edges that leave some nodes, mixed: most of the arithmetic of a network of cells.
 
-    node_j = sum_i sum_o scale[o, i->j] * BN(pointwise(depthwise(relu(...)))(node_i))         (report eq. 12)
+    node_j = sum_i sum_o BN(pointwise(depthwise(relu(...)))(node_i))         (report eq. 12; BN's scale is o's weight)
 
 Two roads to one function. In PyTorch the edges are groups of channels of one convolution; it runs anywhere and is
 differentiable any number of times. On the CPU, where there is a C compiler, separable.c does the same image by image
@@ -8,7 +8,7 @@ in the cache; its second derivatives are those of the first road.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,15 @@ from torch import Tensor
 from hdarts.depthwise import depthwise
 from hdarts.kernels import MOST, Kernel, Shape, kernel, rows
 from hdarts.operations import Block
+
+
+class BlockWeights(NamedTuple):
+    """Weights of one block on all edges: (edges C, 1, k, k), (edges C, C, 1, 1), and BatchNorm's, (edges C,) each."""
+
+    depthwise: Tensor
+    pointwise: Tensor
+    gamma: Tensor | None = None
+    beta: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -28,39 +37,45 @@ class Separable:
     operations: tuple[tuple[Block, ...], ...]
     compiled: bool = True
 
-    def __call__(self, x: Tensor, scales: Tensor, weights: list[Tensor]) -> tuple[Tensor, ...]:
-        """Return what each node gets, `(N, C, H', W')`.
+    def __call__(self, x: Tensor, weights: list[BlockWeights]) -> tuple[Tensor, ...]:
+        """Return what each node gets, `(N, C, H', W')`, for x `(N, sources C, H, W)`, best channels-last.
 
-        x `(N, sources C, H, W)`, channels-last; scales `(operations, edges)`; weights: depthwise `(edges C, 1, k, k)`
-        and pointwise `(edges C, C, 1, 1)`, block by block.
+        `weights`: those of each block of the first operation, of the second, and so on.
         """
-        possible = self.compiled and self._fits_the_kernel() and not torch.is_autocast_enabled("cpu")
-        if possible and (made := kernel("separable", x.shape[1] // self.sources, x)):
-            return _Compiled.apply(self, made, x, scales, *weights)  # type: ignore[return-value]
-        return self.in_pytorch(x, scales, weights)
+        made = self.kernel(x)
+        return self.in_pytorch(x, weights) if made is None else self.by(made, x, weights)[0]
 
-    def _fits_the_kernel(self) -> bool:
-        """Whether each block is a 3x3 or 5x5 depthwise convolution and a pointwise one, and there are not too many."""
+    def kernel(self, x: Tensor) -> Kernel | None:
+        """Return the compiled road, or None where PyTorch's is the one for `x`."""
+        if not self.compiled or torch.is_autocast_enabled("cpu") or x[:, 0].numel() < 2:
+            return None
         convolutions = [block.convolutions for blocks in self.operations for block in blocks]
         usual = all(len(c) == 2 and c[0].depthwise and c[0].kernel in (3, 5) and c[1].kernel == 1 for c in convolutions)
-        return usual and len(self.operations) * self.sources <= MOST
+        fits = usual and len(self.operations) * self.sources <= MOST
+        return kernel("separable", x.shape[1] // self.sources, x) if fits else None
 
-    def in_pytorch(self, x: Tensor, scales: Tensor, weights: list[Tensor]) -> tuple[Tensor, ...]:
-        """Return the same by PyTorch's operators, the edges as groups of channels."""
+    def by(
+        self, kernel: Kernel, x: Tensor, weights: list[BlockWeights]
+    ) -> tuple[tuple[Tensor, ...], list[tuple[Tensor, Tensor]]]:
+        """Return the nodes by the compiled road, and mean and 1 / sqrt(variance + 1e-5) of each BatchNorm's input."""
+        out = _Compiled.apply(self, kernel, x, *(one for block in weights for one in block))
+        channels, statistics = x.shape[1] // self.sources, out[self.nodes :]  # type: ignore[index]
+        pairs = [_channels(one, channels) for one in statistics]
+        return out[: self.nodes], list(zip(pairs[::2], pairs[1::2], strict=True))  # type: ignore[index]
+
+    def in_pytorch(self, x: Tensor, weights: list[BlockWeights]) -> tuple[Tensor, ...]:
+        """Return the nodes by PyTorch's operators, the edges as groups of channels."""
         channels = x.shape[1] // self.sources
-        # C equal values for each edge and operation, contiguous: F.batch_norm gives wrong gradients on the CPU for
-        # channels-last input and an expanded (stride 0) weight
-        wide = scales.unsqueeze(-1).expand(-1, -1, channels).contiguous().flatten(1)
         rectified = F.relu(x)
         each = torch.cat([part for part in rectified.split(channels, 1) for _ in range(self.nodes)], 1)
         rest, total = list(weights), None
-        for blocks, scale in zip(self.operations, wide, strict=True):
+        for blocks in self.operations:
             term = each
             for i, block in enumerate(blocks):
-                term = F.relu(term) if i else term
-                term = depthwise(term, rest.pop(0), block.convolutions[0].stride, block.convolutions[0].dilation)
-                term = F.conv2d(term, rest.pop(0), groups=self.sources * self.nodes)
-                term = F.batch_norm(term, None, None, scale if block is blocks[-1] else None, None, training=True)
+                (first, _), own = block.convolutions, rest.pop(0)
+                term = depthwise(F.relu(term) if i else term, own.depthwise, first.stride, first.dilation)
+                term = F.conv2d(term, own.pointwise, groups=self.sources * self.nodes)
+                term = F.batch_norm(term, None, None, own.gamma, own.beta, training=True)
             total = term if total is None else total + term
         assert total is not None
         # (N, S m C, H, W) -> m times (N, C, H, W), summed over the sources
@@ -68,36 +83,45 @@ class Separable:
         return summed.permute(3, 0, 4, 1, 2).unbind(0)
 
 
-@dataclass(frozen=True)
-class _Step:
-    """One block of one operation on all edges: what separable.c reads and writes.
+class _Norm(NamedTuple):
+    """Values before a BatchNorm, and that BatchNorm: statistics and weights by lanes, (edges, chunks, lanes)."""
 
-    `before` and `after` are (values, mean, 1 / sqrt(variance + eps)); the first block reads x, which has no BatchNorm.
-    """
+    values: Tensor
+    mean: Any = None
+    rstd: Any = None
+    gamma: Tensor | None = None
+    beta: Tensor | None = None
+
+
+class _Step(NamedTuple):
+    """One block of one operation on all edges: what separable.c reads and writes. x, read first, has no BatchNorm."""
 
     shape: Shape
-    before: tuple[Tensor | None, ...]
+    before: _Norm
     weights: tuple[Tensor, Tensor]
-    after: tuple[Tensor, ...]
+    after: _Norm
 
 
-def _steps(spec: Separable, lanes: int, x: Tensor, weights: list[Tensor], made: list[Tensor]) -> list[list[_Step]]:
-    """Return the steps of each operation, for x `(N, H, W, sources C)`; `made`, the tensors of `after`, is filled."""
+def _steps(
+    spec: Separable, lanes: int, x: Tensor, weights: list[BlockWeights], made: list[Tensor]
+) -> list[list[_Step]]:
+    """Return the steps of each operation, for x `(N, H, W, sources C)`; `made`, what they write, is filled if empty."""
     images, *_, wide = x.shape
     channels, edges = wide // spec.sources, spec.sources * spec.nodes
     chunks, fresh, rest, kept, operations = -(-channels // lanes), not made, list(weights), list(made), []
     for blocks in spec.operations:
-        steps, before, size = [], (x, None, None), tuple(x.shape[1:3])
+        steps, before, size = [], _Norm(x), tuple(x.shape[1:3])
         for block in blocks:
-            first = block.convolutions[0]
+            first, own = block.convolutions[0], rest.pop(0)
             form = (first.kernel, first.stride, first.dilation)
             shape = Shape.of(images, *size, channels, spec.sources, spec.nodes, *form)
             size = shape.size_out()
             if fresh:
                 y = x.new_empty(edges, images, chunks, size[0] * size[1], lanes)
                 made += [y, x.new_empty(edges, chunks, lanes), x.new_empty(edges, chunks, lanes)]
-            after = tuple(made[-3:]) if fresh else tuple(kept.pop(0) for _ in range(3))
-            steps.append(_Step(shape, before, (rest.pop(0), rest.pop(0)), after))
+            written = made[-3:] if fresh else [kept.pop(0) for _ in range(3)]
+            after = _Norm(*written, *(_lanes(one, written[1].shape, channels) for one in (own.gamma, own.beta)))
+            steps.append(_Step(shape, before, (own.depthwise.contiguous(), own.pointwise.contiguous()), after))
             before = after
         operations.append(steps)
     return operations
@@ -107,56 +131,73 @@ class _Compiled(torch.autograd.Function):
     """Separable by separable.c. Kept for the backward pass: x and, of each block, the values before BatchNorm."""
 
     @staticmethod
-    def forward(ctx: Any, spec: Separable, kernel: Kernel, x: Tensor, scales: Tensor, *weights: Tensor) -> Any:
+    def forward(ctx: Any, spec: Separable, kernel: Kernel, x: Tensor, *flat: Tensor | None) -> Any:
         made: list[Tensor] = []
-        operations = _steps(spec, kernel.lanes, rows(x), [weight.contiguous() for weight in weights], made)
+        operations = _steps(spec, kernel.lanes, rows(x), _blocks(flat), made)
         for step in (step for steps in operations for step in steps):
-            kernel.call("forward", step.shape, *step.before, *step.weights, *step.after)
-        last = [steps[-1] for steps in operations]
-        shape = operations[0][0].shape
-        out = [x.new_empty(len(x), *shape.size_out(), shape.channels) for _ in range(spec.nodes)]
-        of_last = [list(column) for column in zip(*(step.after for step in last), strict=True)]
-        kernel.call("mix", shape, len(last), *of_last, list(scales.contiguous()), out)
+            kernel.call("forward", step.shape, *step.before, *step.weights, *step.after[:3])
+        last = operations[0][-1].shape
+        out = [x.new_empty(len(x), *last.size_out(), last.channels) for _ in range(spec.nodes)]
+        ends = [list(column) for column in zip(*(steps[-1].after for steps in operations), strict=True)]
+        kernel.call("mix", last, len(operations), *ends, out)
         ctx.spec, ctx.kernel = spec, kernel
-        ctx.save_for_backward(x, scales, *weights, *made)
-        return tuple(node.permute(0, 3, 1, 2) for node in out)
+        ctx.save_for_backward(x, *flat, *made)
+        statistics = [one for i, one in enumerate(made) if i % 3]
+        ctx.mark_non_differentiable(*statistics)
+        return *(node.permute(0, 3, 1, 2) for node in out), *statistics
 
     @staticmethod
-    def backward(ctx: Any, *g: Any) -> Any:
-        x, scales, *rest = ctx.saved_tensors
-        count = len(ctx.needs_input_grad) - 4
-        inputs, made = [x, scales, *rest[:count]], rest[count:]
+    def backward(ctx: Any, *grads: Any) -> Any:
+        spec, kernel, wanted = ctx.spec, ctx.kernel, ctx.needs_input_grad[2:]
+        x, *rest = ctx.saved_tensors
+        g, flat, made = grads[: spec.nodes], rest[: len(wanted) - 1], rest[len(wanted) - 1 :]
         if torch.is_grad_enabled():  # a second derivative is wanted
-            needed = [one for one, wanted in zip(inputs, ctx.needs_input_grad[2:], strict=True) if wanted]
-            found = iter(torch.autograd.grad(ctx.spec.in_pytorch(x, scales, inputs[2:]), needed, g, create_graph=True))
-            return None, None, *(next(found) if wanted else None for wanted in ctx.needs_input_grad[2:])
-        weights = [weight.contiguous() for weight in inputs[2:]]
-        slopes = [rows(one) for one in g]
-        of_x, of_scales = torch.zeros_like(rows(x)), torch.zeros_like(scales)
-        of_weights = [torch.empty_like(weight) for weight in weights] if any(ctx.needs_input_grad[4:]) else []
-        free = list(of_weights)
-        for o, steps in enumerate(_steps(ctx.spec, ctx.kernel.lanes, rows(x), weights, made)):
-            mine = [(free.pop(0), free.pop(0)) if free else (None, None) for _ in steps]
-            of_scales[o] = _step_back(ctx.kernel, steps, scales[o].contiguous(), slopes, of_x, mine)
-        return None, None, of_x.permute(0, 3, 1, 2), of_scales, *(of_weights or [None] * count)
+            needed = [one for one, want in zip((x, *flat), wanted, strict=True) if want]
+            found = iter(torch.autograd.grad(spec.in_pytorch(x, _blocks(flat)), needed, g, create_graph=True))
+            return None, None, *(next(found) if want else None for want in wanted)
+        learn = any(want for i, want in enumerate(wanted[1:]) if i % 4 < 2)  # convolutions; else they are constants
+        of_x, slopes = torch.zeros_like(rows(x)), [rows(one) for one in g]
+        of_blocks: list[Tensor | None] = []
+        for steps in _steps(spec, kernel.lanes, rows(x), _blocks(flat), made):
+            of_blocks += _backward(kernel, steps, slopes, of_x, learn)
+        given = [one if want else None for one, want in zip(of_blocks, wanted[1:], strict=True)]
+        return None, None, of_x.permute(0, 3, 1, 2), *given
 
 
-def _step_back(
-    kernel: Kernel, steps: list[_Step], scale: Tensor, g: list[Tensor], of_x: Tensor, of_weights: list[Any]
-) -> Tensor:
-    """Add an operation's gradient to `of_x`, write those of its weights, return that of `scale` `(edges,)`."""
-    last = steps[-1]
-    last_sums = torch.empty(2, *last.after[2].shape, dtype=torch.float64)
-    kernel.call("gradient_sums", last.shape, *last.after[:2], g, last_sums)
-    inner, sums = None, last_sums
-    for i, step in reversed(list(enumerate(steps))):
-        values, first = step.before[0], i == 0
-        assert values is not None
-        of_before, sums_before = (of_x, None) if first else (torch.empty_like(values), torch.empty_like(last_sums))
-        way = (scale, g, None) if step is last else (None, None, inner)
+def _backward(kernel: Kernel, steps: list[_Step], g: list[Tensor], of_x: Tensor, learn: bool) -> list[Tensor | None]:
+    """Add an operation's gradient to `of_x`, and return those in the weights of its blocks (4 a block)."""
+    last, found = steps[-1], []
+    after = last.after
+    sums = torch.empty(2, *after.rstd.shape, dtype=torch.float64)
+    kernel.call("gradient_sums", last.shape, after.values, after.mean, g, sums)
+    way: tuple[Any, Any] = (g, None)
+    for step in reversed(steps):
+        of_before = of_x if step is steps[0] else torch.empty_like(step.before.values)
+        sums_before = None if step is steps[0] else torch.empty_like(sums)
+        of_weights = [torch.empty_like(one) for one in step.weights] if learn else [None, None]
         kernel.call(
-            "backward", step.shape, *step.before, *step.weights, *step.after, *way, sums, of_before, sums_before,
-            *of_weights[i],
+            "backward", step.shape, *step.before, *step.weights, *step.after[:4], *way, sums, of_before, sums_before,
+            *of_weights,
         )  # fmt: skip
-        inner, sums = of_before, sums_before
-    return (last_sums[1] * last.after[2]).sum((1, 2))
+        of_norm = (sums[1] * step.after.rstd, sums[0])  # gamma, beta
+        found = [*of_weights, *(_channels(one.to(of_x), step.shape.channels) for one in of_norm), *found]
+        if sums_before is not None:
+            way, sums = (None, of_before), sums_before
+    return found
+
+
+def _blocks(flat: Any) -> list[BlockWeights]:
+    return [BlockWeights(*flat[i : i + 4]) for i in range(0, len(flat), 4)]
+
+
+def _lanes(of: Tensor | None, shape: torch.Size, channels: int) -> Tensor | None:
+    """`(edges C,)` as (edges, chunks, lanes), filled up with zeros."""
+    if of is None:
+        return None
+    edges, chunks, lanes = shape
+    return F.pad(of.detach().view(edges, channels), (0, chunks * lanes - channels)).contiguous()
+
+
+def _channels(of: Tensor, channels: int) -> Tensor:
+    """(edges, chunks, lanes) as `(edges C,)`."""
+    return of.flatten(1)[:, :channels].flatten()

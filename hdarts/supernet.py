@@ -24,7 +24,7 @@ from torch import Tensor
 
 from hdarts.operations import Block, Convolution, blocks, factorised_reduction
 from hdarts.params import ParameterError
-from hdarts.separable import Separable
+from hdarts.separable import BlockWeights, Separable
 from hdarts.space import DARTS, CellPlan, SearchSpace, plan
 from hdarts.vectors import Layout
 
@@ -198,16 +198,31 @@ class Supernet:
         sources, nodes = len(wave.sources), len(wave.nodes)
         mine = weights.index_select(0, self._rows[wave].to(weights.device))  # (S m, operations)
         convolved = [(o, name, steps) for o, name, steps in wave.operations(self.space) if name != "skip_connect"]
-        separable = Separable(sources, nodes, tuple(steps for _, _, steps in convolved), self.compiled)
+        channels = x.shape[1] // sources
+        # C equal values for each edge and operation, contiguous: F.batch_norm gives wrong gradients on the CPU for
+        # channels-last input and an expanded (stride 0) weight
+        scales = mine.T.unsqueeze(-1).expand(-1, -1, channels).contiguous().flatten(1).unbind(0)
         own = [
-            named[f"{prefix}{name}.{i}"]
-            for _, name, steps in convolved
-            for i in range(sum(len(block.convolutions) for block in steps))
-        ]
-        parts = separable(x, mine[:, [o for o, _, _ in convolved]].T, own)
-        return tuple(part + more for part, more in zip(parts, self._shared(wave, x, prefix, named, mine), strict=True))
+            BlockWeights(
+                named[f"{prefix}{name}.{2 * i}"], named[f"{prefix}{name}.{2 * i + 1}"],
+                scales[o] if block is steps[-1] else None,
+            )
+            for o, name, steps in convolved
+            for i, block in enumerate(steps)
+        ]  # fmt: skip
+        parts = Separable(sources, nodes, tuple(steps for _, _, steps in convolved), self.compiled)(x, own)
+        shared = self._shared(wave, x, prefix, named, mine, scales)
+        return tuple(part + more for part, more in zip(parts, shared, strict=True))
 
-    def _shared(self, wave: Wave, x: Tensor, prefix: str, named: dict[str, Tensor], mine: Tensor) -> tuple[Tensor, ...]:
+    def _shared(
+        self,
+        wave: Wave,
+        x: Tensor,
+        prefix: str,
+        named: dict[str, Tensor],
+        mine: Tensor,
+        scales: tuple[Tensor, ...],
+    ) -> tuple[Tensor, ...]:
         """Return pooling and identity, mixed for each node `(N, C, H, W)`: one product for all edges of the wave."""
         sources, nodes = len(wave.sources), len(wave.nodes)
         results = {
@@ -221,9 +236,7 @@ class Supernet:
         mixed = (mixing @ stacked.flatten(1)).view(nodes, *stacked.shape[1:])
         if wave.stride == 2:
             halves = _halves(F.relu(x), [named[f"{prefix}skip_connect.{i}"] for i in range(2)], sources)
-            scale = mine[:, self.space.operations.index("skip_connect")]
-            # contiguous: F.batch_norm gives wrong gradients on the CPU for an expanded weight (see separable.py)
-            term = _normalise(halves, scale.unsqueeze(-1).expand(-1, stacked.shape[-1]).contiguous().flatten())
+            term = _normalise(halves, scales[self.space.operations.index("skip_connect")])
             mixed = mixed + term.permute(0, 2, 3, 1).unflatten(-1, (sources, nodes, -1)).sum(3).permute(3, 0, 1, 2, 4)
         return mixed.permute(0, 1, 4, 2, 3).unbind(0)
 

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from hdarts.kernels import kernel
 from hdarts.operations import blocks
 from hdarts.randomness import generator
-from hdarts.separable import Separable
+from hdarts.separable import BlockWeights, Separable
 
 NAMES = ("sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")
 CASES = [
@@ -31,23 +32,25 @@ def compiler():
 def case(
     channels: int, sources: int, nodes: int, stride: int, images: int, size: tuple[int, int], dtype=torch.float64
 ) -> tuple[Separable, list[torch.Tensor]]:
+    """x, then for each block its convolutions, gamma and beta."""
     draw, edges = generator(0), sources * nodes
     operations = tuple(blocks(name, stride) for name in NAMES)
     x = torch.randn(images, sources * channels, *size, generator=draw, dtype=dtype)
-    scales = torch.rand(len(operations), edges, generator=draw, dtype=dtype)
-    weights = [
-        torch.randn(edges * out, *rest, generator=draw, dtype=dtype) / rest[0] ** 0.5
-        for operation in operations
-        for block in operation
-        for convolution in block.convolutions
-        for out, *rest in [convolution.shape(channels, channels)]
-    ]
-    inputs = [x.contiguous(memory_format=torch.channels_last), scales, *weights]
+    inputs = [x.contiguous(memory_format=torch.channels_last)]
+    for block in (block for operation in operations for block in operation):
+        for convolution in block.convolutions:
+            out, *rest = convolution.shape(channels, channels)
+            inputs.append(torch.randn(edges * out, *rest, generator=draw, dtype=dtype) / rest[0] ** 0.5)
+        inputs += [torch.rand(edges * channels, generator=draw, dtype=dtype) + 0.5 for _ in range(2)]
     return Separable(sources, nodes, operations), [one.requires_grad_() for one in inputs]
 
 
+def weights(inputs):
+    return [BlockWeights(*inputs[i : i + 4]) for i in range(1, len(inputs), 4)]
+
+
 def both(separable, inputs):
-    return separable(inputs[0], inputs[1], inputs[2:]), separable.in_pytorch(inputs[0], inputs[1], inputs[2:])
+    return separable(inputs[0], weights(inputs)), separable.in_pytorch(inputs[0], weights(inputs))
 
 
 def agree(ours, theirs, accuracy):
@@ -76,7 +79,8 @@ def test_second_derivatives(of):
     found = []
     for out in both(separable, inputs):
         first = torch.autograd.grad(out, inputs, slopes(out), create_graph=True)
-        found.append(torch.autograd.grad(torch.stack([one.square().sum() for one in first]).sum(), inputs))
+        total = torch.stack([one.square().sum() for one in first]).sum()
+        found.append(torch.autograd.grad(total, inputs, allow_unused=True, materialize_grads=True))
     agree(found[0], found[1], 1e-10)
 
 
@@ -96,7 +100,7 @@ def test_any_number_of_threads_and_the_same_bits_each_time():
     try:
         for threads in (1, 2, 2, 5):  # 5 are more than the images
             torch.set_num_threads(threads)
-            out = separable(inputs[0], inputs[1], inputs[2:])
+            out = separable(inputs[0], weights(inputs))
             found.append([*out, *torch.autograd.grad(out, inputs, slopes(out))])
     finally:
         torch.set_num_threads(before)
@@ -109,19 +113,37 @@ def test_nan_comes_through_relu():
     separable, inputs = case(*CASES[1])
     broken = inputs[0].detach().clone()
     broken[0, 0, 0, 0] = float("nan")
-    assert all(bool(node.isnan().any()) for node in separable(broken, inputs[1], inputs[2:]))
+    assert all(bool(node.isnan().any()) for node in separable(broken, weights(inputs)))
 
 
 def test_images_that_are_not_channels_last_and_weights_that_are_views():
     separable, inputs = case(*CASES[1])
-    x = inputs[0].detach().contiguous()
-    weights = [one.detach().flip(0).flip(0) for one in inputs[2:]]
-    ours = separable(x, inputs[1].detach().T.contiguous().T, weights)
-    agree(ours, separable.in_pytorch(inputs[0], inputs[1], inputs[2:]), 1e-11)
+    views = [one.detach().flip(0).flip(0).mT.contiguous().mT if one.dim() > 1 else one.detach() for one in inputs]
+    ours = separable(views[0].contiguous(), weights(views))
+    agree(ours, separable.in_pytorch(inputs[0], weights(inputs)), 1e-11)
+
+
+def test_blocks_without_gamma_and_beta_and_their_statistics():
+    separable, inputs = case(*CASES[2])
+    bare = [BlockWeights(own.depthwise, own.pointwise, None, own.beta if i % 2 else None)
+            for i, own in enumerate(weights(inputs))]  # fmt: skip
+    made = separable.kernel(inputs[0])
+    assert made is not None
+    nodes, statistics = separable.by(made, inputs[0], bare)
+    agree(nodes, separable.in_pytorch(inputs[0], bare), 1e-11)
+    needed = [one for own in bare for one in own if one is not None]
+    g = slopes(nodes)
+    theirs = torch.autograd.grad(separable.in_pytorch(inputs[0], bare), needed, g)
+    agree(torch.autograd.grad(nodes, needed, g), theirs, 1e-11)
+    each = torch.cat([part for part in inputs[0].relu().split(4, 1) for _ in range(2)], 1)
+    first = F.conv2d(each, bare[0].depthwise, stride=2, padding=1, groups=16)
+    first = F.conv2d(first, bare[0].pointwise, groups=4)
+    mean, rstd = statistics[0]
+    agree([mean, rstd], [first.mean((0, 2, 3)), (first.var((0, 2, 3), correction=0) + 1e-5).rsqrt()], 1e-11)
 
 
 def test_other_numbers_take_the_road_of_pytorch():
     separable, inputs = case(*CASES[2])
     halves = [one.detach().bfloat16().requires_grad_() for one in inputs]
-    out = separable(halves[0], halves[1], halves[2:])
+    out = separable(halves[0], weights(halves))
     assert "_Compiled" not in type(out[0].grad_fn).__name__
