@@ -35,6 +35,20 @@ def test_a_line_for_each_name_and_an_axes_for_each_facet():
         assert np.array_equal(found["unrolled"], np.asarray(TABLE.loc[own, ["K", "error"]]))
 
 
+def test_several_columns_have_an_axes_each_and_a_facet_a_row():
+    figure = plots.lines(TABLE.assign(seconds=TABLE["K"] ** 2), ["K", "seconds"], "error", "method", facet="toy")
+    titled = [(axes.get_title(), axes.get_xlabel()) for axes in figure.axes]
+    assert titled == [(toy, x) for toy in ("sine", "ridge") for x in ("K", "time (s)")]
+    assert list(drawn(figure.axes[3])["neumann"][:, 0]) == [1, 4, 400]
+
+
+def test_a_column_can_stay_linear_beside_logarithmic_ones():
+    table = TABLE.assign(zero=TABLE["K"] - 1)
+    figure = plots.lines(table, ["K", "zero"], "K", "method", log="xy", linear=["zero"])
+    assert [(axes.get_xscale(), axes.get_yscale()) for axes in figure.axes] == [("log", "log"), ("linear", "log")]
+    assert list(drawn(figure.axes[1])["neumann"][:, 0]) == [0, 1, 19] * 2
+
+
 def test_what_a_logarithm_cannot_show_is_left_out():
     axes = plots.lines(TABLE, "K", "error", "method", facet="toy", log="xy").axes[0]
     assert axes.get_xscale() == axes.get_yscale() == "log"

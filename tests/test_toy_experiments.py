@@ -1,17 +1,20 @@
 """What notebooks 01 and 02 compute, against closed forms, the definitions and plain loops."""
 
+import json
 import math
 
 import pytest
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 from hdarts import hypergradient as methods
 from hdarts import toy_experiments as toy
 from hdarts.hypernetwork import Linear
-from hdarts.toy_experiments.accuracy import simplex
+from hdarts.toy_experiments.accuracy import calls, simplex
 from hdarts.toy_experiments.joint import PARTS, noises
 from hdarts.toy_experiments.local import knows, quadratic, response_jacobian
+from hdarts.toy_experiments.storage import peak_bytes
 from hdarts.toys import MicroDARTS, Quadratic2D, RidgeDigits, Sine, retrained_loss
 from hdarts.vectors import agreement
 
@@ -65,6 +68,38 @@ def test_gradients_counted_are_those_a_method_takes(monkeypatch):
         if name == "conjugate gradient":
             continue  # one curvature: ends after the first of three iterations
         assert len(calls) + 2 * products.get(name, 0) == method.gradients(3), name
+
+
+def test_peak_bytes_of_what_can_be_counted_by_hand():
+    x, there = torch.ones(1000), torch.ones(500).requires_grad_()
+    assert peak_bytes(lambda: there.detach().view(5, 100)) == 0, "views of what was there before"
+    assert peak_bytes(lambda: x + 1 + 1 + 1) == 2 * 4000, "the third is made when the first is gone"
+    assert peak_bytes(lambda: (x + 1, x + 2, x + 3)) == 3 * 4000, "all are kept"
+    assert peak_bytes(lambda: there.exp().exp().exp()) == 3 * 2000, "each is saved for its own backward pass"
+
+
+@pytest.mark.parametrize("name", toy.METHODS)
+def test_peak_bytes_are_those_that_the_allocator_reports_to_the_profiler(name, tmp_path):
+    call = calls(MICRO, ALPHA, 0.05, [3])[name, 3]
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        call()
+    profiled.export_chrome_trace(str(tmp_path / "trace.json"))
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    alive, peak = {}, 0
+    for event in sorted((e for e in events if e["name"] == "[memory]"), key=lambda e: e["ts"]):
+        alive[event["args"]["Addr"]] = max(0, event["args"]["Bytes"])  # below 0: freed
+        peak = max(peak, sum(alive.values()))
+    assert peak_bytes(call) == peak > 0
+
+
+def test_memory_grows_by_one_w_a_step_in_unrolling_and_not_in_the_other_methods():
+    held = toy.memory({"micro": MICRO}, seed=0, most=8).set_index(["method", "K"])["kilobytes"].to_dict()
+    assert held["unrolled, K steps from 0", 8] - held["unrolled, K steps from 0", 3] == pytest.approx(
+        5 * 640 * 8 / 1000
+    )
+    for name in ("Neumann, K terms", "conjugate gradient"):
+        assert held[name, 8] == held[name, 3] < held["unrolled, K steps from 0", 3]
+    assert {method for method, _ in held} == set(toy.METHODS)
 
 
 def test_over_the_step_size_the_error_is_its_closed_form_and_beyond_two_it_is_worse_than_none():

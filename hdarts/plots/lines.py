@@ -13,45 +13,50 @@ from hdarts.plots.style import FAINT, label, looks, new_figure, require, split, 
 @styled
 def lines(
     frame: pd.DataFrame,
-    x: str,
+    x: str | Sequence[str],
     y: str,
     name: str,
     *,
     facet: str | None = None,
     log: str = "",
+    linear: Sequence[str] = (),
     points: Sequence[Any] = (),
     dashed: Sequence[Any] = (),
 ) -> Figure:
     """Return column `y` over column `x`, a line for each value of column `name`, an axes for each value of `facet`.
 
-    `log`: "x", "y" or "xy" for logarithmic axes, where values of 0 or less are not drawn. Names in `points` are drawn
-    as crosses, those in `dashed` as thin dashed lines without marks (predictions, references).
+    Of several columns `x` each has an axes, side by side; a value of `facet` then has a row of them. `log`: "x", "y"
+    or "xy" for logarithmic axes, where values of 0 or less are not drawn; columns in `linear` are excepted. Names
+    in `points` are drawn as crosses, those in `dashed` as thin dashed lines without marks (predictions, references).
     """
-    rows = require(frame, [x, y, name, *([facet] if facet else [])], f"{label(y)} over {label(x)}")
-    for axis, column in (("x", x), ("y", y)):
-        if axis in log:
+    columns = [x] if isinstance(x, str) else list(x)
+    what = f"{label(y)} over {', '.join(map(label, columns))}"
+    rows = require(frame, [*columns, y, name, *([facet] if facet else [])], what)
+    for axis, column in (*(("x", column) for column in columns), ("y", y)):
+        if axis in log and column not in linear:
             rows = rows.loc[np.asarray(rows[column], dtype=float) > 0]
     parts = split(rows, facet) if facet else {"": rows}
-    across = min(3, len(parts))
-    down = -(-len(parts) // across)
+    panels = [(title, part, column) for title, part in parts.items() for column in columns]
+    across = len(columns) if len(columns) > 1 else min(3, len(panels))
+    down = -(-len(panels) // across)
     figure = new_figure(0.6 + 2.1 * down if facet else 3.0, layout="constrained")
     grid = figure.subplots(down, across, squeeze=False)
     plain = {"marker": "", "linestyle": (0, (4, 2)), "color": FAINT}
     # a method has one look in all figures, whether or not a prediction is drawn beside it
     look = looks(value for value in rows[name] if value not in dashed) | dict.fromkeys(dashed, plain)
-    for axes, (title, part) in zip(grid.flat, parts.items(), strict=False):
+    for axes, (title, part, column) in zip(grid.flat, panels, strict=False):
         for value, own in split(part, name).items():
             drawn = dict(look[value])
             if value in points:
                 drawn |= {"linestyle": "", "marker": "x", "color": "#000000", "markersize": 5, "zorder": 3}
-            axes.plot(np.asarray(own[x]), np.asarray(own[y]), label=str(value), **{"markersize": 3, **drawn})
-        axes.set_xscale("log" if "x" in log else "linear")
+            axes.plot(np.asarray(own[column]), np.asarray(own[y]), label=str(value), **{"markersize": 3, **drawn})
+        axes.set_xscale("log" if "x" in log and column not in linear else "linear")
         axes.set_yscale("log" if "y" in log else "linear")
         axes.set_title(str(title))
-        axes.set_xlabel(label(x))
+        axes.set_xlabel(label(column))
     for axes in grid[:, 0]:
         axes.set_ylabel(label(y))
-    for axes in grid.flat[len(parts) :]:
+    for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
     handles = {text: h for axes in figure.axes for h, text in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=3)

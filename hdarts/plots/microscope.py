@@ -62,7 +62,7 @@ def _agreement(
                 axes.axhspan(place - 0.5, place + 0.5, color="#eeeeee", zorder=0)
         line[0].set_title(title, loc="left")
     for axes, column in zip(grid[-1], columns, strict=True):
-        axes.set_xlabel({"gradients": "gradients (count)"}.get(column, label(column)))
+        axes.set_xlabel(label(column))
     grid[0, 0].set_yticks(range(len(methods)), methods)
     grid[0, 0].set_ylim(len(methods) - 0.5, -0.5)
     grid[0, 0].set_xlim(min(-0.1, *(float(np.nanmin(rows["cosine"])) - 0.1 for rows in panels.values())), 1.05)

@@ -65,6 +65,8 @@ LABELS = {
     "best_validation_accuracy": "best validation accuracy (%)",
     "test_accuracy": "test accuracy (%)",
     "seconds": "time (s)",
+    "kilobytes": "memory (kB)",
+    "gradients": "gradients (count)",
     "skips_normal": "skip connections (count)",
     "cosine": "cosine to the reference",
     "relative_error": "relative error",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -12,6 +13,7 @@ from torch import Tensor
 from hdarts import hypergradient as methods
 from hdarts.bilevel import Hypergradient
 from hdarts.randomness import generator
+from hdarts.toy_experiments.storage import peak_bytes
 from hdarts.toys import MicroDARTS, Sine, Toy, retrained_loss
 from hdarts.vectors import agreement
 
@@ -57,29 +59,56 @@ METHODS = {
 }
 
 
+def counts_to(most: int) -> list[int]:
+    """Return the numbers K at which methods are tried: each about 1.7 times the last one, and `most`."""
+    return sorted({round(1.7**i) for i in range(40) if 1.7**i <= most} | {most})
+
+
+def calls(
+    toy: Any, alpha: Tensor, step_size: float, counts: Sequence[int]
+) -> dict[tuple[str, int], Callable[[], Hypergradient]]:
+    """Return the call of each method at w*(alpha) for each K of `counts`, or the first alone if it has no K."""
+    w = toy.best_response(alpha)
+    return {
+        (method, k): partial(how.find, toy, w, alpha, step_size, k)
+        for method, how in METHODS.items()
+        for k in (counts[:1] if how.once else counts)
+    }
+
+
 def by_steps(toys: Mapping[str, Any], seed: int, most: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the error of each method over its number K of terms, steps or iterations, and the seconds it took.
 
     All are taken at w*(alpha), but the unrolled one, which trains from w = 0. The step size xi is 1 / (2 kappa_max).
     `predicted` is the error without response times (1 - xi kappa_min)^K: the slowest direction decides.
     """
-    rows, clock = [], []
+    rows, clock, counts = [], [], counts_to(most)
     for name, toy in toys.items():
         alpha = start(toy, seed)
         w, truth, kappa = toy.best_response(alpha), toy.exact_hypergradient(alpha).total, curvatures(toy, alpha)
         xi = 0.5 / float(kappa[-1])
-        counts = sorted({round(1.7**i) for i in range(40) if 1.7**i <= most} | {most})
+        found = {key: call() for key, call in calls(toy, alpha, xi, counts).items()}
         for method, how in METHODS.items():
-            found = {k: how.find(toy, w, alpha, xi, k) for k in (counts[:1] if how.once else counts)}
             for k in counts:  # what has no K is a level line
-                one = found[counts[0] if how.once else k]
+                one = found[method, counts[0] if how.once else k]
                 errors = {"gradients": how.gradients(k), **agreement(one.total, truth)}
                 rows.append({"toy": name, "method": method, "K": k, **errors})
-            clock += [{"toy": name, "method": method, "K": k, "seconds": f.info["seconds"]} for k, f in found.items()]
+        clock += [{"toy": name, "method": m, "K": k, "seconds": one.info["seconds"]} for (m, k), one in found.items()]
         none = agreement(methods.direct(toy, w, alpha, None).total, truth)["relative_error"]
         slowest = 1 - xi * float(kappa[0])
         rows += [{"toy": name, "method": "predicted", "K": k, "relative_error": none * slowest**k} for k in counts]
     return pd.DataFrame(rows), pd.DataFrame(clock)
+
+
+def memory(toys: Mapping[str, Any], seed: int, most: int) -> pd.DataFrame:
+    """Return the `kilobytes` (1000 bytes) of each method over K: `peak_bytes` of the calls of `by_steps`."""
+    rows = []
+    for name, toy in toys.items():
+        alpha = start(toy, seed)
+        xi = 0.5 / float(curvatures(toy, alpha)[-1])
+        for (method, k), call in calls(toy, alpha, xi, counts_to(most)).items():
+            rows.append({"toy": name, "method": method, "K": k, "kilobytes": peak_bytes(call) / 1000})
+    return pd.DataFrame(rows)
 
 
 def over_step_size(step_sizes: Sequence[float], counts: Sequence[int]) -> pd.DataFrame:
