@@ -1,11 +1,13 @@
 """`python -m benchmarks [--quick]`: hdarts against the plain version of itself, as a table and a figure.
 
-Writes `table.csv`, `growth.csv`, `growth.png` and `growth.svg` into `results/bench/` (`--out`). Under 20 minutes on
-2 CPU cores; `--quick` takes about one, on small sizes, and writes nothing unless `--out` is given.
+Writes `table.csv`, `machine.csv`, `growth.csv`, `growth.png` and `growth.svg` into `results/bench/` (`--out`). Under
+20 minutes on 2 CPU cores; `--quick` takes about one, on small sizes, and writes nothing unless `--out` is given.
+`--device cuda` times the same on a GPU (not yet done).
 """
 
 import argparse
 import platform
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pandas as pd
 import torch
 
 from benchmarks.growth import draw, growth, slopes
+from benchmarks.machine import distance
 from benchmarks.measure import alone, alternating
 from benchmarks.setting import Setting
 from benchmarks.steps import OTHERS, OUTPUT_LAYER, SIDES, STEPS
@@ -48,23 +51,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes, about a minute")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    setting = Setting(channels=8, cells=4, batch=16, size=16) if options.quick else Setting()
+    setting = Setting(8, 4, 16, 16, options.device) if options.quick else Setting(device=options.device)
+    large = replace(setting, batch=64)
     cases = [(name, setting) for name in STEPS]
     if not options.quick:
-        cases += [("weight step", Setting(batch=64)), *((name, Setting(batch=64)) for name in OTHERS)]
-    machine = f"{platform.machine()}, {options.threads} threads, torch {torch.__version__}, {date.today()}"
+        cases += [(name, large) for name in ("weight step", *OTHERS)]
+    where = torch.cuda.get_device_name() if options.device == "cuda" else platform.machine()
+    machine = f"{where}, {options.threads} threads, torch {torch.__version__}, {date.today()}"
     print(f"{setting}, {machine}: seconds of a step, plain and ours")
     found = table(cases, rounds=3 if options.quick else 5, threads=options.threads)
     print("\n" + found.round(3).to_string(index=False, na_rep=""))
+    far = distance(setting, float(found["ours_s"].iloc[0]))
+    print("\n" + ", ".join(f"{name} {value:.3g}" for name, value in far.items()))
     out = options.out or (None if options.quick else OUT)
     if out is None:
         return
     out.mkdir(parents=True, exist_ok=True)
     found.assign(machine=machine).to_csv(out / "table.csv", index=False)
-    grown = growth(options.threads)
+    pd.DataFrame([far]).assign(machine=machine).to_csv(out / "machine.csv", index=False)
+    grown = growth(options.threads, options.device)
     grown.to_csv(out / "growth.csv", index=False)
     figure = draw(grown, machine)
     for suffix in ("png", "svg"):

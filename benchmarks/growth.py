@@ -17,14 +17,14 @@ LABELS = {"channels": "channels", "cells": "cells", "batch": "batch", "size": "i
 COSTS = {"seconds": "weight step (s)", "memory": "peak memory (MiB)"}
 
 
-def growth(threads: int) -> pd.DataFrame:
+def growth(threads: int, device: str) -> pd.DataFrame:
     """A row a side, axis and value: seconds and memory, everything else as in `MIDDLE`."""
     measured: dict[tuple[str, Setting], dict[str, float]] = {}
     rows = []
     for axis, values in VALUES.items():
         for value in values:
             for side in SIDES:
-                case = (side, replace(MIDDLE, **{axis: value}))
+                case = (side, replace(MIDDLE, device=device, **{axis: value}))
                 if case not in measured:
                     measured[case] = alone(side, "weight step", case[1], threads, rounds=3)
                 rows.append({"side": side, "axis": axis, "value": value, **measured[case]})

@@ -17,9 +17,16 @@ from benchmarks.steps import SIDES, step
 
 def seconds(function: Step) -> float:
     """Time of one call."""
+    _wait()
     start = perf_counter()
     function()
+    _wait()
     return perf_counter() - start
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def alternating(name: str, setting: Setting, rounds: int) -> tuple[float, float]:
@@ -47,7 +54,9 @@ def answer(request: dict) -> dict[str, float]:
     one = step(side, name, Setting(**request))
     one()
     least = min(seconds(one) for _ in range(rounds))
-    return {"seconds": least, "memory": peak_memory() - libraries}
+    on_gpu = request["device"] == "cuda"
+    memory = torch.cuda.max_memory_allocated() / 2**20 if on_gpu else peak_memory() - libraries
+    return {"seconds": least, "memory": memory}
 
 
 def peak_memory() -> float:

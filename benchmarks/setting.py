@@ -26,6 +26,7 @@ class Setting:
     cells: int = 8
     batch: int = 16
     size: int = 32
+    device: str = "cpu"
 
     def net(self) -> Supernet:
         """The supernet of hdarts."""
@@ -35,16 +36,16 @@ class Setting:
         """The plain one with the same weights."""
         net, plain = self.net(), PlainSupernet(self.channels, self.cells, 10)
         plain.load(net.layout, net.initial_w(generator(0, "weights")))
-        return plain
+        return plain.to(self.device)
 
     def data(self) -> tuple[Tensor, Batch, Batch]:
         """alpha, an inner and an outer batch."""
         draw = generator(0, "data")
-        batches = [
-            (torch.randn(self.batch, 3, self.size, self.size, generator=draw), torch.arange(self.batch) % 10)
-            for _ in range(2)
-        ]
-        return 1e-3 * torch.randn(DARTS.alpha_shape, generator=draw), batches[0], batches[1]
+        sizes = (self.batch, 3, self.size, self.size)
+        inner, outer = (torch.randn(sizes, generator=draw).to(self.device) for _ in range(2))
+        labels = torch.arange(self.batch, device=self.device) % 10
+        alpha = 1e-3 * torch.randn(DARTS.alpha_shape, generator=draw).to(self.device)
+        return alpha, (inner, labels), (outer, labels)
 
 
 def plain_sgd(trained: list[nn.Parameter]) -> torch.optim.SGD:

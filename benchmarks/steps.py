@@ -106,7 +106,8 @@ def plain(name: str, setting: Setting) -> Step:
         return plain_second_order(net, alpha, inner, outer)
     ours = setting.net()
     shapes = [ours.convolution_shapes(kind) for kind in range(len(DARTS.kinds))]
-    model = PlainHyperdarts(net, ours.layout, shapes, HIDDEN if name == "hyperDARTS-2 iteration" else 0)
+    hidden = HIDDEN if name == "hyperDARTS-2 iteration" else 0
+    model = PlainHyperdarts(net, ours.layout, shapes, hidden).to(setting.device)
     trained = model.trained()
     alpha_step, weight_step = plain_alpha_step(model, alpha, outer), plain_weight_step(model, trained, alpha, inner)
     return lambda: (alpha_step(), weight_step())
@@ -120,7 +121,7 @@ def ours(name: str, setting: Setting) -> Step:
     alpha, inner, outer = setting.data()
     net = setting.net()
     problem, optimiser, noise = Classification(net), adam(alpha), torch.zeros_like(alpha)
-    w = net.initial_w(generator(0, "weights"))
+    w = net.initial_w(generator(0, "weights")).to(setting.device)
     weights = Own(w, SGD)
 
     def move(found: Hypergradient) -> None:
@@ -137,7 +138,7 @@ def ours(name: str, setting: Setting) -> Step:
     sizes = [tuple(math.prod(shape) for shape in net.convolution_shapes(kind)) for kind in range(len(DARTS.kinds))]
     two = name == "hyperDARTS-2 iteration"
     h = ByKind([MLP(112, size, HIDDEN, shared=False) if two else Linear(112, sum(size)) for size in sizes])
-    phi = h.initial_phi(generator(0, "hypernetwork"))
+    phi = h.initial_phi(generator(0, "hypernetwork")).to(setting.device)
     generated = Generated(h, phi, w[h.n_weights :].clone(), SGD, Exploration())
 
     def iteration() -> None:
@@ -157,8 +158,8 @@ ROWS, WIDTH = 1_831_168, 112  # with biases, the report's 207 million weights
 def output_layer(side: str, setting: Setting) -> Step:
     """Gradient, norm clip and SGD with momentum and weight decay on 207 million weights."""
     draw = generator(0, "layer")
-    g, z = torch.randn(ROWS, generator=draw), torch.randn(WIDTH, generator=draw)
-    weight, bias = torch.full((ROWS, WIDTH), 0.1), torch.full((ROWS,), 0.1)
+    g, z = (torch.randn(size, generator=draw).to(setting.device) for size in (ROWS, WIDTH))
+    weight, bias = (torch.full(size, 0.1, device=setting.device) for size in ((ROWS, WIDTH), (ROWS,)))
     if side == "plain":
         parameters = [nn.Parameter(weight), nn.Parameter(bias)]
         optimiser = torch.optim.SGD(parameters, RATE, MOMENTUM, weight_decay=DECAY, foreach=True)
@@ -173,7 +174,7 @@ def output_layer(side: str, setting: Setting) -> Step:
     layer, velocity = SegmentedLinear((ROWS,), WIDTH), torch.zeros_like(phi)
 
     def factored() -> None:
-        gradient = Factored(layer, torch.zeros(0), g.unsqueeze(0), z.view(1, 1, -1))
+        gradient = Factored(layer, g[:0], g.unsqueeze(0), z.view(1, 1, -1))
         _, scale = clip_factor([gradient.squared_norm()], CLIP)
         gradient.step_(phi, velocity, scale, RATE, MOMENTUM, DECAY)
 

@@ -28,6 +28,7 @@ def training_step(side: str, setting: Setting) -> Step:
     torch.manual_seed(0)
     make = PlainNetwork if side == "plain" else EvaluationNetwork
     network = make(Genotype.from_json(CELLS.read_text()), setting.channels, setting.cells, 10, True)
+    network.to(setting.device)
     optimiser = plain_sgd(list(network.parameters()))
 
     def step() -> None:
@@ -84,6 +85,6 @@ def batches(side: str, setting: Setting, workers: int) -> Step:
         data = InMemory(pixels, labels, mean, std)
         loader = DataLoader(data, setting.batch, True, num_workers=workers, persistent_workers=workers > 0)
         return lambda: [None for _ in loader]
-    images = Images(pixels, labels, torch.tensor(mean), torch.tensor(std))
+    images = Images(pixels, labels, torch.tensor(mean), torch.tensor(std)).to(setting.device)
     ours = Batches(images, setting.batch, Augmentation(PADDING, True, CUTOUT), drop_last=False)
     return lambda: [None for _ in ours.epoch(0, "benchmark", 0)]

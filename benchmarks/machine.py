@@ -1,0 +1,40 @@
+"""What the machine can do at best, and how far from it a weight step is."""
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.measure import seconds
+from benchmarks.setting import Setting
+from benchmarks.steps import step
+
+SIDE, MEBIBYTES, ROUNDS = 2048, 256, 7  # of the matrices, of the copied array; the best of so many
+
+
+def rates(device: str) -> dict[str, float]:
+    """Return the rate of a float32 matrix product (GFLOP/s) and of a copy beyond the caches (GiB/s, read and write)."""
+    a, b = torch.randn(2, SIDE, SIDE, device=device)
+    source = torch.randn(MEBIBYTES * 2**18, device=device)
+    target = torch.empty_like(source)
+    product = min(seconds(lambda: a @ b) for _ in range(ROUNDS))
+    copy = min(seconds(lambda: target.copy_(source)) for _ in range(ROUNDS))
+    return {"product_GFLOP_s": 2 * SIDE**3 / product / 1e9, "copy_GiB_s": 2 * MEBIBYTES / 1024 / copy}
+
+
+def work(setting: Setting) -> float:
+    """Return the work of a weight step in GFLOP: convolutions and matrix products, counted in the plain version."""
+    one = step("plain", "weight step", setting)
+    with FlopCounterMode(display=False) as counter:
+        one()
+    return counter.get_total_flops() / 1e9
+
+
+def distance(setting: Setting, ours: float) -> dict[str, float]:
+    """Return the machine's rates, the work of a weight step, and the share of the product's rate that ours reaches."""
+    found = rates(setting.device)
+    gflop = work(setting)
+    return {
+        **found,
+        "step_GFLOP": gflop,
+        "ours_GFLOP_s": gflop / ours,
+        "share": gflop / ours / found["product_GFLOP_s"],
+    }
