@@ -182,7 +182,7 @@ print("place", place(), most_steps, os.getcwd(), os.environ["OMP_NUM_THREADS"])
     [
         ("from hdarts.params import ParameterError; raise ParameterError('seed = 2: take another')", "seed = 2: take"),
         ("raise SystemExit(0)", "SystemExit: 0"),
-        ("os.kill(os.getpid(), 9)", "DeadKernelError: Kernel died"),
+        ("os.kill(os.getpid(), 9)", "the kernel died: killed from outside"),
     ],
 )
 def test_a_failed_notebook_stays_with_its_error(tmp_path: Path, runs: Path, code: str, told: str) -> None:
@@ -286,8 +286,8 @@ def test_a_study_that_was_killed_goes_on_with_the_same_command(tmp_path: Path, r
 def test_ctrl_c_ends_all_processes_and_says_how_to_go_on(tmp_path: Path, runs: Path) -> None:
     process = halted(write_project(tmp_path, TWO, toy=HALTING), runs, signal.SIGINT)
     _, err = process.communicate()
-    assert process.returncode == 130
-    assert err == "hdarts: stopped; the same command goes on from here\n"
+    assert process.returncode == 75
+    assert err.splitlines()[-1] == "hdarts: stopped; the same command goes on from here"
 
 
 def test_kernels_that_start_together_do_not_meet(tmp_path: Path, runs: Path) -> None:

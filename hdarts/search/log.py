@@ -35,8 +35,9 @@ class Log:
         steps = [row for row in old["hypergradients"] if (row["epoch"], row["step_in_epoch"]) < before]
         epochs = {name: [row for row in rows if row["epoch"] <= state.epoch] for name, rows in old.items()}
         log = cls(run, epochs["metrics"], steps, epochs["alpha"], epochs["timings"])
-        if not log.alphas:
+        if not log.alphas:  # written now: who resumes in the first epoch has an alpha that is no longer the first
             log._alpha(state, 0)
+            run.write_table("alpha", log.alphas)
         return log
 
     def start_epoch(self) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hdarts import checkpoint
 from hdarts.hypernetwork import ByKind
-from hdarts.loop import CheckpointClock
+from hdarts.loop import CheckpointClock, refuse_unless_finite
 from hdarts.params import SearchParams, identity
 from hdarts.randomness import generator
 from hdarts.records import Run
@@ -54,6 +54,15 @@ class State:
         """Begin the next epoch with empty sums."""
         self.epoch, self.step, self.sums = self.epoch + 1, 0, dict.fromkeys(self.sums, 0.0)
 
+    @property
+    def where(self) -> str:
+        """The epoch, from 1, and the number of steps taken in it."""
+        return f"epoch {self.epoch + 1}, step {self.step}"
+
+    def tensors(self) -> dict[str, Tensor]:
+        """alpha and the tensors of the weights."""
+        return {"alpha": self.alpha, **self.weights.tensors()}
+
     def saved(self) -> dict[str, Any]:
         """Return the state as tensors and plain values."""
         plain = {"epoch": self.epoch, "step": self.step, "sums": self.sums}
@@ -72,5 +81,6 @@ class State:
 
 def save(run: Run, params: SearchParams, state: State, clock: CheckpointClock, keep: bool = False) -> None:
     """Write the checkpoint; the tables were written before it, so that a resumed search finds all its rows."""
+    refuse_unless_finite(state.tensors(), state.where, run.folder)
     checkpoint.save(run.folder, state.saved(), identity(params), f"epoch-{state.epoch}" if keep else "")
     clock.saved()
