@@ -65,19 +65,29 @@ def signal_at(patch: pytest.MonkeyPatch, epoch: int, step: int, number: int, tim
 PROGRAM = """
 import json, sys
 from small_runs import computed
+from hdarts.faults import EXIT_CODES
 print("started", flush=True)
-for row in computed(json.loads(sys.argv[1])):
-    print("epoch", row["epoch"], flush=True)
+try:
+    for row in computed(json.loads(sys.argv[1])):
+        print("epoch", row["epoch"], flush=True)
+except BaseException as error:
+    print(error, file=sys.stderr)
+    sys.exit(EXIT_CODES.get(type(error).__name__, 1))
 """
+
+
+def environment(runs: Path, **more: str) -> dict[str, str]:
+    """What a process finds around it."""
+    here = str(Path(__file__).parent)
+    around = {"HDARTS_RUNS": str(runs), "HDARTS_PROGRESS": "log", "OMP_NUM_THREADS": "1", "PYTHONPATH": here}
+    return {**os.environ, **around, **more}
 
 
 def program(kind: dict[str, Any], runs: Path, **more: str) -> subprocess.Popen[str]:
     """Start to compute the run `kind` in a process of its own, with `more` in its environment."""
-    here = str(Path(__file__).parent)
-    around = {"HDARTS_RUNS": str(runs), "HDARTS_PROGRESS": "log", "OMP_NUM_THREADS": "1", "PYTHONPATH": here}
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, json.dumps(kind)],
-        env={**os.environ, **around, **more},
+        env=environment(runs, **more),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

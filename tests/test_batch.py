@@ -192,6 +192,29 @@ def test_a_failed_notebook_stays_with_its_error(tmp_path: Path, runs: Path, code
     assert "START" not in outcome.error and (run.folder / "notebook.ipynb").is_file()
 
 
+def test_a_notebook_that_hangs_is_stopped_after_the_timeout_of_its_study(tmp_path: Path, runs: Path) -> None:
+    study = STUDY.replace("title:", "timeout: 0.05\ntitle:")
+    planned = plan(write_project(tmp_path, study, toy="time.sleep(60)"))
+    assert planned.study.timeout == 0.05
+    outcome = execute(planned.runs[0], tmp_path, 1, planned.study.timeout)
+    assert (outcome.state, outcome.error) == (
+        "failed",
+        "ran longer than the study's timeout of 0.05 minutes and was stopped",
+    )
+    wait_until(lambda: not left_over(runs), 10)
+
+
+def test_two_commands_on_one_study_do_not_meet(tmp_path: Path, runs: Path) -> None:
+    path = write_project(tmp_path, TWO, toy="time.sleep(3)")
+    first = hdarts("run", path, "--jobs", "1", runs=runs)
+    wait_until((runs / "two" / "runs.csv").exists)
+    code, _, err = finished("run", path, runs=runs)
+    assert code == 2 and f"in use by process {first.pid} on " in err and err.count("\n") == 1
+    first.send_signal(signal.SIGTERM)
+    first.communicate()
+    assert first.returncode == 75
+
+
 def mtimes(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 

@@ -19,6 +19,7 @@ from hdarts.data import load
 from hdarts.params import ParameterError, SearchParams, check, identity, notebook_defaults, read_yaml
 from hdarts.randomness import generator
 from hdarts.records import Run, notebooks_folder
+from hdarts.search import loop
 from hdarts.search.loop import wide_alpha
 from hdarts.space import DARTS, Genotype
 from hdarts.weights import Classification, Exploration, Generated, SGDSettings
@@ -315,6 +316,46 @@ def test_a_loss_that_is_not_finite_stops_at_its_step():
     with pytest.raises(FloatingPointError, match=r"epoch 1, step \d"):
         list(s.search(params, Run.open(params)))
     assert Run.open(params).result is None
+
+
+def test_the_step_that_is_not_finite_is_named_with_norms_and_the_last_good_checkpoint():
+    params = parameters(method="darts-first")
+    run = Run.open(params)
+    following = iter(s.search(params, run))
+    next(following)
+
+    def broken(problem, weights, alpha, *_):
+        return Hypergradient(torch.full_like(alpha, torch.nan), torch.zeros_like(alpha))
+
+    following.close()  # type: ignore[attr-defined]
+    told = r"epoch 2, step 0: the hypergradient is not finite; norms: alpha \S+, w \S+, .*the last checkpoint is .*\.pt"
+    with pytest.raises(FloatingPointError, match=told):
+        list(s.search(params, run, hypergradient=broken))
+
+
+def test_weights_that_are_no_longer_finite_are_not_saved_over_good_ones(monkeypatch):
+    params = parameters(method="darts-first", checkpoint_minutes=1e-9)
+    run, real = Run.open(params), loop.step_weights
+
+    def breaking(params, state, *rest):
+        step = real(params, state, *rest)
+        if (state.epoch, state.step) == (1, 0):
+            state.weights.w[0] = torch.inf
+        return step
+
+    monkeypatch.setattr(loop, "step_weights", breaking)
+    with pytest.raises(FloatingPointError, match=r"epoch 2, step 1: w is not finite after the step"):
+        list(s.search(params, run))
+    saved = checkpoint.load(run.folder, identity(params))
+    assert saved is not None and (saved["epoch"], saved["step"]) == (1, 0)
+    assert bool(torch.isfinite(saved["weights"]["w"]).all())
+
+
+def test_a_hypernetwork_whose_step_grows_with_alpha_is_warned_of():
+    params = parameters(hypernetwork="linear", alpha_learning_rate=0.5)
+    with pytest.warns(RuntimeWarning, match=r"epoch 1, step 1: .* = [\d.]+, is \d+ times the learning rate") as warned:
+        list(s.search(params, Run.open(params)))
+    assert 1 <= len(warned) <= 3
 
 
 def test_a_batch_larger_than_the_set_is_refused():

@@ -252,7 +252,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(undisturbe
     params, run = opened()
     stopped = train(params, run)
     list(itertools.islice(stopped, 2))
-    stopped.close()
+    stopped.close()  # type: ignore[attr-defined]
     newest = run.folder / checkpoint.NEWEST
     newest.write_bytes(newest.read_bytes()[:-100])
     list(train(params, run))
