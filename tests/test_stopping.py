@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from small_runs import EVALUATION, SEARCH, computed, same_run, signal_at
+from small_runs import EVALUATION, SEARCH, computed, differences, signal_at
 
 from hdarts import checkpoint
 from hdarts.faults import Stopped
@@ -94,7 +94,7 @@ def test_a_loop_that_is_asked_to_stop_saves_at_the_next_step_and_goes_on_to_the_
         saved = checkpoint.read(tmp_path / "asked" / "run" / checkpoint.NEWEST)
         assert (saved["epoch"] + 1, saved["step"]) == (epoch, step + 1)
     list(computed(kind))
-    same_run(tmp_path / "whole", tmp_path / "asked")
+    assert differences(tmp_path / "whole", tmp_path / "asked") == []
 
 
 def test_a_loop_that_is_asked_twice_ends_at_once_and_still_ends_the_same(tmp_path, monkeypatch):
@@ -108,7 +108,7 @@ def test_a_loop_that_is_asked_twice_ends_at_once_and_still_ends_the_same(tmp_pat
     monkeypatch.undo()
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "asked"))
     list(computed(EVALUATION))
-    same_run(tmp_path / "whole", tmp_path / "asked")
+    assert differences(tmp_path / "whole", tmp_path / "asked") == []
 
 
 # --- the lock --------------------------------------------------------------------------------------------------------
