@@ -83,7 +83,7 @@ def killed_in_a_write(what: str, runs: Path, name: str, count: int, how: str) ->
     """Kill in the `count`-th write of a file (fault_hook); return whether it came to so many."""
     order = runs.parent / f"{runs.name}.order"
     order.write_text(f"{name} {count} {how}")
-    path = f"{HOOK}{os.pathsep}{ROOT / 'tests'}"
+    path = f"{HOOK}:{ROOT / 'tests'}:{ROOT}"
     start(what, runs, HDARTS_FAULT=str(order), PYTHONPATH=path).communicate(timeout=300)
     gone(runs)
     died = not order.exists()
@@ -92,7 +92,7 @@ def killed_in_a_write(what: str, runs: Path, name: str, count: int, how: str) ->
 
 
 def gone(runs: Path) -> None:
-    """Wait until no process is left that was started for this runs folder: runs end by themselves with their command."""
+    """Wait until no process is left that was started for this runs folder: runs end with their command."""
 
     def ours(process: psutil.Process) -> bool:
         try:

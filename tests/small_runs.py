@@ -78,8 +78,13 @@ except BaseException as error:
 
 def environment(runs: Path, **more: str) -> dict[str, str]:
     """What a process finds around it."""
-    here = str(Path(__file__).parent)
-    around = {"HDARTS_RUNS": str(runs), "HDARTS_PROGRESS": "log", "OMP_NUM_THREADS": "1", "PYTHONPATH": here}
+    here = Path(__file__).parent
+    around = {
+        "HDARTS_RUNS": str(runs),
+        "HDARTS_PROGRESS": "log",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": f"{here}:{here.parent}",
+    }
     return {**os.environ, **around, **more}
 
 
