@@ -1,8 +1,11 @@
 """The command `hdarts`: run a study, see where it stands, write its report page.
 
-Exit codes: 0 all done; 1 a run failed or was blocked; 2 bad input, told in one sentence; 130 stopped by Ctrl-C.
+Exit codes: 0 all done; 1 a run failed or was blocked; 2 bad input, told in one sentence; 71 a run is out of memory;
+73 the runs folder cannot be written; 75 stopped by a signal, and the same command goes on; 128 + the signal's number
+when a second one ended it at once. Of several, the highest.
 """
 
+import signal
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -12,8 +15,11 @@ import pandas as pd
 import typer
 
 from hdarts import batch, report_page
+from hdarts.faults import CannotWrite, Stopped, of_the_disk
+from hdarts.lock import exclusive
 from hdarts.params import ParameterError
 from hdarts.progress import place, progress
+from hdarts.stopping import end_at_once, on_request, tell
 from hdarts.study import Plan, plan, record
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -36,16 +42,19 @@ def run(
         from hdarts.preflight import preflight  # imports torch, which a study that is done need not wait for
 
         preflight(todo)
-    if changed := record(planned):
-        print(changed)
-    try:
-        bad = _run(planned, jobs or min(8, batch.cores()))
-    except KeyboardInterrupt:
-        print("hdarts: stopped; the same command goes on from here", file=sys.stderr)
-        raise typer.Exit(130) from None
-    print(_table(planned, bad))
-    _report(planned)
-    raise typer.Exit(1 if bad else 0)
+    with exclusive(planned.folder):
+        if changed := record(planned):
+            print(changed)
+        try:
+            with on_request(_stop, end_at_once):
+                bad = _run(planned, jobs or min(8, batch.cores()))
+        except Stopped as stopped:
+            print(_table(planned, {}))
+            print(f"hdarts: {stopped}", file=sys.stderr)
+            raise typer.Exit(Stopped.exit_code) from None
+        print(_table(planned, bad))
+        _report(planned)
+    raise typer.Exit(max((outcome.code for outcome in bad.values()), default=0))
 
 
 @app.command()
@@ -62,6 +71,11 @@ def status(study: StudyFile) -> None:
 def report(study: StudyFile) -> None:
     """Write the report page of a study from the runs that are there."""
     _report(plan(study))
+
+
+def _stop(number: signal.Signals) -> None:
+    tell(f"hdarts: {number.name}: runs save and end; once more ends them at once")
+    raise Stopped("stopped; the same command goes on from here")
 
 
 def _run(planned: Plan, jobs: int) -> dict[str, batch.Outcome]:
@@ -141,6 +155,9 @@ def main() -> None:
         sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
     except Exception as error:
         # typer's usage errors have this method; their class is click's or typer's own copy, by version
+        if of_the_disk(error):
+            print(f"hdarts: {error}", file=sys.stderr)
+            sys.exit(CannotWrite.exit_code)
         told = error if isinstance(error, ParameterError) else getattr(error, "format_message", lambda: None)()
         if told is None:
             raise

@@ -1,7 +1,9 @@
 """Executing a study: every run in a process of its own, as soon as the runs it needs are done.
 
 What is done is never touched, what fails keeps its notebook with the error, what needs a failed run is blocked, and
-everything else goes on. The state of a run is read from its folder, so any process on any host sees the same.
+everything else goes on. Asked to stop, the runs under way save and end.
+
+The state of a run is read from its folder, so any process on any host sees the same.
 """
 
 import json
@@ -18,17 +20,21 @@ from typing import Any, Literal
 
 import psutil
 
+from hdarts.faults import EXIT_CODES, CannotWrite, Stopped, of_the_disk
 from hdarts.records import read_result, runs_folder
 from hdarts.study import Plan, PlannedRun
+
+GRACE = 60  # seconds for the step that is under way when a run is asked to stop
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The state of a run, the seconds its notebook took, and the first line of its error."""
+    """The state of a run, the seconds its notebook took, the first line of its error, and the exit code it asks for."""
 
-    state: Literal["done", "failed", "blocked", "unfinished", "waiting"]
+    state: Literal["done", "failed", "stopped", "blocked", "unfinished", "waiting"]
     seconds: float | None = None
     error: str = ""
+    code: int = 1  # of `hdarts run`, where the run is not done
 
 
 def cores() -> int:
@@ -49,23 +55,30 @@ def look(folder: Path) -> Outcome:
     if notebook is None:
         return Outcome("unfinished" if folder.is_dir() else "waiting")
     if told.get("exception"):
-        return Outcome("failed", seconds, _first_error(notebook))
+        return _failure(notebook, seconds)
     if told.get("end_time"):
         return Outcome("failed", seconds, "the notebook ended but wrote no result")
     return Outcome("unfinished")
 
 
-def _first_error(notebook: Mapping[str, Any]) -> str:
+def _failure(notebook: Mapping[str, Any], seconds: float | None) -> Outcome:
+    """What the first error in a notebook says; our own errors are sentences that need not be called by their names."""
     outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
-    for output in outputs:
-        if output.get("output_type") == "error":
-            lines = output.get("evalue", "").strip().splitlines() or [""]
-            return lines[0] if output["ename"] == "ParameterError" else f"{output['ename']}: {lines[0]}"
-    return "the notebook failed without a message"
+    error = next((output for output in outputs if output.get("output_type") == "error"), None)
+    if error is None:
+        return Outcome("failed", seconds, "the notebook failed without a message")
+    name, told = error["ename"], (error.get("evalue", "").strip().splitlines() or [""])[0]
+    if name in ("Stopped", "KeyboardInterrupt"):
+        return Outcome("stopped", seconds, told, Stopped.exit_code)
+    own = name in EXIT_CODES or name == "ParameterError"
+    return Outcome("failed", seconds, told if own else f"{name}: {told}", EXIT_CODES.get(name, 1))
 
 
-def execute(run: PlannedRun, root: Path, threads: int) -> Outcome:
-    """Execute one run in a process of its own and return how it ended; the log goes to `log.txt` in its folder."""
+def execute(run: PlannedRun, root: Path, threads: int, timeout: float | None = None) -> Outcome:
+    """Execute one run in a process of its own and return how it ended; the log goes to `log.txt` in its folder.
+
+    After `timeout` minutes it is asked to save and end, and `GRACE` seconds later made to.
+    """
     counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
     ours = {
         "HDARTS_RUNS": str(runs_folder()),
@@ -89,16 +102,43 @@ def execute(run: PlannedRun, root: Path, threads: int) -> Outcome:
             stdout=log,
             stderr=log,
             env={**counts, **os.environ, **ours},
-            start_new_session=True,  # Ctrl-C reaches `hdarts run` alone, which ends its processes itself
+            start_new_session=True,  # Ctrl-C reaches `hdarts run` alone, which passes it on itself
         ) as process,
     ):
         assert process.stdin is not None
         process.stdin.write(json.dumps(task).encode() + b"\n")
         process.stdin.flush()
-        code = process.wait()
-    outcome = look(run.folder)
-    if outcome.state == "done" or code == 0:
+        late = _wait(process, timeout)
+    outcome, code = look(run.folder), process.returncode
+    if outcome.state == "done":
         return outcome
+    if late:
+        return Outcome("failed", None, f"ran longer than the study's timeout of {timeout:g} minutes and was stopped")
+    if code == 0 or code == outcome.code != 1:
+        return outcome
+    return _unexplained(run, code)
+
+
+def _wait(process: subprocess.Popen, timeout: float | None) -> bool:
+    """Wait for the end of a process, and see to it after `timeout` minutes; return whether that was needed."""
+    try:
+        process.wait(None if timeout is None else 60 * timeout)
+        return False
+    except subprocess.TimeoutExpired:
+        process.terminate()
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+    return True
+
+
+def _unexplained(run: PlannedRun, code: int) -> Outcome:
+    """How a run ended whose notebook does not tell it."""
+    if code == Stopped.exit_code:
+        return Outcome("stopped", None, "stopped before it had anything to save", code)
+    if code == CannotWrite.exit_code:
+        return Outcome("failed", None, f"{run.folder} cannot be written: the disk is full or read-only", code)
     if code < 0:
         return Outcome("failed", None, f"its process was killed by signal {-code}")
     lines = (run.folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
@@ -144,17 +184,23 @@ def run_all(
 
 def _outcome(future: Future[Outcome]) -> Outcome:
     """A run that could not even be started (no space, no process) fails like any other; the rest goes on."""
-    error = future.exception()
-    return Outcome("failed", None, f"{type(error).__name__}: {error}".splitlines()[0]) if error else future.result()
+    if (error := future.exception()) is None:
+        return future.result()
+    code = CannotWrite.exit_code if of_the_disk(error) else 1
+    return Outcome("failed", None, f"{type(error).__name__}: {error}".splitlines()[0], code)
 
 
 def run_here(plan: Plan, jobs: int) -> Generator[tuple[PlannedRun, Outcome], None, None]:
     """Yield every run of a study with its outcome, `jobs` of them at a time, the cores shared out among them."""
     with ThreadPoolExecutor(jobs) as executor:
         threads = max(1, cores() // jobs)
-        yield from run_all(plan.runs, executor, partial(execute, root=plan.root, threads=threads), _stop_children)
+        work = partial(execute, root=plan.root, threads=threads, timeout=plan.study.timeout)
+        yield from run_all(plan.runs, executor, work, partial(_stop_children, set()))
 
 
-def _stop_children() -> None:
+def _stop_children(told: set[int]) -> None:
+    """Ask each process under way once to save and end: asked twice, it would end at once."""
     for child in psutil.Process().children():
-        child.terminate()
+        if child.pid not in told:
+            told.add(child.pid)
+            child.terminate()

@@ -84,8 +84,11 @@ def load(folder: Path, digest: str) -> dict[str, Any] | None:
     """Return the newest whole state of a run folder, or None when the run never saved one.
 
     A damaged file is renamed to `<name>.damaged`, named on standard error, and the one before is read. When files
-    were there and none is whole, `DamagedCheckpoint` is raised: never a silent fresh start.
+    were there and none is whole, `DamagedCheckpoint` is raised: never a silent fresh start. What a kill left half
+    written is removed: such files are large.
     """
+    for half in folder.glob(".checkpoint*.part"):
+        half.unlink(missing_ok=True)
     present = [folder / name for name in (NEWEST, BEFORE) if (folder / name).exists()]
     for path in present:
         try:

@@ -1,8 +1,11 @@
 """One run in a process of its own: `python -m hdarts.execute`, with its task as a line of JSON on standard input.
 
 The task names the notebook, the run folder, the working folder and the parameters. The parent keeps the other end of
-that pipe open for as long as it wants the run; once it is closed, and be it because the parent was killed, or on
-SIGTERM, the kernel and this process end at once. Nothing is lost thereby: a run goes on from its last checkpoint.
+that pipe open for as long as it wants the run; once it is closed, and be it because the parent was killed, the kernel
+and this process end at once. Nothing is lost thereby: a run goes on from its last checkpoint.
+
+A signal that asks for an end is passed on to the kernel, which papermill would not do: a loop there saves at its next
+step, and where none is under way the kernel ends. Asked twice, all end at once.
 """
 
 import json
@@ -17,37 +20,64 @@ from typing import Any
 
 import psutil
 
+from hdarts.faults import EXIT_CODES, CannotWrite, Stopped, of_the_disk
+from hdarts.records import write_atomic
+from hdarts.stopping import on_request
+
 
 def main() -> None:
-    """Execute the task on standard input; the exit code is 0 whenever the notebook itself tells how it ended."""
+    """Execute the task on standard input.
+
+    The exit code is that of hdarts.faults where one of them befell the run, else 0 if the notebook tells how it ended.
+    """
     task = json.loads(_first_line())
     # a folder for the sockets of the kernel; their names must stay below 104 characters
     own = tempfile.mkdtemp(prefix="hdarts-", dir="/tmp" if len(tempfile.gettempdir()) > 60 else None)
     os.environ["IPYTHONDIR"] = f"{own}/ipython"  # no profile and no history shared by kernels side by side
-    signal.signal(signal.SIGTERM, lambda *_: _end(own))
     threading.Thread(target=_follow_parent, args=(own,), daemon=True).start()
+    asked: list[int] = []
+
+    def pass_on(number: int) -> None:
+        asked.append(number)
+        kernel = psutil.Process().children()
+        if not kernel:  # not yet or no longer there
+            _end(own, Stopped.exit_code)
+        for process in kernel:
+            process.terminate()
+
+    code = 1
     try:
-        execute(**task, connection=f"{own}/kernel.json")
+        with on_request(pass_on, lambda number, _: _end(own, 128 + number)):
+            code = execute(**task, connection=f"{own}/kernel.json")
+    except Exception as error:
+        if of_the_disk(error):
+            code = CannotWrite.exit_code
+        elif not asked:
+            raise
     finally:
         shutil.rmtree(own, ignore_errors=True)
+    sys.exit(Stopped.exit_code if asked else code)
 
 
-def execute(notebook: str, folder: str, cwd: str, parameters: dict[str, Any], connection: str) -> None:
-    """Run `notebook` by papermill into `folder`/notebook.ipynb, and show it in notebook.html.
+def execute(notebook: str, folder: str, cwd: str, parameters: dict[str, Any], connection: str) -> int:
+    """Run `notebook` by papermill into `folder`/notebook.ipynb, show it in notebook.html, and return the exit code.
 
     The kernel speaks over IPC. Without a `connection` file of its own jupyter_client would give the sockets of all
     kernels the same names in the working folder, and kernels that start together would take each other's.
     """
     # jsonschema would compile a grammar for a second at import only to check addresses that no notebook holds
     sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
+    from nbclient.exceptions import DeadKernelError
     from papermill import PapermillExecutionError, execute_notebook
+    from papermill.iorw import papermill_io
     from traitlets.config import Config
 
     output = Path(folder) / "notebook.ipynb"
+    papermill_io.register(str(output), WholeFiles)
     try:
         execute_notebook(
             notebook,
-            output,
+            str(output),
             parameters,
             kernel_name="python3",
             cwd=cwd,
@@ -56,18 +86,32 @@ def execute(notebook: str, folder: str, cwd: str, parameters: dict[str, Any], co
             stderr_file=sys.stderr,
             config=Config({"KernelManager": {"transport": "ipc", "connection_file": connection}}),
         )
-    except PapermillExecutionError:
-        pass  # told by the notebook, which keeps it
+        return 0
+    except PapermillExecutionError as error:  # told by the notebook, which keeps it
+        return EXIT_CODES.get(error.ename, 0)
+    except DeadKernelError:
+        print("the kernel died: killed from outside, or by the system for want of memory", flush=True)
+        return 1
     finally:
         if output.exists():
             _write_page(output)
 
 
+class WholeFiles:
+    """How papermill writes its notebook: a reader, or the next start after a kill, sees the old one or the new one."""
+
+    @staticmethod
+    def write(text: str, path: str) -> None:
+        write_atomic(Path(path), text)
+
+    @staticmethod
+    def pretty_path(path: str) -> str:
+        return path
+
+
 def _write_page(notebook: Path) -> None:
     """Write the notebook as a page that a browser can show."""
     from nbconvert.exporters import HTMLExporter
-
-    from hdarts.records import write_atomic
 
     page, _ = HTMLExporter(require_js_url="").from_filename(str(notebook))
     write_atomic(notebook.with_suffix(".html"), page)
@@ -85,11 +129,11 @@ def _follow_parent(own: str) -> None:
     _end(own)
 
 
-def _end(own: str) -> None:
+def _end(own: str, code: int = 128 + signal.SIGTERM) -> None:
     for child in psutil.Process().children(recursive=True):
         child.kill()
     shutil.rmtree(own, ignore_errors=True)
-    os._exit(128 + signal.SIGTERM)
+    os._exit(code)
 
 
 if __name__ == "__main__":

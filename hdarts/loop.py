@@ -1,12 +1,20 @@
 """What the two loops, search and training, share: the machine, the learning rate, and when a checkpoint is due."""
 
 import math
+import signal
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from hdarts import checkpoint
+from hdarts.faults import Stopped
 from hdarts.params import Checkpoints, Machine, ParameterError, Precision
+from hdarts.stopping import on_request, tell
 
 
 def use_machine(params: Machine) -> torch.device:
@@ -33,14 +41,25 @@ def cosine(highest: float, lowest: float, epoch: int, epochs: int) -> float:
 
 @dataclass
 class CheckpointClock:
-    """Tells when to save: every `checkpoint_epochs` epochs, and inside one when `checkpoint_minutes` have passed."""
+    """Tells when to save: every `checkpoint_epochs` epochs, after `checkpoint_minutes`, and when asked to stop."""
 
     params: Checkpoints
     last: float = field(default_factory=time.monotonic)
+    asked: signal.Signals | None = None
+
+    @contextmanager
+    def listening(self) -> Iterator["CheckpointClock"]:
+        """Inside, a signal that asks for an end is kept until the next step, which saves and ends."""
+        with on_request(self._ask):
+            yield self
+
+    def _ask(self, number: signal.Signals) -> None:
+        self.asked = number
+        tell(f"{number.name}: saves at the next step and ends; once more ends at once")
 
     def due_in_epoch(self) -> bool:
-        """Whether the minutes have passed since the last save."""
-        return time.monotonic() - self.last >= 60 * self.params.checkpoint_minutes
+        """Whether the minutes have passed since the last save, or a signal has asked for an end."""
+        return self.asked is not None or time.monotonic() - self.last >= 60 * self.params.checkpoint_minutes
 
     def due_after(self, epoch: int, epochs: int) -> bool:
         """Whether to save at the end of `epoch` (1 is the first)."""
@@ -48,5 +67,23 @@ class CheckpointClock:
         return by_count or epoch == epochs or self.due_in_epoch()
 
     def saved(self) -> None:
-        """Start the minutes anew."""
+        """Start the minutes anew; raise `Stopped` where a signal has asked for an end."""
         self.last = time.monotonic()
+        if self.asked is not None:
+            raise Stopped(f"stopped by {self.asked.name} after saving; the same command goes on from here")
+
+
+def refuse_unless_finite(tensors: Mapping[str, Tensor], where: str, folder: Path) -> None:
+    """Raise `FloatingPointError` for the first tensor that is not finite, before it is saved over what is good.
+
+    A step that is too large shows in the next loss only.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise FloatingPointError(f"{where}: {name} is not finite after the step; {last_checkpoint(folder)}")
+
+
+def last_checkpoint(folder: Path) -> str:
+    """Say which checkpoint a run goes on from; all that is in it is finite."""
+    path = folder / checkpoint.NEWEST
+    return f"the last checkpoint is {path}" if path.exists() else "no checkpoint had been saved yet"

@@ -25,6 +25,7 @@ import pandas as pd
 import yaml
 
 from hdarts.compiled import compiler
+from hdarts.faults import CannotWrite, of_the_disk
 from hdarts.params import ParameterError, Parameters, identity, read_yaml
 
 
@@ -59,8 +60,26 @@ def below_runs(name: str | Path) -> Path:
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write a file so that a reader, or the next start after a kill, sees the old one or the new one, whole."""
+    """Write a file so that a reader, or the next start after a kill, sees the old one or the new one, whole.
+
+    Raises `CannotWrite` where the disk is full or read-only; the old file is then still there.
+    """
     data = content.encode() if isinstance(content, str) else content
+    try:
+        _replace(path, data)
+    except OSError as error:
+        if of_the_disk(error):
+            raise CannotWrite(f"{path} cannot be written: {error.strerror}") from None
+        raise
+    with contextlib.suppress(OSError):  # a file system that cannot sync folders still has the file's own sync
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _replace(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -69,14 +88,10 @@ def write_atomic(path: Path, content: bytes | str) -> None:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # a file system that cannot sync folders still has the file's own sync
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    except BaseException:
+        with contextlib.suppress(OSError):  # on a read-only disk it cannot be removed, and was never there
+            beside.unlink(missing_ok=True)
+        raise
 
 
 @dataclass(frozen=True)
@@ -95,6 +110,8 @@ class Run:
         try:
             if not (run.folder / "params.yaml").exists():
                 run.write_text("params.yaml", yaml.safe_dump(params.model_dump(), sort_keys=False))
+        except CannotWrite:
+            raise
         except OSError as error:
             raise ParameterError(f"run folder {run.folder} cannot be written: {error.strerror}") from None
         theirs = {k: v for k, v in read_yaml(run.folder / "params.yaml").items() if k not in params.aside}

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from torch import Tensor, nn
 
 from hdarts import checkpoint
 from hdarts.data import Augmentation, Batches, Images, Splits, in_order, load
-from hdarts.loop import CheckpointClock, autocast, cosine, use_machine
+from hdarts.lock import exclusive
+from hdarts.loop import CheckpointClock, autocast, cosine, last_checkpoint, refuse_unless_finite, use_machine
+from hdarts.memory import naming_a_batch_that_fits
 from hdarts.network import EvaluationNetwork, count_parameters
 from hdarts.params import EvaluateParams, ParameterError, identity
 from hdarts.progress import progress
@@ -59,15 +62,19 @@ def train(
 
     `data` and `network` (a module called as `EvaluationNetwork` is) replace what the parameters describe. Writes
     metrics.csv, timings.csv, genotype.json, provenance.json, checkpoints, and result.json last; a run that is done
-    only yields its rows. Raises `ParameterError` before any work, and `FloatingPointError` at the step where loss or
-    gradient is not finite.
+    only yields its rows. Raises `ParameterError` before any work, `FloatingPointError` at the step where loss or
+    gradient is not finite, and `Stopped` after a signal asked for an end and the state was saved.
     """
     if run.done:
         yield from run.table("metrics").to_dict(orient="records")
         tidy(params, run)
         return
+    with exclusive(run.folder), CheckpointClock(params).listening() as clock:
+        yield from _train(prepare(params, run, clock, data, network))
 
-    training = prepare(params, run, data, network)
+
+def _train(training: Training) -> Iterator[Row]:
+    params, run = training.params, training.run
     resume(training)
     yield from training.rows
 
@@ -101,27 +108,33 @@ def train_epoch(training: Training, learning_rate: float, drop_path: float) -> N
     steps = training.batches.epoch(params.evaluation_seed, "evaluate", epoch, start=training.step)
     left = len(training.batches) - training.step
     for images, labels in progress(steps, total=left, label=f"{params.slug()} epoch {epoch + 1}/{params.epochs}"):
-        # Forward
-        dropping = generator(params.evaluation_seed, "drop path", epoch, training.step)
-        with autocast(images.device, params.precision):
-            logits, auxiliary = network(images, drop_path, generator=dropping)
-        loss = F.cross_entropy(logits, labels)
-        if auxiliary is not None:
-            loss = loss + params.auxiliary * F.cross_entropy(auxiliary, labels)
-
-        # Backward
-        optimiser.zero_grad()
-        loss.backward()
+        with naming_a_batch_that_fits(params.batch_size, partial(differentiate, training, images, labels, drop_path)):
+            loss, logits = differentiate(training, images, labels, drop_path)
         norm = nn.utils.clip_grad_norm_(network.parameters(), params.clip)
         if may_look(loss):  # on a GPU the epoch's end tells
             stop_unless_finite(training, loss=loss.item(), gradient_norm=norm.item())
 
-        # Step
         optimiser.step()
         training.sums += tally(logits, labels)
         training.step += 1
-        if training.step < len(training.batches) and training.clock.due_in_epoch():
+        if (training.step < len(training.batches) or training.clock.asked) and training.clock.due_in_epoch():
             save(training)
+
+
+def differentiate(
+    training: Training, images: Tensor, labels: Tensor, drop_path: float, first: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Go forward and backward on the (`first`) images: return loss and logits, and leave the gradient of the loss."""
+    params, labels = training.params, labels[:first]
+    dropping = generator(params.evaluation_seed, "drop path", training.epoch, training.step)
+    with autocast(images.device, params.precision):
+        logits, auxiliary = training.network(images[:first], drop_path, generator=dropping)
+    loss = F.cross_entropy(logits, labels)
+    if auxiliary is not None:
+        loss = loss + params.auxiliary * F.cross_entropy(auxiliary, labels)
+    training.optimiser.zero_grad()
+    loss.backward()
+    return loss, logits
 
 
 @torch.no_grad()
@@ -145,7 +158,9 @@ def means(sums: Tensor) -> tuple[float, float, float]:
     return loss / images, 100 * right / images, images
 
 
-def prepare(params: EvaluateParams, run: Run, data: Splits | None, network: nn.Module | None) -> Training:
+def prepare(
+    params: EvaluateParams, run: Run, clock: CheckpointClock, data: Splits | None, network: nn.Module | None
+) -> Training:
     """Return the training before its first step; what parameters can get wrong is refused before a file is written."""
     device = use_machine(params)
     genotype = read_genotype(params.genotype)
@@ -164,7 +179,7 @@ def prepare(params: EvaluateParams, run: Run, data: Splits | None, network: nn.M
     )
     describe(run, genotype, data, device)
     sums = torch.zeros(3, dtype=torch.float64, device=device)
-    test, clock = data.test.to(device), CheckpointClock(params)
+    test = data.test.to(device)
     return Training(params, run, genotype, network, optimiser, batches, test, clock, sums)
 
 
@@ -239,9 +254,11 @@ def record(training: Training, row: Row, **times: float) -> None:
 
 
 def save(training: Training, keep_as: str = "") -> None:
-    """Write a checkpoint of all that later steps depend on."""
+    """Write a checkpoint of all that later steps depend on, unless a step left something in it that is not finite."""
+    network = training.network.state_dict()
+    refuse_unless_finite(network, where(training), training.run.folder)
     state = {
-        "network": training.network.state_dict(),
+        "network": network,
         "optimiser": training.optimiser.state_dict(),
         "epoch": training.epoch,
         "step": training.step,
@@ -270,9 +287,13 @@ def stop_unless_finite(training: Training, **values: float) -> None:
     if all(map(math.isfinite, values.values())):
         return
     told = ", ".join(f"{name} {value}" for name, value in values.items())
-    path = training.run.folder / checkpoint.NEWEST
-    last = f"the last checkpoint is {path}" if path.exists() else "no checkpoint had been saved yet"
-    raise FloatingPointError(f"epoch {training.epoch + 1}, step {training.step}: {told} is not finite; {last}")
+    last = last_checkpoint(training.run.folder)
+    raise FloatingPointError(f"{where(training)}: {told} is not finite; {last}")
+
+
+def where(training: Training) -> str:
+    """Name the step a training stands at."""
+    return f"epoch {training.epoch + 1}, step {training.step}"
 
 
 def finish(training: Training) -> None:

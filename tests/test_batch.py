@@ -182,7 +182,7 @@ print("place", place(), most_steps, os.getcwd(), os.environ["OMP_NUM_THREADS"])
     [
         ("from hdarts.params import ParameterError; raise ParameterError('seed = 2: take another')", "seed = 2: take"),
         ("raise SystemExit(0)", "SystemExit: 0"),
-        ("os.kill(os.getpid(), 9)", "DeadKernelError: Kernel died"),
+        ("os.kill(os.getpid(), 9)", "the kernel died: killed from outside"),
     ],
 )
 def test_a_failed_notebook_stays_with_its_error(tmp_path: Path, runs: Path, code: str, told: str) -> None:
@@ -190,6 +190,29 @@ def test_a_failed_notebook_stays_with_its_error(tmp_path: Path, runs: Path, code
     outcome = execute(run, tmp_path, threads=1)
     assert outcome.state == "failed" and told in outcome.error
     assert "START" not in outcome.error and (run.folder / "notebook.ipynb").is_file()
+
+
+def test_a_notebook_that_hangs_is_stopped_after_the_timeout_of_its_study(tmp_path: Path, runs: Path) -> None:
+    study = STUDY.replace("title:", "timeout: 0.05\ntitle:")
+    planned = plan(write_project(tmp_path, study, toy="time.sleep(60)"))
+    assert planned.study.timeout == 0.05
+    outcome = execute(planned.runs[0], tmp_path, 1, planned.study.timeout)
+    assert (outcome.state, outcome.error) == (
+        "failed",
+        "ran longer than the study's timeout of 0.05 minutes and was stopped",
+    )
+    wait_until(lambda: not left_over(runs), 10)
+
+
+def test_two_commands_on_one_study_do_not_meet(tmp_path: Path, runs: Path) -> None:
+    path = write_project(tmp_path, TWO, toy="time.sleep(3)")
+    first = hdarts("run", path, "--jobs", "1", runs=runs)
+    wait_until((runs / "two" / "runs.csv").exists)
+    code, _, err = finished("run", path, runs=runs)
+    assert code == 2 and f"in use by process {first.pid} on " in err and err.count("\n") == 1
+    first.send_signal(signal.SIGTERM)
+    first.communicate()
+    assert first.returncode == 75
 
 
 def mtimes(folder: Path) -> dict[Path, int]:
@@ -286,8 +309,8 @@ def test_a_study_that_was_killed_goes_on_with_the_same_command(tmp_path: Path, r
 def test_ctrl_c_ends_all_processes_and_says_how_to_go_on(tmp_path: Path, runs: Path) -> None:
     process = halted(write_project(tmp_path, TWO, toy=HALTING), runs, signal.SIGINT)
     _, err = process.communicate()
-    assert process.returncode == 130
-    assert err == "hdarts: stopped; the same command goes on from here\n"
+    assert process.returncode == 75
+    assert err.splitlines()[-1] == "hdarts: stopped; the same command goes on from here"
 
 
 def test_kernels_that_start_together_do_not_meet(tmp_path: Path, runs: Path) -> None:

@@ -321,6 +321,45 @@ def test_a_loss_that_is_not_finite_stops_at_its_step():
     assert Run.open(params).result is None
 
 
+def test_the_step_that_is_not_finite_is_named_with_norms_and_the_last_good_checkpoint():
+    params = parameters(method="darts-first")
+    run = Run.open(params)
+    following = iter(s.search(params, run))
+    next(following)
+
+    def broken(problem, weights, alpha, *_):
+        return Hypergradient(torch.full_like(alpha, torch.nan), torch.zeros_like(alpha))
+
+    following.close()  # type: ignore[attr-defined]
+    told = r"epoch 2, step 0: the hypergradient is not finite; norms: alpha \S+, w \S+, .*the last checkpoint is .*\.pt"
+    with pytest.raises(FloatingPointError, match=told):
+        list(s.search(params, run, hypergradient=broken))
+
+
+def test_weights_that_are_no_longer_finite_are_not_saved_over_good_ones(monkeypatch):
+    params = parameters(method="darts-first", checkpoint_minutes=1e-9)
+    run, real = Run.open(params), s.State.count
+
+    def breaking(state, *rest):
+        real(state, *rest)
+        if (state.epoch, state.step) == (1, 1):
+            state.weights.w[0] = torch.inf
+
+    monkeypatch.setattr(s.State, "count", breaking)
+    with pytest.raises(FloatingPointError, match=r"epoch 2, step 1: w is not finite after the step"):
+        list(s.search(params, run))
+    saved = checkpoint.load(run.folder, identity(params))
+    assert saved is not None and (saved["epoch"], saved["step"]) == (1, 0)
+    assert bool(torch.isfinite(saved["weights"]["w"]).all())
+
+
+def test_a_hypernetwork_whose_step_grows_with_alpha_is_warned_of():
+    params = parameters(hypernetwork="linear", alpha_learning_rate=0.5)
+    with pytest.warns(RuntimeWarning, match=r"epoch 1, step 1: .* = [\d.]+, is \d+ times the learning rate") as warned:
+        list(s.search(params, Run.open(params)))
+    assert 1 <= len(warned) <= 3
+
+
 def test_a_batch_larger_than_the_set_is_refused():
     params = parameters(batch_size=64)
     with pytest.raises(ParameterError, match=r"batch_size is 64 .* 40"):

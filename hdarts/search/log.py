@@ -1,6 +1,8 @@
 """The tables a search writes while it goes on, and how to read `alpha` back from them."""
 
+import math
 import time
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +28,7 @@ class Log:
     alphas: list[Row]
     timings: list[Row]
     since: float = 0.0
+    warn_at: float = 10.0  # times the learning rate
 
     @classmethod
     def resume(cls, run: Run, state: State) -> "Log":
@@ -35,8 +38,9 @@ class Log:
         steps = [row for row in old["hypergradients"] if (row["epoch"], row["step_in_epoch"]) < before]
         epochs = {name: [row for row in rows if row["epoch"] <= state.epoch] for name, rows in old.items()}
         log = cls(run, epochs["metrics"], steps, epochs["alpha"], epochs["timings"])
-        if not log.alphas:
+        if not log.alphas:  # written now: who resumes in the first epoch has an alpha that is no longer the first
             log._alpha(state, 0)
+            run.write_table("alpha", log.alphas)
         return log
 
     def start_epoch(self) -> None:
@@ -53,6 +57,8 @@ class Log:
         row |= entropies(state.alpha)
         if isinstance(state.weights, Generated):
             row |= state.weights.diagnostics(state.alpha, rate)
+            if not state.weights.exploration.centred:
+                self._warn(state, row["effective_step"])
         edges = found.total.norm(dim=-1)
         row |= {
             f"{kind}_{source}-{node}": float(edges[k, e])
@@ -60,6 +66,22 @@ class Log:
             for e, (source, node) in enumerate(DARTS.edges)
         }
         self.hypergradients.append(row)
+
+    def _warn(self, state: State, step: float) -> None:
+        """Warn of a hypernetwork's step that grows with alpha, before it explodes, and again at each doubling.
+
+        Fed alpha, the generated weights move lr (1 + ||alpha||^2) along their gradient; along a curvature kappa that is
+        stable below 2 (1 + momentum) / kappa, so a learning rate chosen at alpha = 0 has so much less room.
+        """
+        times = step / getattr(self.run.params, "learning_rate", math.inf)
+        if times >= self.warn_at:
+            self.warn_at = 2 * times
+            warnings.warn(
+                f"{state.where}: a step of the hypernetwork, lr (1 + ||alpha||^2) = {step:.3g}, is {times:.0f} times "
+                "the learning rate and may soon explode; lower alpha_learning_rate or learning_rate, or set centred",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     def write_steps(self) -> None:
         """Write what was noted since the last epoch's end."""

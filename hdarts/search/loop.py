@@ -11,6 +11,7 @@ and its checkpoint is complete: killed anywhere and started again, it ends bit f
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +21,9 @@ from hdarts import checkpoint
 from hdarts.bilevel import Hypergradient
 from hdarts.data import Batches, Splits, in_order
 from hdarts.hypernetwork import ByKind
-from hdarts.loop import CheckpointClock, cosine, use_machine
+from hdarts.lock import exclusive
+from hdarts.loop import CheckpointClock, cosine, last_checkpoint, use_machine
+from hdarts.memory import naming_a_batch_that_fits
 from hdarts.params import SearchParams, identity
 from hdarts.progress import progress
 from hdarts.randomness import generator
@@ -51,7 +54,8 @@ def search(
     (problem, weights, alpha, inner batch, outer batch, learning rate) -> Hypergradient.
 
     Writes metrics.csv, hypergradients.csv, alpha.csv, timings.csv, checkpoints, genotype.json, result.json. Raises
-    ParameterError before any work, FloatingPointError when a loss, gradient or alpha is not finite.
+    ParameterError before any work, FloatingPointError when a loss, gradient or alpha is not finite, Stopped after a
+    signal asked for an end and the state was saved, OutOfMemory naming a batch that fits.
     """
     if run.done:
         yield from run.table("metrics").to_dict("records")
@@ -60,6 +64,20 @@ def search(
     if params.method == "random":
         _finish_random(params, run)
         return
+    with exclusive(run.folder), CheckpointClock(params).listening() as clock:
+        yield from _search(params, run, clock, device, data, supernet, hypernetwork, hypergradient)
+
+
+def _search(
+    params: SearchParams,
+    run: Run,
+    clock: CheckpointClock,
+    device: torch.device,
+    data: Splits | None,
+    supernet: Any,
+    hypernetwork: ByKind | None,
+    hypergradient: Any,
+) -> Iterator[Row]:
     data = data or load_splits(params, device)
     problem = Classification(supernet or make_supernet(params, data), params.precision)
     state = State.fresh(params, problem.supernet, hypernetwork, device)
@@ -67,7 +85,7 @@ def search(
     hypergradient = hypergradient or make_hypergradient(params)
     inner, outer = batches(params, data)
     steps = min(len(inner), len(outer))  # a step takes a pair; the longer part gives what the shorter has
-    log, clock = Log.resume(run, state), CheckpointClock(params)
+    log = Log.resume(run, state)
     run.write_provenance(data=data.name, data_digest=data.digest, device=str(device), **counts(problem, state))
 
     for epoch in range(state.epoch, params.epochs):
@@ -75,15 +93,17 @@ def search(
         find, move, learn = phases(problem, state, hypergradient, rate)
         log.start_epoch()
         for inner_batch, outer_batch in pairs(params, inner, outer, state):
-            with named(f"epoch {epoch + 1}, step {state.step}"):
+            near = around(params, state)
+            attempt = partial(try_step, find, learn, inner_batch, outer_batch, near)
+            with named(run, state), naming_a_batch_that_fits(params.batch_size, attempt):
                 if (logged := state.steps_done(steps) % params.log_every == 0) or moves:
                     found = Hypergradient(*find(*inner_batch, *outer_batch))
                     if logged:
                         log.hypergradient(state, found, rate, steps)
                     if moves:
                         move(part_of(found, params.part))
-                state.count(Step(*learn(*inner_batch, *around(params, state))), len(inner_batch[1]))
-            if state.step < steps and clock.due_in_epoch():
+                state.count(Step(*learn(*inner_batch, *near)), len(inner_batch[1]))
+            if (state.step < steps or clock.asked) and clock.due_in_epoch():
                 log.write_steps()
                 save(run, params, state, clock)
 
@@ -153,6 +173,15 @@ def around(params: SearchParams, state: State) -> tuple[Tensor, Tensor]:
     return params.global_scale * draw.to(state.alpha), epsilon
 
 
+def try_step(
+    find: Replayed, learn: Replayed, inner: Batch, outer: Batch, near: tuple[Tensor, Tensor], images: int
+) -> None:
+    """Do the work of a step on the first `images` of both batches: does it fit into memory?"""
+    few = [part[:images] for part in inner]
+    find.function(*few, *(part[:images] for part in outer))
+    learn.function(*few, *near)
+
+
 def part_of(found: Hypergradient, part: str) -> Tensor:
     """Return the part of a hypergradient that steps alpha: total, response (report eq. 22) or direct."""
     return {"total": found.total, "response": found.response, "direct": found.direct}[part]
@@ -165,16 +194,19 @@ def step_alpha(state: State, gradient: Tensor) -> None:
     before = state.alpha.clone()
     state.alpha.grad = gradient
     state.adam.step()
+    if may_look(gradient) and not bool(torch.isfinite(state.alpha).all()):
+        raise FloatingPointError("alpha is not finite after its step")
     state.weights.moved(state.alpha - before)
 
 
 @contextlib.contextmanager
-def named(where: str) -> Iterator[None]:
-    """Say where a number stopped being finite; what was saved before it is whole."""
+def named(run: Run, state: State) -> Iterator[None]:
+    """Say where a number stopped being finite, how large alpha and the weights are, and where it goes on from."""
     try:
         yield
     except FloatingPointError as error:
-        raise FloatingPointError(f"{where}: {error}; the last checkpoint is from before it") from None
+        norms = ", ".join(f"{name} {float(x.norm()):.3g}" for name, x in state.tensors().items())
+        raise FloatingPointError(f"{state.where}: {error}; norms: {norms}; {last_checkpoint(run.folder)}") from None
 
 
 @torch.no_grad()

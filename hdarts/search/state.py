@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hdarts import checkpoint
 from hdarts.hypernetwork import ByKind
-from hdarts.loop import CheckpointClock
+from hdarts.loop import CheckpointClock, refuse_unless_finite
 from hdarts.params import SearchParams, identity
 from hdarts.randomness import generator
 from hdarts.records import Run
@@ -72,6 +72,15 @@ class State:
         self.epoch, self.step = self.epoch + 1, 0
         self.sums.zero_()
 
+    @property
+    def where(self) -> str:
+        """The epoch, from 1, and the number of steps taken in it."""
+        return f"epoch {self.epoch + 1}, step {self.step}"
+
+    def tensors(self) -> dict[str, Tensor]:
+        """alpha and the tensors of the weights."""
+        return {"alpha": self.alpha, **self.weights.tensors()}
+
     def saved(self) -> dict[str, Any]:
         """Return the state as tensors and plain values."""
         plain = {"epoch": self.epoch, "step": self.step, "sums": dict(zip(SUMS, self.sums.tolist(), strict=True))}
@@ -94,5 +103,6 @@ class State:
 def save(run: Run, params: SearchParams, state: State, clock: CheckpointClock, keep: bool = False) -> None:
     """Write the checkpoint of a finite state. The tables were written before, so a resumed search finds its rows."""
     state.check()
+    refuse_unless_finite(state.tensors(), state.where, run.folder)
     checkpoint.save(run.folder, state.saved(), identity(params), f"epoch-{state.epoch}" if keep else "")
     clock.saved()

@@ -58,6 +58,7 @@ class Study(_Strict):
     study: Plain
     title: str = ""
     about: str = ""
+    timeout: Annotated[float, Field(gt=0, le=1e6)] | None = None  # minutes after which a run is taken to hang
     stages: Annotated[dict[Plain, Stage], Field(min_length=1)]
 
 

@@ -46,7 +46,7 @@ def _check_folders(planned: Plan) -> None:
     name, folder = planned.study.study, planned.folder
     if name == "interactive":
         raise ParameterError(f"{planned.path}: study name 'interactive' is kept for runs outside studies; take another")
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
         kept = folder / "study.yaml"
         theirs = read_yaml(kept).get("study") if kept.is_file() else None
         if theirs != name:

@@ -1,0 +1,52 @@
+"""Out of memory: say which batch size fits, as found by trying."""
+
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from hdarts.faults import OutOfMemory
+
+# the CPU has no exception of its own: the words of PyTorch's allocator, of C++ and of CUDA
+_WORDS = ("can't allocate memory", "not enough memory", "bad_alloc", "out of memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory could not be had."""
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or (isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _WORDS))
+
+
+@contextmanager
+def naming_a_batch_that_fits(batch_size: int, attempt: Callable[[int], object]) -> Iterator[None]:
+    """Turn a want of memory into `OutOfMemory` that names the largest half, quarter, ... of the batch that fits.
+
+    `attempt(size)` takes the same step on so many images; what it changes is lost, for the run ends here.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, OutOfMemory) or not is_out_of_memory(error):
+            raise
+        traceback.clear_frames(error.__traceback__)  # they hold the tensors of the step
+        told = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+    else:
+        return
+    sizes = (batch_size >> halvings for halvings in range(1, batch_size.bit_length() - 1))
+    fits = next((size for size in sizes if _fits(attempt, size)), None)
+    advice = f"batch_size {fits} fits" if fits else "not even 2 images fit; take fewer channels or layers"
+    raise OutOfMemory(f"out of memory at batch_size {batch_size}: {advice} ({told})")
+
+
+def _fits(attempt: Callable[[int], object], size: int) -> bool:
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    try:
+        attempt(size)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        traceback.clear_frames(error.__traceback__)
+        return False
+    return True

@@ -1,0 +1,52 @@
+"""Signals that ask for an end: Ctrl-C, SIGTERM, and SIGUSR1, which clusters send before they take a machine back.
+
+Asked once, a loop saves at its next step and ends; asked twice, it ends at once.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+Handler = Callable[[int, Any], Any]
+
+
+@contextmanager
+def on_request(first: Callable[[signal.Signals], None], second: Handler | None = None) -> Iterator[None]:
+    """Inside, call `first` on the first request, and `second`, or what was there before, on the next.
+
+    A signal that is ignored stays ignored (shells start background jobs deaf to Ctrl-C). Outside of the main thread,
+    where Python handles no signals, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in REQUESTS}
+    before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+
+    def asked(number: int, frame: Any) -> None:
+        for each, handler in before.items():
+            signal.signal(each, second or handler)
+        first(signal.Signals(number))
+
+    for number in before:
+        signal.signal(number, asked)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def end_at_once(number: int, frame: Any = None) -> None:
+    """End this process now, with the exit code that shells give to a death by this signal."""
+    tell(f"hdarts: ended at once by {signal.Signals(number).name}")
+    os._exit(128 + number)
+
+
+def tell(line: str) -> None:
+    """Write a line to standard error past its buffer, in whose middle a signal may have come."""
+    os.write(2, f"{line}\n".encode())

@@ -1,0 +1,125 @@
+"""Kill what runs, at a moment or in a write, start it again by the same command, and hold the ends side by side."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from small_runs import EVALUATION, SEARCH, differences, environment, program
+
+ROOT = Path(__file__).parent.parent
+HOOK = ROOT / "tests" / "fault_hook"
+WRITES = {
+    "search": ["checkpoint.pt", "checkpoint.previous", "checkpoint.epoch-1", "metrics.csv", "hypergradients.csv",
+               "alpha.csv", "timings.csv", "params.yaml", "provenance.json", "genotype.json", "result.json"],
+    "evaluation": ["checkpoint.pt", "checkpoint.previous", "checkpoint.epoch-1", "metrics.csv", "timings.csv",
+                   "params.yaml", "provenance.json", "genotype.json", "result.json"],
+    "study": ["study.yaml", "runs.csv", "report.html", "notebook.ipynb", "notebook.html", "search.png", "genotype.svg",
+              "result.json", "checkpoint.pt", "metrics.csv", "params.yaml"],
+}  # fmt: skip
+KINDS: dict[str, dict[str, Any]] = {"search": SEARCH, "evaluation": EVALUATION}
+STUDY = ROOT / "params" / "studies" / "tiny.yaml"
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A fault, and how the run that it met differs at its end from an undisturbed one (not at all: empty)."""
+
+    what: str
+    fault: str
+    differs: list[str]
+
+
+def start(what: str, runs: Path, **more: str) -> subprocess.Popen[str]:
+    """Start a search, an evaluation or a study in a process of its own."""
+    if what != "study":
+        return program(KINDS[what], runs, **more)
+    return subprocess.Popen(
+        [sys.executable, "-m", "hdarts", "run", str(STUDY), "--jobs", "1"],
+        cwd=ROOT,
+        env=environment(runs, **more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def to_the_end(what: str, runs: Path) -> float:
+    """Compute what is missing; return the seconds after the first line that is printed."""
+    process = start(what, runs)
+    assert process.stdout is not None
+    process.stdout.readline()
+    began = time.monotonic()
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return time.monotonic() - began
+
+
+def killed_at_a_moment(what: str, runs: Path, seconds: float, draw: random.Random) -> str:
+    """Kill so many seconds after the start: of a study the command, a run's own process, or a kernel."""
+    process = start(what, runs)
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(seconds)
+    victims = [psutil.Process(process.pid)]
+    if what == "study":
+        victims += victims[0].children(recursive=True)
+    depth = draw.randrange(len(victims))
+    name = ["the command", "a run's process", "a kernel", "a child of a kernel"][min(depth, 3)]
+    victims[depth].send_signal(signal.SIGKILL)
+    process.communicate(timeout=300)
+    gone(runs)
+    return f"SIGKILL to {name} at a random moment" if what == "study" else "SIGKILL at a random moment"
+
+
+def killed_in_a_write(what: str, runs: Path, name: str, count: int, how: str) -> bool:
+    """Kill in the `count`-th write of a file (fault_hook); return whether it came to so many."""
+    order = runs.parent / f"{runs.name}.order"
+    order.write_text(f"{name} {count} {how}")
+    path = f"{HOOK}:{ROOT / 'tests'}:{ROOT}"
+    start(what, runs, HDARTS_FAULT=str(order), PYTHONPATH=path).communicate(timeout=300)
+    gone(runs)
+    died = not order.exists()
+    order.unlink(missing_ok=True)
+    return died
+
+
+def gone(runs: Path) -> None:
+    """Wait until no process is left that was started for this runs folder: runs end with their command."""
+
+    def ours(process: psutil.Process) -> bool:
+        try:
+            return process.status() != psutil.STATUS_ZOMBIE and process.environ().get("HDARTS_RUNS") == str(runs)
+        except psutil.Error:
+            return False
+
+    patience = time.monotonic() + 30
+    while any(ours(process) for process in psutil.process_iter() if process.pid != os.getpid()):
+        assert time.monotonic() < patience, "processes are left"
+        time.sleep(0.05)
+
+
+def kill_points(what: str, folder: Path, moments: int, writes: int, draw: random.Random) -> Iterator[Tried]:
+    """Yield kills drawn at random, each against the undisturbed run, which is computed first."""
+    whole = folder / f"{what}-undisturbed"
+    lasts = to_the_end(what, whole)
+    for number in range(moments + writes):
+        runs = folder / f"{what}-{number}"
+        if number < moments:
+            fault = killed_at_a_moment(what, runs, draw.uniform(0, lasts), draw)
+        else:
+            name, how = draw.choice(WRITES[what]), draw.choice(["empty", "half", "whole", "after"])
+            how = "after" if name == "checkpoint.previous" else how  # it is not written, only renamed
+            several = name.endswith(".csv") or name in ("checkpoint.pt", "checkpoint.previous")
+            count = draw.randint(1, 2 if several else 1)
+            died = killed_in_a_write(what, runs, name, count, how)
+            fault = f"SIGKILL in the write of {name}, {how}" if died else f"no {count}. write of {name}"
+        to_the_end(what, runs)
+        yield Tried(what, fault, differences(whole, runs))

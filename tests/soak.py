@@ -1,0 +1,156 @@
+"""The long test of faults: `make soak`, or `python tests/soak.py [SEED]`; prints a table of what was tried and seen.
+
+Kills at random moments and inside writes of searches, evaluations and a study, damaged checkpoints, and many kernels
+that start together. Every run is held against an undisturbed one, byte for byte.
+"""
+
+import contextlib
+import io
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+from faults import KINDS, Tried, kill_points
+from small_project import plan, write_project
+from small_runs import computed, differences
+
+from hdarts.batch import execute
+from hdarts.checkpoint import BEFORE, NEWEST, DamagedCheckpoint
+from hdarts.params import ParameterError
+
+POINTS = {"search": (12, 14), "evaluation": (10, 12), "study": (8, 10)}  # at moments, in writes
+
+
+def truncated(content: bytes, draw: random.Random) -> bytes:
+    return content[: draw.randrange(1, len(content))]
+
+
+def flipped(content: bytes, draw: random.Random) -> bytes:
+    array, bit = bytearray(content), draw.randrange(8 * len(content))
+    array[bit // 8] ^= 1 << bit % 8
+    return bytes(array)
+
+
+DAMAGES: dict[str, Callable[[bytes, random.Random], bytes]] = {
+    "truncated": truncated,
+    "one bit flipped": flipped,
+    "empty": lambda content, draw: b"",
+}
+
+
+def half_way(what: str, runs: Path) -> Path:
+    """A run that was stopped in its third epoch; return its folder."""
+    os.environ["HDARTS_RUNS"] = str(runs)
+    rows = computed(KINDS[what])
+    list(islice(rows, 2))
+    rows.close()  # type: ignore[attr-defined]
+    return runs / "run"
+
+
+def ended(what: str, runs: Path) -> str:
+    """Compute what is missing, in this process; return the refusal where there is one."""
+    os.environ["HDARTS_RUNS"] = str(runs)
+    try:
+        list(computed(KINDS[what]))
+    except (DamagedCheckpoint, ParameterError) as error:
+        return str(error)
+    return ""
+
+
+def damaged_files(folder: Path, each: int, draw: random.Random) -> Iterator[Tried]:
+    """Damage the newest checkpoint: the one before is used. Swap it for a foreign one: refused by name."""
+    for what in KINDS:
+        whole, half = folder / f"{what}-whole", folder / f"{what}-half"
+        ended(what, whole)
+        half_way(what, half)
+        for number in range(each):
+            for damage, change in DAMAGES.items():
+                runs = folder / f"{what}-{damage}-{number}"
+                shutil.copytree(half, runs)
+                path = runs / "run" / NEWEST
+                path.write_bytes(change(path.read_bytes(), draw))
+                refused = ended(what, runs)
+                (runs / "run" / f"{NEWEST}.damaged").unlink()
+                yield Tried(what, f"checkpoint {damage}", [refused] if refused else differences(whole, runs))
+        runs = folder / f"{what}-exchanged"
+        shutil.copytree(half, runs)
+        newest, before = runs / "run" / NEWEST, runs / "run" / BEFORE
+        newest.replace(runs / "aside")
+        before.replace(newest)
+        (runs / "aside").replace(before)
+        refused = ended(what, runs)
+        fault = "checkpoint exchanged with the one before"
+        yield Tried(what, fault, [refused] if refused else differences(whole, runs))
+    for what, other in (("search", "evaluation"), ("evaluation", "search")):
+        runs = folder / f"{what}-foreign"
+        shutil.copytree(folder / f"{what}-half", runs)
+        shutil.copy(folder / f"{other}-half" / "run" / NEWEST, runs / "run" / NEWEST)
+        told = ended(what, runs)
+        yield Tried(what, "checkpoint of another run: refused by name", [] if "other parameters" in told else [told])
+        for name in (NEWEST, BEFORE):
+            (runs / "run" / name).write_bytes(b"")
+        told = ended(what, runs)
+        yield Tried(what, "no checkpoint whole: refused", [] if "no checkpoint is whole" in told else [told])
+
+
+def starts_together(folder: Path, times: int, kernels: int) -> Iterator[Tried]:
+    """Start many kernels at once, again and again."""
+    study = f"study: many\nstages: {{toy: {{notebook: 01_toy, matrix: {{seed: {list(range(kernels))}}}}}}}\n"
+    path = write_project(folder, study)
+    for number in range(times):
+        os.environ["HDARTS_RUNS"] = str(folder / f"runs-{number}")
+        runs = plan(path).runs
+        with ThreadPoolExecutor(kernels) as executor:
+            outcomes = list(executor.map(lambda run: execute(run, folder, threads=1), runs))
+        bad = [outcome.error or outcome.state for outcome in outcomes if outcome.state != "done"]
+        yield Tried("study", f"{kernels} kernels started together", bad)
+
+
+def everything(folder: Path, draw: random.Random) -> Iterator[Tried]:
+    """Yield all faults with their ends."""
+    for name in ("damaged", "together", *POINTS):
+        (folder / name).mkdir()
+    with contextlib.redirect_stderr(io.StringIO()):  # progress of runs in this process
+        yield from damaged_files(folder / "damaged", 6, draw)
+    for what, (moments, writes) in POINTS.items():
+        yield from kill_points(what, folder / what, moments, writes, draw)
+    yield from starts_together(folder / "together", 5, 20)
+
+
+def table(all_tried: list[Tried]) -> str:
+    """What was tried, how often, and how often it ended as it should, in Markdown."""
+    kinds = Counter((tried.what, tried.fault) for tried in all_tried)
+    right = Counter((tried.what, tried.fault) for tried in all_tried if not tried.differs)
+    lines = ["| run | fault | tried | as it should |", "| --- | --- | --- | --- |"]
+    lines += [
+        f"| {what} | {fault} | {count} | {right[what, fault]} |" for (what, fault), count in sorted(kinds.items())
+    ]
+    lines.append(f"| all | | {len(all_tried)} | {right.total()} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Try all faults, print the table, and end with 1 where something was lost."""
+    seed = int(sys.argv[1]) if len(sys.argv) > 1 else random.randrange(10**6)
+    os.environ["HDARTS_PROGRESS"] = "log"
+    print(f"faults drawn with seed {seed}", flush=True)
+    began, all_tried = time.monotonic(), []
+    with tempfile.TemporaryDirectory(prefix="hdarts-soak-") as folder:
+        for tried in everything(Path(folder), random.Random(seed)):
+            all_tried.append(tried)
+            seconds = time.monotonic() - began
+            print(f"{seconds:6.0f} s  {tried.what}: {tried.fault}: {tried.differs or 'as it should'}", flush=True)
+    print(f"\n{table(all_tried)}\n\nseed {seed}, {time.monotonic() - began:.0f} s")
+    sys.exit(any(tried.differs for tried in all_tried))
+
+
+if __name__ == "__main__":
+    main()

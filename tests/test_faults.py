@@ -1,0 +1,124 @@
+"""Nothing is lost: real processes, real signals, full and read-only disks. `make soak` does the same for longer."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from faults import KINDS, gone, kill_points, start, to_the_end
+from small_runs import SEARCH, computed, differences, program
+
+from hdarts.faults import CannotWrite
+from hdarts.records import write_atomic
+
+# --- kills -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", KINDS)
+def test_killed_anywhere_and_started_again_it_ends_as_an_undisturbed_one(what: str, tmp_path: Path) -> None:
+    seed = random.randrange(10**6)
+    print(f"kill points drawn with seed {seed}")
+    for tried in kill_points(what, tmp_path, moments=1, writes=1, draw=random.Random(seed)):
+        assert tried.differs == [], tried
+
+
+# --- a study is asked to stop ----------------------------------------------------------------------------------------
+
+
+def test_a_request_reaches_the_kernel_through_the_command_and_papermill(tmp_path: Path) -> None:
+    process = start("study", tmp_path)
+    patience = time.monotonic() + 60
+    while not list(tmp_path.glob("tiny/search/*/checkpoint.pt")) and process.poll() is None:
+        assert time.monotonic() < patience
+        time.sleep(0.01)
+    process.send_signal(signal.SIGUSR1)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert err.splitlines()[-1] == "hdarts: stopped; the same command goes on from here"
+    row = next(line for line in out.splitlines() if line.startswith("search "))
+    assert "stopped by SIGTERM after saving" in row or " done " in row, "the search may have been too fast"
+    gone(tmp_path)
+
+
+# --- disks -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path):
+    """A file system of its own, of 300 kB; needs the right to mount."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)]
+    if not shutil.which("mount") or os.geteuid() != 0 or subprocess.run(mount, check=False).returncode:
+        pytest.skip("no right to mount a small disk")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def remount(disk: Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", disk], check=True)
+
+
+def half_files(runs: Path) -> list[Path]:
+    return list(runs.rglob(".*.part"))
+
+
+def test_a_full_disk_is_told_in_one_sentence_and_with_more_room_it_goes_on(small_disk: Path, tmp_path: Path) -> None:
+    process = program(SEARCH, small_disk)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 73
+    assert "cannot be written: No space left on device" in err.splitlines()[-1] and "Traceback" not in err
+    assert half_files(small_disk) == []
+    remount(small_disk, "size=500m")
+    to_the_end("search", small_disk)
+    to_the_end("search", tmp_path / "whole")
+    assert differences(tmp_path / "whole", small_disk) == []
+
+
+def test_a_read_only_folder_is_told_in_one_sentence(small_disk: Path) -> None:
+    remount(small_disk, "ro")
+    process = start("study", small_disk)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 73
+    assert (out, err.count("\n")) == ("", 1) and "Read-only file system" in err
+    process = program(SEARCH, small_disk)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 73 and "Read-only file system" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [28, 30, 122, 13, 5])
+def test_what_the_disk_refuses_leaves_the_old_file_alone(tmp_path: Path, monkeypatch, number: int) -> None:
+    path = tmp_path / "table.csv"
+    write_atomic(path, "old")
+
+    def refused(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refused)
+    with pytest.raises(CannotWrite, match=f"table.csv cannot be written: {os.strerror(number)}"):
+        write_atomic(path, "new")
+    assert path.read_text() == "old" and half_files(tmp_path) == []
+
+
+# --- clocks ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_clock_that_goes_backwards_changes_nothing(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "whole"))
+    list(computed({**SEARCH, "epochs": 1, "limit": 80}))
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "back"))
+    now = time.time()
+
+    def back() -> float:
+        nonlocal now
+        now -= 3600
+        return now
+
+    monkeypatch.setattr(time, "time", back)
+    list(computed({**SEARCH, "epochs": 1, "limit": 80}))
+    monkeypatch.undo()
+    assert differences(tmp_path / "whole", tmp_path / "back") == []
