@@ -78,6 +78,16 @@ def _stop(number: signal.Signals) -> None:
     raise Stopped("stopped; the same command goes on from here")
 
 
+@app.command()
+def fit(
+    parameters: Annotated[Path, typer.Argument(metavar="PARAMS.yaml", help="as for notebook 03: params/search/*.yaml")],
+) -> None:
+    """Propose the batch size of a search that fits into this machine's memory."""
+    from hdarts.fit import fit  # imports torch
+
+    print(fit(parameters))
+
+
 def _run(planned: Plan, jobs: int) -> dict[str, batch.Outcome]:
     """Run what is missing, a line for each run that ends; return the outcomes that are not `done`."""
     before = {run.name for run in planned.runs if batch.look(run.folder).state == "done"}

@@ -1,9 +1,9 @@
 """One flat pydantic model a notebook: names, types and limits, no defaults, which stand in its parameters cell."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
 def _printable(text: str) -> str:
@@ -69,11 +69,17 @@ class Checkpoints(BaseModel):
     keep_checkpoint: bool
 
 
+def _no_auto(value: Any) -> Any:
+    if value == "auto":
+        raise ValueError("a batch size changes results, so none is chosen silently; `hdarts fit` proposes one")
+    return value
+
+
 class SGD(BaseModel):
     """SGD with momentum, coupled weight decay, gradient-norm clip and a cosine schedule by epoch."""
 
     epochs: Count
-    batch_size: Annotated[Integer, Field(ge=2)]
+    batch_size: Annotated[Integer, Field(ge=2), BeforeValidator(_no_auto)]
     learning_rate: Positive
     learning_rate_min: NotNegative
     momentum: Fraction
