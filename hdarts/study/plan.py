@@ -99,9 +99,10 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
     """All leaves of nested mappings by their dotted names."""
     if not isinstance(value, dict) or not value:
         return {name: value}
-    return {
-        key: leaf for part, inner in value.items() for key, leaf in _flat(inner, f"{name}.{part}"[not name :]).items()
-    }
+    leaves: dict[str, Any] = {}
+    for part, inner in value.items():
+        leaves |= _flat(inner, f"{name}.{part}" if name else str(part))
+    return leaves
 
 
 def read_runs(study: str, stage: str = "") -> pd.DataFrame:
