@@ -1,5 +1,6 @@
 # make workbook   install, run the quick study, say where its report is (the first thing to do)
 # make test       install what tests need and run them
+# make soak       the long test of faults: kills, damage, many kernels at once; prints a table (not part of make test)
 # make check      lint, format, types, floors
 # make install    only make .venv           make lab   JupyterLab on notebooks/, on localhost with its token
 # make bench      hdarts against the plain version of itself: a table and a figure in results/bench/ (12 minutes)
@@ -17,13 +18,16 @@ INSTALLED := .venv/installed
 TESTABLE := .venv/testable
 
 .DELETE_ON_ERROR:
-.PHONY: workbook test check install lab bench clean clean-runs
+.PHONY: workbook test soak check install lab bench clean clean-runs
 
 workbook: $(INSTALLED)
 	$(BIN)/hdarts run $(STUDY)
 
 test: $(TESTABLE)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(TESTS)
+
+soak: $(TESTABLE)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/soak.py
 
 check: $(TESTABLE)
 	$(BIN)/ruff check .

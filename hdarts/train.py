@@ -247,7 +247,7 @@ def record(training: Training, row: Row, **times: float) -> None:
     training.epoch, training.step = row["epoch"], 0
     training.sums.zero_()
     run.write_table("metrics", training.rows)
-    earlier = [old for old in run.table("timings").to_dict(orient="records") if old["epoch"] < row["epoch"]]
+    earlier = [old for old in run.table("timings").to_dict(orient="records") if old.get("epoch") in range(row["epoch"])]
     run.write_table("timings", [*earlier, {"epoch": row["epoch"], **times}])
     if training.clock.due_after(training.epoch, params.epochs):
         save(training, keep_as=f"epoch-{training.epoch}" if training.epoch in params.keep_epochs else "")

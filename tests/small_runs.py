@@ -79,13 +79,8 @@ except BaseException as error:
 def environment(runs: Path, **more: str) -> dict[str, str]:
     """What a process finds around it."""
     here = Path(__file__).parent
-    around = {
-        "HDARTS_RUNS": str(runs),
-        "HDARTS_PROGRESS": "log",
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": f"{here}:{here.parent}",
-    }
-    return {**os.environ, **around, **more}
+    around = {"HDARTS_RUNS": str(runs), "HDARTS_PROGRESS": "log", "OMP_NUM_THREADS": "1"}
+    return {**os.environ, **around, "PYTHONPATH": f"{here}:{here.parent}", **more}
 
 
 def program(kind: dict[str, Any], runs: Path, **more: str) -> subprocess.Popen[str]:

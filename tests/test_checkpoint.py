@@ -103,6 +103,13 @@ def test_a_snapshot_is_there_before_the_checkpoint_that_would_skip_it(tmp_path, 
     assert written == ["checkpoint.epoch-2.pt", NEWEST]
 
 
+def test_the_first_released_format_stays_readable():
+    """Written once by `save` and kept; a new format keeps this test and adds its own file."""
+    state = read(Path(__file__).parent / "fixtures" / "checkpoint-format-1.pt", OWNER)
+    assert state["epoch"] == 3 and state["rows"] == [{"epoch": 1, "loss": 0.1}]
+    assert torch.equal(state["w"], torch.arange(6, dtype=torch.float32).view(2, 3) / 7)
+
+
 # --- damage ----------------------------------------------------------------------------------------------------------
 
 

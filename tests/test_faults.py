@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from faults import KINDS, gone, kill_points, start, to_the_end
-from small_runs import SEARCH, computed, differences, program
+from small_runs import EVALUATION, SEARCH, computed, differences, program
 
 from hdarts.faults import CannotWrite
 from hdarts.records import write_atomic
@@ -49,10 +49,10 @@ def test_a_request_reaches_the_kernel_through_the_command_and_papermill(tmp_path
 
 @pytest.fixture
 def small_disk(tmp_path: Path):
-    """A file system of its own, of 300 kB; needs the right to mount."""
+    """A file system of its own, of 150 kB; needs the right to mount."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=150k", "tmpfs", str(disk)]
     if not shutil.which("mount") or os.geteuid() != 0 or subprocess.run(mount, check=False).returncode:
         pytest.skip("no right to mount a small disk")
     yield disk
@@ -68,14 +68,14 @@ def half_files(runs: Path) -> list[Path]:
 
 
 def test_a_full_disk_is_told_in_one_sentence_and_with_more_room_it_goes_on(small_disk: Path, tmp_path: Path) -> None:
-    process = program(SEARCH, small_disk)
+    process = program(EVALUATION, small_disk)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 73
     assert "cannot be written: No space left on device" in err.splitlines()[-1] and "Traceback" not in err
     assert half_files(small_disk) == []
-    remount(small_disk, "size=500m")
-    to_the_end("search", small_disk)
-    to_the_end("search", tmp_path / "whole")
+    remount(small_disk, "size=100m")
+    to_the_end("evaluation", small_disk)
+    to_the_end("evaluation", tmp_path / "whole")
     assert differences(tmp_path / "whole", small_disk) == []
 
 
@@ -109,7 +109,7 @@ def test_what_the_disk_refuses_leaves_the_old_file_alone(tmp_path: Path, monkeyp
 
 def test_a_clock_that_goes_backwards_changes_nothing(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "whole"))
-    list(computed({**SEARCH, "epochs": 1, "limit": 80}))
+    list(computed(EVALUATION))
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "back"))
     now = time.time()
 
@@ -119,6 +119,6 @@ def test_a_clock_that_goes_backwards_changes_nothing(tmp_path: Path, monkeypatch
         return now
 
     monkeypatch.setattr(time, "time", back)
-    list(computed({**SEARCH, "epochs": 1, "limit": 80}))
+    list(computed(EVALUATION))
     monkeypatch.undo()
     assert differences(tmp_path / "whole", tmp_path / "back") == []

@@ -11,6 +11,8 @@ import time
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hdarts import checkpoint
@@ -23,6 +25,7 @@ from hdarts.params import ParameterError, SearchParams, check, identity, noteboo
 from hdarts.randomness import generator
 from hdarts.records import Run, notebooks_folder
 from hdarts.search import loop
+from hdarts.search.log import Log
 from hdarts.search.loop import around
 from hdarts.space import DARTS, Genotype
 from hdarts.weights import Classification, Exploration, Generated, SGDSettings, Step
@@ -319,6 +322,42 @@ def test_a_loss_that_is_not_finite_stops_at_its_step():
     with pytest.raises(FloatingPointError, match=r"epoch 1, step \d"):
         list(s.search(params, Run.open(params)))
     assert Run.open(params).result is None
+
+
+@pytest.fixture(scope="module")
+def half_way(tmp_path_factory):
+    """A search that was stopped after its first epoch: its runs folder."""
+    root = tmp_path_factory.mktemp("half")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HDARTS_RUNS", str(root))
+        params = parameters(method="darts-first", run="half")
+        rows = s.search(params, Run.open(params))
+        next(rows)
+        rows.close()  # type: ignore[attr-defined]
+    return root
+
+
+@given(
+    name=st.sampled_from(["metrics", "hypergradients", "alpha", "timings"]),
+    cut=st.floats(0, 1),
+    tail=st.text(st.sampled_from('01,."\n\r ax-')) | st.text(),
+)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_tail_of_a_table_leads_to_a_traceback(half_way, monkeypatch, name, cut, tail):
+    monkeypatch.setenv("HDARTS_RUNS", str(half_way))
+    params = parameters(method="darts-first", run="half")
+    run = Run.open(params)
+    state = s.State.fresh(params, s.make_supernet(params, s.load_splits(params, CPU)), None, CPU)
+    state.restore(checkpoint.load(run.folder, identity(params)))
+    path = run.folder / f"{name}.csv"
+    whole = path.read_bytes()
+    try:
+        path.write_bytes(whole[: int(cut * len(whole))] + tail.encode())
+        Log.resume(run, state)
+    except ParameterError as error:
+        assert str(path) in str(error) and "\n" not in str(error)
+    finally:
+        path.write_bytes(whole)
 
 
 def test_the_step_that_is_not_finite_is_named_with_norms_and_the_last_good_checkpoint():

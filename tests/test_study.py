@@ -1,12 +1,17 @@
 """Studies: expansion into runs, precedence of the layers, labels, names, and what is refused."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from small_project import STUDY, plan, write_project
 
 from hdarts.params import ParameterError
 from hdarts.study import Plan, PlannedRun, read_runs, record
+from hdarts.study.file import Stage
 
 
 @pytest.fixture(autouse=True)
@@ -144,7 +149,8 @@ def test_a_changed_study_says_what_changed(tmp_path: Path) -> None:
     gone = stage(planned, "toy")[-1]
     gone.folder.mkdir(parents=True)
     told = record(plan(write_project(tmp_path, STUDY.replace("[2, 20]", "[2, 3]"))))
-    assert told.startswith("study tiny changed since its last start: ") and gone.name in told
+    assert told.startswith("study tiny changed since its last start: stages.toy.matrix.seed: [2, 20], now [2, 3]; ")
+    assert gone.name in told
     assert gone.folder.is_dir()
 
 
@@ -190,6 +196,42 @@ def test_bad_studies_are_told_in_one_sentence(
         plan(write_project(tmp_path, STUDY.replace(text, instead)))
     told = str(caught.value)
     assert "study.yaml" in told and named in told and allowed in told and "\n" not in told
+    assert not (tmp_path / "runs").exists()
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["toy", "../up", "/", "run"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text() | st.sampled_from(["arms", "run"]), inner),
+    max_leaves=5,
+)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths to all entries of nested mappings and lists."""
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [found for key, inner in parts for found in [(*path, key), *places(inner, (*path, key))]]
+
+
+@given(data=st.data())
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_study_whatever_leads_to_a_traceback_or_out_of_the_runs_folder(tmp_path: Path, data) -> None:
+    """The small study with one entry replaced, or added, by anything."""
+    study = yaml.safe_load(STUDY)
+    *way, last = data.draw(st.sampled_from(places(study)))
+    place = study
+    for key in way:
+        place = place[key]
+    if isinstance(place, dict) and data.draw(st.booleans()):
+        last = data.draw(st.text() | st.sampled_from([*Stage.model_fields, "by", "as", "where", "except"]))
+    place[last] = data.draw(VALUES)
+    path = write_project(tmp_path, yaml.safe_dump(study, allow_unicode=True))
+    try:
+        planned = plan(path)
+    except ParameterError as error:
+        assert "\n" not in str(error)
+    else:
+        root = (tmp_path / "runs").resolve()
+        assert all(run.folder.is_relative_to(root) and run.folder != root for run in planned.runs)
     assert not (tmp_path / "runs").exists()
 
 

@@ -3,6 +3,7 @@
 import math
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +11,14 @@ import torch
 from torch import Tensor
 
 from hdarts.bilevel import Hypergradient
+from hdarts.params import ParameterError
 from hdarts.records import Run
 from hdarts.search.state import State
 from hdarts.space import DARTS, discretise, skip_count
 from hdarts.weights import Generated
 
 Row = dict[str, Any]
+MEND = "put it back, or remove the folder to start this run afresh"
 
 
 @dataclass
@@ -33,11 +36,24 @@ class Log:
     @classmethod
     def resume(cls, run: Run, state: State) -> "Log":
         """Read the tables and drop what was written after the checkpoint."""
-        old = {name: run.table(name).to_dict("records") for name in ("metrics", "hypergradients", "alpha", "timings")}
-        before = (state.epoch + 1, state.step)
-        steps = [row for row in old["hypergradients"] if (row["epoch"], row["step_in_epoch"]) < before]
-        epochs = {name: [row for row in rows if row["epoch"] <= state.epoch] for name, rows in old.items()}
-        log = cls(run, epochs["metrics"], steps, epochs["alpha"], epochs["timings"])
+
+        def done(row: Row) -> bool:
+            return row["epoch"] <= state.epoch
+
+        def step_done(row: Row) -> bool:
+            return (row["epoch"], row["step_in_epoch"]) < (state.epoch + 1, state.step)
+
+        log = cls(
+            run,
+            _kept(run, "metrics", done),
+            _kept(run, "hypergradients", step_done),
+            _kept(run, "alpha", done),
+            _kept(run, "timings", done),
+        )
+        if [row["epoch"] for row in log.metrics] != list(range(1, state.epoch + 1)):
+            raise ParameterError(
+                f"{run.folder / 'metrics.csv'}: misses epochs that the checkpoint has behind it; {MEND}"
+            )
         if not log.alphas:  # written now: who resumes in the first epoch has an alpha that is no longer the first
             log._alpha(state, 0)
             run.write_table("alpha", log.alphas)
@@ -114,6 +130,13 @@ class Log:
             for (source, node), values in zip(DARTS.edges, rows, strict=True):
                 named = dict(zip(DARTS.operations, values, strict=True))
                 self.alphas.append({"epoch": epoch, "kind": kind, "source": source, "node": node, **named})
+
+
+def _kept(run: Run, name: str, keep: Callable[[Row], bool]) -> list[Row]:
+    try:
+        return [row for row in run.table(name).to_dict("records") if keep(row)]
+    except (KeyError, TypeError):
+        raise ParameterError(f"{run.folder / name}.csv: is not the table that this search wrote; {MEND}") from None
 
 
 def alpha_at(run: Run, epoch: int | None = None) -> Tensor:

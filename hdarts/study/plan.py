@@ -4,6 +4,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -67,6 +68,7 @@ def _check_folders(planned: Plan) -> None:
 def record(planned: Plan) -> str:
     """Write `study.yaml` and `runs.csv` into the study's folder; return what changed since the last start, or ""."""
     folder, earlier = planned.folder, read_runs(planned.study.study)
+    entries = _changed_entries(folder / "study.yaml", planned.path)
     write_atomic(folder / "study.yaml", planned.path.read_bytes())
     rows = [{"stage": r.stage, "run": r.name, **r.labels, "needs": " ".join(r.needs)} for r in planned.runs]
     frame = pd.DataFrame(rows, dtype=object)
@@ -80,7 +82,27 @@ def record(planned: Plan) -> str:
     if not gone and not added:
         return ""
     told = f"; no longer in it, left as they are: {', '.join(gone)}" if gone else ""
-    return f"study {planned.study.study} changed since its last start: {added} new runs{told}"
+    return f"study {planned.study.study} changed since its last start: {entries}{added} new runs{told}"
+
+
+def _changed_entries(before: Path, now: Path) -> str:
+    """Name at most three entries in which two study files differ: `stages.search.epochs: 2, now 4; `."""
+    if not before.is_file():
+        return ""
+    old, new = _flat(read_yaml(before)), _flat(read_yaml(now))
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    told = [f"{name}: {old.get(name, 'nothing')}, now {new.get(name, 'nothing')}" for name in names[:3]]
+    return "; ".join([*told, *(["and more"] if names[3:] else []), ""])
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """All leaves of nested mappings by their dotted names."""
+    if not isinstance(value, dict) or not value:
+        return {name: value}
+    leaves: dict[str, Any] = {}
+    for part, inner in value.items():
+        leaves |= _flat(inner, f"{name}.{part}" if name else str(part))
+    return leaves
 
 
 def read_runs(study: str, stage: str = "") -> pd.DataFrame:
