@@ -159,8 +159,8 @@ def output_layer(side: str, setting: Setting) -> Step:
     """Gradient, norm clip and SGD with momentum and weight decay on 207 million weights."""
     draw = generator(0, "layer")
     g, z = (torch.randn(size, generator=draw).to(setting.device) for size in (ROWS, WIDTH))
-    weight, bias = (torch.full(size, 0.1, device=setting.device) for size in ((ROWS, WIDTH), (ROWS,)))
     if side == "plain":
+        weight, bias = (torch.full(size, 0.1, device=setting.device) for size in ((ROWS, WIDTH), (ROWS,)))
         parameters = [nn.Parameter(weight), nn.Parameter(bias)]
         optimiser = torch.optim.SGD(parameters, RATE, MOMENTUM, weight_decay=DECAY, foreach=True)
 
@@ -170,7 +170,7 @@ def output_layer(side: str, setting: Setting) -> Step:
             optimiser.step()
 
         return formed
-    phi = torch.cat([weight.flatten(), bias])
+    phi = torch.full((ROWS * (WIDTH + 1),), 0.1, device=setting.device)
     layer, velocity = SegmentedLinear((ROWS,), WIDTH), torch.zeros_like(phi)
 
     def factored() -> None:

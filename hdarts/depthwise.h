@@ -45,7 +45,7 @@ static vec *scratch(int64_t vectors) {
 
 /* --- moving tiles ---------------------------------------------------------------------------------------------- */
 
-/* One chunk of a channels-last image: `stride` values from pixel to pixel. */
+/* One chunk of one pixel of a channels-last image. */
 static vec gather(const REAL *from, int64_t lanes) {
     vec x = {0};
     if (lanes == V) memcpy(&x, from, sizeof x);
@@ -55,7 +55,6 @@ static vec gather(const REAL *from, int64_t lanes) {
 
 #define FOR_THREADS _Pragma("omp parallel for schedule(static, 1) num_threads(s->threads)")
 #define IMAGES_OF(t) int64_t n = s->images * (t) / s->threads; n < s->images * ((t) + 1) / s->threads; n++
-
 
 /* depthwise weights (channel, tap) -> (chunk, tap); backwards if `flip` */
 static void load_depthwise(const Shape *s, const REAL *w, int64_t e, int flip, vec *to) {
