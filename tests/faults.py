@@ -24,6 +24,7 @@ WRITES = {
     "study": ["study.yaml", "runs.csv", "report.html", "notebook.ipynb", "notebook.html", "search.png", "genotype.svg",
               "result.json", "checkpoint.pt", "metrics.csv", "params.yaml"],
 }  # fmt: skip
+AGAIN = {"metrics.csv", "hypergradients.csv", "alpha.csv", "timings.csv", "checkpoint.pt", "checkpoint.previous"}
 KINDS: dict[str, dict[str, Any]] = {"search": SEARCH, "evaluation": EVALUATION}
 STUDY = ROOT / "params" / "studies" / "tiny.yaml"
 
@@ -117,8 +118,7 @@ def kill_points(what: str, folder: Path, moments: int, writes: int, draw: random
         else:
             name, how = draw.choice(WRITES[what]), draw.choice(["empty", "half", "whole", "after"])
             how = "after" if name == "checkpoint.previous" else how  # it is not written, only renamed
-            several = name.endswith(".csv") or name in ("checkpoint.pt", "checkpoint.previous")
-            count = draw.randint(1, 2 if several else 1)
+            count = draw.randint(1, 2) if name in AGAIN else 1
             died = killed_in_a_write(what, runs, name, count, how)
             fault = f"SIGKILL in the write of {name}, {how}" if died else f"no {count}. write of {name}"
         to_the_end(what, runs)

@@ -114,10 +114,10 @@ command.main()
 
 def hdarts(*words: str | Path, runs: Path) -> subprocess.Popen[str]:
     """Start the command `hdarts`, its runs folder at `runs`, for the models of these notebooks."""
-    here = str(Path(__file__).parent)
+    here = Path(__file__).parent
     return subprocess.Popen(
         [sys.executable, "-c", COMMAND, *map(str, words)],
-        env={**os.environ, "HDARTS_RUNS": str(runs), "PYTHONPATH": here},
+        env={**os.environ, "HDARTS_RUNS": str(runs), "PYTHONPATH": f"{here}:{here.parent}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from faults import KINDS, gone, kill_points, start, to_the_end
-from small_runs import EVALUATION, SEARCH, computed, differences, program
+from jupyter_client.manager import start_new_kernel
+from small_runs import EVALUATION, SEARCH, computed, differences, environment, program
 
 from hdarts.faults import CannotWrite
 from hdarts.records import write_atomic
@@ -42,6 +43,23 @@ def test_a_request_reaches_the_kernel_through_the_command_and_papermill(tmp_path
     row = next(line for line in out.splitlines() if line.startswith("search "))
     assert "stopped by SIGTERM after saving" in row or " done " in row, "the search may have been too fast"
     gone(tmp_path)
+
+
+def test_the_stop_button_of_a_notebook_saves_at_the_next_step(tmp_path: Path) -> None:
+    manager, client = start_new_kernel(kernel_name="python3", env=environment(tmp_path, JUPYTER_PREFER_ENV_PATH="1"))
+    try:
+        lasting = {**EVALUATION, "epochs": 10_000}
+        client.execute(f"from small_runs import computed; list(computed({lasting}))")
+        patience = time.monotonic() + 90
+        while not (tmp_path / "run" / "checkpoint.pt").exists():
+            assert time.monotonic() < patience
+            time.sleep(0.05)
+        manager.interrupt_kernel()
+        content = client.get_shell_msg(timeout=60)["content"]
+        assert (content["ename"], content["evalue"].partition(";")[0]) == ("Stopped", "stopped by SIGINT after saving")
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
 
 
 # --- disks -----------------------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ except OutOfMemory as error:
 """
 
 
-@pytest.mark.parametrize(("kind", "megabytes"), [("SEARCH", 500), ("EVALUATION", 300)])
+@pytest.mark.parametrize(("kind", "megabytes"), [("SEARCH", 250), ("EVALUATION", 200)])
 def test_a_loop_without_memory_names_a_batch_that_fits(tmp_path, kind: str, megabytes: int) -> None:
     program = WANTING.format(kind=kind, megabytes=megabytes)
     done = subprocess.run(
