@@ -3,7 +3,7 @@
 # make soak       the long test of faults: kills, damage, many kernels at once; prints a table (not part of make test)
 # make check      lint, format, types, floors
 # make install    only make .venv           make lab   JupyterLab on notebooks/, on localhost with its token
-# make bench      hdarts against the plain version of itself: a table and a figure in results/bench/ (12 minutes)
+# make bench      hdarts against the plain version of itself: a table and a figure in results/bench/ (15 minutes)
 # make clean      remove .venv and droppings; runs/ stays (make clean-runs removes it)
 #
 # Any Python from 3.11 on: make install PYTHON=python3.12
