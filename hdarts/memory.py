@@ -1,5 +1,6 @@
 """Out of memory: say which batch size fits, as found by trying."""
 
+import gc
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,8 +9,8 @@ import torch
 
 from hdarts.faults import OutOfMemory
 
-# the CPU has no exception of its own: the words of PyTorch's allocator, of C++ and of CUDA
-_WORDS = ("can't allocate memory", "not enough memory", "bad_alloc", "out of memory")
+# the CPU has no exception of its own: the words of PyTorch's allocator, of C++, of CUDA and of oneDNN
+_WORDS = ("can't allocate memory", "not enough memory", "bad_alloc", "out of memory", "could not create a primitive")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -29,14 +30,22 @@ def naming_a_batch_that_fits(batch_size: int, attempt: Callable[[int], object]) 
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, OutOfMemory) or not is_out_of_memory(error):
             raise
-        traceback.clear_frames(error.__traceback__)  # they hold the tensors of the step
+        _free(error)
         told = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
     else:
         return
     sizes = (batch_size >> halvings for halvings in range(1, batch_size.bit_length() - 1))
     fits = next((size for size in sizes if _fits(attempt, size)), None)
-    advice = f"batch_size {fits} fits" if fits else "not even 2 images fit; take fewer channels or layers"
+    advice = (
+        f"batch_size {fits} fits" if fits else "no smaller batch fitted into what was then left; try one in a new start"
+    )
     raise OutOfMemory(f"out of memory at batch_size {batch_size}: {advice} ({told})")
+
+
+def _free(error: BaseException) -> None:
+    """Let go of the tensors of a failed step: frames of its traceback hold them, and circles of references do."""
+    traceback.clear_frames(error.__traceback__)
+    gc.collect()
 
 
 def _fits(attempt: Callable[[int], object], size: int) -> bool:
@@ -47,6 +56,6 @@ def _fits(attempt: Callable[[int], object], size: int) -> bool:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        traceback.clear_frames(error.__traceback__)
+        _free(error)
         return False
     return True
