@@ -8,7 +8,7 @@ whole is differentiable any number of times:
     d x = transpose(g, w)         d(d x) = u:  d g = convolve(u, w),     d w = correlate(u, g)
     d w = correlate(x, g)         d(d w) = v:  d x = transpose(g, v),    d g = convolve(x, v)
 
-Where there is a C compiler they are depthwise.c. Else they are PyTorch's own, with exact rewritings at stride 1: the
+Where there is a C compiler they are depthwise.c. Else they are PyTorch's own, at stride 1 with exact rewritings: the
 input gradient is a convolution with the flipped kernel; dilation 2 touches the four phases (even and odd rows and
 columns) apart, which then are plain convolutions of four times as many images; a 5x5 weight gradient is four
 overlapping 3x3 ones.
@@ -38,8 +38,11 @@ class Form(NamedTuple):
 
 def depthwise(x: Tensor, w: Tensor, stride: int = 1, dilation: int = 1) -> Tensor:
     """Return `x` `(N, C, H, W)` convolved with `w` `(C, 1, k, k)`, k = 3 or 5, channel by channel, zero padding."""
+    if stride == 2 and dilation == 2:  # it reads the even pixels only
+        x, stride, dilation = x[:, :, ::2, ::2], 1, 1
     form = Form(w.shape[-1], stride, dilation)
-    if x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+    as_it_is = x.device.type != "cpu" or torch.is_autocast_enabled("cpu")
+    if as_it_is or (stride == 2 and _kernel(x, form) is None):
         return F.conv2d(x, w, None, stride, form.padding, dilation, len(w))
     return _Convolve.apply(x, w, form)  # type: ignore[return-value]
 
@@ -109,9 +112,7 @@ def _transpose(g: Tensor, w: Tensor, form: Form, shape: torch.Size) -> Tensor:
         out = g.new_empty(shape[0], shape[2], shape[3], shape[1])
         made.call("transpose", _shape(shape, form), rows(g), w.contiguous(), out)
         return out.permute(0, 3, 1, 2)
-    if form.stride == 1:
-        return F.conv2d(g, w.flip(2, 3), None, 1, form.padding, form.dilation, w.shape[0])
-    return _of_pytorch("x", g.new_empty(shape), g, w, form, form.padding)
+    return F.conv2d(g, w.flip(2, 3), None, 1, form.padding, form.dilation, w.shape[0])
 
 
 def _correlate(x: Tensor, g: Tensor, form: Form) -> Tensor:
@@ -119,28 +120,25 @@ def _correlate(x: Tensor, g: Tensor, form: Form) -> Tensor:
     if (made := _kernel(x, form)) is not None:
         made.call("correlation", _shape(x.shape, form), rows(x), rows(g), w)
         return w
-    if form.stride == 2:
-        return _of_pytorch("w", x, g, w, form, form.padding)
     if form.dilation == 2:
         x, g = _phases(x), _phases(g)
-    small, height, width = Form(3, 1, 1), *g.shape[2:]
     if form.size == 3:
-        return _of_pytorch("w", x, g, w, small, 1)
-    padded, out, piece = F.pad(x, (2, 2, 2, 2)), torch.zeros_like(w), w.new_empty(len(w), 1, 3, 3)
+        return _correlate_3x3(x, g, 1)
+    height, width = g.shape[2:]
+    padded, out = F.pad(x, (2, 2, 2, 2)), torch.zeros_like(w)
     for i in (0, 2):
         for j in (0, 2):
             shifted = padded[:, :, i : i + height + 2, j : j + width + 2]
-            out[:, :, i : i + 3, j : j + 3] = _of_pytorch("w", shifted, g, piece, small, 0)
+            out[:, :, i : i + 3, j : j + 3] = _correlate_3x3(shifted, g, 0)
     return out
 
 
-def _of_pytorch(of: str, x: Tensor, g: Tensor, w: Tensor, form: Form, padding: int) -> Tensor:
-    """PyTorch's gradient in x or w, the one that `of` names; it only gives a shape."""
+def _correlate_3x3(x: Tensor, g: Tensor, padding: int) -> Tensor:
+    w = x.new_empty(x.shape[1], 1, 3, 3)
     x, g = (t.contiguous(memory_format=torch.channels_last) for t in (x, g))
-    mask, (_, stride, dilation) = [of == "x", of == "w", False], form
     return torch.ops.aten.convolution_backward(
-        g, x, w, None, [stride] * 2, [padding] * 2, [dilation] * 2, False, [0, 0], len(w), mask
-    )[mask.index(True)]
+        g, x, w, None, [1, 1], [padding] * 2, [1, 1], False, [0, 0], len(w), [False, True, False]
+    )[1]
 
 
 def _phases(x: Tensor) -> Tensor:

@@ -6,12 +6,11 @@ BatchNorm uses the statistics of the batch and keeps no buffers, so nothing but 
 keeps the function exactly and only saves calls and memory (tests hold it against a plain version, edge by edge):
 
 - a *wave* is all edges that leave the nodes known at one time: first both inputs of the cell, then each of its own
-  nodes. The k edges of a wave go through an operation together, as k groups of channels of one convolution and one
-  BatchNorm;
+  nodes. The k edges of a wave go through their separable convolutions together (hdarts.separable);
 - pooling, ReLU and identity of a node are computed once, not once for each edge that leaves it, and mixed for all
   nodes they lead to by one matrix product;
 - the weight of a convolutional operation is the scale of its last BatchNorm;
-- tensors are channels-last, and depthwise convolutions have a backward pass of their own (hdarts.depthwise).
+- tensors are channels-last.
 """
 
 import math
