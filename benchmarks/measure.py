@@ -1,18 +1,17 @@
 """How long a step takes and how much memory: alternately in one process, or alone in a process of its own."""
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from time import perf_counter
 
 import torch
 
 from benchmarks.setting import Setting, Step
 from benchmarks.steps import SIDES, step
+from hdarts.memory import peak_memory
 
 
 def seconds(function: Step) -> float:
@@ -50,21 +49,13 @@ def answer(request: dict) -> dict[str, float]:
     """What the process of `alone` does."""
     side, name, threads, rounds = (request.pop(key) for key in ("side", "name", "threads", "rounds"))
     torch.set_num_threads(threads)
-    libraries = peak_memory()
+    libraries = peak_memory("cpu")
     one = step(side, name, Setting(**request))
     one()
     least = min(seconds(one) for _ in range(rounds))
-    on_gpu = request["device"] == "cuda"
-    memory = torch.cuda.max_memory_allocated() / 2**20 if on_gpu else peak_memory() - libraries
+    device = request["device"]
+    memory = peak_memory(device) - (0 if device == "cuda" else libraries)
     return {"seconds": least, "memory": memory}
-
-
-def peak_memory() -> float:
-    """Most memory (MiB) this process ever held. Linux's ru_maxrss starts with that of the parent, VmHWM does not."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line[:6] == "VmHWM:") / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # macOS counts bytes
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import psutil
 import torch
 
 from hdarts.loop import use_machine
+from hdarts.memory import peak_memory
 from hdarts.params import ParameterError, SearchParams, check, notebook_defaults, read_yaml
 from hdarts.records import notebooks_folder
 from hdarts.search import batches, load_splits, make_hypergradient, make_supernet
@@ -53,7 +54,7 @@ def fit(file: Path) -> Fit:
     most = min(map(len, (data.train, data.validation)))  # type: ignore[arg-type]
     if most < PROBES[1]:
         raise ParameterError(f"{file}: {most} images of a level are fewer than the {PROBES[1]} that are measured with")
-    free, before, peaks = _free(device), _peak(device), []
+    free, before, peaks = _free(device), peak_memory(str(device)), []
     state = State.fresh(params, problem.supernet, None, device)
     find, _, learn = phases(problem, state, make_hypergradient(params), params.learning_rate)
     for size in PROBES:
@@ -62,7 +63,7 @@ def fit(file: Path) -> Fit:
         )
         find.function(*inner, *outer)
         learn.function(*inner, *around(params, state))
-        peaks.append(_peak(device) - before)
+        peaks.append((peak_memory(str(device)) - before) / 1024)
     an_image = max(0.0, (peaks[1] - peaks[0]) / (PROBES[1] - PROBES[0]))
     return Fit(max(0.0, peaks[0] - PROBES[0] * an_image), an_image, free, most)
 
@@ -70,13 +71,3 @@ def fit(file: Path) -> Fit:
 def _free(device: torch.device) -> float:
     found = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     return found / 2**30
-
-
-def _peak(device: torch.device) -> float:
-    """Most memory of this process so far, in GiB."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    status = Path("/proc/self/status")
-    if status.is_file():
-        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line[:6] == "VmHWM:") / 2**20
-    return psutil.Process().memory_info().rss / 2**30

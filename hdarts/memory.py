@@ -1,9 +1,11 @@
-"""Out of memory: say which batch size fits, as found by trying."""
+"""Memory: the most a process held, and when there is too little, which batch size fits, as found by trying."""
 
 import gc
+import resource
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -11,6 +13,19 @@ from hdarts.faults import OutOfMemory
 
 # the CPU has no exception of its own: the words of PyTorch's allocator, of C++, of CUDA and of oneDNN
 _WORDS = ("can't allocate memory", "not enough memory", "bad_alloc", "out of memory", "could not create a primitive")
+
+
+def peak_memory(device: str) -> float:
+    """Return the most memory (MiB) this process ever held on a device.
+
+    Linux's ru_maxrss starts with that of the parent process, VmHWM does not.
+    """
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    status = Path("/proc/self/status")
+    if status.exists():
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line[:6] == "VmHWM:") / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # macOS counts bytes
 
 
 def is_out_of_memory(error: BaseException) -> bool:
