@@ -1,6 +1,6 @@
 # make workbook   install, run the quick study, say where its report is (the first thing to do)
 # make test       install what tests need and run them
-# make soak       the long test of faults: kills, damage, many kernels at once; prints a table (not part of make test)
+# make soak       the long test of faults: newly drawn inputs, kills, damage, many kernels at once; prints a table
 # make check      lint, format, types, floors
 # make install    only make .venv           make lab   JupyterLab on notebooks/, on localhost with its token
 # make bench      hdarts against the plain version of itself: a table and a figure in results/bench/ (15 minutes)
@@ -27,6 +27,7 @@ test: $(TESTABLE)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(TESTS)
 
 soak: $(TESTABLE)
+	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=drawn $(BIN)/python -m pytest -n 2 -m hypothesis
 	OMP_NUM_THREADS=1 $(BIN)/python tests/soak.py
 
 check: $(TESTABLE)

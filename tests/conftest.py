@@ -1,5 +1,15 @@
-"""One thread for each test process: several with two threads on two cores spend their time waiting for each other."""
+"""What holds for all tests: one thread a process, and examples that are the same in every run.
+
+Several processes with two threads on two cores spend their time waiting for each other. The examples of hypothesis are
+drawn from a fixed seed, so that a change is judged by what it changed; `make soak` draws new ones.
+"""
 
 import os
 
+from hypothesis import settings
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+settings.register_profile("fixed", derandomize=True)
+settings.register_profile("drawn", derandomize=False, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))

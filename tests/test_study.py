@@ -235,6 +235,13 @@ def test_no_study_whatever_leads_to_a_traceback_or_out_of_the_runs_folder(tmp_pa
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_misspelt_entry_of_any_characters_is_named_on_one_line(tmp_path: Path) -> None:
+    path = write_project(tmp_path, yaml.safe_dump(yaml.safe_load(STUDY) | {"\n\x1bm": None}))
+    with pytest.raises(ParameterError, match=r"`\\n\\x1bm` = 'None': this entry is not known") as error:
+        plan(path)
+    assert str(error.value).isprintable()
+
+
 def test_a_missing_study_is_named(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match=r"none\.yaml: no such file"):
         plan(tmp_path / "none.yaml")

@@ -15,7 +15,13 @@ from hdarts.params.models import Parameters
 
 
 class ParameterError(ValueError):
-    """A parameter, file or name that the user has to mend; its message is one sentence."""
+    """A parameter, file or name that the user has to mend; its message is one sentence on one line.
+
+    What it quotes from outside may hold anything: line ends and control characters are written as escapes.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
 
 
 P = TypeVar("P", bound=Parameters)
