@@ -13,9 +13,8 @@ static void take(const Shape *s, const REAL *from, int64_t k, int64_t rows, int6
             to[r * wide + c] = gather(from + (r * columns + c) * s->channels + k * V, lanes_of(s, k));
 }
 
-static void put(const Shape *s, const vec *from, int64_t k, int64_t pixels, REAL *to) {
-    for (int64_t p = 0; p < pixels; p++)
-        memcpy(to + p * s->channels + k * V, from + p, lanes_of(s, k) * sizeof(REAL));
+static void give(const Shape *s, const vec *from, int64_t k, int64_t pixels, REAL *to) {
+    for (int64_t p = 0; p < pixels; p++) put(from[p], to + p * s->channels + k * V, lanes_of(s, k));
 }
 
 int convolve(const Shape *s, const REAL *x, const REAL *w, REAL *out) {
@@ -34,7 +33,7 @@ int convolve(const Shape *s, const REAL *x, const REAL *w, REAL *out) {
                 take(s, x + n * area * s->channels, k, s->height, s->width, wide, padded + p * wide + p);
                 depthwise(s->kernel, padded, wide, weights + k * taps, rows_out(s), columns_out(s), s->stride,
                           s->dilation, made);
-                put(s, made, k, pixels, out + n * pixels * s->channels);
+                give(s, made, k, pixels, out + n * pixels * s->channels);
             }
     }
     return failed;
@@ -56,7 +55,7 @@ int transpose(const Shape *s, const REAL *g, const REAL *w, REAL *out) {
             for (int64_t k = 0; k < chunks; k++) {
                 take(s, g + n * pixels * s->channels, k, rows_out(s), columns_out(s), columns_out(s), here);
                 transposed(s, here, weights + k * taps, flipped + k * taps, room, made);
-                put(s, made, k, area, out + n * area * s->channels);
+                give(s, made, k, area, out + n * area * s->channels);
             }
     }
     return failed;

@@ -1,63 +1,9 @@
-/* What depthwise.c and separable.c share: vectors of channels, and the three depthwise convolutions of one tile.
+/* The three depthwise convolutions of one tile: forward, and the gradients in the weights and in the input. */
 
-   Compiled with REAL (float or double) and V (lanes of a vector: 4, 8 or 16); see hdarts/kernels.py. Images are dealt
-   out to threads once; sums go image by image, then thread by thread: same threads, same bits. */
-
-#include <math.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-typedef REAL vec __attribute__((vector_size(V * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
-typedef __typeof__((vec){0} < (vec){0}) mask;
-
-typedef struct {
-    int64_t images, height, width, channels; /* of the input */
-    int64_t sources, fan;                    /* edges = sources * fan; edge = source * fan + node */
-    int64_t kernel, stride, dilation;
-    int64_t threads;
-} Shape;
-
-static int64_t chunks_of(const Shape *s) { return (s->channels + V - 1) / V; }
-static int64_t edges_of(const Shape *s) { return s->sources * s->fan; }
-static int64_t padding_of(const Shape *s) { return s->dilation * (s->kernel / 2); }
-static int64_t rows_out(const Shape *s) { return (s->height - 1) / s->stride + 1; }
-static int64_t columns_out(const Shape *s) { return (s->width - 1) / s->stride + 1; }
-static int64_t pixels_out(const Shape *s) { return rows_out(s) * columns_out(s); }
-static int64_t lanes_of(const Shape *s, int64_t chunk) {
-    int64_t left = s->channels - chunk * V;
-    return left < V ? left : V;
-}
-
-static vec relu(vec x) { return (vec)((mask)x & ~(x < 0)); } /* keeps nan */
-
-/* A thread's scratch memory, kept between calls: fresh pages cost more than what is done in them. */
-static vec *scratch(int64_t vectors) {
-    static _Thread_local vec *memory = NULL;
-    static _Thread_local int64_t size = 0;
-    if (vectors > size) {
-        free(memory);
-        memory = aligned_alloc(64, (vectors * sizeof(vec) + 63) / 64 * 64);
-        size = memory ? vectors : 0;
-    }
-    return memory;
-}
-
-/* --- moving tiles ---------------------------------------------------------------------------------------------- */
-
-/* One chunk of one pixel of a channels-last image. */
-static vec gather(const REAL *from, int64_t lanes) {
-    vec x = {0};
-    if (lanes == V) memcpy(&x, from, sizeof x);
-    else for (int64_t l = 0; l < lanes; l++) x[l] = from[l];
-    return x;
-}
-
-#define FOR_THREADS _Pragma("omp parallel for schedule(static, 1) num_threads(s->threads)")
-#define IMAGES_OF(t) int64_t n = s->images * (t) / s->threads; n < s->images * ((t) + 1) / s->threads; n++
+#include "vectors.h"
 
 /* depthwise weights (channel, tap) -> (chunk, tap); backwards if `flip` */
-static void load_depthwise(const Shape *s, const REAL *w, int64_t e, int flip, vec *to) {
+static inline void load_depthwise(const Shape *s, const REAL *w, int64_t e, int flip, vec *to) {
     int64_t taps = s->kernel * s->kernel;
     for (int64_t k = 0; k < chunks_of(s); k++)
         for (int64_t t = 0; t < taps; t++) {
@@ -67,10 +13,6 @@ static void load_depthwise(const Shape *s, const REAL *w, int64_t e, int flip, v
             to[k * taps + t] = x;
         }
 }
-
-/* --- arithmetic ------------------------------------------------------------------------------------------------ */
-
-#define INLINE static inline __attribute__((always_inline))
 
 /* out (rows, columns) = sum over taps of w times the shifted padded image, `wide` values a row */
 INLINE void depthwise_of(const int size, const vec *padded, int64_t wide, const vec *w, int64_t rows, int64_t columns,
@@ -97,7 +39,7 @@ INLINE void depthwise_of(const int size, const vec *padded, int64_t wide, const 
     }
 }
 
-static void depthwise(int64_t kernel, const vec *padded, int64_t wide, const vec *w, int64_t rows, int64_t columns,
+static inline void depthwise(int64_t kernel, const vec *padded, int64_t wide, const vec *w, int64_t rows, int64_t columns,
                       int64_t stride, int64_t dilation, vec *out) {
     if (kernel == 3) depthwise_of(3, padded, wide, w, rows, columns, stride, dilation, out);
     else depthwise_of(5, padded, wide, w, rows, columns, stride, dilation, out);
@@ -117,14 +59,14 @@ INLINE void correlate_of(const int size, const vec *padded, int64_t wide, const 
     for (int t = 0; t < size * size; t++) sums[t] += a[t];
 }
 
-static void correlate(int64_t kernel, const vec *padded, int64_t wide, const vec *g, int64_t rows, int64_t columns,
+static inline void correlate(int64_t kernel, const vec *padded, int64_t wide, const vec *g, int64_t rows, int64_t columns,
                       int64_t stride, int64_t dilation, vec *sums) {
     if (kernel == 3) correlate_of(3, padded, wide, g, rows, columns, stride, dilation, sums);
     else correlate_of(5, padded, wide, g, rows, columns, stride, dilation, sums);
 }
 
 /* The gradient in the depthwise convolution's input: one chunk of g (row, column) spread over the taps. */
-static void transposed(const Shape *s, const vec *g, const vec *w, const vec *flipped, vec *room, vec *out) {
+static inline void transposed(const Shape *s, const vec *g, const vec *w, const vec *flipped, vec *room, vec *out) {
     int64_t p = padding_of(s), wide = s->width + 2 * p, high = s->height + 2 * p, rows = rows_out(s),
             columns = columns_out(s);
     memset(room, 0, wide * high * sizeof *room);

@@ -52,12 +52,12 @@ class SeparableConvolutions(nn.Sequential):
         self.separable = Separable(1, 1, (specs,))
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        kernel = self.separable.kernel(x) if self.training else None
+        kernel = self.separable.kernel([x]) if self.training else None
         if kernel is None:
             return super().forward(x)
         parts: Any = list(self)
         weights = [BlockWeights(depth.weight, point.weight, n.weight, n.bias) for _, depth, point, n in parts]
-        (out,), statistics = self.separable.by(kernel, x, weights)
+        (out,), statistics = self.separable.by(kernel, [x], weights)
         count = out[:, 0].numel()
         for (*_, norm), (mean, rstd) in zip(parts, statistics, strict=True):
             _follow(norm, mean, (rstd**-2 - norm.eps) * count / (count - 1))

@@ -6,14 +6,14 @@
    the largest number of terms of a node's sum. Every function returns 0, or 1 where there was no memory.
 
    Layouts, slowest axis first:
-     outer   x (image, row, column, source, channel); node tensors (image, row, column, channel): PyTorch's channels-last
+     outer   sources and nodes, a tensor each (image, row, column, channel): PyTorch's channels-last
      inner   y (edge, image, chunk, pixel, lane): channels in chunks of V, the last one filled up with zeros
      statistics (edge, chunk, lane); weights as PyTorch has them, edges first */
 
 #include "depthwise.h"
+#include "moments.h"
 
 #define PIXELS 8 /* of a pointwise product at a time: as many independent sums */
-#define EPSILON 1e-5
 
 /* One chunk of statistics or of BatchNorm's weights; those that are not there are `other`. */
 static vec lanes_at(const REAL *of, int64_t at, REAL other) {
@@ -24,14 +24,14 @@ static vec lanes_at(const REAL *of, int64_t at, REAL other) {
 }
 
 /* x -> the inside of `padded` (chunk, row + 2 padding, column + 2 padding), after BatchNorm if there is one, and relu. */
-static void load(const Shape *s, const REAL *x, const REAL *mean, const REAL *rstd, const REAL *gamma, const REAL *beta,
+static void load(const Shape *s, const REAL *const *outer, const REAL *x, const REAL *mean, const REAL *rstd, const REAL *gamma, const REAL *beta,
                  int64_t e, int64_t n, vec *padded) {
     int64_t p = padding_of(s), wide = s->width + 2 * p, high = s->height + 2 * p, chunks = chunks_of(s);
-    int64_t row = s->sources * s->channels, pixels = s->height * s->width;
+    int64_t pixels = s->height * s->width;
     for (int64_t k = 0; k < chunks; k++) {
         int64_t lanes = lanes_of(s, k);
         vec *to = padded + k * high * wide + p * wide + p;
-        if (mean) {
+        if (x) {
             const vec *from = (const vec *)x + ((e * s->images + n) * chunks + k) * pixels;
             int64_t at = e * chunks + k;
             vec scale = lanes_at(rstd, at, 1) * lanes_at(gamma, at, 1);
@@ -39,10 +39,10 @@ static void load(const Shape *s, const REAL *x, const REAL *mean, const REAL *rs
             for (int64_t r = 0; r < s->height; r++)
                 for (int64_t c = 0; c < s->width; c++) to[r * wide + c] = relu(from[r * s->width + c] * scale + shift);
         } else {
-            const REAL *from = x + n * pixels * row + (e / s->fan) * s->channels + k * V;
+            const REAL *from = outer[e / s->fan] + n * pixels * s->channels + k * V;
             for (int64_t r = 0; r < s->height; r++)
                 for (int64_t c = 0; c < s->width; c++)
-                    to[r * wide + c] = relu(gather(from + (r * s->width + c) * row, lanes));
+                    to[r * wide + c] = relu(gather(from + (r * s->width + c) * s->channels, lanes));
         }
     }
 }
@@ -97,31 +97,11 @@ static void outer_products(const vec *g, const vec *x, int64_t channels, int64_t
     }
 }
 
-/* --- statistics, in double, merged pairwise (Chan et al.) -------------------------------------------------------- */
-
-typedef struct { double count, mean, squares; } Moments;
-
-static void merge(Moments *into, Moments other) {
-    if (other.count == 0) return;
-    double count = into->count + other.count, apart = other.mean - into->mean;
-    into->mean += apart * other.count / count;
-    into->squares += other.squares + apart * apart * into->count * other.count / count;
-    into->count = count;
-}
-
-static void add_moments(Moments *into, const vec *y, int64_t pixels) {
-    vec sum = {0}, squares = {0};
-    for (int64_t p = 0; p < pixels; p++) sum += y[p];
-    vec mean = sum / (REAL)pixels;
-    for (int64_t p = 0; p < pixels; p++) { vec apart = y[p] - mean; squares += apart * apart; }
-    for (int l = 0; l < V; l++) merge(into + l, (Moments){pixels, mean[l], squares[l]});
-}
-
 /* --- what Python calls ------------------------------------------------------------------------------------------- */
 
-/* y, its mean and 1 / sqrt(variance + EPSILON). x is outer where x_mean is NULL, else an inner y with its BatchNorm:
-   x_gamma (x - x_mean) x_rstd + x_beta, where gamma and beta may be NULL, for 1 and 0. */
-int forward(const Shape *s, const REAL *x, const REAL *x_mean, const REAL *x_rstd, const REAL *x_gamma,
+/* y, its mean and 1 / sqrt(variance + EPSILON), from the sources `outer`, or, where x is not NULL, from an inner y with
+   its BatchNorm: x_gamma (x - x_mean) x_rstd + x_beta, where gamma and beta may be NULL, for 1 and 0. */
+int forward(const Shape *s, const REAL *const *outer, const REAL *x, const REAL *x_mean, const REAL *x_rstd, const REAL *x_gamma,
             const REAL *x_beta, const REAL *w_depthwise, const REAL *w_pointwise, REAL *y, REAL *mean, REAL *rstd) {
     int64_t edges = edges_of(s), chunks = chunks_of(s), taps = s->kernel * s->kernel, p = padding_of(s);
     int64_t wide = s->width + 2 * p, high = s->height + 2 * p, pixels = pixels_out(s), lanes = edges * chunks * V;
@@ -139,7 +119,7 @@ int forward(const Shape *s, const REAL *x, const REAL *x_mean, const REAL *x_rst
             load_pointwise(s, w_pointwise, e, 0, wp);
             for (IMAGES_OF(t)) {
                 vec *out = (vec *)y + (e * s->images + n) * chunks * pixels;
-                load(s, x, x_mean, x_rstd, x_gamma, x_beta, e, n, padded);
+                load(s, outer, x, x_mean, x_rstd, x_gamma, x_beta, e, n, padded);
                 for (int64_t k = 0; k < chunks; k++)
                     depthwise(s->kernel, padded + k * wide * high, wide, wd + k * taps, rows_out(s), columns_out(s),
                               s->stride, s->dilation, spread + k * pixels);
@@ -149,12 +129,7 @@ int forward(const Shape *s, const REAL *x, const REAL *x_mean, const REAL *x_rst
             }
         }
     }
-    for (int64_t i = 0; i < lanes; i++) {
-        Moments all = {0};
-        for (int64_t t = 0; t < s->threads; t++) merge(&all, moments[t * lanes + i]);
-        mean[i] = all.mean;
-        rstd[i] = 1 / sqrt(all.squares / all.count + EPSILON);
-    }
+    normalisation(moments, s->threads, lanes, mean, rstd);
     free(moments);
     return failed;
 }
@@ -182,7 +157,7 @@ int mix(const Shape *s, int64_t operations, const REAL *const *y, const REAL *co
                     for (int64_t p = 0; p < pixels; p++) {
                         vec sum = shift;
                         for (int i = 0; i < count; i++) sum += factor[i] * from[i][p];
-                        memcpy(to + p * s->channels, &sum, lanes_of(s, k) * sizeof(REAL));
+                        put(sum, to + p * s->channels, lanes_of(s, k));
                     }
                 }
     return 0;
@@ -218,12 +193,12 @@ int gradient_sums(const Shape *s, const REAL *y, const REAL *mean, const REAL *c
 }
 
 /* Gradients of gamma (y - mean) rstd + beta for the gradient g: outer node tensors, or `inner`.
-   gx is added to where x is outer; where it is inner gx is written, with its sums for the BatchNorm before.
+   outer_g, of the sources, are added to; or gx is written, with its sums for the BatchNorm before.
    Without w_depthwise_g and w_pointwise_g the weights are constants. */
-int backward(const Shape *s, const REAL *x, const REAL *x_mean, const REAL *x_rstd, const REAL *x_gamma,
+int backward(const Shape *s, const REAL *const *outer, const REAL *x, const REAL *x_mean, const REAL *x_rstd, const REAL *x_gamma,
              const REAL *x_beta, const REAL *w_depthwise, const REAL *w_pointwise, const REAL *y, const REAL *mean,
-             const REAL *rstd, const REAL *gamma, const REAL *const *g, const REAL *inner, const double *sums, REAL *gx, double *gx_sums,
-             REAL *w_depthwise_g, REAL *w_pointwise_g) {
+             const REAL *rstd, const REAL *gamma, const REAL *const *g, const REAL *inner, const double *sums,
+             REAL *const *outer_g, REAL *gx, double *gx_sums, REAL *w_depthwise_g, REAL *w_pointwise_g) {
     int64_t edges = edges_of(s), chunks = chunks_of(s), taps = s->kernel * s->kernel, p = padding_of(s), c = s->channels;
     int64_t wide = s->width + 2 * p, high = s->height + 2 * p, pixels = pixels_out(s), area = s->height * s->width;
     int64_t lanes = edges * chunks * V, count = s->images * pixels, of_weights = edges * chunks * (taps + c);
@@ -245,7 +220,7 @@ int backward(const Shape *s, const REAL *x, const REAL *x_mean, const REAL *x_rs
             load_depthwise(s, w_depthwise, e, 1, flipped);
             load_pointwise(s, w_pointwise, e, 1, wp);
             for (IMAGES_OF(t)) {
-                load(s, x, x_mean, x_rstd, x_gamma, x_beta, e, n, padded);
+                load(s, outer, x, x_mean, x_rstd, x_gamma, x_beta, e, n, padded);
                 for (int64_t k = 0; k < chunks; k++) { /* through BatchNorm: gy = factor (g - first - (y - mean) second) */
                     int64_t at = e * chunks + k;
                     const vec *here = (const vec *)y + ((e * s->images + n) * chunks + k) * pixels;
@@ -278,13 +253,10 @@ int backward(const Shape *s, const REAL *x, const REAL *x_mean, const REAL *x_rs
                     for (int64_t r = 0; r < s->height; r++) /* through relu */
                         for (int64_t q = 0; q < s->width; q++)
                             back[r * s->width + q] = (vec)((mask)back[r * s->width + q] & (seen[r * wide + q] > 0));
-                    if (!x_mean) {
-                        int64_t row = s->sources * c;
-                        REAL *to = gx + n * area * row + e / s->fan * c + k * V;
-                        for (int64_t q = 0; q < area; q++) {
-                            vec sum = gather(to + q * row, lanes_of(s, k)) + back[q];
-                            memcpy(to + q * row, &sum, lanes_of(s, k) * sizeof(REAL));
-                        }
+                    if (!x) {
+                        REAL *to = outer_g[e / s->fan] + n * area * c + k * V;
+                        for (int64_t q = 0; q < area; q++)
+                            put(gather(to + q * c, lanes_of(s, k)) + back[q], to + q * c, lanes_of(s, k));
                         continue;
                     }
                     int64_t at = ((e * s->images + n) * chunks + k) * area;

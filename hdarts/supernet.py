@@ -23,6 +23,7 @@ from torch import Tensor
 
 from hdarts.operations import Block, Convolution, blocks, factorised_reduction
 from hdarts.params import ParameterError
+from hdarts.pooling import Pooling
 from hdarts.separable import BlockWeights, Separable
 from hdarts.space import DARTS, CellPlan, SearchSpace, plan
 from hdarts.vectors import Layout
@@ -181,23 +182,23 @@ class Supernet:
             1: _preprocess(last, [named[f"cells.{k}.preprocess1.0"]]),
         }
         for wave in self.waves[k]:
-            x = torch.cat([states[source] for source in wave.sources], 1)
+            x = [states[source] for source in wave.sources]
             prefix = f"{k}.{wave.sources}."
             for node, part in zip(wave.nodes, self._wave(wave, x, prefix, named, weights), strict=True):
                 states[node] = states[node] + part if node in states else part
         return torch.cat([states[node] for node in range(self.space.inputs, self.space.inputs + self.space.nodes)], 1)
 
     def _wave(
-        self, wave: Wave, x: Tensor, prefix: str, named: dict[str, Tensor], weights: Tensor
+        self, wave: Wave, x: list[Tensor], prefix: str, named: dict[str, Tensor], weights: Tensor
     ) -> tuple[Tensor, ...]:
-        """Return what the edges of a wave add to each node they lead to, `(N, C, H, W)` each.
+        """Return what the edges of a wave add to each node they lead to, for the sources x, `(N, C, H, W)` each.
 
-        x `(N, S C, H, W)`: the S sources side by side. Tensors of all edges have `S m C` channels, m nodes.
+        Weights of the edges of S sources to m nodes lie side by side: `S m C` channels.
         """
         sources, nodes = len(wave.sources), len(wave.nodes)
         mine = weights.index_select(0, self._rows[wave].to(weights.device))  # (S m, operations)
         convolved = [(o, name, steps) for o, name, steps in wave.operations(self.space) if name != "skip_connect"]
-        channels = x.shape[1] // sources
+        channels = x[0].shape[1]
         # C equal values for each edge and operation, contiguous: F.batch_norm gives wrong gradients on the CPU for
         # channels-last input and an expanded (stride 0) weight
         scales = mine.T.unsqueeze(-1).expand(-1, -1, channels).contiguous().flatten(1).unbind(0)
@@ -210,34 +211,14 @@ class Supernet:
             for i, block in enumerate(steps)
         ]  # fmt: skip
         parts = Separable(sources, nodes, tuple(steps for _, _, steps in convolved), self.compiled)(x, own)
-        shared = self._shared(wave, x, prefix, named, mine, scales)
-        return tuple(part + more for part, more in zip(parts, shared, strict=True))
-
-    def _shared(
-        self,
-        wave: Wave,
-        x: Tensor,
-        prefix: str,
-        named: dict[str, Tensor],
-        mine: Tensor,
-        scales: tuple[Tensor, ...],
-    ) -> tuple[Tensor, ...]:
-        """Return pooling and identity, mixed for each node `(N, C, H, W)`: one product for all edges of the wave."""
-        sources, nodes = len(wave.sources), len(wave.nodes)
-        results = {
-            "max_pool_3x3": _normalise(F.max_pool2d(x, 3, wave.stride, 1)),
-            "avg_pool_3x3": _normalise(F.avg_pool2d(x, 3, wave.stride, 1, count_include_pad=False)),
-        } | ({"skip_connect": x} if wave.stride == 1 else {})
-        columns = [self.space.operations.index(operation) for operation in results]
-        mixing = mine.view(sources, nodes, -1)[:, :, columns].permute(1, 2, 0).flatten(1)  # (m, operations S)
-        parts = [part for result in results.values() for part in result.chunk(sources, 1)]
-        stacked = torch.stack([part.permute(0, 2, 3, 1) for part in parts])  # (operations S, N, H, W, C)
-        mixed = (mixing @ stacked.flatten(1)).view(nodes, *stacked.shape[1:])
         if wave.stride == 2:
-            halves = _halves(F.relu(x), [named[f"{prefix}skip_connect.{i}"] for i in range(2)], sources)
+            halves = _halves(F.relu(torch.cat(x, 1)), [named[f"{prefix}skip_connect.{i}"] for i in range(2)], sources)
             term = _normalise(halves, scales[self.space.operations.index("skip_connect")])
-            mixed = mixed + term.permute(0, 2, 3, 1).unflatten(-1, (sources, nodes, -1)).sum(3).permute(3, 0, 1, 2, 4)
-        return mixed.permute(0, 1, 4, 2, 3).unbind(0)
+            summed = term.permute(0, 2, 3, 1).unflatten(-1, (sources, nodes, -1)).sum(3).permute(3, 0, 4, 1, 2)
+            parts = tuple(part + more for part, more in zip(parts, summed, strict=True))
+        pooling = Pooling(sources, nodes, wave.stride, self.compiled)
+        columns = [self.space.operations.index(operation) for operation in pooling.operations]
+        return pooling(x, mine.view(sources, nodes, -1)[:, :, columns].permute(1, 2, 0), parts)
 
 
 def _normalise(x: Tensor, scale: Tensor | None = None) -> Tensor:

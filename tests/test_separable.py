@@ -32,11 +32,11 @@ def compiler():
 def case(
     channels: int, sources: int, nodes: int, stride: int, images: int, size: tuple[int, int], dtype=torch.float64
 ) -> tuple[Separable, list[torch.Tensor]]:
-    """x, then for each block its convolutions, gamma and beta."""
+    """The sources, then for each block its convolutions, gamma and beta."""
     draw, edges = generator(0), sources * nodes
     operations = tuple(blocks(name, stride) for name in NAMES)
-    x = torch.randn(images, sources * channels, *size, generator=draw, dtype=dtype)
-    inputs = [x.contiguous(memory_format=torch.channels_last)]
+    x = [torch.randn(images, channels, *size, generator=draw, dtype=dtype) for _ in range(sources)]
+    inputs = [one.contiguous(memory_format=torch.channels_last) for one in x]
     for block in (block for operation in operations for block in operation):
         for convolution in block.convolutions:
             out, *rest = convolution.shape(channels, channels)
@@ -45,12 +45,14 @@ def case(
     return Separable(sources, nodes, operations), [one.requires_grad_() for one in inputs]
 
 
-def weights(inputs):
-    return [BlockWeights(*inputs[i : i + 4]) for i in range(1, len(inputs), 4)]
+def parts(separable, inputs):
+    """The sources, and the weights of the blocks."""
+    x, flat = inputs[: separable.sources], inputs[separable.sources :]
+    return x, [BlockWeights(*flat[i : i + 4]) for i in range(0, len(flat), 4)]
 
 
 def both(separable, inputs):
-    return separable(inputs[0], weights(inputs)), separable.in_pytorch(inputs[0], weights(inputs))
+    return separable(*parts(separable, inputs)), separable.in_pytorch(*parts(separable, inputs))
 
 
 def agree(ours, theirs, accuracy):
@@ -100,7 +102,7 @@ def test_any_number_of_threads_and_the_same_bits_each_time():
     try:
         for threads in (1, 2, 2, 5):  # 5 are more than the images
             torch.set_num_threads(threads)
-            out = separable(inputs[0], weights(inputs))
+            out = separable(*parts(separable, inputs))
             found.append([*out, *torch.autograd.grad(out, inputs, slopes(out))])
     finally:
         torch.set_num_threads(before)
@@ -111,31 +113,33 @@ def test_any_number_of_threads_and_the_same_bits_each_time():
 
 def test_nan_comes_through_relu():
     separable, inputs = case(*CASES[1])
-    broken = inputs[0].detach().clone()
-    broken[0, 0, 0, 0] = float("nan")
-    assert all(bool(node.isnan().any()) for node in separable(broken, weights(inputs)))
+    inputs[0] = inputs[0].detach().clone()
+    inputs[0][0, 0, 0, 0] = float("nan")
+    assert all(bool(node.isnan().any()) for node in separable(*parts(separable, inputs)))
 
 
 def test_images_that_are_not_channels_last_and_weights_that_are_views():
     separable, inputs = case(*CASES[1])
     views = [one.detach().flip(0).flip(0).mT.contiguous().mT if one.dim() > 1 else one.detach() for one in inputs]
-    ours = separable(views[0].contiguous(), weights(views))
-    agree(ours, separable.in_pytorch(inputs[0], weights(inputs)), 1e-11)
+    x, weights = parts(separable, views)
+    ours = separable([one.contiguous() for one in x], weights)
+    agree(ours, separable.in_pytorch(*parts(separable, inputs)), 1e-11)
 
 
 def test_blocks_without_gamma_and_beta_and_their_statistics():
     separable, inputs = case(*CASES[2])
+    x, weights = parts(separable, inputs)
     bare = [BlockWeights(own.depthwise, own.pointwise, None, own.beta if i % 2 else None)
-            for i, own in enumerate(weights(inputs))]  # fmt: skip
-    made = separable.kernel(inputs[0])
+            for i, own in enumerate(weights)]  # fmt: skip
+    made = separable.kernel(x)
     assert made is not None
-    nodes, statistics = separable.by(made, inputs[0], bare)
-    agree(nodes, separable.in_pytorch(inputs[0], bare), 1e-11)
+    nodes, statistics = separable.by(made, x, bare)
+    agree(nodes, separable.in_pytorch(x, bare), 1e-11)
     needed = [one for own in bare for one in own if one is not None]
     g = slopes(nodes)
-    theirs = torch.autograd.grad(separable.in_pytorch(inputs[0], bare), needed, g)
+    theirs = torch.autograd.grad(separable.in_pytorch(x, bare), needed, g)
     agree(torch.autograd.grad(nodes, needed, g), theirs, 1e-11)
-    each = torch.cat([part for part in inputs[0].relu().split(4, 1) for _ in range(2)], 1)
+    each = torch.cat([part for part in map(F.relu, x) for _ in range(2)], 1)
     first = F.conv2d(each, bare[0].depthwise, stride=2, padding=1, groups=16)
     first = F.conv2d(first, bare[0].pointwise, groups=4)
     mean, rstd = statistics[0]
@@ -145,5 +149,5 @@ def test_blocks_without_gamma_and_beta_and_their_statistics():
 def test_other_numbers_take_the_road_of_pytorch():
     separable, inputs = case(*CASES[2])
     halves = [one.detach().bfloat16().requires_grad_() for one in inputs]
-    out = separable(halves[0], weights(halves))
+    out = separable(*parts(separable, halves))
     assert "_Compiled" not in type(out[0].grad_fn).__name__

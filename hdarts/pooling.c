@@ -1,0 +1,201 @@
+/* Pooling and identity of the sources of a wave, mixed for each node they lead to.
+
+     nodes[m] += sum over sources s of  mixing[m, 0, s] BN(max pool(x_s)) + mixing[m, 1, s] BN(average pool(x_s))
+                                      + mixing[m, 2, s] x_s                     (the last at stride 1 alone)
+
+   Written for hdarts/pooling.py. Pools are made again wherever they are needed: that costs less than to keep them.
+   Each source, node and gradient is (image, row, column, channel), channels-last; mixing (node, operation, source),
+   statistics (pool, source, chunk, lane). Every function returns 0, or 1 where there was no memory. */
+
+#include "moments.h"
+
+/* The window of output (r, c): rows from `top` to before `bottom`, columns from `left` to before `right`. */
+typedef struct { int64_t top, bottom, left, right; } Window;
+
+static Window window(const Shape *s, int64_t r, int64_t c) {
+    int64_t top = r * s->stride - 1, left = c * s->stride - 1;
+    return (Window){top < 0 ? 0 : top, top + 3 < s->height ? top + 3 : s->height,
+                    left < 0 ? 0 : left, left + 3 < s->width ? left + 3 : s->width};
+}
+
+#define EACH_OF(w) int64_t i = (w).top; i < (w).bottom; i++) for (int64_t j = (w).left; j < (w).right; j++
+
+/* One chunk of one source of one image, its 3x3 maxima (a nan is the largest) and its averages within the image. */
+static void pools(const Shape *s, const REAL *x, int64_t n, int64_t k, vec *tile, vec *largest, vec *average) {
+    int64_t area = s->height * s->width, columns = columns_out(s);
+    const REAL *from = x + n * area * s->channels + k * V;
+    for (int64_t p = 0; p < area; p++) tile[p] = gather(from + p * s->channels, lanes_of(s, k));
+    for (int64_t r = 0; r < rows_out(s); r++)
+        for (int64_t c = 0; c < columns; c++) {
+            Window w = window(s, r, c);
+            vec most = tile[w.top * s->width + w.left], sum = {0};
+            for (EACH_OF(w)) {
+                vec one = tile[i * s->width + j];
+                mask larger = (one > most) | (one != one);
+                most = (vec)((larger & (mask)one) | (~larger & (mask)most));
+                sum += one;
+            }
+            largest[r * columns + c] = most;
+            average[r * columns + c] = sum * ((REAL)1 / ((w.bottom - w.top) * (w.right - w.left)));
+        }
+}
+
+/* Adds to `nodes`; writes mean and 1 / sqrt(variance + EPSILON) of the pools. operations: 2, or 3 with identity. */
+int forward(const Shape *s, int64_t operations, const REAL *const *x, const REAL *mixing, REAL *mean, REAL *rstd,
+            REAL *const *nodes) {
+    int64_t sources = s->sources, chunks = chunks_of(s), lanes = 2 * sources * chunks * V, pixels = pixels_out(s);
+    int64_t area = s->height * s->width;
+    int failed = 0;
+    Moments *moments = calloc(s->threads * lanes, sizeof *moments);
+    if (!moments) return 1;
+    FOR_THREADS
+    for (int64_t t = 0; t < s->threads; t++) {
+        vec *tile = scratch(area + 2 * pixels), *pool[2] = {tile + area, tile + area + pixels};
+        if (!tile) { failed = 1; continue; }
+        for (IMAGES_OF(t))
+            for (int64_t source = 0; source < sources; source++)
+                for (int64_t k = 0; k < chunks; k++) {
+                    pools(s, x[source], n, k, tile, pool[0], pool[1]);
+                    for (int64_t o = 0; o < 2; o++)
+                        add_moments(moments + t * lanes + ((o * sources + source) * chunks + k) * V, pool[o], pixels);
+                }
+    }
+    if (!failed) normalisation(moments, s->threads, lanes, mean, rstd);
+    free(moments);
+    if (failed) return 1;
+    FOR_THREADS
+    for (int64_t t = 0; t < s->threads; t++) {
+        vec *tile = scratch(area + 2 * pixels), *pool[2] = {tile + area, tile + area + pixels};
+        for (IMAGES_OF(t))
+            for (int64_t k = 0; k < chunks; k++)
+                for (int64_t source = 0; source < sources; source++) {
+                    pools(s, x[source], n, k, tile, pool[0], pool[1]);
+                    for (int64_t node = 0; node < s->fan; node++) {
+                        const REAL *a = mixing + node * operations * sources + source;
+                        vec factor[2], shift = {0};
+                        REAL identity = operations == 3 ? a[2 * sources] : 0;
+                        for (int64_t o = 0; o < 2; o++) {
+                            int64_t at = (o * sources + source) * chunks + k;
+                            factor[o] = ((const vec *)rstd)[at] * a[o * sources];
+                            shift -= ((const vec *)mean)[at] * factor[o];
+                        }
+                        REAL *to = nodes[node] + n * pixels * s->channels + k * V;
+                        for (int64_t p = 0; p < pixels; p++) {
+                            vec sum = gather(to + p * s->channels, lanes_of(s, k)) + shift;
+                            sum += factor[0] * pool[0][p] + factor[1] * pool[1][p];
+                            if (operations == 3) sum += identity * tile[p];
+                            put(sum, to + p * s->channels, lanes_of(s, k));
+                        }
+                    }
+                }
+    }
+    return 0;
+}
+
+/* sums (node, 1 + 3 sources, chunk, lane): of g, and for each operation and source of g (pool - mean), or of g x */
+static int gradient_sums(const Shape *s, int64_t operations, const REAL *const *x, const REAL *mean, const REAL *const *g,
+                         double *sums) {
+    int64_t sources = s->sources, chunks = chunks_of(s), pixels = pixels_out(s), area = s->height * s->width;
+    int64_t of_node = (1 + 3 * sources) * chunks * V, all = s->fan * of_node;
+    int failed = 0;
+    double *parts = calloc(s->threads * all, sizeof *parts);
+    if (!parts) return 1;
+    FOR_THREADS
+    for (int64_t t = 0; t < s->threads; t++) {
+        vec *tile = scratch(area + 2 * pixels), *of[3] = {tile + area, tile + area + pixels, tile};
+        if (!tile) { failed = 1; continue; }
+        for (IMAGES_OF(t))
+            for (int64_t source = 0; source < sources; source++)
+                for (int64_t k = 0; k < chunks; k++) {
+                    pools(s, x[source], n, k, tile, of[0], of[1]);
+                    vec middle[3] = {{0}};
+                    for (int64_t o = 0; o < 2; o++) middle[o] = ((const vec *)mean)[(o * sources + source) * chunks + k];
+                    for (int64_t node = 0; node < s->fan; node++) {
+                        const REAL *slope = g[node] + n * pixels * s->channels + k * V;
+                        vec sum = {0}, with[3] = {{0}};
+                        for (int64_t p = 0; p < pixels; p++) {
+                            vec one = gather(slope + p * s->channels, lanes_of(s, k));
+                            sum += one;
+                            for (int o = 0; o < 2; o++) with[o] += one * (of[o][p] - middle[o]);
+                            if (operations == 3) with[2] += one * tile[p];
+                        }
+                        double *into = parts + t * all + node * of_node + k * V;
+                        for (int l = 0; l < V; l++) {
+                            if (source == 0) into[l] += sum[l];
+                            for (int64_t o = 0; o < 3; o++) into[(1 + o * sources + source) * chunks * V + l] += with[o][l];
+                        }
+                    }
+                }
+    }
+    for (int64_t i = 0; i < all; i++) {
+        sums[i] = 0;
+        for (int64_t t = 0; t < s->threads; t++) sums[i] += parts[t * all + i];
+    }
+    free(parts);
+    return failed;
+}
+
+/* Gradients in x and mixing for g, the gradients in the nodes. */
+int backward(const Shape *s, int64_t operations, const REAL *const *x, const REAL *mixing, const REAL *mean, const REAL *rstd,
+             const REAL *const *g, REAL *const *gx, REAL *mixing_g) {
+    int64_t sources = s->sources, chunks = chunks_of(s), pixels = pixels_out(s), area = s->height * s->width;
+    int64_t of_node = (1 + 3 * sources) * chunks * V, columns = columns_out(s), count = s->images * pixels;
+    int failed = 0;
+    double *sums = malloc(s->fan * of_node * sizeof *sums);
+    if (!sums || gradient_sums(s, operations, x, mean, g, sums)) { free(sums); return 1; }
+    for (int64_t node = 0; node < s->fan; node++)
+        for (int64_t o = 0; o < operations; o++)
+            for (int64_t source = 0; source < sources; source++) {
+                const double *with = sums + node * of_node + (1 + o * sources + source) * chunks * V;
+                double sum = 0;
+                for (int64_t i = 0; i < chunks * V; i++)
+                    sum += o < 2 ? with[i] * rstd[(o * sources + source) * chunks * V + i] : with[i];
+                mixing_g[(node * operations + o) * sources + source] = sum;
+            }
+    FOR_THREADS
+    for (int64_t t = 0; t < s->threads; t++) {
+        vec *tile = scratch(2 * area + 2 * pixels), *back = tile + area, *pool[2] = {back + area, back + area + pixels};
+        if (!tile) { failed = 1; continue; }
+        for (IMAGES_OF(t))
+            for (int64_t source = 0; source < sources; source++)
+                for (int64_t k = 0; k < chunks; k++) {
+                    const REAL *a = mixing + source;
+                    vec middle[2], scale[2], first[2] = {{0}}, second[2] = {{0}};
+                    for (int64_t o = 0; o < 2; o++) {
+                        int64_t at = (o * sources + source) * chunks + k;
+                        middle[o] = ((const vec *)mean)[at], scale[o] = ((const vec *)rstd)[at];
+                        for (int64_t node = 0; node < s->fan; node++) {
+                            const double *of = sums + node * of_node + k * V, *with = of + (1 + o * sources + source) * chunks * V;
+                            REAL weight = a[(node * operations + o) * sources] / count;
+                            for (int l = 0; l < V; l++) first[o][l] += weight * of[l], second[o][l] += weight * with[l];
+                        }
+                        second[o] *= scale[o] * scale[o];
+                    }
+                    pools(s, x[source], n, k, tile, pool[0], pool[1]);
+                    memset(back, 0, area * sizeof *back);
+                    for (int64_t r = 0; r < rows_out(s); r++)
+                        for (int64_t c = 0; c < columns; c++) {
+                            int64_t p = r * columns + c;
+                            vec of[3] = {{0}};
+                            for (int64_t node = 0; node < s->fan; node++) {
+                                vec slope = gather(g[node] + (n * pixels + p) * s->channels + k * V, lanes_of(s, k));
+                                for (int64_t o = 0; o < operations; o++) of[o] += a[(node * operations + o) * sources] * slope;
+                            }
+                            for (int o = 0; o < 2; o++) /* through BatchNorm */
+                                of[o] = scale[o] * (of[o] - first[o] - (pool[o][p] - middle[o]) * second[o]);
+                            Window w = window(s, r, c);
+                            of[1] *= (REAL)1 / ((w.bottom - w.top) * (w.right - w.left));
+                            for (EACH_OF(w)) { /* of equal maxima the first */
+                                mask here = tile[i * s->width + j] == pool[0][p];
+                                back[i * s->width + j] += of[1] + (vec)(here & (mask)of[0]);
+                                of[0] = (vec)(~here & (mask)of[0]);
+                            }
+                            if (operations == 3) back[p] += of[2];
+                        }
+                    REAL *to = gx[source] + n * area * s->channels + k * V;
+                    for (int64_t p = 0; p < area; p++) put(back[p], to + p * s->channels, lanes_of(s, k));
+                }
+    }
+    free(sums);
+    return failed;
+}

@@ -1,0 +1,66 @@
+/* What the C files share: vectors of channels, the shape of a convolution, and memory for one thread.
+
+   Compiled with REAL (float or double) and V (lanes of a vector: 4, 8 or 16); see hdarts/kernels.py. Images are dealt
+   out to threads once; sums go image by image, then thread by thread: same threads, same bits. */
+
+#pragma once
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef REAL vec __attribute__((vector_size(V * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
+typedef __typeof__((vec){0} < (vec){0}) mask;
+
+typedef struct {
+    int64_t images, height, width, channels; /* of the input */
+    int64_t sources, fan;                    /* edges = sources * fan; edge = source * fan + node */
+    int64_t kernel, stride, dilation;
+    int64_t threads;
+} Shape;
+
+static inline int64_t chunks_of(const Shape *s) { return (s->channels + V - 1) / V; }
+static inline int64_t edges_of(const Shape *s) { return s->sources * s->fan; }
+static inline int64_t padding_of(const Shape *s) { return s->dilation * (s->kernel / 2); }
+static inline int64_t rows_out(const Shape *s) { return (s->height - 1) / s->stride + 1; }
+static inline int64_t columns_out(const Shape *s) { return (s->width - 1) / s->stride + 1; }
+static inline int64_t pixels_out(const Shape *s) { return rows_out(s) * columns_out(s); }
+static inline int64_t lanes_of(const Shape *s, int64_t chunk) {
+    int64_t left = s->channels - chunk * V;
+    return left < V ? left : V;
+}
+
+static inline vec relu(vec x) { return (vec)((mask)x & ~(x < 0)); } /* keeps nan */
+
+/* A thread's scratch memory, kept between calls: fresh pages cost more than what is done in them. */
+static inline vec *scratch(int64_t vectors) {
+    static _Thread_local vec *memory = NULL;
+    static _Thread_local int64_t size = 0;
+    if (vectors > size) {
+        free(memory);
+        memory = aligned_alloc(64, (vectors * sizeof(vec) + 63) / 64 * 64);
+        size = memory ? vectors : 0;
+    }
+    return memory;
+}
+
+/* --- moving tiles ---------------------------------------------------------------------------------------------- */
+
+/* One chunk of one pixel of a channels-last image. */
+static inline vec gather(const REAL *from, int64_t lanes) {
+    vec x = {0};
+    if (lanes == V) memcpy(&x, from, sizeof x);
+    else for (int64_t l = 0; l < lanes; l++) x[l] = from[l];
+    return x;
+}
+
+/* The same way back. */
+static inline void put(vec x, REAL *to, int64_t lanes) {
+    if (lanes == V) memcpy(to, &x, sizeof x);
+    else for (int64_t l = 0; l < lanes; l++) to[l] = x[l];
+}
+
+#define INLINE static inline __attribute__((always_inline))
+#define FOR_THREADS _Pragma("omp parallel for schedule(static, 1) num_threads(s->threads)")
+#define IMAGES_OF(t) int64_t n = s->images * (t) / s->threads; n < s->images * ((t) + 1) / s->threads; n++

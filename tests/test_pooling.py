@@ -1,0 +1,121 @@
+"""Both roads of hdarts.pooling are one function: values, gradients, and second derivatives, whatever the sizes."""
+
+import pytest
+import torch
+
+from hdarts.kernels import kernel
+from hdarts.pooling import Pooling
+from hdarts.randomness import generator
+
+CASES = [
+    # channels, sources, nodes, stride, images, (height, width)
+    (2, 1, 1, 1, 3, (3, 2)),
+    (3, 2, 4, 1, 2, (7, 9)),
+    (4, 2, 2, 2, 4, (8, 8)),
+    (5, 1, 3, 2, 3, (5, 7)),
+    (8, 2, 1, 1, 5, (1, 1)),
+    (16, 1, 2, 1, 2, (8, 8)),
+    (19, 2, 3, 2, 3, (9, 4)),
+]
+
+
+@pytest.fixture(autouse=True)
+def compiler():
+    if kernel("pooling", 4, torch.zeros(1)) is None:
+        pytest.skip("there is no C compiler (with OpenMP) here: PyTorch's road is the only one")
+
+
+def case(channels, sources, nodes, stride, images, size, dtype=torch.float64):
+    """Mixing and sources, and what the nodes hold before."""
+    draw, pooling = generator(0), Pooling(sources, nodes, stride)
+    after = [(length - 1) // stride + 1 for length in size]
+    mixing = torch.randn(nodes, len(pooling.operations), sources, generator=draw, dtype=dtype)
+    x = [torch.randn(images, channels, *size, generator=draw, dtype=dtype) for _ in range(sources)]
+    onto = [torch.randn(images, channels, *after, generator=draw, dtype=dtype) for _ in range(nodes)]
+    x, onto = ([one.contiguous(memory_format=torch.channels_last) for one in many] for many in (x, onto))
+    return pooling, [one.requires_grad_() for one in (mixing, *x)], [one.requires_grad_() for one in onto]
+
+
+def both(pooling, inputs, onto):
+    mixing, *x = inputs
+    ours = pooling(x, mixing, [one * 1 for one in onto])  # given away: a tensor of its own
+    return ours, [one + more for one, more in zip(onto, pooling.in_pytorch(x, mixing), strict=True)]
+
+
+def agree(ours, theirs, accuracy):
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=accuracy, atol=accuracy * (1 + float(other.detach().abs().max())))
+
+
+def slopes(out):
+    return [torch.randn(one.shape, generator=generator(i), dtype=one.dtype) for i, one in enumerate(out)]
+
+
+@pytest.mark.parametrize("of", CASES, ids=str)
+@pytest.mark.parametrize(("dtype", "accuracy"), [(torch.float64, 1e-11), (torch.float32, 1e-4)], ids=str)
+def test_values_and_gradients(of, dtype, accuracy):
+    pooling, inputs, onto = case(*of, dtype=dtype)
+    ours, theirs = both(pooling, inputs, onto)
+    assert "_Compiled" in type(ours[0].grad_fn).__name__
+    agree(ours, theirs, accuracy)
+    g = slopes(theirs)
+    agree(torch.autograd.grad(ours, inputs + onto, g), torch.autograd.grad(theirs, inputs + onto, g), accuracy)
+
+
+@pytest.mark.parametrize("of", CASES[1:4], ids=str)
+def test_second_derivatives(of):
+    found = []
+    pooling, inputs, onto = case(*of)
+    for out in both(pooling, inputs, onto):
+        first = torch.autograd.grad(out, inputs, slopes(out), create_graph=True)
+        total = torch.stack([one.square().sum() for one in first]).sum()
+        found.append(torch.autograd.grad(total, inputs, allow_unused=True, materialize_grads=True))
+    agree(found[0], found[1], 1e-10)
+
+
+def test_of_equal_maxima_the_first_has_the_gradient():
+    pooling, inputs, onto = case(*CASES[1])
+    with torch.no_grad():
+        for one in inputs[1:]:
+            one.copy_(one.round())
+    ours, theirs = both(pooling, inputs, onto)
+    g = slopes(theirs)
+    agree(torch.autograd.grad(ours, inputs, g), torch.autograd.grad(theirs, inputs, g), 1e-11)
+
+
+@pytest.mark.parametrize("wanted", [[0], [1], [0, 2]], ids=str)
+def test_gradients_in_some_inputs_alone(wanted):
+    pooling, inputs, onto = case(*CASES[1])
+    for i, one in enumerate(inputs):
+        one.requires_grad_(i in wanted)
+    ours, theirs = both(pooling, inputs, onto)
+    some = [inputs[i] for i in wanted]
+    agree(torch.autograd.grad(ours, some, slopes(ours)), torch.autograd.grad(theirs, some, slopes(ours)), 1e-11)
+
+
+def test_any_number_of_threads_and_the_same_bits_each_time():
+    pooling, inputs, onto = case(*CASES[3])
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 2, 5):  # 5 are more than the images
+            torch.set_num_threads(threads)
+            out, _ = both(pooling, inputs, onto)
+            found.append([*out, *torch.autograd.grad(out, inputs, slopes(out))])
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one, other) for one, other in zip(found[1], found[2], strict=True))
+    agree(found[0], found[1], 1e-12)
+    agree(found[0], found[3], 1e-12)
+
+
+def test_nan_comes_through():
+    pooling, (mixing, *x), onto = case(*CASES[1])
+    x[0] = x[0].detach().clone()
+    x[0][0, 0, 0, 0] = float("nan")
+    assert all(bool(node.isnan().any()) for node in pooling(x, mixing, [one * 1 for one in onto]))
+
+
+def test_nodes_that_are_not_channels_last_take_the_road_of_pytorch():
+    pooling, (mixing, *x), onto = case(*CASES[1])
+    out = pooling(x, mixing, [one.contiguous() for one in onto])
+    assert "_Compiled" not in type(out[0].grad_fn).__name__
