@@ -6,11 +6,12 @@
 
 #include "depthwise.h"
 
-/* One chunk of an image `from` (row, column, channel), `wide` values a row in `to`. */
-static void take(const Shape *s, const REAL *from, int64_t k, int64_t rows, int64_t columns, int64_t wide, vec *to) {
+/* One chunk of an image `from` (row, column, channel); in `to` its pixels are `step` apart, with `wide` values a row. */
+static void take(const Shape *s, const REAL *from, int64_t k, int64_t rows, int64_t columns, int64_t wide, int64_t step,
+                 vec *to) {
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < columns; c++)
-            to[r * wide + c] = gather(from + (r * columns + c) * s->channels + k * V, lanes_of(s, k));
+            to[(r * wide + c) * step] = gather(from + (r * columns + c) * s->channels + k * V, lanes_of(s, k));
 }
 
 static void give(const Shape *s, const vec *from, int64_t k, int64_t pixels, REAL *to) {
@@ -30,7 +31,7 @@ int convolve(const Shape *s, const REAL *x, const REAL *w, REAL *out) {
         load_depthwise(s, w, 0, 0, weights);
         for (IMAGES_OF(t))
             for (int64_t k = 0; k < chunks; k++) {
-                take(s, x + n * area * s->channels, k, s->height, s->width, wide, padded + p * wide + p);
+                take(s, x + n * area * s->channels, k, s->height, s->width, wide, 1, padded + p * wide + p);
                 depthwise(s->kernel, padded, wide, weights + k * taps, rows_out(s), columns_out(s), s->stride,
                           s->dilation, made);
                 give(s, made, k, pixels, out + n * pixels * s->channels);
@@ -45,16 +46,15 @@ int transpose(const Shape *s, const REAL *g, const REAL *w, REAL *out) {
     int failed = 0;
     FOR_THREADS
     for (int64_t t = 0; t < s->threads; t++) {
-        vec *weights = scratch(2 * chunks * taps + wide * high + pixels + area);
-        if (!weights) { failed = 1; continue; }
-        vec *flipped = weights + chunks * taps, *room = flipped + chunks * taps, *here = room + wide * high;
-        vec *made = here + pixels;
-        load_depthwise(s, w, 0, 0, weights);
+        vec *flipped = scratch(chunks * taps + wide * high + area);
+        if (!flipped) { failed = 1; continue; }
+        vec *spread = flipped + chunks * taps, *made = spread + wide * high;
+        memset(spread, 0, wide * high * sizeof *spread);
         load_depthwise(s, w, 0, 1, flipped);
         for (IMAGES_OF(t))
             for (int64_t k = 0; k < chunks; k++) {
-                take(s, g + n * pixels * s->channels, k, rows_out(s), columns_out(s), columns_out(s), here);
-                transposed(s, here, weights + k * taps, flipped + k * taps, room, made);
+                take(s, g + n * pixels * s->channels, k, rows_out(s), columns_out(s), wide, s->stride, spread + p * wide + p);
+                depthwise(s->kernel, spread, wide, flipped + k * taps, s->height, s->width, 1, s->dilation, made);
                 give(s, made, k, area, out + n * area * s->channels);
             }
     }
@@ -69,15 +69,15 @@ int correlation(const Shape *s, const REAL *x, const REAL *g, REAL *out) {
     if (!parts) return 1;
     FOR_THREADS
     for (int64_t t = 0; t < s->threads; t++) {
-        vec *padded = scratch(wide * high + pixels);
+        vec *padded = scratch(2 * wide * high);
         if (!padded) { failed = 1; continue; }
-        vec *here = padded + wide * high;
+        vec *spread = padded + wide * high;
         memset(padded, 0, wide * high * sizeof *padded);
         for (IMAGES_OF(t))
             for (int64_t k = 0; k < chunks; k++) {
-                take(s, x + n * area * s->channels, k, s->height, s->width, wide, padded + p * wide + p);
-                take(s, g + n * pixels * s->channels, k, rows_out(s), columns_out(s), columns_out(s), here);
-                correlate(s->kernel, padded, wide, here, rows_out(s), columns_out(s), s->stride, s->dilation,
+                take(s, x + n * area * s->channels, k, s->height, s->width, wide, 1, padded + p * wide + p);
+                take(s, g + n * pixels * s->channels, k, rows_out(s), columns_out(s), wide, s->stride, spread);
+                correlate(s->kernel, padded, spread, wide, rows_out(s), columns_out(s), s->stride, s->dilation,
                           parts + (t * chunks + k) * taps);
             }
     }

@@ -59,43 +59,47 @@ static void load_pointwise(const Shape *s, const REAL *w, int64_t e, int back, v
         }
 }
 
-/* out (chunk, pixel) = sum over channels of x (chunk, pixel) times w (channel, chunk). Reads, not writes, beyond. */
-static void pointwise(const vec *x, const vec *w, int64_t channels, int64_t pixels, vec *out) {
+/* out = sum over channels of x (chunk, row, column) times w (channel, chunk); reads, not writes, beyond. Chunk k of
+   pixel (row, column) goes to out[k * plane + row * wide + column * step]. */
+static void pointwise(const vec *x, const vec *w, int64_t channels, int64_t rows, int64_t columns, vec *out,
+                      int64_t plane, int64_t wide, int64_t step) {
     int64_t chunks = (channels + V - 1) / V;
     for (int64_t k = 0; k < chunks; k++)
-        for (int64_t p = 0; p < pixels; p += PIXELS) {
-            vec a[PIXELS] = {{0}};
-            for (int64_t c = 0; c < channels; c++) {
-                const REAL *from = (const REAL *)(x + c / V * pixels + p) + c % V;
-                vec weight = w[c * chunks + k];
-                for (int q = 0; q < PIXELS; q++) a[q] += weight * from[q * V];
+        for (int64_t r = 0; r < rows; r++)
+            for (int64_t p = 0; p < columns; p += PIXELS) {
+                vec a[PIXELS], *to = out + k * plane + r * wide + p * step;
+                for (int q = 0; q < PIXELS; q++) a[q] = (vec){0};
+                for (int64_t c = 0; c < channels; c++) {
+                    const REAL *from = (const REAL *)(x + (c / V * rows + r) * columns + p) + c % V;
+                    vec weight = w[c * chunks + k];
+                    for (int q = 0; q < PIXELS; q++) a[q] += weight * from[q * V];
+                }
+                if (p + PIXELS <= columns)
+                    for (int q = 0; q < PIXELS; q++) to[q * step] = a[q];
+                else
+                    for (int64_t q = 0; p + q < columns; q++) to[q * step] = a[q];
             }
-            if (p + PIXELS <= pixels)
-                for (int q = 0; q < PIXELS; q++) out[k * pixels + p + q] = a[q];
-            else
-                for (int64_t q = 0; p + q < pixels; q++) out[k * pixels + p + q] = a[q];
-        }
 }
 
 /* weight gradient: sums (out, chunk of ins) += sum over pixels of g[out] x[ins] */
 static void outer_products(const vec *g, const vec *x, int64_t channels, int64_t pixels, vec *sums) {
+    enum { OUTS = V < 8 ? V : 8 }; /* at a time, of one chunk */
     int64_t chunks = (channels + V - 1) / V;
-    for (int64_t first = 0; first < channels; first += PIXELS) {
-        const REAL *rows[PIXELS];
-        for (int64_t q = 0; q < PIXELS; q++) {
-            int64_t c = first + q < channels ? first + q : first;
-            rows[q] = (const REAL *)(g + c / V * pixels) + c % V;
-        }
+    for (int64_t first = 0; first < channels; first += OUTS) {
+        const REAL *outs = (const REAL *)(g + first / V * pixels) + first % V;
         for (int64_t k = 0; k < chunks; k++) {
-            vec a[PIXELS] = {{0}};
+            vec a[OUTS];
+            for (int q = 0; q < OUTS; q++) a[q] = (vec){0};
             for (int64_t p = 0; p < pixels; p++) {
                 vec here = x[k * pixels + p];
-                for (int q = 0; q < PIXELS; q++) a[q] += here * rows[q][p * V];
+                for (int q = 0; q < OUTS; q++) a[q] += here * outs[p * V + q];
             }
-            for (int64_t q = 0; q < PIXELS && first + q < channels; q++) sums[(first + q) * chunks + k] += a[q];
+            for (int64_t q = 0; q < OUTS && first + q < channels; q++) sums[(first + q) * chunks + k] += a[q];
         }
     }
 }
+
+static vec through_relu(vec g, vec result) { return (vec)((mask)g & (result > 0)); }
 
 /* --- what Python calls ------------------------------------------------------------------------------------------- */
 
@@ -123,7 +127,7 @@ int forward(const Shape *s, const REAL *const *outer, const REAL *x, const REAL 
                 for (int64_t k = 0; k < chunks; k++)
                     depthwise(s->kernel, padded + k * wide * high, wide, wd + k * taps, rows_out(s), columns_out(s),
                               s->stride, s->dilation, spread + k * pixels);
-                pointwise(spread, wp, s->channels, pixels, out);
+                pointwise(spread, wp, s->channels, 1, pixels, out, pixels, 0, 1);
                 for (int64_t k = 0; k < chunks; k++)
                     add_moments(moments + t * lanes + (e * chunks + k) * V, out + k * pixels, pixels);
             }
@@ -208,12 +212,11 @@ int backward(const Shape *s, const REAL *const *outer, const REAL *x, const REAL
     if (!parts || (w_pointwise_g && !weight_parts)) { free(parts); free(weight_parts); return 1; }
     FOR_THREADS
     for (int64_t t = 0; t < s->threads; t++) {
-        vec *padded = scratch(chunks * (wide * high + 2 * taps + c + 3 * pixels) + wide * high + area + PIXELS);
+        vec *padded = scratch(chunks * (2 * wide * high + 2 * taps + c + 2 * pixels) + area + PIXELS);
         if (!padded) { failed = 1; continue; }
-        vec *wd = padded + chunks * wide * high, *flipped = wd + chunks * taps, *wp = flipped + chunks * taps;
-        vec *room = wp + chunks * c, *back = room + wide * high;
-        vec *gy = back + area, *gd = gy + chunks * pixels, *spread = gd + chunks * pixels;
-        memset(padded, 0, chunks * wide * high * sizeof *padded);
+        vec *gd = padded + chunks * wide * high, *wd = gd + chunks * wide * high, *flipped = wd + chunks * taps;
+        vec *wp = flipped + chunks * taps, *back = wp + chunks * c, *gy = back + area, *spread = gy + chunks * pixels;
+        memset(padded, 0, 2 * chunks * wide * high * sizeof *padded);
         for (int64_t e = 0; e < edges; e++) {
             vec *wd_sums = weight_parts + t * of_weights + e * chunks * (taps + c), *wp_sums = wd_sums + chunks * taps;
             load_depthwise(s, w_depthwise, e, 0, wd);
@@ -238,34 +241,38 @@ int backward(const Shape *s, const REAL *const *outer, const REAL *x, const REAL
                         gy[k * pixels + q] = factor * (one - first - (here[q] - middle) * second);
                     }
                 }
-                pointwise(gy, wp, c, pixels, gd);
+                /* gd lies as the image does, with zeros around it and, at stride 2, between its pixels */
+                pointwise(gy, wp, c, rows_out(s), columns_out(s), gd + p * wide + p, wide * high, s->stride * wide, s->stride);
                 for (int64_t k = 0; w_pointwise_g && k < chunks; k++) {
                     vec *image = padded + k * wide * high;
                     depthwise(s->kernel, image, wide, wd + k * taps, rows_out(s), columns_out(s), s->stride,
                               s->dilation, spread + k * pixels);
-                    correlate(s->kernel, image, wide, gd + k * pixels, rows_out(s), columns_out(s), s->stride,
-                              s->dilation, wd_sums + k * taps);
+                    correlate(s->kernel, image, gd + k * wide * high + p * wide + p, wide, rows_out(s), columns_out(s),
+                              s->stride, s->dilation, wd_sums + k * taps);
                 }
                 if (w_pointwise_g) outer_products(gy, spread, c, pixels, wp_sums);
                 for (int64_t k = 0; k < chunks; k++) {
-                    transposed(s, gd + k * pixels, wd + k * taps, flipped + k * taps, room, back);
+                    depthwise(s->kernel, gd + k * wide * high, wide, flipped + k * taps, s->height, s->width, 1,
+                              s->dilation, back);
                     const vec *seen = padded + k * wide * high + p * wide + p;
-                    for (int64_t r = 0; r < s->height; r++) /* through relu */
-                        for (int64_t q = 0; q < s->width; q++)
-                            back[r * s->width + q] = (vec)((mask)back[r * s->width + q] & (seen[r * wide + q] > 0));
                     if (!x) {
                         REAL *to = outer_g[e / s->fan] + n * area * c + k * V;
-                        for (int64_t q = 0; q < area; q++)
-                            put(gather(to + q * c, lanes_of(s, k)) + back[q], to + q * c, lanes_of(s, k));
+                        for (int64_t r = 0; r < s->height; r++)
+                            for (int64_t q = 0; q < s->width; q++, to += c) {
+                                vec one = through_relu(back[r * s->width + q], seen[r * wide + q]);
+                                put(gather(to, lanes_of(s, k)) + one, to, lanes_of(s, k));
+                            }
                         continue;
                     }
                     int64_t at = ((e * s->images + n) * chunks + k) * area;
                     vec middle = ((const vec *)x_mean)[e * chunks + k], first = {0}, second = {0};
-                    for (int64_t q = 0; q < area; q++) {
-                        ((vec *)gx)[at + q] = back[q];
-                        first += back[q];
-                        second += back[q] * (((const vec *)x)[at + q] - middle);
-                    }
+                    for (int64_t r = 0; r < s->height; r++)
+                        for (int64_t q = 0; q < s->width; q++, at++) {
+                            vec one = through_relu(back[r * s->width + q], seen[r * wide + q]);
+                            ((vec *)gx)[at] = one;
+                            first += one;
+                            second += one * (((const vec *)x)[at] - middle);
+                        }
                     double *into = parts + t * 2 * lanes + (e * chunks + k) * V;
                     for (int l = 0; l < V; l++) into[l] += first[l], into[lanes + l] += second[l];
                 }

@@ -167,15 +167,16 @@ class Supernet:
         x = F.conv2d(images.contiguous(memory_format=torch.channels_last), named["stem.0.weight"], padding=1)
         x = F.batch_norm(x, None, None, named["stem.1.weight"], named["stem.1.bias"], training=True)
         by_kind = dict(zip(self.space.kinds, weights, strict=True))
-        before, last = x, x
+        before = last = F.relu(x)  # the next two cells read it so
         for k, cell in enumerate(self.cells):
-            before, last = last, self._cell(k, cell, before, last, named, by_kind[cell.kind])
+            x = self._cell(k, cell, before, last, named, by_kind[cell.kind])
+            before, last = last, F.relu(x) if cell is not self.cells[-1] else x
         return F.linear(last.mean((2, 3)), named["classifier.weight"], named["classifier.bias"])
 
     def _cell(
         self, k: int, cell: CellPlan, before: Tensor, last: Tensor, named: dict[str, Tensor], weights: Tensor
     ) -> Tensor:
-        """Return the output of cell `k`: its own nodes, concatenated over channels."""
+        """Return the output of cell `k`, its own nodes side by side, for what the two cells before gave, after ReLU."""
         halves = 2 if cell.after_reduction else 1
         states = {
             0: _preprocess(before, [named[f"cells.{k}.preprocess0.{j}"] for j in range(halves)]),
@@ -226,7 +227,6 @@ def _normalise(x: Tensor, scale: Tensor | None = None) -> Tensor:
 
 
 def _preprocess(x: Tensor, weights: list[Tensor]) -> Tensor:
-    x = F.relu(x)
     return _normalise(F.conv2d(x, weights[0]) if len(weights) == 1 else _halves(x, weights))
 
 

@@ -49,15 +49,15 @@ static inline vec *scratch(int64_t vectors) {
 
 /* One chunk of one pixel of a channels-last image. */
 static inline vec gather(const REAL *from, int64_t lanes) {
+    if (lanes == V) return *(const vec *)from;
     vec x = {0};
-    if (lanes == V) memcpy(&x, from, sizeof x);
-    else for (int64_t l = 0; l < lanes; l++) x[l] = from[l];
+    for (int64_t l = 0; l < lanes; l++) x[l] = from[l];
     return x;
 }
 
 /* The same way back. */
 static inline void put(vec x, REAL *to, int64_t lanes) {
-    if (lanes == V) memcpy(to, &x, sizeof x);
+    if (lanes == V) *(vec *)to = x;
     else for (int64_t l = 0; l < lanes; l++) to[l] = x[l];
 }
 
