@@ -18,7 +18,32 @@ static Window window(const Shape *s, int64_t r, int64_t c) {
                     left < 0 ? 0 : left, left + 3 < s->width ? left + 3 : s->width};
 }
 
-#define EACH_OF(w) int64_t i = (w).top; i < (w).bottom; i++) for (int64_t j = (w).left; j < (w).right; j++
+static int whole(Window w) { return w.bottom - w.top == 3 && w.right - w.left == 3; }
+static REAL share(Window w) { return (REAL)1 / ((w.bottom - w.top) * (w.right - w.left)); }
+
+/* Maximum (a nan is the largest) and sum of a window that starts at `corner`. */
+INLINE void pool_of(const vec *corner, int64_t wide, const int rows, const int columns, vec *largest, vec *sum) {
+    vec most = corner[0], all = {0};
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < columns; j++) {
+            vec one = corner[i * wide + j];
+            mask larger = (one > most) | (one != one);
+            most = (vec)((larger & (mask)one) | (~larger & (mask)most));
+            all += one;
+        }
+    *largest = most, *sum = all;
+}
+
+/* The other way: the slope of the maximum to the first pixel that is equal to it, that of the average to all. */
+INLINE void spread_of(const vec *corner, int64_t wide, const int rows, const int columns, vec most, vec of_most,
+                      vec of_average, vec *back) {
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < columns; j++) {
+            mask here = corner[i * wide + j] == most;
+            back[i * wide + j] += of_average + (vec)(here & (mask)of_most);
+            of_most = (vec)(~here & (mask)of_most);
+        }
+}
 
 /* One chunk of one source of one image, its 3x3 maxima (a nan is the largest) and its averages within the image. */
 static void pools(const Shape *s, const REAL *x, int64_t n, int64_t k, vec *tile, vec *largest, vec *average) {
@@ -28,15 +53,11 @@ static void pools(const Shape *s, const REAL *x, int64_t n, int64_t k, vec *tile
     for (int64_t r = 0; r < rows_out(s); r++)
         for (int64_t c = 0; c < columns; c++) {
             Window w = window(s, r, c);
-            vec most = tile[w.top * s->width + w.left], sum = {0};
-            for (EACH_OF(w)) {
-                vec one = tile[i * s->width + j];
-                mask larger = (one > most) | (one != one);
-                most = (vec)((larger & (mask)one) | (~larger & (mask)most));
-                sum += one;
-            }
-            largest[r * columns + c] = most;
-            average[r * columns + c] = sum * ((REAL)1 / ((w.bottom - w.top) * (w.right - w.left)));
+            const vec *corner = tile + w.top * s->width + w.left;
+            vec sum;
+            if (whole(w)) pool_of(corner, s->width, 3, 3, largest + r * columns + c, &sum);
+            else pool_of(corner, s->width, w.bottom - w.top, w.right - w.left, largest + r * columns + c, &sum);
+            average[r * columns + c] = sum * share(w);
         }
 }
 
@@ -184,12 +205,10 @@ int backward(const Shape *s, int64_t operations, const REAL *const *x, const REA
                             for (int o = 0; o < 2; o++) /* through BatchNorm */
                                 of[o] = scale[o] * (of[o] - first[o] - (pool[o][p] - middle[o]) * second[o]);
                             Window w = window(s, r, c);
-                            of[1] *= (REAL)1 / ((w.bottom - w.top) * (w.right - w.left));
-                            for (EACH_OF(w)) { /* of equal maxima the first */
-                                mask here = tile[i * s->width + j] == pool[0][p];
-                                back[i * s->width + j] += of[1] + (vec)(here & (mask)of[0]);
-                                of[0] = (vec)(~here & (mask)of[0]);
-                            }
+                            int64_t at = w.top * s->width + w.left;
+                            of[1] *= share(w);
+                            if (whole(w)) spread_of(tile + at, s->width, 3, 3, pool[0][p], of[0], of[1], back + at);
+                            else spread_of(tile + at, s->width, w.bottom - w.top, w.right - w.left, pool[0][p], of[0], of[1], back + at);
                             if (operations == 3) back[p] += of[2];
                         }
                     REAL *to = gx[source] + n * area * s->channels + k * V;
