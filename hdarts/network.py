@@ -1,7 +1,8 @@
-"""The evaluation network of a genotype: DARTS's own, made of modules (report section 4.8.2, figure 23).
+"""The evaluation network of a genotype: DARTS's own (report section 4.8.2, figure 23) or NAS-Bench-201's, of modules.
 
 Stem, cells, global average pooling, classifier, and while it is trained an auxiliary classifier on the maps of the
-cell at 2/3. Unlike the supernet it has affine BatchNorm with running statistics and no BatchNorm after pooling.
+last cell that halves their size (at 2/3). Unlike the supernet it has affine BatchNorm with running statistics, and no
+BatchNorm after pooling.
 Everything runs in channels-last memory format. Shapes are `(N, C, H, W)`.
 """
 
@@ -12,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hdarts.depthwise import depthwise
+from hdarts.nasbench201 import halved
 from hdarts.operations import Block, Convolution, blocks, drop_path, factorised_reduction
 from hdarts.params import ParameterError
 from hdarts.separable import BlockWeights, Separable
-from hdarts.space import DARTS, CellPlan, Genotype, plan
+from hdarts.space import DARTS, NASBENCH201, RESIDUAL, CellPlan, Genotype, plan
 
 POINTWISE = Block((Convolution(1),))
 
@@ -74,7 +76,7 @@ def _follow(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
 
 
 def operation(name: str, channels: int, stride: int) -> nn.Module:
-    """Return the module of a DARTS operation, `C` to `C` channels; only an identity is an `nn.Identity`."""
+    """Return the module of an operation, `C` to `C` channels; only an identity is an `nn.Identity`."""
     if name == "max_pool_3x3":
         return nn.MaxPool2d(3, stride, padding=1)
     if name == "avg_pool_3x3":
@@ -82,6 +84,8 @@ def operation(name: str, channels: int, stride: int) -> nn.Module:
     specs = blocks(name, stride)
     if name == "skip_connect":
         return nn.Sequential(*(block(spec, channels, channels) for spec in specs)) if specs else nn.Identity()
+    if name.startswith("nor_conv"):
+        return block(specs[0], channels, channels)
     return SeparableConvolutions(specs, channels)
 
 
@@ -108,7 +112,7 @@ class Cell(nn.Module):
 
     def __init__(self, genotype: Genotype, cell: CellPlan):
         super().__init__()
-        edges = genotype.normal if cell.kind == "normal" else genotype.reduce
+        edges = genotype.cells[cell.kind]
         first = factorised_reduction() if cell.after_reduction else POINTWISE
         self.preprocess0 = block(first, cell.previous_previous, cell.channels)
         self.preprocess1 = block(POINTWISE, cell.previous, cell.channels)
@@ -129,6 +133,52 @@ class Cell(nn.Module):
             if edge % 2:  # the second of a node's two edges
                 nodes.append(values[-2] + values[-1])
         return torch.cat(nodes[DARTS.inputs :], 1)
+
+
+class BenchmarkCell(nn.Module):
+    """One cell of a genotype of NAS-Bench-201; its operation `none` is left out. Called as `Cell` is.
+
+    A node that nothing reaches is 0.
+    """
+
+    def __init__(self, genotype: Genotype, cell: CellPlan):
+        super().__init__()
+        chosen = [operation for operation, _ in genotype.cell]
+        self.edges = nn.ModuleDict(
+            {str(e): operation(name, cell.channels, 1) for e, name in enumerate(chosen) if name != "none"}
+        )
+
+    def forward(self, previous_previous: Tensor, previous: Tensor, probability: float, keep: Tensor | None) -> Tensor:
+        """Return `(N, C, H, W)`; `keep` `(6, N)` says which samples drop path leaves on which edge."""
+        nodes = {0: previous}
+        for name, module in self.edges.items():
+            source, node = NASBENCH201.edges[int(name)]
+            if source in nodes:
+                value = module(nodes[source])
+                if keep is not None and not isinstance(module, nn.Identity):
+                    value = drop_path(value, probability, keep[int(name)])
+                nodes[node] = nodes[node] + value if node in nodes else value
+        return nodes.get(NASBENCH201.nodes, torch.zeros_like(previous))
+
+
+class ResidualBlock(nn.Module):
+    """What joins two stages of NAS-Bench-201: `(N, C, H, W)` to `(N, 2 C, H/2, W/2)`. Called as `Cell` is."""
+
+    def __init__(self, cell: CellPlan):
+        super().__init__()
+        self.a = block(Block((Convolution(3, stride=2),)), cell.previous, cell.channels)
+        self.b = block(Block((Convolution(3),)), cell.channels, cell.channels)
+        self.shortcut = nn.Conv2d(cell.previous, cell.channels, 1, bias=False)
+
+    def forward(self, previous_previous: Tensor, previous: Tensor, probability: float, keep: Tensor | None) -> Tensor:
+        return self.b(self.a(previous)) + self.shortcut(halved(previous))
+
+
+def make_cell(genotype: Genotype, cell: CellPlan) -> nn.Module:
+    """Return the module of one place in the network."""
+    if cell.kind == RESIDUAL:
+        return ResidualBlock(cell)
+    return Cell(genotype, cell) if genotype.space is DARTS else BenchmarkCell(genotype, cell)
 
 
 class AuxiliaryHead(nn.Module):
@@ -158,9 +208,10 @@ class AuxiliaryHead(nn.Module):
 class EvaluationNetwork(nn.Module):
     """The network of a genotype for images `(N, image_channels, H, W)` of any size.
 
-    `channels` is C of the first cell (the stem has 3 C), doubled in the reduction cells at 1/3 and 2/3 of `layers`
-    cells. With `auxiliary`, a second classifier follows the cell at 2/3 in training mode. Raises `ParameterError` for
-    sizes that make no network.
+    DARTS: `channels` is C of the first cell (the stem has 3 C), doubled in the reduction cells at 1/3 and 2/3 of
+    `layers` cells. NAS-Bench-201: three stages of `layers` cells, 16 channels and 5 cells in the benchmark; behind them
+    BatchNorm and ReLU. With `auxiliary`, a second classifier follows the last halving of the maps in training mode (the
+    benchmark has none). Raises `ParameterError` for sizes that make no network.
 
     For CIFAR-10, 36 channels and 20 cells the cells of DARTS have 3,169,414 (V1) and 3,349,342 (V2) parameters,
     auxiliary head not counted (`count_parameters`).
@@ -173,16 +224,19 @@ class EvaluationNetwork(nn.Module):
         for name, size in (("channels", channels), ("classes", classes), ("image_channels", image_channels)):
             if size < 1:
                 raise ParameterError(f"{name} = {size}: a network needs at least 1")
-        cells = plan(channels, layers)
-        stem = 3 * channels
+        space, cells = genotype.space, plan(channels, layers, genotype.space)
+        stem = space.stem * channels
         self.stem = nn.Sequential(
             nn.Conv2d(image_channels, stem, 3, padding=1, bias=False),
             nn.BatchNorm2d(stem),
         )
-        self.cells = nn.ModuleList(Cell(genotype, cell) for cell in cells)
-        self.classifier = nn.Linear(DARTS.nodes * cells[-1].channels, classes)
-        self.auxiliary_after = 2 * layers // 3
-        width = DARTS.nodes * cells[self.auxiliary_after].channels
+        self.cells = nn.ModuleList(make_cell(genotype, cell) for cell in cells)
+        features = space.outputs * cells[-1].channels
+        self.last = nn.BatchNorm2d(features) if space is NASBENCH201 else None
+        self.classifier = nn.Linear(features, classes)
+        self.edges = max(map(len, genotype.cells.values()))
+        self.auxiliary_after = max(k for k, cell in enumerate(cells) if cell.reduces)
+        width = space.outputs * cells[self.auxiliary_after].channels
         # made last: the rest starts from the same weights with and without it
         self.auxiliary = AuxiliaryHead(width, classes) if auxiliary else None
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -197,7 +251,7 @@ class EvaluationNetwork(nn.Module):
         """
         keep = None
         if self.training and drop_path > 0:
-            drawn = torch.rand(len(self.cells), 2 * DARTS.nodes, len(images), generator=generator)
+            drawn = torch.rand(len(self.cells), self.edges, len(images), generator=generator)
             keep = (drawn >= drop_path).to(images.device, non_blocking=True)
         auxiliary = None
         previous = x = self.stem(images.contiguous(memory_format=torch.channels_last))
@@ -205,6 +259,8 @@ class EvaluationNetwork(nn.Module):
             previous, x = x, cell(previous, x, drop_path, None if keep is None else keep[layer])
             if layer == self.auxiliary_after and self.auxiliary is not None and self.training:
                 auxiliary = self.auxiliary(x)
+        if self.last is not None:
+            x = F.relu(self.last(x))
         return self.classifier(x.mean((2, 3))), auxiliary
 
 

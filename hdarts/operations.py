@@ -47,10 +47,13 @@ def factorised_reduction() -> Block:
 
 
 def blocks(operation: str, stride: int) -> tuple[Block, ...]:
-    """Return the blocks of a DARTS operation at a stride; pooling, `none` and identity at stride 1 have none.
+    """Return the blocks of an operation at a stride; pooling, `none` and identity at stride 1 have none.
 
-    Separable convolutions are applied twice, the stride in the first of them.
+    Separable convolutions are applied twice, the stride in the first of them. NAS-Bench-201's `nor_conv_<k>x<k>` is one
+    convolution of all channels.
     """
+    if operation.startswith("nor_conv"):
+        return (Block((Convolution(int(operation[-1]), stride=stride),)),)
     if operation.startswith("sep_conv"):
         kernel = int(operation[-1])
         return _separable(kernel, stride), _separable(kernel, 1)

@@ -59,7 +59,7 @@ def hypergradients(study: str) -> pd.DataFrame:
     """Return the logged hypergradient norms of all searches: arm, seed, step, direct, response."""
     frames = []
     for labels, steps in _of_searches(study, "hypergradients"):
-        norms = {part: (steps[f"{part}_normal"] ** 2 + steps[f"{part}_reduce"] ** 2) ** 0.5 for part in PARTS}
+        norms = {part: (steps.filter(regex=f"^{part}_") ** 2).sum(axis=1) ** 0.5 for part in PARTS}
         frames.append(steps[["step"]].assign(**labels, **norms))
     return _together(frames)
 

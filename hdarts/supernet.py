@@ -11,6 +11,8 @@ keeps the function exactly and only saves calls and memory (tests hold it agains
   nodes they lead to by one matrix product;
 - the weight of a convolutional operation is the scale of its last BatchNorm;
 - tensors are channels-last.
+
+That is DARTS's cell; the one of NAS-Bench-201 is in hdarts.nasbench201. All else here is common to both spaces.
 """
 
 import math
@@ -21,11 +23,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hdarts import nasbench201
 from hdarts.operations import Block, Convolution, blocks, factorised_reduction
 from hdarts.params import ParameterError
 from hdarts.pooling import Pooling
 from hdarts.separable import BlockWeights, Separable
-from hdarts.space import DARTS, CellPlan, SearchSpace, plan
+from hdarts.space import NASBENCH201, RESIDUAL, SPACES, CellPlan, SearchSpace, plan
 from hdarts.vectors import Layout
 
 Shape = tuple[int, ...]
@@ -61,22 +64,25 @@ def waves(space: SearchSpace, stride: int) -> tuple[Wave, ...]:
 class Supernet:
     """Supernet of a space: `supernet(images, w, alpha) -> logits`.
 
-    `w` `(n_w,)` is laid out [normal cells | reduction cells | rest]; rest = stem, preprocessing of the cells,
-    classifier. `n_cell_w` has one number a kind. In a cell, the weights of one convolution of one operation on all
-    edges of a wave lie side by side, one view of `w`. Batch statistics need more than one value a channel: N H W > 1
-    in the last cell.
+    `layers`: cells of a DARTS network; cells in each of the three stages of NAS-Bench-201. `w` `(n_w,)` is laid out
+    [normal cells | reduction cells | rest] or [cells | rest]; rest = stem, what joins the cells (DARTS: preprocessing,
+    NAS-Bench-201: residual blocks, last BatchNorm), classifier. `n_cell_w` has one number a kind. In a cell, the
+    weights of one convolution of one operation on all edges of a wave lie side by side, one view of `w`. Batch
+    statistics need more than one value a channel: N H W > 1 in the last cell.
     """
 
     def __init__(self, space: SearchSpace, channels: int, layers: int, classes: int, image_channels: int = 3):
-        if space is not DARTS:
-            raise ParameterError(f"supernet: space {space.name} is not built in this release; there is {DARTS.name}")
+        if SPACES.get(space.name) != space:
+            raise ParameterError(f"supernet: space {space.name} is not known; known are {', '.join(SPACES)}")
         for name, value in (("channels", channels), ("classes", classes), ("image_channels", image_channels)):
             if value < 1:
                 raise ParameterError(f"{name} = {value}: has to be at least 1")
         self.space, self.channels, self.classes, self.image_channels = space, channels, classes, image_channels
         self.compiled = True  # where this machine can: hdarts.separable
-        self.cells = plan(channels, layers)
-        self.waves = [waves(space, cell.stride) for cell in self.cells]
+        self.cells = plan(channels, layers, space)
+        self.waves: list[tuple[Wave, ...]] = [
+            () if cell.kind == RESIDUAL else waves(space, cell.stride) for cell in self.cells
+        ]
         entries = [list(self._cell_entries(kind)) for kind in space.kinds]
         rest = list(self._rest_entries())
         self.layout = Layout.of([entry for kind in entries for entry in kind] + rest)
@@ -113,19 +119,21 @@ class Supernet:
                 yield k, wave, name, (len(wave.edges) * out, *one)
 
     def _rest_entries(self) -> Iterator[tuple[str, Shape]]:
-        stem = 3 * self.channels
+        stem = self.space.stem * self.channels
         yield "stem.0.weight", (stem, self.image_channels, 3, 3)
         # DARTS's stem has the one affine BatchNorm of its supernet; the count of 1.93 million weights includes it
         yield "stem.1.weight", (stem,)
         yield "stem.1.bias", (stem,)
+        features = self.space.outputs * self.cells[-1].channels
         for k, cell in enumerate(self.cells):
-            for i, channels in enumerate((cell.previous_previous, cell.previous)):
-                if i == 0 and cell.after_reduction:
-                    for j, convolution in enumerate(factorised_reduction().convolutions):
-                        yield f"cells.{k}.preprocess0.{j}", convolution.shape(channels, cell.channels)
-                else:
-                    yield f"cells.{k}.preprocess{i}.0", (cell.channels, channels, 1, 1)
-        yield "classifier.weight", (self.classes, self.space.nodes * self.cells[-1].channels)
+            if self.space is NASBENCH201:
+                yield from nasbench201.residual_shapes(k, cell) if cell.kind == RESIDUAL else ()
+            else:
+                yield from _preprocess_shapes(k, cell)
+        if self.space is NASBENCH201:
+            yield "last.weight", (features,)
+            yield "last.bias", (features,)
+        yield "classifier.weight", (self.classes, features)
         yield "classifier.bias", (self.classes,)
 
     def convolution_shapes(self, kind: int) -> list[Shape]:
@@ -136,7 +144,7 @@ class Supernet:
         """Return weights as PyTorch's layers start: uniform within +-1/sqrt(fan-in); BatchNorm at 1 and 0."""
         values = {}
         for name, shape in zip(self.layout.names, self.layout.shapes, strict=True):
-            if name.startswith("stem.1"):
+            if len(shape) == 1 and name != "classifier.bias":
                 values[name] = torch.full(shape, 1.0 if name.endswith("weight") else 0.0)
             else:
                 fan_in = self.layout.shapes[self.layout.names.index("classifier.weight")][1:]
@@ -166,12 +174,19 @@ class Supernet:
         named = self._stacked.unpack(w)
         x = F.conv2d(images.contiguous(memory_format=torch.channels_last), named["stem.0.weight"], padding=1)
         x = F.batch_norm(x, None, None, named["stem.1.weight"], named["stem.1.bias"], training=True)
-        by_kind = dict(zip(self.space.kinds, weights, strict=True))
+        if self.space is NASBENCH201:
+            x = nasbench201.stages(self.cells, x, named, weights[0])
+        else:
+            x = self._darts(x, named, dict(zip(self.space.kinds, weights, strict=True)))
+        return F.linear(x.mean((2, 3)), named["classifier.weight"], named["classifier.bias"])
+
+    def _darts(self, x: Tensor, named: dict[str, Tensor], by_kind: dict[str, Tensor]) -> Tensor:
+        """Return the last cell's maps: each cell is given the outputs of the two before it."""
         before = last = F.relu(x)  # the next two cells read it so
         for k, cell in enumerate(self.cells):
             x = self._cell(k, cell, before, last, named, by_kind[cell.kind])
-            before, last = last, F.relu(x) if cell is not self.cells[-1] else x
-        return F.linear(last.mean((2, 3)), named["classifier.weight"], named["classifier.bias"])
+            before, last = last, F.relu(x)
+        return x
 
     def _cell(
         self, k: int, cell: CellPlan, before: Tensor, last: Tensor, named: dict[str, Tensor], weights: Tensor
@@ -220,6 +235,15 @@ class Supernet:
         pooling = Pooling(sources, nodes, wave.stride, self.compiled)
         columns = [self.space.operations.index(operation) for operation in pooling.operations]
         return pooling(x, mine.view(sources, nodes, -1)[:, :, columns].permute(1, 2, 0), parts)
+
+
+def _preprocess_shapes(k: int, cell: CellPlan) -> Iterator[tuple[str, Shape]]:
+    for i, channels in enumerate((cell.previous_previous, cell.previous)):
+        if i == 0 and cell.after_reduction:
+            for j, convolution in enumerate(factorised_reduction().convolutions):
+                yield f"cells.{k}.preprocess0.{j}", convolution.shape(channels, cell.channels)
+        else:
+            yield f"cells.{k}.preprocess{i}.0", (cell.channels, channels, 1, 1)
 
 
 def _normalise(x: Tensor, scale: Tensor | None = None) -> Tensor:

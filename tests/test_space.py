@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hdarts.params import ParameterError
 from hdarts.randomness import generator
-from hdarts.space import DARTS, NASBENCH201, Genotype, discretise, plan, skip_count
+from hdarts.space import DARTS, NASBENCH201, Genotype, discretise, every_cell, plan, skip_count
 
 # as published with DARTS (second order, CIFAR-10), with operations and inputs in its own order
 DARTS_V2 = Genotype(
@@ -158,11 +158,14 @@ def one_edge(*edge) -> str:
         ("", "is not JSON"),
         ("{", "is not JSON"),
         ("[" * 100_000, "is not JSON"),
-        ("[1]", "no object with format, space, normal and reduce"),
+        ("[1]", "no object with format, space and cells"),
         ("{}", "format None is not known here"),
         (changed(format=2), "format 2 is not known here; this release reads format 1"),
         (changed(format=True), "format True is not known"),
-        (changed(space="nasbench201"), "belongs to the space 'nasbench201', not to 'darts'"),
+        (changed(space="nasbench201"), "cell: is missing; a genotype of space nasbench201 has it"),
+        (changed(space="pnas"), "space 'pnas' is not known; known are darts, nasbench201"),
+        (changed(space=[1]), "space [1] is not known"),
+        (changed(cell=[]), "normal: is no cell of space nasbench201"),
         (changed(normal=CONTENT["normal"][:7]), "normal cell has 7 edges; a cell has 8"),
         (changed(reduce=None), "reduce: "),
         (changed(concat=[2, 3]), "concat: "),
@@ -217,6 +220,81 @@ def test_no_text_whatever_leads_to_anything_but_a_genotype_or_a_parameter_error(
             assert Genotype.from_json(genotype.to_json()) == genotype
 
 
+# --- cells of NAS-Bench-201 ------------------------------------------------------------------------------------------
+
+BEST = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
+
+
+def test_all_cells_go_to_the_string_of_the_benchmark_and_back():
+    texts = set()
+    for genotype in every_cell():
+        texts.add(text := genotype.to_string())
+        assert Genotype.from_string(text) == genotype
+    assert len(texts) == 15_625
+    assert BEST in texts
+
+
+def test_the_string_reads_node_by_node():
+    cell = Genotype.from_string(BEST).cell
+    assert [source for _, source in cell] == [0, 0, 1, 0, 1, 2]
+    assert cell[3] == ("skip_connect", 0)
+    assert skip_count(Genotype.from_string(BEST)) == 1
+
+
+def test_a_cell_of_the_benchmark_goes_to_json_and_back():
+    genotype = Genotype.from_string(BEST)
+    assert Genotype.from_json(genotype.to_json()) == genotype
+    assert Genotype.model_validate(genotype.model_dump()) == genotype
+    assert json.loads(genotype.to_json()).keys() == {"format", "space", "cell"}
+    assert (genotype.space, DARTS_V2.space) == (NASBENCH201, DARTS)
+
+
+def test_each_edge_keeps_its_largest_operation_none_included():
+    alpha = torch.zeros(NASBENCH201.alpha_shape)
+    for edge, operation in enumerate((0, 1, 2, 3, 4, 0)):
+        alpha[0, edge, operation] = 0.1
+    assert [operation for operation, _ in discretise(alpha, NASBENCH201).cell] == [*NASBENCH201.operations, "none"]
+    first = discretise(torch.zeros(NASBENCH201.alpha_shape), NASBENCH201)
+    assert {operation for operation, _ in first.cell} == {"none"}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "is not of the form |op~0|+|op~0|op~1|+|op~0|op~1|op~2|"),
+        (BEST[:-1], "is not of the form"),
+        (BEST + "|", "is not of the form"),
+        (BEST + "\n", "is not of the form"),
+        (BEST.replace("skip_connect", "sep_conv_3x3"), "'sep_conv_3x3' is not one of none, skip_connect"),
+        (BEST.replace("skip_connect~0|nor_conv_3x3~1", "skip_connect~1|nor_conv_3x3~0"), "node 3 takes input 1"),
+        (BEST.replace("conv_3x3~2", "conv_3x3~3"), "is not of the form"),
+    ],
+)
+def test_a_string_that_is_no_cell_is_refused_in_one_sentence(text: str, told: str):
+    with pytest.raises(ParameterError) as error:
+        Genotype.from_string(text)
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("cell", "told"),
+    [
+        ([["none", 0]] * 5, "cell has 5 edges; a cell of space nasbench201 has 6"),
+        ([["max_pool_3x3", 0]] * 6, "operation 'max_pool_3x3' is not one of"),
+        ([["none", 0]] * 6, "node 2 takes input 0 where its edge from 1 stands"),
+    ],
+)
+def test_an_impossible_cell_of_the_benchmark_is_refused(cell, told: str):
+    with pytest.raises(ParameterError, match=told):
+        Genotype.from_json(json.dumps({"format": 1, "space": "nasbench201", "cell": cell}))
+
+
+def test_a_cell_of_darts_has_no_string_form():
+    with pytest.raises(ParameterError, match="of space darts, which has no string form"):
+        DARTS_V2.to_string()
+
+
 # --- the plan of a network -------------------------------------------------------------------------------------------
 
 
@@ -241,3 +319,14 @@ def test_channels_double_in_reduction_cells_and_inputs_are_the_two_outputs_befor
 def test_a_network_of_less_than_three_cells_is_refused(layers: int):
     with pytest.raises(ParameterError, match=f"layers = {layers}: a network needs at least 3 cells"):
         plan(16, layers)
+
+
+def test_a_network_of_the_benchmark_has_three_stages_with_residual_blocks_between():
+    cells = plan(16, 5, NASBENCH201)
+    assert [k for k, cell in enumerate(cells) if cell.reduces] == [5, 11]
+    assert [cell.channels for cell in cells] == [16] * 5 + [32] * 6 + [64] * 6
+    assert [cell.previous for cell in cells] == [16] * 6 + [32] * 6 + [64] * 5
+    with pytest.raises(
+        ParameterError, match="layers = 0: a network of space nasbench201 needs at least 1 cell a stage"
+    ):
+        plan(16, 0, NASBENCH201)

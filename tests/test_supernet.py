@@ -10,7 +10,7 @@ from hdarts.factored import sgd_
 from hdarts.operations import blocks
 from hdarts.params import ParameterError
 from hdarts.randomness import generator
-from hdarts.space import DARTS, NASBENCH201
+from hdarts.space import DARTS, SearchSpace
 from hdarts.supernet import Supernet
 
 SIZES = [
@@ -226,8 +226,8 @@ def test_bad_input_is_named():
         Supernet(DARTS, 4, 2, 10)
     with pytest.raises(ParameterError, match="channels = 0"):
         Supernet(DARTS, 0, 3, 10)
-    with pytest.raises(ParameterError, match="nasbench201"):
-        Supernet(NASBENCH201, 4, 3, 10)
+    with pytest.raises(ParameterError, match="space other is not known; known are darts, nasbench201"):
+        Supernet(SearchSpace("other", ("cell",), 1, 3, ("none", "skip_connect"), 1, 1), 4, 3, 10)
     net = Supernet(DARTS, 2, 3, 10, 1)
     w = net.initial_w(generator(0))
     with pytest.raises(ParameterError, match="operation weights of shape"):

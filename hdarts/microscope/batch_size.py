@@ -15,7 +15,7 @@ from hdarts.data import sizes
 from hdarts.microscope.snapshot import Snapshot, short_search
 from hdarts.params import SearchParams
 from hdarts.randomness import generator
-from hdarts.space import DARTS
+from hdarts.space import SPACES, SearchSpace
 
 Row = dict[str, Any]
 STEPS = 3  # of a search, drawn at random
@@ -23,9 +23,9 @@ FACTORS = (0.25, 0.5, 0.75, 1, 2)  # of the batch size of the search
 SHARE = 12  # images of a short search, in batches: 6 steps on each level
 
 
-def random_edge(seed: int) -> int:
-    """Return the index of the edge that the figure shows, from 0 to 13."""
-    return int(torch.randint(len(DARTS.edges), (1,), generator=generator(seed, "random edge")))
+def random_edge(space: SearchSpace, seed: int) -> int:
+    """Return the index of the edge that the figure shows: in DARTS from 0 to 13."""
+    return int(torch.randint(len(space.edges), (1,), generator=generator(seed, "random edge")))
 
 
 def as_reported(base: SearchParams, name: str, seed: int) -> list[Row]:
@@ -49,14 +49,15 @@ def as_reported(base: SearchParams, name: str, seed: int) -> list[Row]:
     }
     shared = min(len(log) for log in logs.values())
     drawn = set(torch.randperm(shared, generator=generator(seed, "random steps"))[:STEPS].tolist())
-    edges = [f"normal_{source}-{node}" for source, node in DARTS.edges]
+    space = SPACES[base.space]
+    edges = [f"{space.kinds[0]}_{source}-{node}" for source, node in space.edges]
     return [
         {
             "model": model,
             "batch_size": models[model]["batch_size"],
             "step": step,
-            "edge": norms[edges[random_edge(seed)]] / math.sqrt(len(DARTS.operations)),
-            "mean": sum(norms[edge] for edge in edges) / len(edges) / math.sqrt(len(DARTS.operations)),
+            "edge": norms[edges[random_edge(space, seed)]] / math.sqrt(len(space.operations)),
+            "mean": sum(norms[edge] for edge in edges) / len(edges) / math.sqrt(len(space.operations)),
             "drawn": step in drawn,
         }
         for model, log in logs.items()
@@ -71,7 +72,7 @@ def varied(snapshot: Snapshot, seed: int, draws: int = STEPS) -> list[Row]:
     through the hypernetwork, or the direct one where there is none.
     """
     assert snapshot.data.validation is not None
-    composed, edge, rows = snapshot.composed(), random_edge(seed), []
+    composed, edge, rows = snapshot.composed(), random_edge(snapshot.space, seed), []
     for factor in FACTORS:
         size = max(2, int(factor * snapshot.params.batch_size))
         if size > len(snapshot.data.validation):

@@ -18,6 +18,7 @@ from hdarts import hypergradient as hg
 from hdarts.bilevel import Hypergradient
 from hdarts.microscope.snapshot import Snapshot
 from hdarts.params import HypergradientParams
+from hdarts.space import DARTS, SearchSpace
 from hdarts.weights import Batch
 
 EPSILON = 0.01  # of DARTS's finite difference
@@ -45,6 +46,7 @@ class Look:
 
     epoch: int
     found: dict[str, Found]
+    space: SearchSpace = DARTS
 
 
 def look(snapshot: Snapshot, params: HypergradientParams, damping: float) -> Look:
@@ -56,7 +58,7 @@ def look(snapshot: Snapshot, params: HypergradientParams, damping: float) -> Loo
     inner = snapshot.batches("inner", params.batch_size, max(params.reference_steps, params.terms), params.seed)
     (outer,) = snapshot.batches("outer", params.batch_size, 1, params.seed)
     plans = _methods(snapshot, params, inner, outer, damping) | _references(snapshot, params, inner, outer)
-    return Look(snapshot.epoch, {name: _run(method, cost) for name, (method, cost) in plans.items()})
+    return Look(snapshot.epoch, {name: _run(method, cost) for name, (method, cost) in plans.items()}, snapshot.space)
 
 
 Plan = tuple[Callable[[], Hypergradient], int]  # and its gradients, without one product for each iteration

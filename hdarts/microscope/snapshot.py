@@ -24,6 +24,7 @@ from hdarts.params import (
 )
 from hdarts.records import Run, below_runs, notebooks_folder
 from hdarts.search import State, batches, load_splits, make_supernet, search
+from hdarts.space import SPACES, SearchSpace
 from hdarts.weights import Batch, Classification, Generated, Weights
 
 
@@ -42,6 +43,11 @@ class Snapshot:
     def w(self) -> Tensor:
         """Weights of the supernet, generated ones without noise."""
         return self.weights.value(self.alpha)
+
+    @property
+    def space(self) -> SearchSpace:
+        """The search space."""
+        return SPACES[self.params.space]
 
     def composed(self) -> tuple[Reparametrised, Tensor] | None:
         """Return the problem in u = [phi | rest] and u itself; None where the weights are learned on their own."""

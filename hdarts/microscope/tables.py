@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from hdarts.microscope.methods import HYPERNETWORK, REFERENCE, REFERENCES, SECOND, Look
-from hdarts.space import DARTS
 from hdarts.vectors import agreement
 
 Row = dict[str, Any]
@@ -88,8 +87,8 @@ def edge_table(looks: Sequence[Look]) -> list[Row]:
         for look in looks
         for method, found in look.found.items()
         if method != REFERENCE
-        for k, kind in enumerate(DARTS.kinds)
-        for e, (source, node) in enumerate(DARTS.edges)
+        for k, kind in enumerate(look.space.kinds)
+        for e, (source, node) in enumerate(look.space.edges)
     ]
 
 

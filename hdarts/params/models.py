@@ -95,9 +95,9 @@ class SearchParams(Parameters, Machine, Images, Checkpoints, SGD):
     search_seed: CountOrZero
     validation_fraction: Annotated[float, Field(gt=0, lt=1)]
     split_seed: CountOrZero
-    space: Literal["darts"]
+    space: Literal["darts", "nasbench201"]
     channels: Count
-    layers: Annotated[Integer, Field(ge=3)]
+    layers: Count  # cells of a DARTS network; of each of the three stages of NAS-Bench-201
     method: Literal[
         "random", "darts-first", "darts-second", "unrolled", "neumann", "conjugate-gradient", "hypernetwork"
     ]
@@ -144,6 +144,8 @@ class SearchParams(Parameters, Machine, Images, Checkpoints, SGD):
             raise ValueError("global_epochs: needs method hypernetwork, not centred; 0 trains along alpha's path")
         if self.global_epochs >= self.epochs:
             raise ValueError(f"global_epochs: {self.global_epochs} leaves alpha none of the epochs: {self.epochs}")
+        if self.space == "darts" and self.layers < 3:
+            raise ValueError(f"layers: {self.layers} is less than the 3 cells that a network of space darts needs")
         if self.truncate > self.steps:
             raise ValueError(f"truncate: {self.truncate} is more than steps: {self.steps}")
         return self
@@ -157,7 +159,7 @@ class EvaluateParams(Parameters, Machine, Images, Checkpoints, SGD):
     evaluation_seed: CountOrZero
     test_limit: CountOrZero
     channels: Count
-    layers: Annotated[Integer, Field(ge=3)]
+    layers: Count  # as in a search; the genotype says of which space
     auxiliary: NotNegative
     drop_path: Fraction
 

@@ -1,6 +1,7 @@
 """Pictures of cells as in the figures 25 to 34 of the report and in the paper of DARTS, without Graphviz."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,7 +13,7 @@ from matplotlib.textpath import TextPath
 from hdarts.params import ParameterError
 from hdarts.plots.layout import HEIGHTS, Edge, Layout, lay_out
 from hdarts.plots.style import FAINT, INK, WIDTH, new_figure, styled
-from hdarts.space import DARTS, Genotype
+from hdarts.space import DARTS, NASBENCH201, Genotype
 
 # operation: (colour, line style); families differ in hue, sizes in lightness, and all of them in their dashes
 OPERATION_LOOKS = {
@@ -24,6 +25,8 @@ OPERATION_LOOKS = {
     "sep_conv_5x5": ("#4FA3D9", (0, (12, 1.5))),
     "dil_conv_3x3": ("#7A3E9D", (0, (6, 1.5, 1, 1.5))),
     "dil_conv_5x5": ("#CC79A7", (0, (4, 1.2, 1, 1.2, 1, 1.2))),
+    "nor_conv_1x1": ("#4FA3D9", (0, (12, 1.5))),
+    "nor_conv_3x3": ("#0072B2", "-"),
 }
 BOX_COLOURS = {"input": "#dcebd3", "inner": "#dbe8f4", "output": "#f6ecc6"}
 
@@ -36,6 +39,27 @@ GAPS = (0.14, 0.8)  # least and largest width between two columns, inches
 PORTS = 0.6  # share of a box's height over which its lines are spread
 
 Cell = Sequence[tuple[str, int]]
+TITLES = {"normal": "normal cell", "reduce": "reduction cell", "cell": "cell"}
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """What is drawn of one cell: its first `inputs` nodes are given to it, its last node is what it puts out."""
+
+    title: str
+    edges: list[Edge]
+    inputs: int
+    first: int  # number that the first inner node goes by
+
+    @property
+    def output(self) -> int:
+        return self.edges[-1].target
+
+    def name(self, node: int) -> str:
+        given = ("$c_{k-2}$", "$c_{k-1}$")[-self.inputs :]
+        if node < self.inputs:
+            return given[node]
+        return "$c_{k}$" if node == self.output else str(node - self.inputs + self.first)
 
 
 @styled
@@ -46,16 +70,23 @@ def draw_cell(cell: Cell, title: str = "") -> Figure:
     nodes 0 to 3, and the cell's output c_k, their concatenation. An operation has its name, colour and line style.
     Raises `ParameterError` when a node has another number of inputs than two, or one that does not come before it.
     """
-    return _draw([(title, _edges(cell))])
+    return _draw([_darts(title, cell)])
 
 
 @styled
 def draw_genotype(genotype: Genotype) -> Figure:
-    """Return the picture of the normal and the reduction cell of a genotype, one above the other."""
-    return _draw([("normal cell", _edges(genotype.normal)), ("reduction cell", _edges(genotype.reduce))])
+    """Return the picture of a genotype: normal and reduction cell, one above the other, or NAS-Bench-201's one cell.
+
+    In that all six edges are drawn, those with the operation `none` too; its inner nodes are 1 and 2.
+    """
+    if genotype.space is NASBENCH201:
+        named = zip(genotype.cell, NASBENCH201.edges, strict=True)
+        edges = [Edge(source, node, operation) for (operation, _), (source, node) in named]
+        return _draw([_Graph(TITLES["cell"], edges, inputs=1, first=1)])
+    return _draw([_darts(TITLES[kind], cell) for kind, cell in genotype.cells.items()])
 
 
-def _edges(cell: Cell) -> list[Edge]:
+def _darts(title: str, cell: Cell) -> _Graph:
     if not cell or len(cell) % 2:
         raise ParameterError(f"a cell has two (operation, input) pairs for each node, not {len(cell)} pairs in all")
     output = DARTS.inputs + len(cell) // 2
@@ -64,21 +95,24 @@ def _edges(cell: Cell) -> list[Edge]:
         raise ParameterError(
             f"node {wrong[0].target} takes input {wrong[0].source}, not one of 0 to {wrong[0].target - 1}"
         )
-    return edges + [Edge(node, output, None) for node in range(DARTS.inputs, output)]
+    edges += [Edge(node, output, None) for node in range(DARTS.inputs, output)]
+    return _Graph(title, edges, DARTS.inputs, first=0)
 
 
-def _draw(cells: list[tuple[str, list[Edge]]]) -> Figure:
-    layouts = [lay_out(range(edges[-1].target + 1), edges, upright=(0, 1)) for _, edges in cells]
-    extents = [_extent(layout, title) for (title, _), layout in zip(cells, layouts, strict=True)]
+def _draw(cells: list[_Graph]) -> Figure:
+    layouts = [
+        lay_out(range(cell.output + 1), cell.edges, upright=(0, 1) if cell.inputs == 2 else None) for cell in cells
+    ]
+    extents = [_extent(layout, cell.title) for cell, layout in zip(cells, layouts, strict=True)]
     total = sum(top - foot for foot, top in extents)
     figure = new_figure(total, layout="none")
     above = total
-    for (title, edges), layout, (foot, top) in zip(cells, layouts, extents, strict=True):
+    for cell, layout, (foot, top) in zip(cells, layouts, extents, strict=True):
         above -= top - foot
         axes = figure.add_axes((0, above / total, 1, (top - foot) / total), xlim=(0, WIDTH), ylim=(foot, top))
         axes.set_axis_off()
-        axes.text(MARGIN, top - MARGIN, title, size=9, weight="bold", va="top")
-        _draw_layout(axes, edges, layout)
+        axes.text(MARGIN, top - MARGIN, cell.title, size=9, weight="bold", va="top")
+        _draw_layout(axes, cell, layout)
     return figure
 
 
@@ -90,9 +124,9 @@ def _extent(layout: Layout, title: str) -> tuple[float, float]:
     return foot, top + (TITLE if title else 0)
 
 
-def _draw_layout(axes: Axes, edges: list[Edge], layout: Layout) -> None:
-    columns = _columns(edges, layout)
-    for edge, path in zip(edges, _paths(layout, columns), strict=True):
+def _draw_layout(axes: Axes, cell: _Graph, layout: Layout) -> None:
+    columns = _columns(cell, layout)
+    for edge, path in zip(cell.edges, _paths(layout, columns), strict=True):
         colour, line = OPERATION_LOOKS.get(edge.operation or "", (INK if edge.operation else FAINT, "-"))
         width = 1.5 if edge.operation else 0.9
         axes.add_artist(PathPatch(path, fill=False, edgecolor=colour, linestyle=line, linewidth=width, zorder=1))
@@ -102,24 +136,19 @@ def _draw_layout(axes: Axes, edges: list[Edge], layout: Layout) -> None:
     for place, height in zip(layout.places, layout.heights, strict=True):
         left, right = columns[place.column]
         if place.kind == "node":
-            _box(axes, left, height, right - left, edges, place.owner)
+            _box(axes, left, height, right - left, cell, place.owner)
         elif place.kind == "label":
-            _label(axes, (left + right) / 2, height, str(edges[place.owner].operation))
+            _label(axes, (left + right) / 2, height, str(cell.edges[place.owner].operation))
 
 
-def _box(axes: Axes, left: float, height: float, width: float, edges: list[Edge], node: int) -> None:
-    kind = "input" if node < DARTS.inputs else "output" if node == edges[-1].target else "inner"
+def _box(axes: Axes, left: float, height: float, width: float, cell: _Graph, node: int) -> None:
+    kind = "input" if node < cell.inputs else "output" if node == cell.output else "inner"
     corner = (left, height - HEIGHTS["node"] / 2)
     shape = "round,pad=0,rounding_size=0.06"
     axes.add_artist(
         FancyBboxPatch(corner, width, HEIGHTS["node"], shape, fc=BOX_COLOURS[kind], ec=INK, lw=0.8, zorder=3)
     )
-    axes.text(left + width / 2, height, _name(edges, node), size=NODE_SIZE, ha="center", va="center", zorder=4)
-
-
-def _name(edges: list[Edge], node: int) -> str:
-    names = {0: "$c_{k-2}$", 1: "$c_{k-1}$", edges[-1].target: "$c_{k}$"}
-    return names.get(node, str(node - DARTS.inputs))
+    axes.text(left + width / 2, height, cell.name(node), size=NODE_SIZE, ha="center", va="center", zorder=4)
 
 
 def _label(axes: Axes, x: float, y: float, operation: str) -> None:
@@ -134,14 +163,14 @@ def _label_width(operation: str | None) -> float:
     return 0.06 + float(np.asarray(TextPath((0, 0), operation or "", size=LABEL_SIZE).vertices)[:, 0].max()) / 72
 
 
-def _columns(edges: list[Edge], layout: Layout) -> list[tuple[float, float]]:
+def _columns(cell: _Graph, layout: Layout) -> list[tuple[float, float]]:
     """Left and right end of each column: as wide as its widest content, equal gaps, the whole centred on the page."""
     widths = [0.0] * layout.columns
     for place in layout.places:
         if place.kind == "node":
-            own = INPUT_WIDTH if place.owner < DARTS.inputs else HEIGHTS["node"]
+            own = INPUT_WIDTH if place.owner < cell.inputs else HEIGHTS["node"]
         else:
-            own = _label_width(edges[place.owner].operation) if place.kind == "label" else 0.0
+            own = _label_width(cell.edges[place.owner].operation) if place.kind == "label" else 0.0
         widths[place.column] = max(widths[place.column], own)
     least, most = GAPS
     gap = min(most, max(least, (WIDTH - 2 * MARGIN - sum(widths)) / (layout.columns - 1)))

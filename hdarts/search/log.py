@@ -14,7 +14,7 @@ from hdarts.bilevel import Hypergradient
 from hdarts.params import ParameterError
 from hdarts.records import Run
 from hdarts.search.state import State
-from hdarts.space import DARTS, discretise, skip_count
+from hdarts.space import SPACES, SearchSpace, discretise, skip_count
 from hdarts.weights import Generated
 
 Row = dict[str, Any]
@@ -26,6 +26,7 @@ class Log:
     """The tables of a run while it goes on."""
 
     run: Run
+    space: SearchSpace
     metrics: list[Row]
     hypergradients: list[Row]
     alphas: list[Row]
@@ -45,6 +46,7 @@ class Log:
 
         log = cls(
             run,
+            space_of(run),
             _kept(run, "metrics", done),
             _kept(run, "hypergradients", step_done),
             _kept(run, "alpha", done),
@@ -67,10 +69,10 @@ class Log:
         """Note the norms of both parts for each kind of cell, and what else tells how a search is doing."""
         row: Row = {"step": state.steps_done(steps), "epoch": state.epoch + 1, "step_in_epoch": state.step}
         for name, part in (("direct", found.direct), ("response", found.response), ("total", found.total)):
-            row |= {f"{name}_{kind}": float(rows.norm()) for kind, rows in zip(DARTS.kinds, part, strict=True)}
+            row |= {f"{name}_{kind}": float(rows.norm()) for kind, rows in zip(self.space.kinds, part, strict=True)}
         direct, response = found.direct.flatten(), found.response.flatten()
         row["cosine"] = float(torch.cosine_similarity(direct, response, dim=0))
-        row |= entropies(state.alpha)
+        row |= entropies(state.alpha, self.space)
         if isinstance(state.weights, Generated):
             row |= state.weights.diagnostics(state.alpha, rate)
             if not state.weights.exploration.centred:
@@ -78,8 +80,8 @@ class Log:
         edges = found.total.norm(dim=-1)
         row |= {
             f"{kind}_{source}-{node}": float(edges[k, e])
-            for k, kind in enumerate(DARTS.kinds)
-            for e, (source, node) in enumerate(DARTS.edges)
+            for k, kind in enumerate(self.space.kinds)
+            for e, (source, node) in enumerate(self.space.edges)
         }
         self.hypergradients.append(row)
 
@@ -113,8 +115,8 @@ class Log:
             "validation_loss": validation[0],
             "validation_accuracy": validation[1],
             "learning_rate": rate,
-            "skips_normal": skip_count(discretise(state.alpha)),
-            **entropies(state.alpha),
+            "skips_normal": skip_count(discretise(state.alpha, self.space)),
+            **entropies(state.alpha, self.space),
         }
         self.metrics.append(row)
         seconds = time.perf_counter() - self.since
@@ -126,9 +128,9 @@ class Log:
         return row
 
     def _alpha(self, state: State, epoch: int) -> None:
-        for kind, rows in zip(DARTS.kinds, state.alpha.tolist(), strict=True):
-            for (source, node), values in zip(DARTS.edges, rows, strict=True):
-                named = dict(zip(DARTS.operations, values, strict=True))
+        for kind, rows in zip(self.space.kinds, state.alpha.tolist(), strict=True):
+            for (source, node), values in zip(self.space.edges, rows, strict=True):
+                named = dict(zip(self.space.operations, values, strict=True))
                 self.alphas.append({"epoch": epoch, "kind": kind, "source": source, "node": node, **named})
 
 
@@ -139,15 +141,23 @@ def _kept(run: Run, name: str, keep: Callable[[Row], bool]) -> list[Row]:
         raise ParameterError(f"{run.folder / name}.csv: is not the table that this search wrote; {MEND}") from None
 
 
+def space_of(run: Run) -> SearchSpace:
+    """Return the space of a search."""
+    return SPACES[getattr(run.params, "space", "darts")]
+
+
 def alpha_at(run: Run, epoch: int | None = None) -> Tensor:
     """Return alpha after an epoch (0 is the start, None the last written), read from a run's alpha.csv."""
-    table = run.table("alpha")
-    epochs, values = table["epoch"].to_numpy(), table[list(DARTS.operations)].to_numpy()
-    return torch.tensor(values[epochs == (epochs.max() if epoch is None else epoch)]).view(DARTS.alpha_shape)
+    table, space = run.table("alpha"), space_of(run)
+    epochs, values = table["epoch"].to_numpy(), table[list(space.operations)].to_numpy()
+    return torch.tensor(values[epochs == (epochs.max() if epoch is None else epoch)]).view(space.alpha_shape)
 
 
-def entropies(alpha: Tensor) -> Row:
-    """Return the mean entropy of softmax(alpha) over the edges of each kind, in nats (log 8 = 2.08 at the start)."""
+def entropies(alpha: Tensor, space: SearchSpace) -> Row:
+    """Return the mean entropy of softmax(alpha) over the edges of each kind, in nats.
+
+    At the start it is the logarithm of the number of operations: 2.08 in DARTS, 1.61 in NAS-Bench-201.
+    """
     logs = alpha.detach().double().log_softmax(-1)
     means = (-(logs.exp() * logs).sum(-1).mean(-1)).tolist()
-    return {f"entropy_{kind}": mean for kind, mean in zip(DARTS.kinds, means, strict=True)}
+    return {f"entropy_{kind}": mean for kind, mean in zip(space.kinds, means, strict=True)}

@@ -32,7 +32,7 @@ from hdarts.replay import Replayed, may_look
 from hdarts.search.log import Log
 from hdarts.search.parts import batches, load_splits, make_hypergradient, make_supernet
 from hdarts.search.state import State, save
-from hdarts.space import DARTS, discretise, skip_count
+from hdarts.space import SPACES, discretise, skip_count
 from hdarts.weights import Batch, Classification, Step
 
 Row = dict[str, Any]
@@ -230,7 +230,7 @@ def finish(params: SearchParams, run: Run, state: State, problem: Classification
     """Write genotype and result. The score is the best validation accuracy, the genotype that of the last epoch."""
     metrics = run.table("metrics")
     best = metrics.loc[metrics["validation_accuracy"].idxmax()]
-    genotype = discretise(state.alpha)
+    genotype = discretise(state.alpha, SPACES[params.space])
     run.write_text("genotype.json", genotype.to_json())
     result = {
         "method": params.method,
@@ -251,8 +251,8 @@ def finish(params: SearchParams, run: Run, state: State, problem: Classification
 
 def _finish_random(params: SearchParams, run: Run) -> None:
     """Draw a cell instead of searching one: alpha standard normal, so every edge and operation is equally likely."""
-    alpha = torch.randn(DARTS.alpha_shape, generator=generator(params.search_seed, "random cell"))
-    genotype = discretise(alpha)
+    space = SPACES[params.space]
+    genotype = discretise(torch.randn(space.alpha_shape, generator=generator(params.search_seed, "random cell")), space)
     run.write_text("genotype.json", genotype.to_json())
     run.write_provenance(data=params.data)
     plain = {"method": params.method, "search_seed": params.search_seed, "data": params.data}

@@ -12,7 +12,7 @@ from hdarts.data import Augmentation, Batches, Splits, load
 from hdarts.hypernetwork import MLP, ByKind, Chunked, Linear, LowRank
 from hdarts.params import SearchParams
 from hdarts.randomness import generator
-from hdarts.space import DARTS
+from hdarts.space import DARTS, SPACES
 from hdarts.supernet import Supernet
 from hdarts.weights import Batch, Exploration, Generated, Own, SGDSettings, Weights
 
@@ -40,7 +40,7 @@ def batches(params: SearchParams, data: Splits) -> tuple[Batches, Batches]:
 
 def make_supernet(params: SearchParams, data: Splits) -> Supernet:
     """Return the supernet of the parameters for the images."""
-    return Supernet(DARTS, params.channels, params.layers, len(data.classes), data.train.shape[0])
+    return Supernet(SPACES[params.space], params.channels, params.layers, len(data.classes), data.train.shape[0])
 
 
 def make_hypernetwork(params: SearchParams, model: Supernet) -> ByKind:

@@ -1,0 +1,81 @@
+"""The supernet of NAS-Bench-201 as pure functions of named weights: cells with all operations, and what joins them.
+
+    node_j = sum_{i < j} sum_o weights[i->j, o] * o(node_i),   node_0 the cell's input, node_3 its output
+
+Three stages of cells; between them a residual block of stride 2 that doubles the channels; behind them BatchNorm, ReLU,
+mean over the map and the classifier (Dong and Yang, ICLR 2020, section 2.1). Pooling has no BatchNorm behind it here.
+What is the same for all edges that leave a node is computed once: its ReLU, its mean of 3x3 pixels, and one convolution
+of each size for all of them, whose BatchNorm has the weight of the operation as its scale.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hdarts.space import NASBENCH201, RESIDUAL, CellPlan
+
+Shape = tuple[int, ...]
+Named = Mapping[str, Tensor]
+POSITION = {operation: o for o, operation in enumerate(NASBENCH201.operations)}
+
+
+def residual_shapes(k: int, cell: CellPlan) -> Iterator[tuple[str, Shape]]:
+    """Yield name and shape of the weights of the residual block that is cell `k`: convolutions a and b, shortcut."""
+    for part, before in (("a", cell.previous), ("b", cell.channels)):
+        yield f"cells.{k}.{part}.0.weight", (cell.channels, before, 3, 3)
+        yield f"cells.{k}.{part}.1.weight", (cell.channels,)
+        yield f"cells.{k}.{part}.1.bias", (cell.channels,)
+    yield f"cells.{k}.shortcut.weight", (cell.channels, cell.previous, 1, 1)
+
+
+def stages(cells: Sequence[CellPlan], x: Tensor, named: Named, weights: Tensor) -> Tensor:
+    """Return the maps before their mean, for the stem's output x `(N, C, H, W)` and operation weights `(6, 5)`.
+
+    `named` has the convolutions of all edges that leave a node as one tensor, `<cell>.(<node>,).<operation>.0`.
+    """
+    for k, cell in enumerate(cells):
+        x = _residual(k, x, named) if cell.kind == RESIDUAL else _cell(k, x, named, weights)
+    return F.relu(F.batch_norm(x, None, None, named["last.weight"], named["last.bias"], training=True))
+
+
+def halved(x: Tensor) -> Tensor:
+    """Mean of 2x2 pixels; where a size is odd, of those that there are, so that it fits a convolution of stride 2."""
+    return F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)
+
+
+def _residual(k: int, x: Tensor, named: Named) -> Tensor:
+    inside = x
+    for part, stride in (("a", 2), ("b", 1)):
+        inside = F.conv2d(F.relu(inside), named[f"cells.{k}.{part}.0.weight"], stride=stride, padding=1)
+        scale, offset = named[f"cells.{k}.{part}.1.weight"], named[f"cells.{k}.{part}.1.bias"]
+        inside = F.batch_norm(inside, None, None, scale, offset, training=True)
+    return inside + F.conv2d(halved(x), named[f"cells.{k}.shortcut.weight"])
+
+
+def _cell(k: int, x: Tensor, named: Named, weights: Tensor) -> Tensor:
+    states = {0: x}
+    for source in range(NASBENCH201.nodes):
+        edges = [e for e, (start, _) in enumerate(NASBENCH201.edges) if start == source]
+        rows = torch.stack([weights[e] for e in edges])
+        convolved = {name: named[f"{k}.{(source,)}.{name}.0"] for name in ("nor_conv_1x1", "nor_conv_3x3")}
+        for e, part in zip(edges, _leaving(states[source], rows, convolved), strict=True):
+            node = NASBENCH201.edges[e][1]
+            states[node] = states[node] + part if node in states else part
+    return states[NASBENCH201.nodes]
+
+
+def _leaving(x: Tensor, rows: Tensor, convolved: Named) -> list[Tensor]:
+    """Return what m edges make of the node x `(N, C, H, W)` they leave; rows `(m, 5)`, kernels `(m C, C, k, k)`."""
+    m, channels = len(rows), x.shape[1]
+    positive, total = F.relu(x), None
+    for name, kernel in convolved.items():
+        y = F.conv2d(positive, kernel, padding=kernel.shape[-1] // 2)
+        scale = rows[:, POSITION[name]].repeat_interleave(channels)
+        term = F.batch_norm(y, None, None, scale, None, training=True)
+        total = term if total is None else total + term
+    assert total is not None
+    mean = F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+    own = zip(total.unflatten(1, (m, channels)).unbind(1), rows, strict=True)
+    return [part + x * row[POSITION["skip_connect"]] + mean * row[POSITION["avg_pool_3x3"]] for part, row in own]

@@ -1,0 +1,21 @@
+"""Search spaces, the discrete cells in them (`Genotype`), and how the one becomes the other."""
+
+from hdarts.space.derive import check_alpha, discretise
+from hdarts.space.genotype import Genotype, every_cell, skip_count
+from hdarts.space.layers import RESIDUAL, CellPlan, plan
+from hdarts.space.spaces import DARTS, NASBENCH201, SPACES, SearchSpace
+
+__all__ = [
+    "DARTS",
+    "NASBENCH201",
+    "RESIDUAL",
+    "SPACES",
+    "CellPlan",
+    "Genotype",
+    "SearchSpace",
+    "check_alpha",
+    "discretise",
+    "every_cell",
+    "plan",
+    "skip_count",
+]

@@ -1,0 +1,148 @@
+"""The discrete cells of a search space, and their forms on disk."""
+
+import json
+import re
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, StrictInt, ValidationError, model_serializer, model_validator
+
+from hdarts.params import ParameterError
+from hdarts.space.spaces import DARTS, NASBENCH201, SPACES, SearchSpace
+
+FORMAT = 1  # of a genotype on disk
+Cell = list[tuple[str, StrictInt]]
+
+
+class Genotype(BaseModel):
+    """The discrete cells a search found: a list of `[operation, input]` for each kind of cell of one space.
+
+    DARTS has `normal` and `reduce`, as in its own lists: two edges for each of 4 nodes, in order. Inputs 0 and 1 are
+    the outputs of the two cells before; 2 to 5 are the cell's own nodes, whose concatenation is its output. The two
+    edges of a node are ordered by strength where a search found them.
+
+    NAS-Bench-201 has one `cell`: an operation, which may be `none`, for each of its 6 edges, ordered by node, then
+    input. Node 0 is the cell's input, node 3 its output.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    normal: Cell = []
+    reduce: Cell = []
+    cell: Cell = []
+
+    @property
+    def space(self) -> SearchSpace:
+        """The space it belongs to."""
+        return NASBENCH201 if "cell" in self.model_fields_set else DARTS
+
+    @property
+    def cells(self) -> dict[str, Cell]:
+        """The list of each kind of cell."""
+        return {kind: getattr(self, kind) for kind in self.space.kinds}
+
+    @model_validator(mode="after")
+    def _is_of_one_space(self) -> "Genotype":
+        given = set(self.model_fields_set)
+        if given != set(self.space.kinds):
+            lacks = [kind for kind in self.space.kinds if kind not in given]
+            others = sorted(given - set(self.space.kinds))
+            told = f"{lacks[0]}: is missing" if lacks else f"{others[0]}: is no cell of space {self.space.name}"
+            raise ValueError(told)
+        for kind, cell in self.cells.items():
+            _check_cell(kind, cell) if self.space is DARTS else _check_all_edges(cell)
+        return self
+
+    @model_serializer
+    def _of_its_space(self) -> dict[str, Any]:
+        return dict(self.cells)
+
+    def to_json(self) -> str:
+        """Return the genotype as JSON text with its format version and space."""
+        cells = {kind: [list(edge) for edge in cell] for kind, cell in self.cells.items()}
+        return json.dumps({"format": FORMAT, "space": self.space.name, **cells}, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Genotype":
+        """Return the genotype in a JSON text; anything else raises `ParameterError` with one sentence."""
+        try:
+            content = json.loads(text)
+        except (ValueError, RecursionError):
+            raise ParameterError("genotype: the text is not JSON") from None
+        if not isinstance(content, dict):
+            raise ParameterError("genotype: the JSON is no object with format, space and cells")
+        if (form := content.pop("format", None)) != FORMAT or isinstance(form, bool):
+            raise ParameterError(f"genotype: format {form!r} is not known here; this release reads format {FORMAT}")
+        space = content.pop("space", None)
+        if not isinstance(space, str) or space not in SPACES:
+            raise ParameterError(f"genotype: space {space!r} is not known; known are {', '.join(SPACES)}")
+        if lacks := [kind for kind in SPACES[space].kinds if kind not in content]:
+            raise ParameterError(f"genotype: {lacks[0]}: is missing; a genotype of space {space} has it")
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            message = first["msg"].removeprefix("Value error, ")
+            raise ParameterError(f"genotype: {where + ': ' if where else ''}{message}") from None
+
+    def to_string(self) -> str:
+        """Return NAS-Bench-201's own form, `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`; DARTS's cells have none."""
+        if self.space is not NASBENCH201:
+            raise ParameterError(f"genotype: of space {self.space.name}, which has no string form; nasbench201 has one")
+        nodes = ["", "", ""]
+        for (operation, source), (_, node) in zip(self.cell, NASBENCH201.edges, strict=True):
+            nodes[node - 1] += f"{operation}~{source}|"
+        return "+".join("|" + node for node in nodes)
+
+    @classmethod
+    def from_string(cls, text: str) -> "Genotype":
+        """Return the genotype of NAS-Bench-201's form; what is no cell of the space raises `ParameterError`."""
+        if re.fullmatch(r"\|([^|+~]+~0\|)\+\|([^|+~]+~[01]\|){2}\+\|([^|+~]+~[012]\|){3}", text) is None:
+            raise ParameterError(f"genotype: {text!r} is not of the form |op~0|+|op~0|op~1|+|op~0|op~1|op~2|")
+        edges = [(operation, int(source)) for operation, source in re.findall(r"([^|+~]+)~(\d)", text)]
+        try:
+            return cls(cell=edges)
+        except ValidationError as error:
+            message = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise ParameterError(f"genotype: {text!r}: {message}") from None
+
+
+def _check_all_edges(cell: Cell) -> None:
+    edges, operations = NASBENCH201.edges, NASBENCH201.operations
+    if len(cell) != len(edges):
+        raise ValueError(f"cell has {len(cell)} edges; a cell of space {NASBENCH201.name} has {len(edges)}")
+    for (operation, given), (source, node) in zip(cell, edges, strict=True):
+        if operation not in operations:
+            raise ValueError(f"cell: operation {operation!r} is not one of {', '.join(operations)}")
+        if given != source:
+            raise ValueError(f"cell: node {node} takes input {given} where its edge from {source} stands")
+
+
+def _check_cell(kind: str, cell: Cell) -> None:
+    if len(cell) != 2 * DARTS.nodes:
+        raise ValueError(f"{kind} cell has {len(cell)} edges; a cell has {2 * DARTS.nodes}, two for each node")
+    for position, (operation, source) in enumerate(cell):
+        node = DARTS.inputs + position // 2
+        if operation not in DARTS.operations or operation == "none":
+            raise ValueError(f"{kind} cell: operation {operation!r} is not one of {', '.join(DARTS.operations[1:])}")
+        if not 0 <= source < node:
+            raise ValueError(f"{kind} cell: node {node} takes input {source}; it can take 0 to {node - 1}")
+    for node in range(DARTS.nodes):
+        if cell[2 * node][1] == cell[2 * node + 1][1]:
+            raise ValueError(f"{kind} cell: node {node + DARTS.inputs} takes input {cell[2 * node][1]} twice")
+
+
+def skip_count(genotype: Genotype) -> int:
+    """Return the number of skip connections in the normal cell, which the report's selection rule looks at (4.7).
+
+    NAS-Bench-201 has one kind of cell only: that.
+    """
+    return sum(operation == "skip_connect" for operation, _ in genotype.cells[genotype.space.kinds[0]])
+
+
+def every_cell() -> Iterator[Genotype]:
+    """Yield all 15,625 genotypes of NAS-Bench-201."""
+    sources = [source for source, _ in NASBENCH201.edges]
+    for operations in product(NASBENCH201.operations, repeat=len(sources)):
+        yield Genotype(cell=list(zip(operations, sources, strict=True)))
