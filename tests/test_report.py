@@ -1,10 +1,8 @@
 """The report's numbers are typed as the report has them, and holding it against itself finds just what is wrong."""
 
 import math
-import os
 import re
 from importlib.resources import files
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -20,16 +18,6 @@ NUMBERED = [int(name[5:7]) for name in NAMES if re.fullmatch(r"table\d\d\.csv", 
 
 
 # --- typed as the report has them ------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def lines() -> list[str]:
-    """The report's lines, number n at place n."""
-    folder = os.environ.get("HDARTS_DATA", "")
-    path = Path(os.environ.get("HDARTS_REPORT", "") or Path(folder or "/nowhere").parent / "thesis" / "report.md")
-    if not path.is_file():
-        pytest.skip(f"the report is not at {path}; HDARTS_REPORT names its file")
-    return ["", *path.read_text(encoding="utf-8").splitlines()]
 
 
 def words(line: str) -> list[float | str]:
@@ -53,45 +41,45 @@ def test_tables_one_to_twenty_three_are_there():
 
 
 @pytest.mark.parametrize("number", NUMBERED)
-def test_a_table_is_typed_as_the_report_has_it(number: int, lines: list[str]):
+def test_a_table_is_typed_as_the_report_has_it(number: int, report_lines: list[str]):
     rows = table(number)
     assert len(rows) > 1
     for row in rows.to_dict("records"):
         line = int(row.pop("line"))
         typed = [value for value in row.values() if not (isinstance(value, float) and math.isnan(value))]
-        assert typed == pytest.approx(words(lines[line])), f"line {line}"
+        assert typed == pytest.approx(words(report_lines[line])), f"line {line}"
 
 
-def test_a_table_leaves_out_no_row_of_the_report(lines: list[str]):
+def test_a_table_leaves_out_no_row_of_the_report(report_lines: list[str]):
     for number in NUMBERED:
         typed = sorted(table(number)["line"])
         assert typed == list(range(typed[0], typed[0] + len(typed)))
-        after = words(lines[typed[-1] + 1])
+        after = words(report_lines[typed[-1] + 1])
         assert not (after and re.fullmatch(r"[\d.]+|hyperDARTS-\d", str(after[0])))
 
 
-def test_what_is_stated_stands_where_it_is_said_to(lines: list[str]):
+def test_what_is_stated_stands_where_it_is_said_to(report_lines: list[str]):
     for row in table("stated").fillna("").to_dict("records"):
-        assert row["quote"] in lines[row["line"]], row
+        assert row["quote"] in report_lines[row["line"]], row
         if re.fullmatch(r"[\d.]+", row["stated"]) and not row["tolerance"]:
             assert row["stated"] in row["quote"], row
         if row["rule"] == "elsewhere":
             word, _, line = row["of"].partition("@")
-            assert word in lines[int(line)], row
+            assert word in report_lines[int(line)], row
 
 
-def test_costs_and_memory_stand_where_they_are_said_to(lines: list[str]):
+def test_costs_and_memory_stand_where_they_are_said_to(report_lines: list[str]):
     for name, column in (("costs", "hours"), ("memory", "percent")):
         for row in table(name).to_dict("records"):
-            assert re.search(rf"\b{row[column]}( GPU hours| hours|%)", lines[row["line"]]), row
+            assert re.search(rf"\b{row[column]}( GPU hours| hours|%)", report_lines[row["line"]]), row
 
 
-def test_captions_and_the_experiments_that_present_them_are_the_reports(lines: list[str]):
+def test_captions_and_the_experiments_that_present_them_are_the_reports(report_lines: list[str]):
     for row in table("captions").fillna("").to_dict("records"):
         name = f"**Fig. {row['number']}." if row["kind"] == "figure" else f"Table {row['number']}:"
-        assert lines[row["line"]].startswith(name), row
-        assert row["says"] in lines[row["line"]]
-        heads = [re.match(r"#+ ([\d.]+) (?:Experiment ([\d.]+))?", line) for line in lines[: row["text_line"]]]
+        assert report_lines[row["line"]].startswith(name), row
+        assert row["says"] in report_lines[row["line"]]
+        heads = [re.match(r"#+ ([\d.]+) (?:Experiment ([\d.]+))?", line) for line in report_lines[: row["text_line"]]]
         last = [head for head in heads if head][-1]
         if row["experiment"] not in (last[2], last[1]):  # figures float; their text does not
             assert row["line"] == row["text_line"], row
