@@ -117,6 +117,31 @@ def paired_test(a: ArrayLike, b: ArrayLike) -> PairedTest:
     return PairedTest(float(differences.mean()), p, n, smallest_p(n))
 
 
+def unpaired_test(a: ArrayLike, b: ArrayLike) -> tuple[float, float]:
+    """Return the mean difference a - b and the two-sided p of the permutation test of two independent samples.
+
+    All ways to share out the values are counted up to 20,000 of them; beyond, scipy draws as many with a fixed seed.
+    Raises ValueError for no values, or values that are not finite.
+    """
+    x, y = _finite(a, "a"), _finite(b, "b")
+    result = stats.permutation_test(
+        (x, y),
+        lambda u, v, axis: u.mean(axis) - v.mean(axis),
+        vectorized=True,
+        n_resamples=20_000,
+        rng=np.random.default_rng(0),
+    )
+    return float(x.mean() - y.mean()), float(result.pvalue)
+
+
+def proportion(count: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Return the interval of Clopper and Pearson (1934) of a share of which `count` of `n` were seen."""
+    if not 0 <= count <= n or n < 1:
+        raise ValueError(f"{count} of {n} is no share")
+    interval = stats.binomtest(count, n).proportion_ci(level, "exact")
+    return float(interval.low), float(interval.high)
+
+
 def smallest_p(n: int) -> float:
     """Return the least two-sided p that an exact sign-flip test of `n` pairs can give, 2 / 2^n: 0.125 for 4."""
     if n < 1:

@@ -5,7 +5,9 @@ drawn from a fixed seed, so that a change is judged by what it changed; `make so
 """
 
 import os
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -13,3 +15,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("fixed", derandomize=True)
 settings.register_profile("drawn", derandomize=False, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
+
+
+@pytest.fixture(scope="session")
+def report_lines() -> list[str]:
+    """The lines of the source report, line n at place n; skips where the report is not."""
+    beside = Path(os.environ.get("HDARTS_DATA", "") or "nowhere").parent / "thesis" / "report.md"
+    path = Path(os.environ.get("HDARTS_REPORT", "") or beside)
+    if not path.is_file():
+        pytest.skip(f"the report is not at {path}; HDARTS_REPORT names its file")
+    return ["", *path.read_text(encoding="utf-8").splitlines()]

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hdarts.statistics import paired_test, rank_correlation, smallest_p, summary, what_n_can_show
+from hdarts.statistics import (
+    paired_test,
+    proportion,
+    rank_correlation,
+    smallest_p,
+    summary,
+    unpaired_test,
+    what_n_can_show,
+)
 
 REPORT_TABLE_2 = [88.284, 87.972, 88.248, 88.416]  # validation accuracy of DARTS, four search seeds
 
@@ -90,6 +98,19 @@ def test_the_sentence_says_what_n_can_show():
     assert what_n_can_show(4).count(".") - what_n_can_show(4).count("0.") == 1, "one sentence"
 
 
+def test_unpaired_test_counts_all_ways_to_share_out_the_values():
+    # of the C(4, 2) = 6 ways to choose two of 1, 2, 4, 8 only {1, 2} and {4, 8} lie so far apart
+    difference, p = unpaired_test([4, 8], [1, 2])
+    assert (difference, p) == pytest.approx((4.5, 2 / 6))
+
+
+def test_a_share_has_the_interval_of_clopper_and_pearson():
+    low, high = proportion(1, 4)
+    assert 1 - (1 - low) ** 4 == pytest.approx(0.025)  # P(at least 1 of 4) at the lower end
+    assert (1 - high) ** 4 + 4 * high * (1 - high) ** 3 == pytest.approx(0.025)  # P(at most 1 of 4) at the upper end
+    assert proportion(0, 4)[0] == 0
+
+
 def test_rank_correlations_are_scipys():
     x, y = np.random.default_rng(0).normal(size=(2, 12))
     for method, theirs in (("spearman", stats.spearmanr(x, x + y)), ("kendall", stats.kendalltau(x, x + y))):
@@ -143,6 +164,8 @@ def test_correlation_that_is_not_defined_says_so():
         (lambda: paired_test([], []), "no values"),
         (lambda: rank_correlation([1, 2], [1, 2, 3]), "there are 2 and 3"),
         (lambda: smallest_p(0), "n = 0"),
+        (lambda: proportion(5, 4), "5 of 4 is no share"),
+        (lambda: unpaired_test([1.0], [math.inf]), "b: 1 of 1"),
         (lambda: what_n_can_show(-1), "n = -1"),
     ],
 )
