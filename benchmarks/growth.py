@@ -66,9 +66,14 @@ def draw(grown: pd.DataFrame, machine: str) -> Figure:
                 panel.set(xscale="log", yscale="log")
                 panel.set_xticks(VALUES[axis], [str(value) for value in VALUES[axis]])
                 panel.minorticks_off()
-                panel.legend()
+                panel.legend(loc="upper left")
             axes[1, column].set_xlabel(LABELS[axis])
-        for row, label in enumerate(COSTS.values()):
+        for row, (cost, label) in enumerate(COSTS.items()):
             axes[row, 0].set_ylabel(label)
-        figure.suptitle(f"middle: {MIDDLE}\n{machine}", fontsize=7)
+            axes[row, 0].set_ylim(top=5 * grown[cost].max())  # room for the legends
+        figure.suptitle(
+            f"middle: {MIDDLE.channels} channels, {MIDDLE.cells} cells, batch {MIDDLE.batch}, "
+            f"{MIDDLE.size}x{MIDDLE.size} pixels, {MIDDLE.device}\n{machine}",
+            fontsize=7,
+        )
     return figure
