@@ -77,7 +77,7 @@ def test_a_missing_name_is_named(name: str):
     [
         ({"channels": 0}, "`channels` = 0: input should be greater than or equal to 1"),
         ({"layers": 0}, "`layers` = 0: input should be greater than or equal to 1"),
-        ({"layers": 2}, "layers: 2 is less than the 3 cells that a network of space darts needs"),
+        ({"layers": 2}, "`layers` = 2 is less than the 3 cells that a network of space darts needs"),
         ({"batch_size": 1}, "`batch_size` = 1: input should be greater than or equal to 2"),
         ({"epochs": True}, "`epochs` = True: input should be a valid integer"),
         ({"epochs": 2.0}, "`epochs` = 2.0: input should be a valid integer"),

@@ -145,7 +145,7 @@ class SearchParams(Parameters, Machine, Images, Checkpoints, SGD):
         if self.global_epochs >= self.epochs:
             raise ValueError(f"global_epochs: {self.global_epochs} leaves alpha none of the epochs: {self.epochs}")
         if self.space == "darts" and self.layers < 3:
-            raise ValueError(f"layers: {self.layers} is less than the 3 cells that a network of space darts needs")
+            raise ValueError(f"`layers` = {self.layers} is less than the 3 cells that a network of space darts needs")
         if self.truncate > self.steps:
             raise ValueError(f"truncate: {self.truncate} is more than steps: {self.steps}")
         return self
