@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from hdarts.data import sizes
 from hdarts.params import EvaluateParams, ParameterError, SearchParams
+from hdarts.space import SPACES, plan
 from hdarts.study import PlannedRun
 from hdarts.train import read_genotype
 
@@ -11,14 +12,19 @@ from hdarts.train import read_genotype
 def preflight(runs: Iterable[PlannedRun]) -> None:
     """Raise `ParameterError` for the first run that could not start, naming it; opens no image and no test set."""
     known: dict[tuple, tuple[int, int]] = {}  # the many runs of a study ask for few sets
+    spaces: dict[str, set[str]] = {}  # of the cells that a run makes or chooses among
     for run in runs:
+        own = {run.params.space} if isinstance(run.params, SearchParams) else set()
+        spaces[run.name] = own.union(*(spaces.get(name, set()) for name in run.needs))
         try:
             if isinstance(run.params, SearchParams) and run.params.method != "random":
                 _check_batch(run.params, run.params.validation_fraction, known)
             if isinstance(run.params, EvaluateParams):
                 _check_batch(run.params, 0.0, known)
                 if run.params.genotype not in run.needs:
-                    read_genotype(run.params.genotype)
+                    spaces[run.name] = {read_genotype(run.params.genotype).space.name}
+                for space in spaces[run.name]:
+                    plan(run.params.channels, run.params.layers, SPACES[space])  # refuses too few layers
         except ParameterError as error:
             raise ParameterError(f"run {run.name}: {error}") from None
 

@@ -29,6 +29,16 @@ def test_a_batch_must_fit_into_the_smaller_part_of_a_split():
     preflight([planned("evaluate", genotype=str(CELL), batch_size=21)])
 
 
+def test_an_evaluation_has_the_cells_that_a_network_of_its_space_needs():
+    few = "run mine/evaluate/one: layers = 2: a network needs at least 3 cells"
+    with pytest.raises(ParameterError, match=few):
+        preflight([planned("evaluate", genotype=str(CELL), layers=2)])
+    waiting = planned("evaluate", needs=("mine/search/one",), genotype="mine/search/one", layers=2)
+    with pytest.raises(ParameterError, match=few):
+        preflight([planned("search"), waiting])
+    preflight([planned("search", space="nasbench201"), waiting])
+
+
 def test_a_random_cell_needs_no_images():
     preflight([planned("search", method="random", data="no such folder")])
 
