@@ -87,6 +87,7 @@ int forward(const Shape *s, int64_t operations, const REAL *const *x, const REAL
     FOR_THREADS
     for (int64_t t = 0; t < s->threads; t++) {
         vec *tile = scratch(area + 2 * pixels), *pool[2] = {tile + area, tile + area + pixels};
+        if (!tile) { failed = 1; continue; }
         for (IMAGES_OF(t))
             for (int64_t k = 0; k < chunks; k++)
                 for (int64_t source = 0; source < sources; source++) {
@@ -110,12 +111,12 @@ int forward(const Shape *s, int64_t operations, const REAL *const *x, const REAL
                     }
                 }
     }
-    return 0;
+    return failed;
 }
 
 /* sums (node, 1 + 3 sources, chunk, lane): of g, and for each operation and source of g (pool - mean), or of g x */
-static int gradient_sums(const Shape *s, int64_t operations, const REAL *const *x, const REAL *mean, const REAL *const *g,
-                         double *sums) {
+static int gradient_sums(const Shape *s, int64_t operations, const REAL *const *x, const REAL *mean,
+                         const REAL *const *g, double *sums) {
     int64_t sources = s->sources, chunks = chunks_of(s), pixels = pixels_out(s), area = s->height * s->width;
     int64_t of_node = (1 + 3 * sources) * chunks * V, all = s->fan * of_node;
     int failed = 0;
@@ -130,7 +131,8 @@ static int gradient_sums(const Shape *s, int64_t operations, const REAL *const *
                 for (int64_t k = 0; k < chunks; k++) {
                     pools(s, x[source], n, k, tile, of[0], of[1]);
                     vec middle[3] = {{0}};
-                    for (int64_t o = 0; o < 2; o++) middle[o] = ((const vec *)mean)[(o * sources + source) * chunks + k];
+                    for (int64_t o = 0; o < 2; o++)
+                        middle[o] = ((const vec *)mean)[(o * sources + source) * chunks + k];
                     for (int64_t node = 0; node < s->fan; node++) {
                         const REAL *slope = g[node] + n * pixels * s->channels + k * V;
                         vec sum = {0}, with[3] = {{0}};
@@ -143,7 +145,8 @@ static int gradient_sums(const Shape *s, int64_t operations, const REAL *const *
                         double *into = parts + t * all + node * of_node + k * V;
                         for (int l = 0; l < V; l++) {
                             if (source == 0) into[l] += sum[l];
-                            for (int64_t o = 0; o < 3; o++) into[(1 + o * sources + source) * chunks * V + l] += with[o][l];
+                            for (int64_t o = 0; o < 3; o++)
+                                into[(1 + o * sources + source) * chunks * V + l] += with[o][l];
                         }
                     }
                 }
@@ -157,8 +160,8 @@ static int gradient_sums(const Shape *s, int64_t operations, const REAL *const *
 }
 
 /* Gradients in x and mixing for g, the gradients in the nodes. */
-int backward(const Shape *s, int64_t operations, const REAL *const *x, const REAL *mixing, const REAL *mean, const REAL *rstd,
-             const REAL *const *g, REAL *const *gx, REAL *mixing_g) {
+int backward(const Shape *s, int64_t operations, const REAL *const *x, const REAL *mixing, const REAL *mean,
+             const REAL *rstd, const REAL *const *g, REAL *const *gx, REAL *mixing_g) {
     int64_t sources = s->sources, chunks = chunks_of(s), pixels = pixels_out(s), area = s->height * s->width;
     int64_t of_node = (1 + 3 * sources) * chunks * V, columns = columns_out(s), count = s->images * pixels;
     int failed = 0;
@@ -186,7 +189,8 @@ int backward(const Shape *s, int64_t operations, const REAL *const *x, const REA
                         int64_t at = (o * sources + source) * chunks + k;
                         middle[o] = ((const vec *)mean)[at], scale[o] = ((const vec *)rstd)[at];
                         for (int64_t node = 0; node < s->fan; node++) {
-                            const double *of = sums + node * of_node + k * V, *with = of + (1 + o * sources + source) * chunks * V;
+                            const double *of = sums + node * of_node + k * V;
+                            const double *with = of + (1 + o * sources + source) * chunks * V;
                             REAL weight = a[(node * operations + o) * sources] / count;
                             for (int l = 0; l < V; l++) first[o][l] += weight * of[l], second[o][l] += weight * with[l];
                         }
@@ -200,7 +204,8 @@ int backward(const Shape *s, int64_t operations, const REAL *const *x, const REA
                             vec of[3] = {{0}};
                             for (int64_t node = 0; node < s->fan; node++) {
                                 vec slope = gather(g[node] + (n * pixels + p) * s->channels + k * V, lanes_of(s, k));
-                                for (int64_t o = 0; o < operations; o++) of[o] += a[(node * operations + o) * sources] * slope;
+                                for (int64_t o = 0; o < operations; o++)
+                                    of[o] += a[(node * operations + o) * sources] * slope;
                             }
                             for (int o = 0; o < 2; o++) /* through BatchNorm */
                                 of[o] = scale[o] * (of[o] - first[o] - (pool[o][p] - middle[o]) * second[o]);
@@ -208,7 +213,8 @@ int backward(const Shape *s, int64_t operations, const REAL *const *x, const REA
                             int64_t at = w.top * s->width + w.left;
                             of[1] *= share(w);
                             if (whole(w)) spread_of(tile + at, s->width, 3, 3, pool[0][p], of[0], of[1], back + at);
-                            else spread_of(tile + at, s->width, w.bottom - w.top, w.right - w.left, pool[0][p], of[0], of[1], back + at);
+                            else spread_of(tile + at, s->width, w.bottom - w.top, w.right - w.left, pool[0][p], of[0],
+                                           of[1], back + at);
                             if (operations == 3) back[p] += of[2];
                         }
                     REAL *to = gx[source] + n * area * s->channels + k * V;

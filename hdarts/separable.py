@@ -7,6 +7,7 @@ differentiable any number of times. On the CPU, where there is a C compiler, sep
 in the cache; its second derivatives are those of the first road.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -48,12 +49,16 @@ class Separable:
 
     def kernel(self, x: Sequence[Tensor]) -> Kernel | None:
         """Return the compiled road, or None where PyTorch's is the one for `x`."""
-        if not self.compiled or torch.is_autocast_enabled("cpu") or x[0][:, 0].numel() < 2:
+        if not self.compiled or torch.is_autocast_enabled("cpu"):
+            return None
+        images, channels, *size = x[0].shape
+        stride = self.operations[0][0].convolutions[0].stride
+        if images * math.prod(-(-length // stride) for length in size) < 2:  # PyTorch's BatchNorm refuses it
             return None
         convolutions = [block.convolutions for blocks in self.operations for block in blocks]
         usual = all(len(c) == 2 and c[0].depthwise and c[0].kernel in (3, 5) and c[1].kernel == 1 for c in convolutions)
         fits = usual and len(self.operations) * self.sources <= MOST
-        return kernel("separable", x[0].shape[1], x[0]) if fits else None
+        return kernel("separable", channels, x[0]) if fits else None
 
     def by(
         self, kernel: Kernel, x: Sequence[Tensor], weights: list[BlockWeights]
