@@ -2,21 +2,13 @@
 
 import pytest
 import torch
+from agreement import SIZES, agree, second_derivatives, slopes, the_same_for_any_number_of_threads
 
 from hdarts.kernels import kernel
 from hdarts.pooling import Pooling
 from hdarts.randomness import generator
 
-CASES = [
-    # channels, sources, nodes, stride, images, (height, width)
-    (2, 1, 1, 1, 3, (3, 2)),
-    (3, 2, 4, 1, 2, (7, 9)),
-    (4, 2, 2, 2, 4, (8, 8)),
-    (5, 1, 3, 2, 3, (5, 7)),
-    (8, 2, 1, 1, 5, (1, 1)),
-    (16, 1, 2, 1, 2, (8, 8)),
-    (19, 2, 3, 2, 3, (9, 4)),
-]
+CASES = [*SIZES, (8, 2, 1, 1, 5, (1, 1))]
 
 
 @pytest.fixture(autouse=True)
@@ -42,15 +34,6 @@ def both(pooling, inputs, onto):
     return ours, [one + more for one, more in zip(onto, pooling.in_pytorch(x, mixing), strict=True)]
 
 
-def agree(ours, theirs, accuracy):
-    for one, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(one, other, rtol=accuracy, atol=accuracy * (1 + float(other.detach().abs().max())))
-
-
-def slopes(out):
-    return [torch.randn(one.shape, generator=generator(i), dtype=one.dtype) for i, one in enumerate(out)]
-
-
 @pytest.mark.parametrize("of", CASES, ids=str)
 @pytest.mark.parametrize(("dtype", "accuracy"), [(torch.float64, 1e-11), (torch.float32, 1e-4)], ids=str)
 def test_values_and_gradients(of, dtype, accuracy):
@@ -64,13 +47,9 @@ def test_values_and_gradients(of, dtype, accuracy):
 
 @pytest.mark.parametrize("of", CASES[1:4], ids=str)
 def test_second_derivatives(of):
-    found = []
     pooling, inputs, onto = case(*of)
-    for out in both(pooling, inputs, onto):
-        first = torch.autograd.grad(out, inputs, slopes(out), create_graph=True)
-        total = torch.stack([one.square().sum() for one in first]).sum()
-        found.append(torch.autograd.grad(total, inputs, allow_unused=True, materialize_grads=True))
-    agree(found[0], found[1], 1e-10)
+    ours, theirs = (second_derivatives(out, inputs) for out in both(pooling, inputs, onto))
+    agree(ours, theirs, 1e-10)
 
 
 def test_of_equal_maxima_the_first_has_the_gradient():
@@ -95,17 +74,12 @@ def test_gradients_in_some_inputs_alone(wanted):
 
 def test_any_number_of_threads_and_the_same_bits_each_time():
     pooling, inputs, onto = case(*CASES[3])
-    before, found = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2, 2, 5):  # 5 are more than the images
-            torch.set_num_threads(threads)
-            out, _ = both(pooling, inputs, onto)
-            found.append([*out, *torch.autograd.grad(out, inputs, slopes(out))])
-    finally:
-        torch.set_num_threads(before)
-    assert all(torch.equal(one, other) for one, other in zip(found[1], found[2], strict=True))
-    agree(found[0], found[1], 1e-12)
-    agree(found[0], found[3], 1e-12)
+
+    def compute():
+        out, _ = both(pooling, inputs, onto)
+        return [*out, *torch.autograd.grad(out, inputs, slopes(out))]
+
+    the_same_for_any_number_of_threads(compute)
 
 
 def test_nan_comes_through():

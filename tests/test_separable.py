@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from agreement import SIZES, agree, second_derivatives, slopes, the_same_for_any_number_of_threads
 
 from hdarts.kernels import kernel
 from hdarts.operations import blocks
@@ -10,17 +11,7 @@ from hdarts.randomness import generator
 from hdarts.separable import BlockWeights, Separable
 
 NAMES = ("sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")
-CASES = [
-    # channels, sources, nodes, stride, images, (height, width)
-    (2, 1, 1, 1, 3, (3, 2)),
-    (3, 2, 4, 1, 2, (7, 9)),
-    (4, 2, 2, 2, 4, (8, 8)),
-    (5, 1, 3, 2, 3, (5, 7)),
-    (8, 2, 1, 1, 5, (6, 5)),
-    (16, 1, 2, 1, 2, (8, 8)),
-    (19, 2, 3, 2, 3, (9, 4)),
-    (40, 1, 2, 1, 2, (4, 4)),
-]
+CASES = [*SIZES, (8, 2, 1, 1, 5, (6, 5)), (40, 1, 2, 1, 2, (4, 4))]
 
 
 @pytest.fixture(autouse=True)
@@ -55,15 +46,6 @@ def both(separable, inputs):
     return separable(*parts(separable, inputs)), separable.in_pytorch(*parts(separable, inputs))
 
 
-def agree(ours, theirs, accuracy):
-    for one, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(one, other, rtol=accuracy, atol=accuracy * float(other.detach().abs().max()))
-
-
-def slopes(out):
-    return [torch.randn(one.shape, generator=generator(i), dtype=one.dtype) for i, one in enumerate(out)]
-
-
 @pytest.mark.parametrize("of", CASES, ids=str)
 @pytest.mark.parametrize(("dtype", "accuracy"), [(torch.float64, 1e-11), (torch.float32, 1e-4)], ids=str)
 def test_values_and_gradients(of, dtype, accuracy):
@@ -78,12 +60,8 @@ def test_values_and_gradients(of, dtype, accuracy):
 @pytest.mark.parametrize("of", CASES[1:4], ids=str)
 def test_second_derivatives(of):
     separable, inputs = case(*of)
-    found = []
-    for out in both(separable, inputs):
-        first = torch.autograd.grad(out, inputs, slopes(out), create_graph=True)
-        total = torch.stack([one.square().sum() for one in first]).sum()
-        found.append(torch.autograd.grad(total, inputs, allow_unused=True, materialize_grads=True))
-    agree(found[0], found[1], 1e-10)
+    ours, theirs = (second_derivatives(out, inputs) for out in both(separable, inputs))
+    agree(ours, theirs, 1e-10)
 
 
 @pytest.mark.parametrize("wanted", [[0], [1], [0, 1], [2, 5]], ids=str)
@@ -98,17 +76,12 @@ def test_gradients_in_some_inputs_alone(wanted):
 
 def test_any_number_of_threads_and_the_same_bits_each_time():
     separable, inputs = case(*CASES[3])
-    before, found = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2, 2, 5):  # 5 are more than the images
-            torch.set_num_threads(threads)
-            out = separable(*parts(separable, inputs))
-            found.append([*out, *torch.autograd.grad(out, inputs, slopes(out))])
-    finally:
-        torch.set_num_threads(before)
-    assert all(torch.equal(one, other) for one, other in zip(found[1], found[2], strict=True))
-    agree(found[0], found[1], 1e-12)
-    agree(found[0], found[3], 1e-12)
+
+    def compute():
+        out = separable(*parts(separable, inputs))
+        return [*out, *torch.autograd.grad(out, inputs, slopes(out))]
+
+    the_same_for_any_number_of_threads(compute)
 
 
 def test_nan_comes_through_relu():
@@ -151,3 +124,10 @@ def test_other_numbers_take_the_road_of_pytorch():
     halves = [one.detach().bfloat16().requires_grad_() for one in inputs]
     out = separable(*parts(separable, halves))
     assert "_Compiled" not in type(out[0].grad_fn).__name__
+
+
+def test_one_value_a_channel_has_no_variance_on_either_road():
+    separable, inputs = case(4, 1, 2, 2, 1, (2, 2))
+    for compute in (separable, separable.in_pytorch):
+        with pytest.raises(ValueError, match="more than 1 value per channel"):
+            compute(*parts(separable, inputs))
