@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from hdarts import report
-from hdarts.report.checks import one_in_every_four
 from hdarts.report.counts import memory, parameters
 from hdarts.report.read import table, values
 from hdarts.report.recompute import RULES, recompute
@@ -217,4 +216,3 @@ def test_one_in_four_is_known_as_well_as_its_interval_says():
     assert (told["searches"], told["without_skip"]) == (12, 3)
     assert 0.05 < told["low"] < 0.25 < 0.57 < told["high"] < 0.58
     assert found.loc["table 17", "without_skip"] == 0
-    assert one_in_every_four() == pytest.approx(0.421875**3)

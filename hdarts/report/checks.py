@@ -97,11 +97,3 @@ def overfitting(read: Read = table) -> pd.DataFrame:
         low, high = proportion(k, n)
         rows.append({"place": place, "searches": n, "without_skip": k, "share": k / n, "low": low, "high": high})
     return pd.DataFrame(rows)
-
-
-def one_in_every_four(rate: float = 0.25, batches: int = 3, size: int = 4) -> float:
-    """Return the probability that each of `batches` batches of `size` searches has just one overfitted, at `rate`.
-
-    It is 0.08 for the three batches of section 5.3.2: one in every four, each time, was luck even at that rate.
-    """
-    return float((size * rate * (1 - rate) ** (size - 1)) ** batches)

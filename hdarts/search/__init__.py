@@ -1,6 +1,6 @@
 """Architecture search: `search`, the loop; its parts, replaceable by own objects; its state and its tables."""
 
-from hdarts.search.log import alpha_at, entropies, space_of
+from hdarts.search.log import alpha_at, entropies
 from hdarts.search.loop import part_of, search, weight_rate
 from hdarts.search.parts import (
     batches,
@@ -26,6 +26,5 @@ __all__ = [
     "part_of",
     "report_counts",
     "search",
-    "space_of",
     "weight_rate",
 ]

@@ -26,13 +26,17 @@ class Log:
     """The tables of a run while it goes on."""
 
     run: Run
-    space: SearchSpace
     metrics: list[Row]
     hypergradients: list[Row]
     alphas: list[Row]
     timings: list[Row]
     since: float = 0.0
     warn_at: float = 10.0  # times the learning rate
+
+    @property
+    def space(self) -> SearchSpace:
+        """The space that is searched."""
+        return space_of(self.run)
 
     @classmethod
     def resume(cls, run: Run, state: State) -> "Log":
@@ -46,7 +50,6 @@ class Log:
 
         log = cls(
             run,
-            space_of(run),
             _kept(run, "metrics", done),
             _kept(run, "hypergradients", step_done),
             _kept(run, "alpha", done),
