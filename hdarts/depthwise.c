@@ -6,9 +6,9 @@
 
 #include "depthwise.h"
 
-/* One chunk of an image `from` (row, column, channel); in `to` its pixels are `step` apart, with `wide` values a row. */
-static void take(const Shape *s, const REAL *from, int64_t k, int64_t rows, int64_t columns, int64_t wide, int64_t step,
-                 vec *to) {
+/* One chunk of an image `from` (row, column, channel); in `to`, `wide` values a row, its pixels are `step` apart. */
+static void take(const Shape *s, const REAL *from, int64_t k, int64_t rows, int64_t columns, int64_t wide,
+                 int64_t step, vec *to) {
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < columns; c++)
             to[(r * wide + c) * step] = gather(from + (r * columns + c) * s->channels + k * V, lanes_of(s, k));
@@ -53,7 +53,8 @@ int transpose(const Shape *s, const REAL *g, const REAL *w, REAL *out) {
         load_depthwise(s, w, 0, 1, flipped);
         for (IMAGES_OF(t))
             for (int64_t k = 0; k < chunks; k++) {
-                take(s, g + n * pixels * s->channels, k, rows_out(s), columns_out(s), wide, s->stride, spread + p * wide + p);
+                take(s, g + n * pixels * s->channels, k, rows_out(s), columns_out(s), wide, s->stride,
+                     spread + p * wide + p);
                 depthwise(s->kernel, spread, wide, flipped + k * taps, s->height, s->width, 1, s->dilation, made);
                 give(s, made, k, area, out + n * area * s->channels);
             }

@@ -40,8 +40,8 @@ INLINE void depthwise_of(const int size, const vec *padded, int64_t wide, const 
     }
 }
 
-static inline void depthwise(int64_t kernel, const vec *padded, int64_t wide, const vec *w, int64_t rows, int64_t columns,
-                      int64_t stride, int64_t dilation, vec *out) {
+static inline void depthwise(int64_t kernel, const vec *padded, int64_t wide, const vec *w, int64_t rows,
+                             int64_t columns, int64_t stride, int64_t dilation, vec *out) {
     if (kernel == 3) depthwise_of(3, padded, wide, w, rows, columns, stride, dilation, out);
     else depthwise_of(5, padded, wide, w, rows, columns, stride, dilation, out);
 }

@@ -23,9 +23,9 @@ static vec lanes_at(const REAL *of, int64_t at, REAL other) {
     return x;
 }
 
-/* x -> the inside of `padded` (chunk, row + 2 padding, column + 2 padding), after BatchNorm if there is one, and relu. */
-static void load(const Shape *s, const REAL *const *outer, const REAL *x, const REAL *mean, const REAL *rstd, const REAL *gamma, const REAL *beta,
-                 int64_t e, int64_t n, vec *padded) {
+/* Sources, or x after its BatchNorm; relu -> the inside of `padded` (chunk, row + 2 padding, column + 2 padding). */
+static void load(const Shape *s, const REAL *const *outer, const REAL *x, const REAL *mean, const REAL *rstd,
+                 const REAL *gamma, const REAL *beta, int64_t e, int64_t n, vec *padded) {
     int64_t p = padding_of(s), wide = s->width + 2 * p, high = s->height + 2 * p, chunks = chunks_of(s);
     int64_t pixels = s->height * s->width;
     for (int64_t k = 0; k < chunks; k++) {
@@ -54,7 +54,8 @@ static void load_pointwise(const Shape *s, const REAL *w, int64_t e, int back, v
     for (int64_t row = 0; row < c; row++)
         for (int64_t k = 0; k < chunks; k++) {
             vec x = {0};
-            for (int64_t l = 0; l < lanes_of(s, k); l++) x[l] = back ? w[row * c + k * V + l] : w[(k * V + l) * c + row];
+            for (int64_t l = 0; l < lanes_of(s, k); l++)
+                x[l] = back ? w[row * c + k * V + l] : w[(k * V + l) * c + row];
             to[row * chunks + k] = x;
         }
 }
@@ -105,8 +106,9 @@ static vec through_relu(vec g, vec result) { return (vec)((mask)g & (result > 0)
 
 /* y, its mean and 1 / sqrt(variance + EPSILON), from the sources `outer`, or, where x is not NULL, from an inner y with
    its BatchNorm: x_gamma (x - x_mean) x_rstd + x_beta, where gamma and beta may be NULL, for 1 and 0. */
-int forward(const Shape *s, const REAL *const *outer, const REAL *x, const REAL *x_mean, const REAL *x_rstd, const REAL *x_gamma,
-            const REAL *x_beta, const REAL *w_depthwise, const REAL *w_pointwise, REAL *y, REAL *mean, REAL *rstd) {
+int forward(const Shape *s, const REAL *const *outer, const REAL *x, const REAL *x_mean, const REAL *x_rstd,
+            const REAL *x_gamma, const REAL *x_beta, const REAL *w_depthwise, const REAL *w_pointwise, REAL *y,
+            REAL *mean, REAL *rstd) {
     int64_t edges = edges_of(s), chunks = chunks_of(s), taps = s->kernel * s->kernel, p = padding_of(s);
     int64_t wide = s->width + 2 * p, high = s->height + 2 * p, pixels = pixels_out(s), lanes = edges * chunks * V;
     int failed = 0;
@@ -199,11 +201,13 @@ int gradient_sums(const Shape *s, const REAL *y, const REAL *mean, const REAL *c
 /* Gradients of gamma (y - mean) rstd + beta for the gradient g: outer node tensors, or `inner`.
    outer_g, of the sources, are added to; or gx is written, with its sums for the BatchNorm before.
    Without w_depthwise_g and w_pointwise_g the weights are constants. */
-int backward(const Shape *s, const REAL *const *outer, const REAL *x, const REAL *x_mean, const REAL *x_rstd, const REAL *x_gamma,
-             const REAL *x_beta, const REAL *w_depthwise, const REAL *w_pointwise, const REAL *y, const REAL *mean,
-             const REAL *rstd, const REAL *gamma, const REAL *const *g, const REAL *inner, const double *sums,
-             REAL *const *outer_g, REAL *gx, double *gx_sums, REAL *w_depthwise_g, REAL *w_pointwise_g) {
-    int64_t edges = edges_of(s), chunks = chunks_of(s), taps = s->kernel * s->kernel, p = padding_of(s), c = s->channels;
+int backward(const Shape *s, const REAL *const *outer, const REAL *x, const REAL *x_mean, const REAL *x_rstd,
+             const REAL *x_gamma, const REAL *x_beta, const REAL *w_depthwise, const REAL *w_pointwise, const REAL *y,
+             const REAL *mean, const REAL *rstd, const REAL *gamma, const REAL *const *g, const REAL *inner,
+             const double *sums, REAL *const *outer_g, REAL *gx, double *gx_sums, REAL *w_depthwise_g,
+             REAL *w_pointwise_g) {
+    int64_t edges = edges_of(s), chunks = chunks_of(s), taps = s->kernel * s->kernel, c = s->channels;
+    int64_t p = padding_of(s);
     int64_t wide = s->width + 2 * p, high = s->height + 2 * p, pixels = pixels_out(s), area = s->height * s->width;
     int64_t lanes = edges * chunks * V, count = s->images * pixels, of_weights = edges * chunks * (taps + c);
     int failed = 0;
@@ -224,7 +228,8 @@ int backward(const Shape *s, const REAL *const *outer, const REAL *x, const REAL
             load_pointwise(s, w_pointwise, e, 1, wp);
             for (IMAGES_OF(t)) {
                 load(s, outer, x, x_mean, x_rstd, x_gamma, x_beta, e, n, padded);
-                for (int64_t k = 0; k < chunks; k++) { /* through BatchNorm: gy = factor (g - first - (y - mean) second) */
+                /* through BatchNorm: gy = factor (g - first - (y - mean) second) */
+                for (int64_t k = 0; k < chunks; k++) {
                     int64_t at = e * chunks + k;
                     const vec *here = (const vec *)y + ((e * s->images + n) * chunks + k) * pixels;
                     vec middle = ((const vec *)mean)[at], r = ((const vec *)rstd)[at], first, second;
@@ -242,7 +247,8 @@ int backward(const Shape *s, const REAL *const *outer, const REAL *x, const REAL
                     }
                 }
                 /* gd lies as the image does, with zeros around it and, at stride 2, between its pixels */
-                pointwise(gy, wp, c, rows_out(s), columns_out(s), gd + p * wide + p, wide * high, s->stride * wide, s->stride);
+                pointwise(gy, wp, c, rows_out(s), columns_out(s), gd + p * wide + p, wide * high, s->stride * wide,
+                          s->stride);
                 for (int64_t k = 0; w_pointwise_g && k < chunks; k++) {
                     vec *image = padded + k * wide * high;
                     depthwise(s->kernel, image, wide, wd + k * taps, rows_out(s), columns_out(s), s->stride,

@@ -7,8 +7,8 @@ keeps the function exactly and only saves calls and memory (tests hold it agains
 
 - a *wave* is all edges that leave the nodes known at one time: first both inputs of the cell, then each of its own
   nodes. The k edges of a wave go through their separable convolutions together (hdarts.separable);
-- pooling, ReLU and identity of a node are computed once, not once for each edge that leaves it, and mixed for all
-  nodes they lead to by one matrix product;
+- pooling and identity of a node are computed once, not once for each edge that leaves it, and mixed for all nodes they
+  lead to (hdarts.pooling);
 - the weight of a convolutional operation is the scale of its last BatchNorm;
 - tensors are channels-last.
 
