@@ -50,6 +50,21 @@ def test_a_notebook_runs_by_itself_with_its_defaults(name, tmp_path, environment
     assert "\r" not in printed
 
 
+def test_a_cell_of_nas_bench_201_is_searched_drawn_and_trained(tmp_path, environment):
+    small = {"data": "generated", "limit": 80, "channels": 2, "layers": 1, "epochs": 2, "batch_size": 16}
+    more = [word for name, value in small.items() for word in ("-p", name, str(value))]
+    space = ("-p", "space", "nasbench201")
+    done = papermill("03_search", tmp_path / "03.ipynb", *more, *space, environment=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    run = only_run(tmp_path / "runs")
+    assert {path.stem for path in (run / "figures").glob("*.png")} >= {"search", "genotype"}
+    genotype = ("-p", "genotype", str(run / "genotype.json"))
+    done = papermill("06_evaluate", tmp_path / "06.ipynb", *more, *genotype, environment=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (evaluation,) = (tmp_path / "runs" / "interactive" / "evaluate").iterdir()
+    assert read_result(evaluation) is not None
+
+
 def test_a_preset_is_used_by_papermill_as_it_is(tmp_path, environment):
     """papermill notebooks/03_search.ipynb out.ipynb -f params/search/hyperdarts-2.yaml -p search_seed 20"""
     small = {"data": "generated", "limit": 80, "channels": 2, "layers": 3, "epochs": 1, "batch_size": 16}
