@@ -216,7 +216,9 @@ def test_the_heat_map_shows_alpha_and_marks_the_strongest_operations():
 
 def test_the_heat_map_knows_the_other_space_and_refuses_other_shapes():
     alpha = np.full(NASBENCH201.alpha_shape, 0.2)
-    assert "input → 0" in words(plots.alpha_heatmap(alpha, NASBENCH201))
+    figure = plots.alpha_heatmap(alpha, NASBENCH201)
+    assert {"$c_{k-1}$ → 1", "1 → 2", "2 → $c_{k}$"} <= set(words(figure)), "the names that the drawn cell has"
+    assert not np.any(figure.axes[0].lines[0].get_xdata()), "of equal ones the first, which is none"
     with pytest.raises(ValueError, match=r"shape \(1, 6, 5\) is not of space darts: \(2, 14, 8\)"):
         plots.alpha_heatmap(alpha, DARTS)
 

@@ -12,7 +12,7 @@ from matplotlib.textpath import TextPath
 
 from hdarts.params import ParameterError
 from hdarts.plots.layout import HEIGHTS, Edge, Layout, lay_out
-from hdarts.plots.style import FAINT, INK, WIDTH, new_figure, styled
+from hdarts.plots.style import FAINT, INK, WIDTH, new_figure, node_name, styled
 from hdarts.space import DARTS, NASBENCH201, Genotype
 
 # operation: (colour, line style); families differ in hue, sizes in lightness, and all of them in their dashes
@@ -49,17 +49,10 @@ class _Graph:
     title: str
     edges: list[Edge]
     inputs: int
-    first: int  # number that the first inner node goes by
 
     @property
     def output(self) -> int:
         return self.edges[-1].target
-
-    def name(self, node: int) -> str:
-        given = ("$c_{k-2}$", "$c_{k-1}$")[-self.inputs :]
-        if node < self.inputs:
-            return given[node]
-        return "$c_{k}$" if node == self.output else str(node - self.inputs + self.first)
 
 
 @styled
@@ -82,7 +75,7 @@ def draw_genotype(genotype: Genotype) -> Figure:
     if genotype.space is NASBENCH201:
         named = zip(genotype.cell, NASBENCH201.edges, strict=True)
         edges = [Edge(source, node, operation) for (operation, _), (source, node) in named]
-        return _draw([_Graph(TITLES["cell"], edges, inputs=1, first=1)])
+        return _draw([_Graph(TITLES["cell"], edges, inputs=1)])
     return _draw([_darts(TITLES[kind], cell) for kind, cell in genotype.cells.items()])
 
 
@@ -96,7 +89,7 @@ def _darts(title: str, cell: Cell) -> _Graph:
             f"node {wrong[0].target} takes input {wrong[0].source}, not one of 0 to {wrong[0].target - 1}"
         )
     edges += [Edge(node, output, None) for node in range(DARTS.inputs, output)]
-    return _Graph(title, edges, DARTS.inputs, first=0)
+    return _Graph(title, edges, DARTS.inputs)
 
 
 def _draw(cells: list[_Graph]) -> Figure:
@@ -148,7 +141,15 @@ def _box(axes: Axes, left: float, height: float, width: float, cell: _Graph, nod
     axes.add_artist(
         FancyBboxPatch(corner, width, HEIGHTS["node"], shape, fc=BOX_COLOURS[kind], ec=INK, lw=0.8, zorder=3)
     )
-    axes.text(left + width / 2, height, cell.name(node), size=NODE_SIZE, ha="center", va="center", zorder=4)
+    axes.text(
+        left + width / 2,
+        height,
+        node_name(node, cell.inputs, cell.output),
+        size=NODE_SIZE,
+        ha="center",
+        va="center",
+        zorder=4,
+    )
 
 
 def _label(axes: Axes, x: float, y: float, operation: str) -> None:

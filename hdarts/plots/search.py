@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 from numpy.typing import ArrayLike
 
-from hdarts.plots.style import COLOURS, FAINT, LINES, integer_axis, label, looks, new_figure, require, styled
-from hdarts.space import SearchSpace
+from hdarts.plots.style import COLOURS, FAINT, LINES, integer_axis, label, looks, new_figure, node_name, require, styled
+from hdarts.space import NASBENCH201, SearchSpace
 
 PARTS = {"train": "training", "validation": "validation", "test": "test"}  # column prefix: word in the legend
 
@@ -92,6 +92,7 @@ def _alpha_heatmap(figure: FigureBase, alpha_softmax: ArrayLike, space: SearchSp
     alpha = np.asarray(alpha_softmax, dtype=float)
     if alpha.shape != space.alpha_shape:
         raise ValueError(f"softmax(alpha) of shape {alpha.shape} is not of space {space.name}: {space.alpha_shape}")
+    output = space.inputs + space.nodes - 1 if space.outputs == 1 else None
     row = figure.subplots(1, len(space.kinds), squeeze=False)[0]
     most = max(float(alpha.max()), 2 / alpha.shape[-1])  # uniform weights lie in the middle of the scale at most
     mesh = None
@@ -99,11 +100,15 @@ def _alpha_heatmap(figure: FigureBase, alpha_softmax: ArrayLike, space: SearchSp
         centres = np.arange(weights.shape[1]), np.arange(weights.shape[0])
         mesh = axes.pcolormesh(*centres, weights, cmap="cividis", vmin=0, vmax=most, edgecolors="white", linewidth=0.3)
         axes.invert_yaxis()
-        strongest = np.where(np.array(space.operations) == "none", -1.0, weights).argmax(-1)
+        left_out = [name == "none" and space is not NASBENCH201 for name in space.operations]  # as in discretise
+        strongest = np.where(left_out, -1.0, weights).argmax(-1)
         axes.plot(strongest, range(len(weights)), linestyle="", marker="o", ms=3.5, mfc="white", mec="black", mew=0.8)
         axes.set_title(kind)
         axes.set_xticks(range(len(space.operations)), space.operations, rotation=90)
-        axes.set_yticks(range(len(space.edges)), [_edge_name(edge, space) for edge in space.edges])
+        axes.set_yticks(
+            range(len(space.edges)),
+            [" → ".join(node_name(node, space.inputs, output) for node in edge) for edge in space.edges],
+        )
         axes.tick_params(length=0)
         axes.grid(False)
         axes.spines[:].set_visible(False)
@@ -114,12 +119,6 @@ def _alpha_heatmap(figure: FigureBase, alpha_softmax: ArrayLike, space: SearchSp
         axes.tick_params(labelleft=False)
     if mesh is not None:
         figure.colorbar(mesh, ax=list(row), label="softmax(α)", aspect=30)
-
-
-def _edge_name(edge: tuple[int, int], space: SearchSpace) -> str:
-    source, node = edge
-    inputs = {0: "$c_{k-2}$", 1: "$c_{k-1}$"} if space.inputs == 2 else {0: "input"}
-    return f"{inputs.get(source, source - space.inputs)} → {node - space.inputs}"
 
 
 def _hypergradient_norms(figure: FigureBase, hypergradients: pd.DataFrame) -> None:

@@ -157,6 +157,17 @@ def split(frame: pd.DataFrame, column: str) -> dict[Any, pd.DataFrame]:
     return dict(iter(frame.groupby(column, sort=False)))
 
 
+def node_name(node: int, inputs: int, output: int | None = None) -> str:
+    """Return what a node of a cell is called in every figure, for the number of the cell's inputs and its output node.
+
+    DARTS: c_{k-2} and c_{k-1} come in, its own nodes are 0 to 3. NAS-Bench-201: c_{k-1} comes in as node 0, so its own
+    go by 1 and 2, and node 3 is c_k.
+    """
+    if node < inputs:
+        return ("$c_{k-2}$", "$c_{k-1}$")[-inputs:][node]
+    return "$c_{k}$" if node == output else str(node - (inputs if inputs == 2 else 0))
+
+
 def integer_axis(axes: Axes) -> None:
     """Let the horizontal axis, which counts, have ticks at whole numbers only."""
     low, high = axes.get_xlim()
