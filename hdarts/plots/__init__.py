@@ -6,6 +6,7 @@ A figure is saved in a run folder with `save` (or a `Gallery`, with its caption)
 from hdarts.plots.cells import draw_cell, draw_genotype
 from hdarts.plots.gallery import Gallery, save
 from hdarts.plots.lines import lines
+from hdarts.plots.methods import draw_hypernetworks, draw_method
 from hdarts.plots.microscope import agreement_by_arm, batch_magnitudes, edge_agreement, method_agreement
 from hdarts.plots.search import alpha_heatmap, hypergradient_norms, learning_curves, search_panel
 from hdarts.plots.study import (
@@ -29,6 +30,8 @@ __all__ = [
     "dots",
     "draw_cell",
     "draw_genotype",
+    "draw_hypernetworks",
+    "draw_method",
     "edge_agreement",
     "entropy_over_epochs",
     "hypergradient_norms",
