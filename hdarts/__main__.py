@@ -19,6 +19,7 @@ from hdarts.faults import CannotWrite, Stopped, of_the_disk
 from hdarts.lock import exclusive
 from hdarts.params import ParameterError
 from hdarts.progress import place, progress
+from hdarts.records import write_atomic
 from hdarts.stopping import end_at_once, on_request, tell
 from hdarts.study import Plan, plan, record
 
@@ -86,6 +87,22 @@ def fit(
     from hdarts.fit import fit  # imports torch
 
     print(fit(parameters))
+
+
+@app.command()
+def convert_benchmark(
+    official: Annotated[Path, typer.Argument(metavar="NATS-tss", help="the official file, or its unpacked folder")],
+    output: Annotated[Path | None, typer.Option(help="Parquet file to write; left out: in the data folder")] = None,
+) -> None:
+    """Make the table of NAS-Bench-201 that hdarts reads out of the official one (needs its package, nats_bench)."""
+    from hdarts import benchmark  # imports torch
+    from hdarts.data import places
+
+    frame = benchmark.convert(benchmark.official(official))
+    benchmark.Table.of(frame, official)  # refuses what is not whole
+    target = output or places("")[-1] / "nasbench201" / benchmark.FILE
+    write_atomic(target, frame.to_parquet(index=False))
+    print(f"{len(frame):,} cells: {target}")
 
 
 def _run(planned: Plan, jobs: int) -> dict[str, batch.Outcome]:

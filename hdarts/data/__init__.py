@@ -6,6 +6,7 @@ arguments: no state, no worker processes, and the test set stays closed unless a
 """
 
 from hdarts.data.batches import Augmentation, Batches, in_order
+from hdarts.data.sources import places
 from hdarts.data.splits import Images, Splits, load, sizes
 
-__all__ = ["Augmentation", "Batches", "Images", "Splits", "in_order", "load", "sizes"]
+__all__ = ["Augmentation", "Batches", "Images", "Splits", "in_order", "load", "places", "sizes"]
