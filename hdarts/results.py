@@ -55,6 +55,18 @@ def epochs(study: str) -> pd.DataFrame:
     return _together([table.assign(**labels) for labels, table in _of_searches(study, "metrics")])
 
 
+def truth(study: str) -> pd.DataFrame:
+    """Return what the benchmark's table says of every epoch's cell: arm, seed, `seconds` since the start, truth.csv."""
+    times = _together(
+        [table.assign(**labels, seconds=table["seconds"].cumsum()) for labels, table in _of_searches(study, "timings")]
+    )
+    found = _together([table.assign(**labels) for labels, table in _of_searches(study, "truth")])
+    if found.empty or times.empty:
+        return found.assign(seconds=0.0)
+    together = found.merge(times[["arm", "seed", "epoch", "seconds"]], how="left", on=["arm", "seed", "epoch"])
+    return together.fillna({"seconds": 0.0})
+
+
 def hypergradients(study: str) -> pd.DataFrame:
     """Return the logged hypergradient norms of all searches: arm, seed, step, direct, response."""
     frames = []

@@ -34,7 +34,7 @@ def runs(tmp_path: Path, monkeypatch) -> Path:
     for (arm, seed), score in SCORES.items():
         epochs = [{"epoch": e, "validation_accuracy": score + e - 2} for e in (1, 2)]
         steps = [{"step": 0, "direct_normal": 3.0, "direct_reduce": 4.0, "response_normal": 0.0, "response_reduce": 1}]
-        tables = {"metrics": epochs, "hypergradients": steps, "timings": [{"epoch": 1, "seconds": 2.5}] * 2}
+        tables = {"metrics": epochs, "hypergradients": steps, "timings": [{"epoch": e, "seconds": 2.5} for e in (1, 2)]}
         result = {"best_validation_accuracy": score, "skips_normal": seed // 10}
         run("search", f"{arm}-{seed}", result, {"arm": arm, "search_seed": seed}, **tables)
     for seed in (2, 20):
@@ -72,6 +72,18 @@ def test_norms_are_taken_over_both_kinds_of_cell(runs: Path):
 
 def test_times_are_sums_over_the_epochs(runs: Path):
     assert results.seconds(STUDY)["seconds"].tolist() == [5.0] * 4
+
+
+def test_the_truth_of_an_epoch_stands_beside_the_seconds_that_it_took(runs: Path):
+    assert results.truth(STUDY).empty
+    for seed in (2, 20):
+        put(runs / "search" / f"hyper-{seed}", None, truth=[{"epoch": e, "cifar10_test": 50.0 + e} for e in (1, 2)])
+    put(runs / "search" / "random-2", None, truth=[{"epoch": 0, "cifar10_test": 87.0}])
+    table = results.truth(STUDY)
+    assert table["arm"].tolist() == ["hyper"] * 4 + ["random"]
+    assert table["seed"].tolist() == [2, 2, 20, 20, 2]
+    assert table["seconds"].tolist() == [2.5, 5.0, 2.5, 5.0, 0.0]
+    assert table["cifar10_test"].tolist() == [51.0, 52.0, 51.0, 52.0, 87.0]
 
 
 def test_an_evaluation_knows_the_search_of_its_cell(runs: Path):

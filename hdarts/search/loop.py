@@ -29,6 +29,7 @@ from hdarts.progress import progress
 from hdarts.randomness import generator
 from hdarts.records import Run
 from hdarts.replay import Replayed, may_look
+from hdarts.search.judge import Judge
 from hdarts.search.log import Log
 from hdarts.search.parts import batches, load_splits, make_hypergradient, make_supernet
 from hdarts.search.state import State, save
@@ -53,7 +54,8 @@ def search(
     `hypernetwork` (used when params.method is hypernetwork), and `hypergradient`, a function
     (problem, weights, alpha, inner batch, outer batch, learning rate) -> Hypergradient.
 
-    Writes metrics.csv, hypergradients.csv, alpha.csv, timings.csv, checkpoints, genotype.json, result.json. Raises
+    Writes metrics.csv, hypergradients.csv, alpha.csv, timings.csv, checkpoints, genotype.json, result.json and, where
+    the table of NAS-Bench-201 is there and the space is its own, truth.csv, which nothing depends on. Raises
     ParameterError before any work, FloatingPointError when a loss, gradient or alpha is not finite, Stopped after a
     signal asked for an end and the state was saved, OutOfMemory naming a batch that fits.
     """
@@ -85,7 +87,7 @@ def _search(
     hypergradient = hypergradient or make_hypergradient(params)
     inner, outer = batches(params, data)
     steps = min(len(inner), len(outer))  # a step takes a pair; the longer part gives what the shorter has
-    log = Log.resume(run, state)
+    log, judge = Log.resume(run, state), Judge.of(run)
     run.write_provenance(data=data.name, data_digest=data.digest, device=str(device), **counts(problem, state))
 
     for epoch in range(state.epoch, params.epochs):
@@ -109,6 +111,7 @@ def _search(
 
         state.check()
         row = log.end_epoch(state, rate, validate(problem, state, data, params.batch_size))
+        judge.score()
         state.start_next_epoch()
         if clock.due_after(epoch + 1, params.epochs):
             save(run, params, state, clock, keep=epoch + 1 in params.keep_epochs)
@@ -254,6 +257,7 @@ def _finish_random(params: SearchParams, run: Run) -> None:
     space = SPACES[params.space]
     genotype = discretise(torch.randn(space.alpha_shape, generator=generator(params.search_seed, "random cell")), space)
     run.write_text("genotype.json", genotype.to_json())
+    Judge.of(run).score({0: genotype})
     run.write_provenance(data=params.data)
     plain = {"method": params.method, "search_seed": params.search_seed, "data": params.data}
     run.finish({**plain, "skips_normal": skip_count(genotype), "genotype": genotype.model_dump()})
