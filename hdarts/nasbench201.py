@@ -4,8 +4,8 @@
 
 Three stages of cells; between them a residual block of stride 2 that doubles the channels; behind them BatchNorm, ReLU,
 mean over the map and the classifier (Dong and Yang, ICLR 2020, section 2.1). Pooling has no BatchNorm behind it here.
-What is the same for all edges that leave a node is computed once: its ReLU, its mean of 3x3 pixels, and one convolution
-of each size for all of them, whose BatchNorm has the weight of the operation as its scale.
+What is the same for all edges that leave a node is computed once: its ReLU, one convolution of each size for all of
+them, and what mixes them (hdarts.mixed).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hdarts.mixed import mixed
 from hdarts.space import NASBENCH201, RESIDUAL, CellPlan
 
 Shape = tuple[int, ...]
 Named = Mapping[str, Tensor]
-POSITION = {operation: o for o, operation in enumerate(NASBENCH201.operations)}
 
 
 def residual_shapes(k: int, cell: CellPlan) -> Iterator[tuple[str, Shape]]:
@@ -30,13 +30,13 @@ def residual_shapes(k: int, cell: CellPlan) -> Iterator[tuple[str, Shape]]:
     yield f"cells.{k}.shortcut.weight", (cell.channels, cell.previous, 1, 1)
 
 
-def stages(cells: Sequence[CellPlan], x: Tensor, named: Named, weights: Tensor) -> Tensor:
+def stages(cells: Sequence[CellPlan], x: Tensor, named: Named, weights: Tensor, compiled: bool = True) -> Tensor:
     """Return the maps before their mean, for the stem's output x `(N, C, H, W)` and operation weights `(6, 5)`.
 
     `named` has the convolutions of all edges that leave a node as one tensor, `<cell>.(<node>,).<operation>.0`.
     """
     for k, cell in enumerate(cells):
-        x = _residual(k, x, named) if cell.kind == RESIDUAL else _cell(k, x, named, weights)
+        x = _residual(k, x, named) if cell.kind == RESIDUAL else _cell(k, x, named, weights, compiled)
     return F.relu(F.batch_norm(x, None, None, named["last.weight"], named["last.bias"], training=True))
 
 
@@ -54,28 +54,14 @@ def _residual(k: int, x: Tensor, named: Named) -> Tensor:
     return inside + F.conv2d(halved(x), named[f"cells.{k}.shortcut.weight"])
 
 
-def _cell(k: int, x: Tensor, named: Named, weights: Tensor) -> Tensor:
-    states = {0: x}
+def _cell(k: int, x: Tensor, named: Named, weights: Tensor, compiled: bool) -> Tensor:
+    empty = [torch.zeros_like(x, memory_format=torch.channels_last) for _ in range(NASBENCH201.nodes)]
+    states = [x, *empty]
     for source in range(NASBENCH201.nodes):
-        edges = [e for e, (start, _) in enumerate(NASBENCH201.edges) if start == source]
-        rows = torch.stack([weights[e] for e in edges])
-        convolved = {name: named[f"{k}.{(source,)}.{name}.0"] for name in ("nor_conv_1x1", "nor_conv_3x3")}
-        for e, part in zip(edges, _leaving(states[source], rows, convolved), strict=True):
-            node = NASBENCH201.edges[e][1]
-            states[node] = states[node] + part if node in states else part
-    return states[NASBENCH201.nodes]
-
-
-def _leaving(x: Tensor, rows: Tensor, convolved: Named) -> list[Tensor]:
-    """Return what m edges make of the node x `(N, C, H, W)` they leave; rows `(m, 5)`, kernels `(m C, C, k, k)`."""
-    m, channels = len(rows), x.shape[1]
-    positive, total = F.relu(x), None
-    for name, kernel in convolved.items():
-        y = F.conv2d(positive, kernel, padding=kernel.shape[-1] // 2)
-        scale = rows[:, POSITION[name]].repeat_interleave(channels)
-        term = F.batch_norm(y, None, None, scale, None, training=True)
-        total = term if total is None else total + term
-    assert total is not None
-    mean = F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
-    own = zip(total.unflatten(1, (m, channels)).unbind(1), rows, strict=True)
-    return [part + x * row[POSITION["skip_connect"]] + mean * row[POSITION["avg_pool_3x3"]] for part, row in own]
+        leaving = [e for e, (start, _) in enumerate(NASBENCH201.edges) if start == source]  # to nodes source + 1, ...
+        positive = F.relu(states[source])
+        kernels = [named[f"{k}.{(source,)}.nor_conv_{size}x{size}.0"] for size in (1, 3)]
+        convolved = [F.conv2d(positive, kernel, padding=kernel.shape[-1] // 2) for kernel in kernels]
+        rows = torch.stack([weights[e] for e in leaving])
+        states[source + 1 :] = mixed(states[source], convolved, rows, states[source + 1 :], compiled)
+    return states[-1]

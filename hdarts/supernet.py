@@ -78,7 +78,7 @@ class Supernet:
             if value < 1:
                 raise ParameterError(f"{name} = {value}: has to be at least 1")
         self.space, self.channels, self.classes, self.image_channels = space, channels, classes, image_channels
-        self.compiled = True  # where this machine can: hdarts.separable
+        self.compiled = True  # where this machine can: hdarts.kernels
         self.cells = plan(channels, layers, space)
         self.waves: list[tuple[Wave, ...]] = [
             () if cell.kind == RESIDUAL else waves(space, cell.stride) for cell in self.cells
@@ -175,7 +175,7 @@ class Supernet:
         x = F.conv2d(images.contiguous(memory_format=torch.channels_last), named["stem.0.weight"], padding=1)
         x = F.batch_norm(x, None, None, named["stem.1.weight"], named["stem.1.bias"], training=True)
         if self.space is NASBENCH201:
-            x = nasbench201.stages(self.cells, x, named, weights[0])
+            x = nasbench201.stages(self.cells, x, named, weights[0], self.compiled)
         else:
             x = self._darts(x, named, dict(zip(self.space.kinds, weights, strict=True)))
         return F.linear(x.mean((2, 3)), named["classifier.weight"], named["classifier.bias"])
