@@ -77,12 +77,12 @@ def hypergradients(study: str) -> pd.DataFrame:
 
 
 def snapshots(study: str) -> pd.DataFrame:
-    """Return what notebook 04 found of every method at all snapshots: arm, seed, epoch, method, part, agreement.
+    """Return what notebook 04 found of every method at all snapshots: run, arm, seed, epoch, method, part, agreement.
 
     The reference itself is left out.
     """
     tables = [
-        _table(row["run"], "hypergradient_methods").assign(arm=row["arm"], seed=row["search_seed"])
+        _table(row["run"], "hypergradient_methods").assign(arm=row["arm"], seed=row["search_seed"], run=row["run"])
         for row in _done(study, "hypergradients")
     ]
     found = _together(tables)

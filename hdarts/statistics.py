@@ -134,6 +134,40 @@ def unpaired_test(a: ArrayLike, b: ArrayLike) -> tuple[float, float]:
     return float(x.mean() - y.mean()), float(result.pvalue)
 
 
+def unpaired_interval(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of the mean difference a - b of two independent samples (fixed seed).
+
+    It is too narrow for few values, as that of `summary`. One value has no interval: both ends are nan.
+    Raises ValueError for no values, or values that are not finite.
+    """
+    x, y = _finite(a, "a"), _finite(b, "b")
+    if min(len(x), len(y)) < 2:
+        return math.nan, math.nan
+    result = stats.bootstrap(
+        (x, y),
+        lambda u, v, axis: u.mean(axis) - v.mean(axis),
+        confidence_level=level,
+        method="percentile",
+        n_resamples=20_000,
+        rng=np.random.default_rng(0),
+    )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def expected_maximum(values: ArrayLike, n: int) -> float:
+    """Return the expected maximum of `n` of the values, drawn without putting back: what best-of-n brings by chance.
+
+        sum_i C(i - 1, n - 1) x_(i) / C(m, n)        x_(1) <= ... <= x_(m)
+
+    since in so many of the C(m, n) choices the i-th smallest is the largest. Raises ValueError unless 1 <= n <= m.
+    """
+    x = np.sort(_finite(values, "values"))
+    if not 1 <= n <= len(x):
+        raise ValueError(f"the best of {n} cannot be drawn from {len(x)} values")
+    weights = [math.comb(i, n - 1) for i in range(len(x))]
+    return float(weights @ x / math.comb(len(x), n))
+
+
 def proportion(count: int, n: int, level: float = 0.95) -> tuple[float, float]:
     """Return the interval of Clopper and Pearson (1934) of a share of which `count` of `n` were seen."""
     if not 0 <= count <= n or n < 1:

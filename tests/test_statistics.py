@@ -8,11 +8,13 @@ import pytest
 from scipy import stats
 
 from hdarts.statistics import (
+    expected_maximum,
     paired_test,
     proportion,
     rank_correlation,
     smallest_p,
     summary,
+    unpaired_interval,
     unpaired_test,
     what_n_can_show,
 )
@@ -172,3 +174,18 @@ def test_correlation_that_is_not_defined_says_so():
 def test_bad_input_is_named(call, sentence: str):
     with pytest.raises(ValueError, match=sentence):
         call()
+
+
+def test_the_interval_of_an_unpaired_difference_holds_it_and_needs_two_values_a_side():
+    low, high = unpaired_interval([3.0, 4.0, 5.0], [1.0, 1.0, 1.0])
+    assert (low, high) == (2.0, 4.0)
+    assert all(math.isnan(end) for end in unpaired_interval([1.0], [1.0, 2.0]))
+
+
+def test_the_expected_best_of_n_is_the_mean_over_all_choices():
+    values = [3.0, 1.0, 4.0, 1.5]
+    for n in range(1, 5):
+        best = [max(choice) for choice in itertools.combinations(values, n)]
+        assert expected_maximum(values, n) == pytest.approx(sum(best) / len(best))
+    with pytest.raises(ValueError, match="best of 5 cannot be drawn from 4"):
+        expected_maximum(values, 5)

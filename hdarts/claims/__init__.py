@@ -1,0 +1,47 @@
+"""Verdicts on the report's claims, computed from the runs of a study by stated rules; no verdict is typed.
+
+`report/claims.csv` has a row a claim: the sentence, its line in the report, a rule (`hdarts.claims.rules`) and what it
+is applied to. Runs smaller than the report's can only speak at mini scale.
+"""
+
+import shlex
+
+import pandas as pd
+
+from hdarts.claims.evidence import Evidence, NotRun, read
+from hdarts.claims.finding import CONTRADICTED, LEVEL, NOT_RUN, SUPPORTED, UNDECIDED, Effect, Finding
+from hdarts.claims.rules import RULES
+from hdarts.report import table
+
+__all__ = ["CONTRADICTED", "LEVEL", "NOT_RUN", "SUPPORTED", "UNDECIDED", "Effect", "Finding", "judge", "verdicts"]
+
+
+def verdicts(study: str) -> pd.DataFrame:
+    """Return the claims of the report with what a study says of them.
+
+    Columns: id, claim, line, ran, result, verdict, runs (names, a space between them).
+    """
+    evidence = read(study)
+    rows = []
+    for row in table("claims").fillna("").to_dict("records"):
+        found = judge(evidence, row["rule"], row["of"])
+        rows.append({name: row[name] for name in ("id", "claim", "line")})
+        rows[-1] |= {"ran": found.ran, "result": found.result, "verdict": found.verdict, "runs": " ".join(found.runs)}
+    return pd.DataFrame(rows)
+
+
+def judge(evidence: Evidence, rule: str, of: str) -> Finding:
+    """Return what a rule finds with the arguments `of`, as `a b want=higher`; names with blanks stand in quotes.
+
+    A decided verdict from runs smaller than the report's is one at mini scale. Raises ValueError for an unknown rule.
+    """
+    if rule not in RULES:
+        raise ValueError(f"rule {rule!r} is not one of {', '.join(RULES)}")
+    words = shlex.split(of)
+    named = dict(word.split("=", 1) for word in words if "=" in word)
+    try:
+        found = RULES[rule](evidence, *(word for word in words if "=" not in word), **named)
+    except NotRun as missing:
+        return Finding("", f"missing: {missing}", NOT_RUN, ())
+    mini = found.verdict in (SUPPORTED, CONTRADICTED) and not evidence.full_scale(found.runs)
+    return Finding(found.ran, found.result, f"{found.verdict} at mini scale", found.runs) if mini else found
