@@ -133,11 +133,13 @@ class Exploration:
     noise: sigma of a = alpha + sigma eps; 0 trains on the trajectory of alpha alone (report algorithm 2).
     antithetic: each step averages the gradients at +eps and -eps.
     centred: the hypernetwork is fed a - alpha, so that its output bias is w at alpha and its matrix the response.
+    softmax: it is fed softmax(a) instead of a, the operation weights themselves; a discrete cell is then one-hot.
     """
 
     noise: float = 0.0
     antithetic: bool = False
     centred: bool = False
+    softmax: bool = False
 
 
 class Generated:
@@ -153,6 +155,8 @@ class Generated:
             raise ParameterError("centred: needs a hypernetwork with an output bias: linear, low-rank or mlp")
 
     def _input(self, alpha: Tensor, a: Tensor) -> Tensor:
+        if self.exploration.softmax:
+            return a.softmax(-1)
         return a - alpha if self.exploration.centred else a
 
     def _at(self, fed: Tensor) -> Tensor:
@@ -165,7 +169,9 @@ class Generated:
 
     def response(self, alpha: Tensor, g: Tensor) -> Tensor:
         """Return (dh/dalpha)^T g: what reaches alpha through the generated weights (report eq. 22)."""
-        return self._pull_back(self._input(alpha, alpha), g)[0]
+        fed = self._input(alpha, alpha)
+        back = self._pull_back(fed, g)[0]
+        return fed * (back - (fed * back).sum(-1, keepdim=True)) if self.exploration.softmax else back
 
     def _pull_back(self, fed: Tensor, g: Tensor) -> tuple[Tensor, list[Any]]:
         """Return the gradient in alpha, and the one in phi for each hypernetwork."""
@@ -223,9 +229,10 @@ class Generated:
             part.output.offset(phi[part.n_head :]).copy_(target)
 
     def diagnostics(self, alpha: Tensor, rate: float) -> dict[str, float]:
-        """Return ||alpha||, the effective step lr (1 + ||alpha||^2) of a linear hypernetwork, and ||phi||."""
-        norm = float(alpha.norm())
-        return {"alpha_norm": norm, "effective_step": rate * (1 + norm**2), "phi_norm": float(self.phi.norm())}
+        """Return ||alpha||, the effective step lr (1 + ||input||^2) of a linear hypernetwork fed alpha, and ||phi||."""
+        fed = alpha.softmax(-1) if self.exploration.softmax else alpha
+        step = rate * (1 + float(fed.norm()) ** 2)
+        return {"alpha_norm": float(alpha.norm()), "effective_step": step, "phi_norm": float(self.phi.norm())}
 
     def tensors(self) -> dict[str, Tensor]:
         """phi, rest and their velocities."""

@@ -99,7 +99,14 @@ class SearchParams(Parameters, Machine, Images, Checkpoints, SGD):
     channels: Count
     layers: Count  # cells of a DARTS network; of each of the three stages of NAS-Bench-201
     method: Literal[
-        "random", "darts-first", "darts-second", "unrolled", "neumann", "conjugate-gradient", "hypernetwork"
+        "random",
+        "shared-weights",
+        "darts-first",
+        "darts-second",
+        "unrolled",
+        "neumann",
+        "conjugate-gradient",
+        "hypernetwork",
     ]
     part: Literal["total", "response", "direct"]
     alpha_learning_rate: Positive
@@ -113,6 +120,7 @@ class SearchParams(Parameters, Machine, Images, Checkpoints, SGD):
     terms: Count
     iterations: Count
     damping: NotNegative
+    candidates: CountOrZero
     hypernetwork: Literal["linear", "low-rank", "mlp", "chunked"]
     activation: Literal["identity", "tanh", "sigmoid", "relu"]
     hidden: Literal["per_convolution", "shared"]
@@ -120,6 +128,7 @@ class SearchParams(Parameters, Machine, Images, Checkpoints, SGD):
     rank: Count
     embedding: Count
     rest: Literal["own", "generated"]
+    hypernetwork_input: Literal["alpha", "softmax"]
     centred: bool
     noise: NotNegative
     antithetic: bool
@@ -127,6 +136,11 @@ class SearchParams(Parameters, Machine, Images, Checkpoints, SGD):
     global_epochs: CountOrZero
     global_scale: Positive
     log_every: Count
+
+    @property
+    def resting(self) -> int:
+        """Epochs in which alpha rests while the weights learn at other alphas or cells."""
+        return self.epochs if self.method == "shared-weights" else self.global_epochs
 
     def slug(self) -> str:
         name = self.hypernetwork if self.method == "hypernetwork" else self.method
@@ -142,8 +156,16 @@ class SearchParams(Parameters, Machine, Images, Checkpoints, SGD):
             raise ValueError("rest: generated needs hypernetwork linear, low-rank or mlp; chunked makes kernels only")
         if self.global_epochs and (self.method != "hypernetwork" or self.centred):
             raise ValueError("global_epochs: needs method hypernetwork, not centred; 0 trains along alpha's path")
-        if self.global_epochs >= self.epochs:
+        if self.global_epochs >= self.epochs and not (self.candidates and self.global_epochs == self.epochs):
             raise ValueError(f"global_epochs: {self.global_epochs} leaves alpha none of the epochs: {self.epochs}")
+        if self.method == "shared-weights" and not self.candidates:
+            raise ValueError("candidates: 0 leaves method shared-weights no cell to choose")
+        if self.candidates and self.resting < self.epochs:
+            raise ValueError("candidates: needs method shared-weights, or hypernetwork with global_epochs = epochs")
+        if self.candidates and self.method == "hypernetwork" and self.hypernetwork_input != "softmax":
+            raise ValueError("candidates: a cell is one-hot, so its hypernetwork needs hypernetwork_input: softmax")
+        if self.centred and self.hypernetwork_input != "alpha":
+            raise ValueError("centred: feeds alpha's noise, so hypernetwork_input must be alpha")
         if self.space == "darts" and self.layers < 3:
             raise ValueError(f"`layers` = {self.layers} is less than the 3 cells that a network of space darts needs")
         if self.truncate > self.steps:

@@ -130,6 +130,12 @@ class Log:
         self.write_steps()
         return row
 
+    def ranking(self, epoch: int, rows: list[Row]) -> None:
+        """Write the ranking of candidates, and its time as that of an epoch after the last."""
+        self.run.write_table("ranking", rows)
+        self.timings.append({"epoch": epoch, "seconds": time.perf_counter() - self.since})
+        self.run.write_table("timings", self.timings)
+
     def _alpha(self, state: State, epoch: int) -> None:
         for kind, rows in zip(self.space.kinds, state.alpha.tolist(), strict=True):
             for (source, node), values in zip(self.space.edges, rows, strict=True):

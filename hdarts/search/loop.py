@@ -32,8 +32,9 @@ from hdarts.replay import Replayed, may_look
 from hdarts.search.judge import Judge
 from hdarts.search.log import Log
 from hdarts.search.parts import batches, load_splits, make_hypergradient, make_supernet
+from hdarts.search.ranking import random_cell, rank
 from hdarts.search.state import State, save
-from hdarts.space import SPACES, discretise, skip_count
+from hdarts.space import SPACES, Genotype, corner, discretise, skip_count
 from hdarts.weights import Batch, Classification, Step
 
 Row = dict[str, Any]
@@ -91,7 +92,7 @@ def _search(
     run.write_provenance(data=data.name, data_digest=data.digest, device=str(device), **counts(problem, state))
 
     for epoch in range(state.epoch, params.epochs):
-        rate, moves = weight_rate(params, epoch), epoch >= params.global_epochs
+        rate, moves = weight_rate(params, epoch), epoch >= params.resting
         find, move, learn = phases(problem, state, hypergradient, rate)
         log.start_epoch()
         for inner_batch, outer_batch in pairs(params, inner, outer, state):
@@ -111,13 +112,14 @@ def _search(
 
         state.check()
         row = log.end_epoch(state, rate, validate(problem, state, data, params.batch_size))
-        judge.score()
+        if not params.candidates:  # those rank their cells at the end only
+            judge.score()
         state.start_next_epoch()
         if clock.due_after(epoch + 1, params.epochs):
             save(run, params, state, clock, keep=epoch + 1 in params.keep_epochs)
         yield row
 
-    finish(params, run, state, problem)
+    finish(params, run, state, problem, choose(params, state, problem, data, log, judge))
 
 
 def pairs(params: SearchParams, inner: Batches, outer: Batches, state: State) -> Iterator[tuple[Batch, Batch]]:
@@ -137,7 +139,7 @@ def weight_rate(params: SearchParams, epoch: int) -> float:
     A local search (`global_epochs` 0, report algorithm 2) steps alpha and weights in all epochs. A global one (report
     4.4.3) first trains the hypernetwork on wide draws of alpha, while alpha rests, then steps alpha alone.
     """
-    learning = params.global_epochs or params.epochs
+    learning = params.resting or params.epochs
     return cosine(params.learning_rate, params.learning_rate_min, epoch, learning) if epoch < learning else 0.0
 
 
@@ -166,12 +168,15 @@ def phases(problem: Classification, state: State, hypergradient: Any, rate: floa
 def around(params: SearchParams, state: State) -> tuple[Tensor, Tensor]:
     """Return where the weights learn, and the step's noise, both like alpha.
 
-    That is the current alpha or, while a global hypernetwork learns, a wide draw: normal, of `global_scale`.
+    That is the current alpha or, while a global hypernetwork learns, a wide draw: normal, of `global_scale`. Shared
+    weights learn at a random cell.
     """
     shape, at = state.alpha.shape, (state.epoch, state.step)
     epsilon = torch.randn(shape, generator=generator(params.search_seed, "noise", *at)).to(state.alpha)
-    if state.epoch >= params.global_epochs:
+    if state.epoch >= params.resting:
         return state.alpha, epsilon
+    if params.method == "shared-weights":
+        return corner(random_cell(params, "global", *at)).to(state.alpha), epsilon
     draw = torch.randn(shape, generator=generator(params.search_seed, "global", *at))
     return params.global_scale * draw.to(state.alpha), epsilon
 
@@ -213,12 +218,18 @@ def named(run: Run, state: State) -> Iterator[None]:
 
 
 @torch.no_grad()
-def validate(problem: Classification, state: State, data: Splits, batch_size: int) -> tuple[float, float]:
-    """Return loss and accuracy (per cent) on the validation part: not augmented, batch statistics, no noise."""
+def validate(
+    problem: Classification, state: State, data: Splits, batch_size: int, alpha: Tensor | None = None
+) -> tuple[float, float]:
+    """Return loss and accuracy (per cent) on the validation part: not augmented, batch statistics, no noise.
+
+    At the search's alpha, or at another with the weights that it has there.
+    """
     assert data.validation is not None
-    w, loss, correct = state.weights.value(state.alpha), 0.0, 0
+    alpha = state.alpha if alpha is None else alpha.to(state.alpha)
+    w, loss, correct = state.weights.value(alpha), 0.0, 0
     for batch in in_order(data.validation, batch_size):
-        batch_loss, batch_correct = problem.outcome(w, state.alpha, batch)
+        batch_loss, batch_correct = problem.outcome(w, alpha, batch)
         loss, correct = loss + float(batch_loss) * len(batch[1]), correct + int(batch_correct)
     return loss / len(data.validation), 100 * correct / len(data.validation)
 
@@ -229,11 +240,26 @@ def counts(problem: Classification, state: State) -> Row:
     return {"supernet_weights": problem.supernet.n_w, "trained_weights": updated}
 
 
-def finish(params: SearchParams, run: Run, state: State, problem: Classification) -> None:
-    """Write genotype and result. The score is the best validation accuracy, the genotype that of the last epoch."""
+def choose(
+    params: SearchParams, state: State, problem: Classification, data: Splits, log: Log, judge: Judge
+) -> Genotype:
+    """Return the cell of the last epoch's alpha or, where there are candidates, the best of their ranking.
+
+    The ranking takes its time: in timings.csv and truth.csv it stands as the epoch after the last.
+    """
+    if not params.candidates:
+        return discretise(state.alpha, SPACES[params.space])
+    log.start_epoch()
+    ranking = rank(params, lambda alpha: validate(problem, state, data, params.batch_size, alpha))
+    log.ranking(params.epochs + 1, [row for row, _ in ranking])
+    judge.score({params.epochs + 1: ranking[0][1]})
+    return ranking[0][1]
+
+
+def finish(params: SearchParams, run: Run, state: State, problem: Classification, genotype: Genotype) -> None:
+    """Write genotype and result. The score is the best validation accuracy of the mixed operations."""
     metrics = run.table("metrics")
     best = metrics.loc[metrics["validation_accuracy"].idxmax()]
-    genotype = discretise(state.alpha, SPACES[params.space])
     run.write_text("genotype.json", genotype.to_json())
     result = {
         "method": params.method,
@@ -254,8 +280,7 @@ def finish(params: SearchParams, run: Run, state: State, problem: Classification
 
 def _finish_random(params: SearchParams, run: Run) -> None:
     """Draw a cell instead of searching one: alpha standard normal, so every edge and operation is equally likely."""
-    space = SPACES[params.space]
-    genotype = discretise(torch.randn(space.alpha_shape, generator=generator(params.search_seed, "random cell")), space)
+    genotype = random_cell(params, "random cell")
     run.write_text("genotype.json", genotype.to_json())
     Judge.of(run).score({0: genotype})
     run.write_provenance(data=params.data)

@@ -95,7 +95,7 @@ def make_weights(params: SearchParams, model: Supernet, hypernetwork: ByKind | N
         return Own(w.to(device), settings)
     h = hypernetwork or make_hypernetwork(params, model)
     phi = h.initial_phi(generator(params.search_seed, "hypernetwork"))
-    exploration = Exploration(params.noise, params.antithetic, params.centred)
+    exploration = Exploration(params.noise, params.antithetic, params.centred, params.hypernetwork_input == "softmax")
     weights = Generated(h, phi.to(device), w[h.n_weights :].clone().to(device), settings, exploration)
     if params.initialisation == "zero-response":
         weights.start_without_response(w.to(device))
@@ -115,9 +115,13 @@ def make_hypergradient(params: SearchParams) -> Any:
         g, of_alpha = torch.autograd.grad(problem.outer(w, a, outer), (w, a))
         return Hypergradient(of_alpha, weights.response(alpha, g))
 
+    def first_order(problem: Any, weights: Own, alpha: Tensor, inner: Batch, outer: Batch, rate: float):
+        return methods.direct(problem, weights.w, alpha, outer)
+
     return {
         "hypernetwork": generated,
-        "darts-first": lambda problem, weights, a, inner, outer, rate: methods.direct(problem, weights.w, a, outer),
+        "shared-weights": first_order,  # for the log only: alpha rests
+        "darts-first": first_order,
         "darts-second": lambda problem, weights, a, inner, outer, rate: methods.finite_difference(
             problem, weights.w, a, inner, outer, rate, p.epsilon, **look_ahead(weights)
         ),

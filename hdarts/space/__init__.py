@@ -1,6 +1,6 @@
 """Search spaces, the discrete cells in them (`Genotype`), and how the one becomes the other."""
 
-from hdarts.space.derive import check_alpha, discretise
+from hdarts.space.derive import check_alpha, corner, discretise
 from hdarts.space.genotype import Genotype, every_cell, skip_count
 from hdarts.space.layers import RESIDUAL, CellPlan, plan
 from hdarts.space.spaces import DARTS, NASBENCH201, SPACES, SearchSpace
@@ -14,6 +14,7 @@ __all__ = [
     "Genotype",
     "SearchSpace",
     "check_alpha",
+    "corner",
     "discretise",
     "every_cell",
     "plan",

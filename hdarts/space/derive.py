@@ -3,11 +3,14 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hdarts.params import ParameterError
 from hdarts.space.genotype import Genotype
 from hdarts.space.spaces import DARTS, NASBENCH201, SearchSpace
+
+CERTAIN = 1000.0  # where one operation has it and the others 0, softmax is one-hot to the last bit
 
 
 def check_alpha(alpha: Tensor, space: SearchSpace) -> None:
@@ -38,3 +41,18 @@ def discretise(alpha: Tensor, space: SearchSpace = DARTS) -> Genotype:
             kept = sorted(incoming, key=lambda edge: -float(strength[edge]))[:2]  # sorted is stable
             cells[kind] += [(space.operations[1 + int(operation[edge])], space.edges[edge][0]) for edge in kept]
     return Genotype(**cells)
+
+
+def corner(genotype: Genotype) -> Tensor:
+    """Return the alpha whose softmax is one-hot at the operations of a genotype; edges that it lacks hold `none`."""
+    space = genotype.space
+    chosen = torch.zeros(space.alpha_shape[:2], dtype=torch.long)  # operation 0 is none
+    for k, cell in enumerate(genotype.cells.values()):
+        per_node = [node for _, node in space.edges] if space is NASBENCH201 else _two_a_node(space)
+        for (operation, source), node in zip(cell, per_node, strict=True):
+            chosen[k, space.edges.index((source, node))] = space.operations.index(operation)
+    return CERTAIN * F.one_hot(chosen, len(space.operations)).float()
+
+
+def _two_a_node(space: SearchSpace) -> list[int]:
+    return [space.inputs + i // 2 for i in range(2 * space.nodes)]
