@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -255,3 +257,20 @@ def test_every_published_cell_makes_a_network():
         assert torch.isfinite(logits).all(), name
         names.append(name)
     assert len(names) == 161
+
+
+BACKWARD = """
+import torch
+from hdarts.network import block
+from hdarts.operations import factorised_reduction
+for channels in (2, 3, 4) * 20:
+    halved = block(factorised_reduction(), channels, 2).to(memory_format=torch.channels_last)
+    halved(torch.randn(16, channels, 8, 8).contiguous(memory_format=torch.channels_last)).sum().backward()
+    freed = [torch.zeros(size) for size in (16, 64, 256, 1024)]
+"""
+
+
+def test_a_factorised_reduction_of_few_channels_writes_into_no_other_memory():
+    """PyTorch's strided 1x1 convolution does: the process is then aborted, or another tensor changed."""
+    done = subprocess.run([sys.executable, "-c", BACKWARD], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
