@@ -1,8 +1,8 @@
 """Kill what runs, at a moment or in a write, start it again by the same command, and hold the ends side by side."""
 
+import contextlib
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -26,6 +26,9 @@ WRITES = {
 }  # fmt: skip
 AGAIN = {"metrics.csv", "hypergradients.csv", "alpha.csv", "timings.csv", "checkpoint.pt", "checkpoint.previous"}
 KINDS: dict[str, dict[str, Any]] = {"search": SEARCH, "evaluation": EVALUATION}
+COMMAND = "the command"
+WORKERS = {"a run's process": "hdarts.execute", "a kernel": "ipykernel_launcher"}
+TOLD = {"a run's process": "its process was killed by signal 9", "a kernel": "ernel died"}
 STUDY = ROOT / "params" / "studies" / "tiny.yaml"
 
 
@@ -63,21 +66,30 @@ def to_the_end(what: str, runs: Path) -> float:
     return time.monotonic() - began
 
 
-def killed_at_a_moment(what: str, runs: Path, seconds: float, draw: random.Random) -> str:
-    """Kill so many seconds after the start: of a study the command, a run's own process, or a kernel."""
+def killed_at_a_moment(what: str, runs: Path, seconds: float, victim: str = COMMAND) -> list[str]:
+    """Kill so many seconds after the start, of a study also a process of its runs; return what is then left untold."""
     process = start(what, runs)
     assert process.stdout is not None
     process.stdout.readline()
     time.sleep(seconds)
-    victims = [psutil.Process(process.pid)]
-    if what == "study":
-        victims += victims[0].children(recursive=True)
-    depth = draw.randrange(len(victims))
-    name = ["the command", "a run's process", "a kernel", "a child of a kernel"][min(depth, 3)]
-    victims[depth].send_signal(signal.SIGKILL)
-    process.communicate(timeout=300)
+    if victim == COMMAND:
+        process.kill()
+    while victim != COMMAND and process.poll() is None and not killed_below(process.pid, WORKERS[victim]):
+        time.sleep(0.01)  # between two runs
+    out, err = process.communicate(timeout=300)
     gone(runs)
-    return f"SIGKILL to {name} at a random moment" if what == "study" else "SIGKILL at a random moment"
+    told = victim == COMMAND or process.returncode == 0 or (process.returncode == 1 and TOLD[victim] in out)
+    return [] if told else [f"exit code {process.returncode} without a word: {out}{err}"]
+
+
+def killed_below(command: int, module: str) -> bool:
+    """Kill the process that runs a module for a command; return whether there was one."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for process in psutil.Process(command).children(recursive=True):
+            if module in process.cmdline():
+                process.kill()
+                return True
+    return False
 
 
 def killed_in_a_write(what: str, runs: Path, name: str, count: int, how: str) -> bool:
@@ -111,10 +123,13 @@ def kill_points(what: str, folder: Path, moments: int, writes: int, draw: random
     """Yield kills drawn at random, each against the undisturbed run, which is computed first."""
     whole = folder / f"{what}-undisturbed"
     lasts = to_the_end(what, whole)
+    victims = [COMMAND, *WORKERS] if what == "study" else [COMMAND]
     for number in range(moments + writes):
-        runs = folder / f"{what}-{number}"
+        runs, untold = folder / f"{what}-{number}", []
         if number < moments:
-            fault = killed_at_a_moment(what, runs, draw.uniform(0, lasts), draw)
+            victim = victims[number % len(victims)]
+            untold = killed_at_a_moment(what, runs, draw.uniform(0, lasts), victim)
+            fault = f"SIGKILL to {victim} at a random moment" if what == "study" else "SIGKILL at a random moment"
         else:
             name, how = draw.choice(WRITES[what]), draw.choice(["empty", "half", "whole", "after"])
             how = "after" if name == "checkpoint.previous" else how  # it is not written, only renamed
@@ -122,4 +137,4 @@ def kill_points(what: str, folder: Path, moments: int, writes: int, draw: random
             died = killed_in_a_write(what, runs, name, count, how)
             fault = f"SIGKILL in the write of {name}, {how}" if died else f"no {count}. write of {name}"
         to_the_end(what, runs)
-        yield Tried(what, fault, differences(whole, runs))
+        yield Tried(what, fault, [*untold, *differences(whole, runs)])

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from faults import KINDS, gone, kill_points, start, to_the_end
+from faults import KINDS, WORKERS, gone, kill_points, killed_at_a_moment, start, to_the_end
 from jupyter_client.manager import start_new_kernel
 from small_runs import EVALUATION, SEARCH, computed, differences, environment, program
 
@@ -25,6 +25,17 @@ def test_killed_anywhere_and_started_again_it_ends_as_an_undisturbed_one(what: s
     print(f"kill points drawn with seed {seed}")
     for tried in kill_points(what, tmp_path, moments=1, writes=1, draw=random.Random(seed)):
         assert tried.differs == [], tried
+
+
+def test_a_study_tells_whose_process_was_killed_and_the_same_command_ends_the_same(tmp_path: Path) -> None:
+    seed = random.randrange(10**6)
+    print(f"moments drawn with seed {seed}")
+    draw = random.Random(seed)
+    lasts = to_the_end("study", tmp_path / "whole")
+    for victim in WORKERS:
+        assert killed_at_a_moment("study", tmp_path / "killed", draw.uniform(0, lasts / 3), victim) == []
+    to_the_end("study", tmp_path / "killed")
+    assert differences(tmp_path / "whole", tmp_path / "killed") == []
 
 
 # --- a study is asked to stop ----------------------------------------------------------------------------------------
@@ -49,13 +60,15 @@ def test_the_stop_button_of_a_notebook_saves_at_the_next_step(tmp_path: Path) ->
     manager, client = start_new_kernel(kernel_name="python3", env=environment(tmp_path, JUPYTER_PREFER_ENV_PATH="1"))
     try:
         lasting = {**EVALUATION, "epochs": 10_000}
-        client.execute(f"from small_runs import computed; list(computed({lasting}))")
+        asked = client.execute(f"from small_runs import computed; list(computed({lasting}))")
         patience = time.monotonic() + 90
         while not (tmp_path / "run" / "checkpoint.pt").exists():
             assert time.monotonic() < patience
             time.sleep(0.05)
         manager.interrupt_kernel()
-        content = client.get_shell_msg(timeout=60)["content"]
+        while (reply := client.get_shell_msg(timeout=60))["parent_header"]["msg_id"] != asked:
+            pass  # a slow kernel still answers an earlier request
+        content = reply["content"]
         assert (content["ename"], content["evalue"].partition(";")[0]) == ("Stopped", "stopped by SIGINT after saving")
     finally:
         client.stop_channels()
