@@ -3,15 +3,18 @@
 import contextlib
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
+import yaml
 from small_runs import EVALUATION, SEARCH, differences, environment, program
 
 ROOT = Path(__file__).parent.parent
@@ -42,17 +45,25 @@ class Tried:
 
 
 def start(what: str, runs: Path, **more: str) -> subprocess.Popen[str]:
-    """Start a search, an evaluation or a study in a process of its own."""
-    if what != "study":
+    """Start a search, an evaluation, a study or the study in a file in a process of its own."""
+    if what in KINDS:
         return program(KINDS[what], runs, **more)
     return subprocess.Popen(
-        [sys.executable, "-m", "hdarts", "run", str(STUDY), "--jobs", "1"],
+        [sys.executable, "-m", "hdarts", "run", str(STUDY if what == "study" else what), "--jobs", "1"],
         cwd=ROOT,
         env=environment(runs, **more),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def short_study(folder: Path) -> str:
+    """Write a study of a search alone and return its file."""
+    whole = yaml.safe_load(STUDY.read_text())
+    file = folder / "short.yaml"
+    file.write_text(yaml.safe_dump({**whole, "stages": {"search": whole["stages"]["search"]}}))
+    return str(file)
 
 
 def to_the_end(what: str, runs: Path) -> float:
@@ -90,6 +101,35 @@ def killed_below(command: int, module: str) -> bool:
                 process.kill()
                 return True
     return False
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[None]:
+    """Make `folder` a file system of its own; raises `PermissionError` where one has no right to mount."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if not shutil.which("mount") or os.geteuid() != 0 or subprocess.run(mount, check=False).returncode:
+        raise PermissionError("no right to mount a small disk")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def remount(disk: Path, options: str) -> None:
+    """Change the options of a mounted disk, such as its size."""
+    subprocess.run(["mount", "-o", f"remount,{options}", disk], check=True)
+
+
+def filled(what: str, disk: Path) -> list[str]:
+    """Run a study until the disk is full; return what is then left untold, and give the disk more room."""
+    process = start(what, disk)
+    out, err = process.communicate(timeout=300)
+    gone(disk)
+    halves = [str(path) for path in disk.rglob(".*.part")]
+    remount(disk, "size=1g")
+    told = process.returncode == 73 and "Traceback" not in err and "annot be written" in out + err
+    return halves if told else [f"exit code {process.returncode}: {out}{err}"]
 
 
 def killed_in_a_write(what: str, runs: Path, name: str, count: int, how: str) -> bool:

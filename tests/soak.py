@@ -1,7 +1,7 @@
 """The long test of faults: `make soak`, or `python tests/soak.py [SEED]`; prints a table of what was tried and seen.
 
-Kills at random moments and inside writes of searches, evaluations and a study, damaged checkpoints, and many kernels
-that start together. Every run is held against an undisturbed one, byte for byte.
+Kills at random moments and inside writes of searches, evaluations and a study, damaged checkpoints, full disks, and
+many kernels that start together. Every run is held against an undisturbed one, byte for byte.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
-from faults import KINDS, Tried, kill_points
+from faults import KINDS, Tried, filled, kill_points, small_disk, to_the_end
 from small_project import plan, write_project
 from small_runs import computed, differences
 
@@ -114,14 +114,34 @@ def starts_together(folder: Path, times: int, kernels: int) -> Iterator[Tried]:
         yield Tried("study", f"{kernels} kernels started together", bad)
 
 
+def full_disks(folder: Path) -> Iterator[Tried]:
+    """Let the disk fill up in a study: at its records, at a checkpoint, and when two are there. Then give it room."""
+    whole = folder / "undisturbed"
+    to_the_end("study", whole)
+    for size in ("100k", "1m", "4m", "30m"):
+        disk = folder / size
+        try:
+            with small_disk(disk, size):
+                untold = filled("study", disk)
+                to_the_end("study", disk)
+                tried = Tried(
+                    "study", "disk full, then more room", [*untold, *differences(folder / "undisturbed", disk)]
+                )
+        except PermissionError as error:
+            print(f"full disks are left out: {error}", flush=True)
+            return
+        yield tried
+
+
 def everything(folder: Path, draw: random.Random) -> Iterator[Tried]:
     """Yield all faults with their ends."""
-    for name in ("damaged", "together", *POINTS):
+    for name in ("damaged", "disks", "together", *POINTS):
         (folder / name).mkdir()
     with contextlib.redirect_stderr(io.StringIO()):  # progress of runs in this process
         yield from damaged_files(folder / "damaged", 6, draw)
     for what, (moments, writes) in POINTS.items():
         yield from kill_points(what, folder / what, moments, writes, draw)
+    yield from full_disks(folder / "disks")
     yield from starts_together(folder / "together", 5, 20)
 
 

@@ -2,14 +2,24 @@
 
 import os
 import random
-import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from faults import KINDS, WORKERS, gone, kill_points, killed_at_a_moment, start, to_the_end
+from faults import (
+    KINDS,
+    WORKERS,
+    filled,
+    gone,
+    kill_points,
+    killed_at_a_moment,
+    remount,
+    short_study,
+    small_disk,
+    start,
+    to_the_end,
+)
 from jupyter_client.manager import start_new_kernel
 from small_runs import EVALUATION, SEARCH, computed, differences, environment, program
 
@@ -31,10 +41,11 @@ def test_a_study_tells_whose_process_was_killed_and_the_same_command_ends_the_sa
     seed = random.randrange(10**6)
     print(f"moments drawn with seed {seed}")
     draw = random.Random(seed)
-    lasts = to_the_end("study", tmp_path / "whole")
+    study = short_study(tmp_path)
+    lasts = to_the_end(study, tmp_path / "whole")
     for victim in WORKERS:
-        assert killed_at_a_moment("study", tmp_path / "killed", draw.uniform(0, lasts / 3), victim) == []
-    to_the_end("study", tmp_path / "killed")
+        assert killed_at_a_moment(study, tmp_path / "killed", draw.uniform(0, lasts / 2), victim) == []
+    to_the_end(study, tmp_path / "killed")
     assert differences(tmp_path / "whole", tmp_path / "killed") == []
 
 
@@ -79,44 +90,47 @@ def test_the_stop_button_of_a_notebook_saves_at_the_next_step(tmp_path: Path) ->
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path):
+def disk(tmp_path: Path):
     """A file system of its own, of 150 kB; needs the right to mount."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=150k", "tmpfs", str(disk)]
-    if not shutil.which("mount") or os.geteuid() != 0 or subprocess.run(mount, check=False).returncode:
-        pytest.skip("no right to mount a small disk")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
-
-
-def remount(disk: Path, options: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{options}", disk], check=True)
+    try:
+        with small_disk(tmp_path / "disk", "150k"):
+            yield tmp_path / "disk"
+    except PermissionError as error:
+        pytest.skip(str(error))
 
 
 def half_files(runs: Path) -> list[Path]:
     return list(runs.rglob(".*.part"))
 
 
-def test_a_full_disk_is_told_in_one_sentence_and_with_more_room_it_goes_on(small_disk: Path, tmp_path: Path) -> None:
-    process = program(EVALUATION, small_disk)
+def test_a_full_disk_is_told_in_one_sentence_and_with_more_room_it_goes_on(disk: Path, tmp_path: Path) -> None:
+    process = program(EVALUATION, disk)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 73
     assert "cannot be written: No space left on device" in err.splitlines()[-1] and "Traceback" not in err
-    assert half_files(small_disk) == []
-    remount(small_disk, "size=100m")
-    to_the_end("evaluation", small_disk)
+    assert half_files(disk) == []
+    remount(disk, "size=100m")
+    to_the_end("evaluation", disk)
     to_the_end("evaluation", tmp_path / "whole")
-    assert differences(tmp_path / "whole", small_disk) == []
+    assert differences(tmp_path / "whole", disk) == []
 
 
-def test_a_read_only_folder_is_told_in_one_sentence(small_disk: Path) -> None:
-    remount(small_disk, "ro")
-    process = start("study", small_disk)
+def test_a_disk_that_fills_in_a_study_is_told_and_with_more_room_the_same_command_ends_it(disk: Path) -> None:
+    study = short_study(disk.parent)
+    remount(disk, "size=4m")  # the tables fit, the checkpoint does not
+    assert filled(study, disk) == []
+    to_the_end(study, disk)
+    to_the_end(study, disk.parent / "whole")
+    assert differences(disk.parent / "whole", disk) == []
+
+
+def test_a_read_only_folder_is_told_in_one_sentence(disk: Path) -> None:
+    remount(disk, "ro")
+    process = start("study", disk)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 73
     assert (out, err.count("\n")) == ("", 1) and "Read-only file system" in err
-    process = program(SEARCH, small_disk)
+    process = program(SEARCH, disk)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 73 and "Read-only file system" in err and err.count("\n") == 1
 
