@@ -67,6 +67,18 @@ def test_a_request_reaches_the_kernel_through_the_command_and_papermill(tmp_path
     gone(tmp_path)
 
 
+def test_a_second_signal_ends_a_study_at_once(tmp_path: Path) -> None:
+    process = start(short_study(tmp_path), tmp_path / "runs")
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGUSR1)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode in (128 + signal.SIGTERM, 128 + signal.SIGUSR1), "they may come in either order"
+    assert "ended at once by SIG" in err and "Traceback" not in err
+    gone(tmp_path / "runs")
+
+
 def test_the_stop_button_of_a_notebook_saves_at_the_next_step(tmp_path: Path) -> None:
     manager, client = start_new_kernel(kernel_name="python3", env=environment(tmp_path, JUPYTER_PREFER_ENV_PATH="1"))
     try:
