@@ -20,6 +20,7 @@ from benchmarks.measure import alone, alternating
 from benchmarks.setting import Setting
 from benchmarks.steps import OTHERS, OUTPUT_LAYER, SIDES, STEPS
 from benchmarks.training import TRAINING_STEP
+from hdarts.space import NASBENCH201
 
 OUT = Path(__file__).parent.parent / "results" / "bench"
 MEMORY = (
@@ -37,7 +38,14 @@ def table(cases: list[tuple[str, Setting]], rounds: int, threads: int) -> pd.Dat
     rows = []
     for name, setting in cases:
         plain, ours = alternating(name, setting, rounds)
-        row = {"step": name, "batch": setting.batch, "plain_s": plain, "ours_s": ours, "faster": plain / ours}
+        row = {
+            "space": setting.space,
+            "step": name,
+            "batch": setting.batch,
+            "plain_s": plain,
+            "ours_s": ours,
+            "faster": plain / ours,
+        }
         if name in MEMORY:
             peak = [alone(side, name, setting, threads, rounds=1)["memory"] for side in SIDES]
             row |= {"plain_MiB": peak[0], "ours_MiB": peak[1], "memory": peak[1] / peak[0]}
@@ -57,7 +65,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     setting = Setting(8, 4, 16, 16, options.device) if options.quick else Setting(device=options.device)
     large = replace(setting, batch=64)
-    cases = [(name, setting) for name in STEPS]
+    other = replace(setting, space=NASBENCH201.name, cells=1 if options.quick else 2)
+    cases = [(name, of) for of in (setting, other) for name in STEPS]
     if not options.quick:
         cases += [(name, large) for name in ("weight step", *OTHERS)]
     where = torch.cuda.get_device_name() if options.device == "cuda" else platform.machine()

@@ -123,34 +123,12 @@ class Cell(nn.Module):
         return torch.cat(states[DARTS.inputs :], 1)
 
 
-class PlainSupernet(nn.Module):
-    """The supernet of DARTS as a module: `net(images, weights)`, weights `(2, 14, 8)` = softmax(alpha)."""
-
-    def __init__(self, channels: int, layers: int, classes: int, image_channels: int = 3):
-        super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(image_channels, 3 * channels, 3, padding=1, bias=False), batch_norm(3 * channels, affine=True)
-        )
-        self.plan = plan(channels, layers)
-        self.cells = nn.ModuleList(Cell(cell) for cell in self.plan)
-        self.classifier = nn.Linear(DARTS.nodes * self.plan[-1].channels, classes)
-
-    def forward(self, images: Tensor, weights: Tensor) -> Tensor:
-        before = last = self.stem(images)
-        for cell, module in zip(self.plan, self.cells, strict=True):
-            before, last = last, module(before, last, weights[DARTS.kinds.index(cell.kind)])
-        return self.classifier(F.adaptive_avg_pool2d(last, 1).flatten(1))
+class Named(nn.Module):
+    """A plain network whose weights are known by the names that the supernet of hdarts has for them."""
 
     def layout_names(self) -> dict[str, str]:
         """Name in `Supernet.layout` -> name of the module's parameter."""
-        parameter_names = {parameter: name for name, parameter in self.named_parameters()}
-        found = {}
-        for k, cell in enumerate(self.cells):
-            assert isinstance(cell, Cell)
-            for part, module in cell.parts().items():
-                for i, parameter in enumerate(module.parameters()):
-                    found[f"cells.{k}.{part}.{i}"] = parameter_names[parameter]
-        return found | {name: name for name in parameter_names.values() if not name.startswith("cells.")}
+        raise NotImplementedError
 
     @torch.no_grad()
     def load(self, layout: Layout, w: Tensor) -> None:
@@ -170,14 +148,43 @@ class PlainSupernet(nn.Module):
         return layout.pack(found)
 
 
+class PlainSupernet(Named):
+    """The supernet of DARTS as a module: `net(images, weights)`, weights `(2, 14, 8)` = softmax(alpha)."""
+
+    def __init__(self, channels: int, layers: int, classes: int, image_channels: int = 3):
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(image_channels, 3 * channels, 3, padding=1, bias=False), batch_norm(3 * channels, affine=True)
+        )
+        self.plan = plan(channels, layers)
+        self.cells = nn.ModuleList(Cell(cell) for cell in self.plan)
+        self.classifier = nn.Linear(DARTS.nodes * self.plan[-1].channels, classes)
+
+    def forward(self, images: Tensor, weights: Tensor) -> Tensor:
+        before = last = self.stem(images)
+        for cell, module in zip(self.plan, self.cells, strict=True):
+            before, last = last, module(before, last, weights[DARTS.kinds.index(cell.kind)])
+        return self.classifier(F.adaptive_avg_pool2d(last, 1).flatten(1))
+
+    def layout_names(self) -> dict[str, str]:
+        parameter_names = {parameter: name for name, parameter in self.named_parameters()}
+        found = {}
+        for k, cell in enumerate(self.cells):
+            assert isinstance(cell, Cell)
+            for part, module in cell.parts().items():
+                for i, parameter in enumerate(module.parameters()):
+                    found[f"cells.{k}.{part}.{i}"] = parameter_names[parameter]
+        return found | {name: name for name in parameter_names.values() if not name.startswith("cells.")}
+
+
 class PlainHyperdarts(nn.Module):
     """Plain hyperDARTS on the plain supernet (report 4.6): `nn.Linear`s make the cell weights, call by call.
 
     Without `hidden` one layer a kind of cell (hyperDARTS-1); with it a sigmoid perceptron with so many units for each
-    convolution (hyperDARTS-2).
+    convolution (hyperDARTS-2). `n_alpha`: architecture parameters of one kind of cell.
     """
 
-    def __init__(self, net: PlainSupernet, layout: Layout, kinds: list[list[tuple[int, ...]]], hidden: int = 0):
+    def __init__(self, net: Named, layout: Layout, n_alpha: int, kinds: list[list[tuple[int, ...]]], hidden: int = 0):
         super().__init__()
         self.net = net
         names = net.layout_names()
@@ -188,9 +195,9 @@ class PlainHyperdarts(nn.Module):
         self.rest = nn.ParameterList(parameters[name] for name in self.rest_names)
         sizes = [[math.prod(shape) for shape in shapes] for shapes in kinds]
         if hidden:
-            made_by = [nn.ModuleList(perceptron(DARTS.n_alpha, size, hidden) for size in of_kind) for of_kind in sizes]
+            made_by = [nn.ModuleList(perceptron(n_alpha, size, hidden) for size in of_kind) for of_kind in sizes]
         else:
-            made_by = [nn.ModuleList([nn.Linear(DARTS.n_alpha, sum(of_kind))]) for of_kind in sizes]
+            made_by = [nn.ModuleList([nn.Linear(n_alpha, sum(of_kind))]) for of_kind in sizes]
         self.made_by, self.hypernetworks = made_by, nn.ModuleList(made_by)
 
     def trained(self) -> list[nn.Parameter]:

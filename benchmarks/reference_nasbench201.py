@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.reference import Zero, batch_norm
+from benchmarks.reference import Named, Zero, batch_norm
 from hdarts.space import NASBENCH201
 
 EDGES = NASBENCH201.edges
@@ -65,7 +65,7 @@ class Residual(nn.Module):
         return self.shortcut(self.pool(even)) + self.b(self.a(x))
 
 
-class PlainBenchmarkSupernet(nn.Module):
+class PlainBenchmarkSupernet(Named):
     """`net(images, weights)`, weights `(1, 6, 5)` = softmax(alpha)."""
 
     def __init__(self, channels: int, layers: int, classes: int, image_channels: int = 3):
@@ -89,7 +89,6 @@ class PlainBenchmarkSupernet(nn.Module):
         return self.classifier(F.adaptive_avg_pool2d(F.relu(self.last(x)), 1).flatten(1))
 
     def layout_names(self) -> dict[str, str]:
-        """Name in `Supernet.layout` -> name of the module's parameter."""
         found = {}
         for name, _ in self.named_parameters():
             if ".edges." in name:  # cells.0.edges.0-1.nor_conv_3x3.1.weight: the convolution of a relu_conv_norm

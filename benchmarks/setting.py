@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from benchmarks.reference import PlainSupernet
+from benchmarks.reference import Named, PlainSupernet
+from benchmarks.reference_nasbench201 import PlainBenchmarkSupernet
 from hdarts.randomness import generator
-from hdarts.space import DARTS
+from hdarts.space import DARTS, SPACES, SearchSpace
 from hdarts.supernet import Supernet
 from hdarts.weights import Batch, SGDSettings
 
@@ -20,21 +21,28 @@ SGD = SGDSettings(MOMENTUM, DECAY, CLIP)
 
 @dataclass(frozen=True)
 class Setting:
-    """Size of a supernet and of its batches of square images, float32."""
+    """Size of a supernet (cells: of all, or in each stage) and of its batches of square images, float32."""
 
     channels: int = 16
     cells: int = 8
     batch: int = 16
     size: int = 32
     device: str = "cpu"
+    space: str = DARTS.name
+
+    @property
+    def of(self) -> SearchSpace:
+        """The space itself."""
+        return SPACES[self.space]
 
     def net(self) -> Supernet:
         """The supernet of hdarts."""
-        return Supernet(DARTS, self.channels, self.cells, 10)
+        return Supernet(self.of, self.channels, self.cells, 10)
 
-    def plain(self) -> PlainSupernet:
+    def plain(self) -> Named:
         """The plain one with the same weights."""
-        net, plain = self.net(), PlainSupernet(self.channels, self.cells, 10)
+        make = PlainSupernet if self.of is DARTS else PlainBenchmarkSupernet
+        net, plain = self.net(), make(self.channels, self.cells, 10)
         plain.load(net.layout, net.initial_w(generator(0, "weights")))
         return plain.to(self.device)
 
@@ -44,7 +52,7 @@ class Setting:
         sizes = (self.batch, 3, self.size, self.size)
         inner, outer = (torch.randn(sizes, generator=draw).to(self.device) for _ in range(2))
         labels = torch.arange(self.batch, device=self.device) % 10
-        alpha = 1e-3 * torch.randn(DARTS.alpha_shape, generator=draw).to(self.device)
+        alpha = 1e-3 * torch.randn(self.of.alpha_shape, generator=draw).to(self.device)
         return alpha, (inner, labels), (outer, labels)
 
 

@@ -12,14 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks import training
-from benchmarks.reference import PlainHyperdarts, PlainSupernet
+from benchmarks.reference import PlainHyperdarts
 from benchmarks.setting import CLIP, DECAY, HIDDEN, MOMENTUM, RATE, SGD, Setting, Step, plain_sgd
 from hdarts import hypergradient
 from hdarts.bilevel import Hypergradient
 from hdarts.factored import Factored, SegmentedLinear, clip_factor
 from hdarts.hypernetwork import MLP, ByKind, Linear
 from hdarts.randomness import generator
-from hdarts.space import DARTS
 from hdarts.weights import Batch, Classification, Exploration, Generated, Own
 
 
@@ -64,7 +63,7 @@ def plain_alpha_step(model: nn.Module, alpha: Tensor, batch: Batch) -> Step:
     return step
 
 
-def plain_second_order(model: PlainSupernet, alpha: Tensor, inner: Batch, outer: Batch) -> Step:
+def plain_second_order(model: nn.Module, alpha: Tensor, inner: Batch, outer: Batch) -> Step:
     """DARTS's alpha step: a copy of the network one SGD step on, then a difference quotient."""
     alpha.requires_grad_()
     optimiser = adam(alpha)
@@ -105,9 +104,9 @@ def plain(name: str, setting: Setting) -> Step:
     if name == "second-order alpha step":
         return plain_second_order(net, alpha, inner, outer)
     ours = setting.net()
-    shapes = [ours.convolution_shapes(kind) for kind in range(len(DARTS.kinds))]
+    shapes = [ours.convolution_shapes(kind) for kind in range(len(setting.of.kinds))]
     hidden = HIDDEN if name == "hyperDARTS-2 iteration" else 0
-    model = PlainHyperdarts(net, ours.layout, shapes, hidden).to(setting.device)
+    model = PlainHyperdarts(net, ours.layout, setting.of.n_alpha, shapes, hidden).to(setting.device)
     trained = model.trained()
     alpha_step, weight_step = plain_alpha_step(model, alpha, outer), plain_weight_step(model, trained, alpha, inner)
     return lambda: (alpha_step(), weight_step())
@@ -135,9 +134,9 @@ def ours(name: str, setting: Setting) -> Step:
     if name == "second-order alpha step":
         more = {"momentum": MOMENTUM, "velocity": weights.velocity, "weight_decay": DECAY}
         return lambda: move(hypergradient.finite_difference(problem, w, alpha, inner, outer, RATE, **more))
-    sizes = [tuple(math.prod(shape) for shape in net.convolution_shapes(kind)) for kind in range(len(DARTS.kinds))]
-    two = name == "hyperDARTS-2 iteration"
-    h = ByKind([MLP(112, size, HIDDEN, shared=False) if two else Linear(112, sum(size)) for size in sizes])
+    sizes = [tuple(math.prod(shape) for shape in net.convolution_shapes(kind)) for kind in range(len(setting.of.kinds))]
+    two, n = name == "hyperDARTS-2 iteration", setting.of.n_alpha
+    h = ByKind([MLP(n, size, HIDDEN, shared=False) if two else Linear(n, sum(size)) for size in sizes])
     phi = h.initial_phi(generator(0, "hypernetwork")).to(setting.device)
     generated = Generated(h, phi, w[h.n_weights :].clone(), SGD, Exploration())
 
