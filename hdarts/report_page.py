@@ -7,6 +7,7 @@ by `tables.json`; `figures/*.png`, by `captions.json`), then every run of every 
 import base64
 import io
 import json
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,23 +19,27 @@ import pandas as pd
 from PIL import Image
 
 from hdarts.batch import Outcome, look
-from hdarts.records import provenance, read_result, write_atomic
+from hdarts.records import below_runs, provenance, read_result, write_atomic
 from hdarts.study import Plan, PlannedRun
 
 FILES = ("notebook.html", "notebook.ipynb", "params.yaml", "provenance.json", "log.txt")
+RUNS = "runs"  # a column of a table that names runs, a space between them
 FIGURE_DPI = 200  # of a picture that does not say it
 SMALL = 1000  # pixels; pictures of single runs are kept this wide at most, the file itself is linked
 
 
+Cell = str | dict[str, str]  # words, or {name of a run: its address}
+
+
 @dataclass(frozen=True)
 class Table:
-    """A table ready to print: words, and which columns are numbers."""
+    """A table ready to print: words or links, and which columns are numbers."""
 
     name: str
     caption: str
     columns: list[str]
     numeric: list[bool]
-    rows: list[list[str]]
+    rows: list[list[Cell]]
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ def write(plan: Plan) -> tuple[Path | None, pd.DataFrame | None]:
         made_with=provenance(),
         outcomes=outcomes,
         analysed=bool(analyses),
-        tables=[_table(*table) for table in tables],
+        tables=[_table(*table, plan.folder) for table in tables],
         figures=figures,
         stages=[_stage(name, plan, outcomes) for name in plan.study.stages],
         slug=lambda words: "".join(c if c.isalnum() else "-" for c in words.lower()),
@@ -116,7 +121,7 @@ def _stage(name: str, plan: Plan, outcomes: dict[str, Outcome]) -> StageEntry:
         frame[name_of_last] = frame.pop(name_of_last)
     if not any(outcomes[run.name].error for run in runs):
         frame = frame.drop(columns="error")
-    return StageEntry(name, plan.study.stages[name].notebook, _table(name, "", frame), entries)
+    return StageEntry(name, plan.study.stages[name].notebook, _table(name, "", frame, plan.folder), entries)
 
 
 def _is_short(value: Any) -> bool:
@@ -172,10 +177,23 @@ def _smaller(picture: Image.Image, width: int) -> bytes:
     return buffer.getvalue()
 
 
-def _table(name: str, caption: str, frame: pd.DataFrame) -> Table:
+def _table(name: str, caption: str, frame: pd.DataFrame, page_folder: Path) -> Table:
     numeric = [pd.api.types.is_numeric_dtype(frame[c]) and frame[c].dtype != bool for c in frame.columns]
-    rows = [[words_of(value) for value in row] for row in frame.itertuples(index=False, name=None)]
+    rows: list[list[Cell]] = [
+        [
+            _run_links(words_of(value), page_folder) if column == RUNS else words_of(value)
+            for column, value in zip(frame.columns, row, strict=True)
+        ]
+        for row in frame.itertuples(index=False, name=None)
+    ]
     return Table(name, caption, [str(c).replace("_", " ") for c in frame.columns], numeric, rows)
+
+
+def _run_links(names: str, page_folder: Path) -> dict[str, str]:
+    """{last part of a run's name: address of its notebook's page, or of its folder}; one that is gone is left out."""
+    folders = [folder for name in names.split() if (folder := below_runs(name)).is_dir()]
+    files = [page if (page := folder / "notebook.html").is_file() else folder for folder in folders]
+    return {folder.name: quote(os.path.relpath(file, page_folder)) for folder, file in zip(folders, files, strict=True)}
 
 
 def words_of(value: Any) -> str:

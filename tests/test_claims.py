@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from hdarts.claims import judge, verdicts
+from hdarts.claims import best_of_n, intervals, judge, linked, verdicts
 from hdarts.claims.evidence import Evidence, read
 from hdarts.claims.finding import all_of, paired
 from hdarts.records import write_atomic
@@ -322,7 +322,7 @@ def test_a_cell_is_one_row_a_data_set_whoever_named_it(study: Path):
 
 
 def test_every_claim_gets_a_row_of_a_study_that_is_partly_there(study: Path):
-    found = verdicts("mine")
+    found = verdicts(read("mine"))
     assert list(found["id"]) == list(table("claims")["id"])
     assert set(found["verdict"]) == {"not run here"}
     assert found["result"].str.startswith("missing: ").all()
@@ -330,7 +330,47 @@ def test_every_claim_gets_a_row_of_a_study_that_is_partly_there(study: Path):
 
 def test_every_claim_gets_a_row_of_a_study_that_was_never_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
-    assert set(verdicts("nothing")["verdict"]) == {"not run here"}
+    assert set(verdicts(read("nothing"))["verdict"]) == {"not run here"}
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+
+def test_intervals_keep_search_seeds_and_evaluation_seeds_apart(study: Path):
+    rows = intervals(read("mine")).to_dict("records")
+    assert [(row["over"], row["n"], row["mean"]) for row in rows] == [
+        ("search seeds", 2, 101.0),
+        ("evaluation seeds", 3, 63.0),
+        ("evaluation seeds", 1, 30.0),
+    ]
+    assert (rows[0]["low"], rows[0]["high"]) == (92.0, 110.0)
+
+
+def test_an_arm_of_several_cells_has_the_interval_of_their_means():
+    cells = [{"arm": "a", "test_accuracy": value, "accuracies": [value - 1, value + 1]} for value in (90.0, 94.0)]
+    last = intervals(of_cells(cells)).to_dict("records")[-1]
+    assert (last["over"], last["n"], last["mean"], last["low"], last["high"]) == ("cells", 2, 92.0, 90.0, 94.0)
+
+
+def test_the_best_of_n_stands_beside_the_best_of_n_random_cells():
+    cells = [{"arm": "a", "test_accuracy": value, "selected": value == 91.0} for value in (90.0, 91.0)]
+    random = [{"arm": "random", "test_accuracy": value} for value in (90.0, 92.0, 94.0)]
+    (row,) = best_of_n(of_cells(cells + random)).to_dict("records")
+    assert (row["searches"], row["best"], row["chance"]) == (2, 91.0, pytest.approx((92 + 94 + 94) / 3))
+    (row,) = best_of_n(of_cells(cells + random[:1])).to_dict("records")
+    assert pd.isna(row["chance"])
+
+
+def test_tables_of_a_study_that_was_never_started_are_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
+    assert intervals(read("nothing")).empty and best_of_n(read("nothing")).empty
+
+
+def test_verdicts_link_to_the_folders_of_their_runs(study: Path):
+    verdict = pd.DataFrame([{"claim": "faster <b>", "runs": "mine/search/a-2 mine/search/a-20"}])
+    page = linked(verdict, study / "analysis" / "one").to_html()
+    assert '<a href="../../search/a-2">a-2</a>' in page and '<a href="../../search/a-20">a-20</a>' in page
+    assert "faster &lt;b&gt;" in page
 
 
 # --- the claims themselves -------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from PIL import Image
@@ -51,7 +52,8 @@ def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
         draw(analysis / "figures" / f"{name}.png")
     (analysis / "captions.json").write_text(json.dumps({"accuracy": "Accuracy & spread", "alpha": "softmax(alpha)"}))
     (analysis / "results.csv").write_text(RESULTS)
-    (analysis / "claims.csv").write_text("claim,verdict\nfaster <b>,undecided\n")
+    runs = " ".join([planned.runs[0].name, planned.runs[2].name, planned.runs[3].name])
+    (analysis / "claims.csv").write_text(f"claim,verdict,runs\nfaster <b>,undecided,{runs}\nslower,not run here,\n")
     (analysis / "tables.json").write_text(json.dumps({"claims": "Claims and verdicts"}))
     return planned
 
@@ -112,6 +114,15 @@ def test_without_captions_all_figures_and_tables_are_shown(planned: Plan) -> Non
     page = page_of(planned)
     assert page.alternatives[:3] == ["accuracy", "alpha", "extra"]
     assert page.words.index("88.12") < page.words.index("undecided")
+
+
+def test_a_verdict_links_to_the_runs_it_comes_from(planned: Plan) -> None:
+    (planned.runs[2].folder / "notebook.html").unlink()
+    first, second = (quote(planned.runs[n].folder.relative_to(planned.folder).as_posix()) for n in (0, 2))
+    page = page_of(planned)
+    assert page.links.count(f"{first}/notebook.html") == 3  # of the verdict, the stage's row and its files
+    assert page.links.count(second) == 1  # without a page of the notebook: the folder
+    assert "2 runs" in page.words  # the third one's folder is gone
 
 
 def test_everything_is_inside_and_every_link_leads_somewhere(planned: Plan) -> None:

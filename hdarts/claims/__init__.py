@@ -11,17 +11,31 @@ import pandas as pd
 from hdarts.claims.evidence import Evidence, NotRun, read
 from hdarts.claims.finding import CONTRADICTED, LEVEL, NOT_RUN, SUPPORTED, UNDECIDED, Effect, Finding
 from hdarts.claims.rules import RULES
+from hdarts.claims.tables import best_of_n, intervals, linked
 from hdarts.report import table
 
-__all__ = ["CONTRADICTED", "LEVEL", "NOT_RUN", "SUPPORTED", "UNDECIDED", "Effect", "Finding", "judge", "verdicts"]
+__all__ = [
+    "CONTRADICTED",
+    "LEVEL",
+    "NOT_RUN",
+    "SUPPORTED",
+    "UNDECIDED",
+    "Effect",
+    "Finding",
+    "best_of_n",
+    "intervals",
+    "judge",
+    "linked",
+    "read",
+    "verdicts",
+]
 
 
-def verdicts(study: str) -> pd.DataFrame:
+def verdicts(evidence: Evidence) -> pd.DataFrame:
     """Return the claims of the report with what a study says of them.
 
     Columns: id, claim, line, ran, result, verdict, runs (names, a space between them).
     """
-    evidence = read(study)
     rows = []
     for row in table("claims").fillna("").to_dict("records"):
         found = judge(evidence, row["rule"], row["of"])

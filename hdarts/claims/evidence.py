@@ -17,6 +17,7 @@ Row = dict[str, Any]
 SEARCH_SIZES = {"channels": 16, "layers": 8, "epochs": 45}  # 45: the shortest of its experiment 1.3
 EVALUATION_SIZES = {"channels": 36, "layers": 20, "epochs": 600}
 REPORT_DATA = ("cifar10", "cifar100")
+NO_SETTING = ("stage", "run", "needs", "arm", "search_seed", "evaluation_seed")
 
 
 class NotRun(Exception):
@@ -112,7 +113,8 @@ def _done(study: str, stages: str) -> list[Row]:
         if (result := read_result(folder)) is not None:
             given = _named({name: value for name, value in labels.items() if value != ""})
             params = read_yaml(folder / "params.yaml") if (folder / "params.yaml").is_file() else {}
-            own = {"run": labels["run"], "needs": labels["needs"]}
+            setting = ", ".join(f"{name} {value}" for name, value in given.items() if name not in NO_SETTING)
+            own = {"run": labels["run"], "needs": labels["needs"], "setting": setting}
             rows.append({"arm": labels["stage"], "search_seed": 0, **given, **params, **result, **own})
     return rows
 
@@ -157,7 +159,7 @@ def _cells(study: str, searches: list[Row]) -> list[Row]:
         groups.setdefault((search, str(row.get("data", ""))), []).append(row)
     rows = []
     for (search, data), tests in groups.items():
-        source = by_run.get(search, {"arm": tests[0]["arm"], "search_seed": tests[0]["search_seed"]})
+        source = by_run.get(search, {name: tests[0][name] for name in ("arm", "search_seed")})
         accuracies = [test["best_test_accuracy"] for test in tests]
         own = {
             "data": data,

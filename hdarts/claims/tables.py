@@ -1,0 +1,84 @@
+"""All rows of a study with intervals, and the best of n searched cells beside the best of n random ones."""
+
+import os
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from hdarts.claims.evidence import Evidence, Row, matching
+from hdarts.records import below_runs
+from hdarts.statistics import expected_maximum, summary
+
+
+def intervals(evidence: Evidence) -> pd.DataFrame:
+    """Return mean, sample deviation and bootstrap interval of everything that was run more than once, or once.
+
+    Columns: arm, setting, what, over (search seeds | evaluation seeds | cells), n, mean, sd, low, high, minimum,
+    maximum; accuracies in per cent. A cell's accuracy is over its evaluations, an arm's over the means of its cells.
+    """
+    rows = []
+    for (arm, setting), own in _grouped(evidence.searches, "arm", "setting").items():
+        if scores := [row["validation_accuracy"] for row in own if "validation_accuracy" in row]:
+            rows.append(_row(arm, setting, "search-validation accuracy", "search seeds", scores))
+    for (arm, setting, data), own in _grouped(evidence.cells, "arm", "setting", "data").items():
+        for cell in own:
+            what = f"test accuracy on {data}, cell of search seed {cell['search_seed']}"
+            rows.append(_row(arm, setting, what, "evaluation seeds", cell["accuracies"]))
+        if len(own) > 1:
+            means = [cell["test_accuracy"] for cell in own]
+            rows.append(_row(arm, setting, f"test accuracy on {data}", "cells", means))
+    return pd.DataFrame(rows)
+
+
+def best_of_n(evidence: Evidence) -> pd.DataFrame:
+    """Return the best cell of each arm beside what the best of as many random cells would be expected to have.
+
+    Columns: arm, data, searches (n), best (per cent, mean over the evaluations of the selected cell, or of the best
+    cell where several were tested), chance (expected best of n random cells, chosen by test accuracy; empty where fewer
+    than n were tested).
+    """
+    rows = []
+    for (arm, data), own in _grouped(evidence.cells, "arm", "data").items():
+        if arm == "random":
+            continue
+        n = max(1, len(matching(evidence.searches, arm=arm)))
+        random = [row["test_accuracy"] for row in matching(evidence.cells, arm="random", data=data)]
+        best = max(own, key=lambda row: (row["selected"], row["test_accuracy"]))["test_accuracy"]
+        chance = expected_maximum(random, n) if n <= len(random) else float("nan")
+        rows.append({"arm": arm, "data": data, "searches": n, "best": best, "chance": chance})
+    return pd.DataFrame(rows)
+
+
+def linked(verdicts: pd.DataFrame, folder: Path) -> Styler:
+    """Return the verdicts for a notebook in `folder`, with a link to each run; the words are escaped."""
+
+    def links(runs: str) -> str:
+        found = ((run, os.path.relpath(below_runs(run), folder)) for run in runs.split())
+        return " ".join(f'<a href="{escape(path)}">{escape(run.split("/")[-1])}</a>' for run, path in found)
+
+    styler = verdicts.style.hide()
+    styler.format({"runs": links}, escape="html")
+    return styler
+
+
+def _grouped(rows: list[Row], *names: str) -> dict[tuple[Any, ...], list[Row]]:
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row.get(name, "") for name in names), []).append(row)
+    return groups
+
+
+def _row(arm: str, setting: str, what: str, over: str, values: list[float]) -> Row:
+    told = summary(values)
+    numbers = {"n": told.n, "mean": told.mean, "sd": told.deviation, "low": told.low, "high": told.high}
+    return (
+        {"arm": arm, "setting": setting, "what": what, "over": over}
+        | numbers
+        | {
+            "minimum": told.minimum,
+            "maximum": told.maximum,
+        }
+    )
