@@ -170,6 +170,11 @@ class Run:
         """Write `provenance.json`: versions, machine, git state, command and what the caller adds."""
         self.write_text("provenance.json", json.dumps({**provenance(), **more}, indent=2, default=str) + "\n")
 
+    def add_provenance(self, **more: Any) -> None:
+        """Add to `provenance.json` what is known at the end only, such as the most memory that was held."""
+        before = json.loads((self.folder / "provenance.json").read_text(encoding="utf-8"))
+        self.write_text("provenance.json", json.dumps({**before, **more}, indent=2, default=str) + "\n")
+
 
 def read_result(folder: Path) -> dict[str, Any] | None:
     """Return the result in a run folder, or None when there is none that can be read."""

@@ -21,7 +21,7 @@ from hdarts import checkpoint
 from hdarts.data import Augmentation, Batches, Images, Splits, in_order, load
 from hdarts.lock import exclusive
 from hdarts.loop import CheckpointClock, autocast, cosine, last_checkpoint, refuse_unless_finite, use_machine
-from hdarts.memory import naming_a_batch_that_fits
+from hdarts.memory import naming_a_batch_that_fits, peak_memory
 from hdarts.network import EvaluationNetwork, count_parameters
 from hdarts.params import EvaluateParams, ParameterError, identity
 from hdarts.progress import progress
@@ -287,8 +287,7 @@ def stop_unless_finite(training: Training, **values: float) -> None:
     if all(map(math.isfinite, values.values())):
         return
     told = ", ".join(f"{name} {value}" for name, value in values.items())
-    last = last_checkpoint(training.run.folder)
-    raise FloatingPointError(f"{where(training)}: {told} is not finite; {last}")
+    raise FloatingPointError(f"{where(training)}: {told} is not finite; {last_checkpoint(training.run.folder)}")
 
 
 def where(training: Training) -> str:
@@ -300,6 +299,7 @@ def finish(training: Training) -> None:
     """Write the result of a training that has come to its end."""
     params, rows = training.params, training.rows
     best = max(rows, key=lambda row: row["test_accuracy"])  # the first of equal ones
+    training.run.add_provenance(peak_memory_mib=peak_memory(str(training.sums.device)))
     training.run.finish(
         {
             "best_test_accuracy": best["test_accuracy"],

@@ -42,7 +42,8 @@ TWO = yaml.safe_load("""{
     terms: [3, 1], iterations: [5, 1], damping: [0.0, 0.1], hypernetwork: [linear, mlp], activation: [sigmoid, tanh],
     hidden: [shared, per_convolution], hidden_size: [0, 8], rank: [4, 1], embedding: [32, 8], rest: [own, generated],
     centred: [false, true], noise: [0.1, 0.05], antithetic: [false, true], initialisation: [default, zero-response],
-    global_epochs: [0, 1], global_scale: [1.0, 2.0], log_every: [10, 1],
+    global_epochs: [0, 1], global_scale: [1.0, 2.0], schedule_epochs: [0, 4], stop_when_skips: [0, 2],
+    discretise_epochs: [0, 1], eigenvalue_epochs: [0, 2], log_every: [10, 1],
     candidates: [0, 0], hypernetwork_input: [alpha, softmax]
 }""")
 SEARCH, OTHER = ({name: values[which] for name, values in TWO.items()} for which in (0, 1))

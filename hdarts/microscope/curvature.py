@@ -1,26 +1,17 @@
-"""How curved the inner loss is: both ends of the spectrum of its Hessian, by Lanczos (scipy's ARPACK).
-
-The Hessian is never built; each iteration costs one Hessian-vector product. Autograd's second derivative leaves out
-the kinks of ReLU and max pooling, and so do these eigenvalues.
-"""
+"""How curved the inner loss is: both ends of the spectrum of its Hessian."""
 
 from typing import Any
 
-import numpy as np
-import torch
-from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
 from hdarts.bilevel import BilevelProblem
 from hdarts.hypergradient.derivatives import products
+from hdarts.hypergradient.spectrum import eigenvalues
 from hdarts.microscope.snapshot import Snapshot
-from hdarts.randomness import generator
 from hdarts.search import weight_rate
 from hdarts.weights import Batch
 
 Row = dict[str, Any]
-TOLERANCE = 0.1  # relative; Ritz values are nearer than their bound, so the ends come out to about 2 %
-BASIS = 8  # Lanczos vectors kept; each is as long as w, or phi
 
 
 def extreme_eigenvalues(
@@ -31,17 +22,8 @@ def extreme_eigenvalues(
     `w` has shape (n,) with n > 2. The start vector is a function of `seed`.
     """
     second = products(problem.inner, w, alpha, batch, "the inner loss")
-    dtype = np.dtype(str(w.dtype).removeprefix("torch."))
-
-    def product(q: np.ndarray) -> np.ndarray:
-        return second(torch.from_numpy(q.reshape(-1).copy()).to(w))[0].cpu().numpy()
-
-    n = w.numel()
-    operator = LinearOperator((n, n), matvec=product, dtype=dtype)  # type: ignore[call-arg]
-    start = torch.randn(n, generator=generator(seed, "lanczos")).numpy().astype(dtype)
-    basis = min(BASIS, n)
-    ends = eigsh(operator, k=2, which="BE", ncv=basis, tol=TOLERANCE, v0=start, return_eigenvectors=False)  # type: ignore[arg-type]
-    return float(min(ends)), float(max(ends))
+    smallest, largest = eigenvalues(lambda q: second(q)[0], w, 2, "BE", seed)
+    return smallest, largest
 
 
 def sharpness(snapshot: Snapshot, batch: Batch, seed: int = 0) -> list[Row]:

@@ -135,6 +135,10 @@ class SearchParams(Parameters, Machine, Images, Checkpoints, SGD):
     initialisation: Literal["default", "zero-response"]
     global_epochs: CountOrZero
     global_scale: Positive
+    schedule_epochs: CountOrZero
+    stop_when_skips: CountOrZero
+    discretise_epochs: CountOrZero
+    eigenvalue_epochs: CountOrZero
     log_every: Count
 
     @property
@@ -166,6 +170,10 @@ class SearchParams(Parameters, Machine, Images, Checkpoints, SGD):
             raise ValueError("candidates: a cell is one-hot, so its hypernetwork needs hypernetwork_input: softmax")
         if self.centred and self.hypernetwork_input != "alpha":
             raise ValueError("centred: feeds alpha's noise, so hypernetwork_input must be alpha")
+        if 0 < self.schedule_epochs < self.epochs:
+            raise ValueError(f"schedule_epochs: {self.schedule_epochs} ends before epochs: {self.epochs}; 0 is as long")
+        if self.schedule_epochs and self.resting:
+            raise ValueError("schedule_epochs: is not for a search in which alpha rests; those epochs are its cosine")
         if self.space == "darts" and self.layers < 3:
             raise ValueError(f"`layers` = {self.layers} is less than the 3 cells that a network of space darts needs")
         if self.truncate > self.steps:

@@ -108,15 +108,14 @@ class Log:
         """Write what was noted since the last epoch's end."""
         self.run.write_table("hypergradients", self.hypergradients)
 
-    def end_epoch(self, state: State, rate: float, validation: tuple[float, float]) -> Row:
-        """Write all tables and return the row of the epoch."""
+    def end_epoch(self, state: State, rate: float, seen: Row) -> Row:
+        """Write all tables and return the row of the epoch, with what was `seen` at its end (hdarts.search.look)."""
         loss, correct, images = state.sums.tolist()
         row = {
             "epoch": state.epoch + 1,
             "train_loss": loss / images,
             "train_accuracy": 100 * correct / images,
-            "validation_loss": validation[0],
-            "validation_accuracy": validation[1],
+            **seen,
             "learning_rate": rate,
             "skips_normal": skip_count(discretise(state.alpha, self.space)),
             **entropies(state.alpha, self.space),

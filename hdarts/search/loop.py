@@ -10,6 +10,7 @@ and its checkpoint is complete: killed anywhere and started again, it ends bit f
 """
 
 import contextlib
+import math
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -19,11 +20,11 @@ from torch import Tensor
 
 from hdarts import checkpoint
 from hdarts.bilevel import Hypergradient
-from hdarts.data import Batches, Splits, in_order
+from hdarts.data import Batches, Splits
 from hdarts.hypernetwork import ByKind
 from hdarts.lock import exclusive
 from hdarts.loop import CheckpointClock, cosine, last_checkpoint, use_machine
-from hdarts.memory import naming_a_batch_that_fits
+from hdarts.memory import naming_a_batch_that_fits, peak_memory
 from hdarts.params import SearchParams, identity
 from hdarts.progress import progress
 from hdarts.randomness import generator
@@ -31,6 +32,7 @@ from hdarts.records import Run
 from hdarts.replay import Replayed, may_look
 from hdarts.search.judge import Judge
 from hdarts.search.log import Log
+from hdarts.search.look import accuracy, look
 from hdarts.search.parts import batches, load_splits, make_hypergradient, make_supernet
 from hdarts.search.ranking import random_cell, rank
 from hdarts.search.state import State, save
@@ -91,7 +93,8 @@ def _search(
     log, judge = Log.resume(run, state), Judge.of(run)
     run.write_provenance(data=data.name, data_digest=data.digest, device=str(device), **counts(problem, state))
 
-    for epoch in range(state.epoch, params.epochs):
+    while not (state.step == 0 < state.epoch and ends_with(params, state, state.epoch)):
+        epoch = state.epoch
         rate, moves = weight_rate(params, epoch), epoch >= params.resting
         find, move, learn = phases(problem, state, hypergradient, rate)
         log.start_epoch()
@@ -111,11 +114,12 @@ def _search(
                 save(run, params, state, clock)
 
         state.check()
-        row = log.end_epoch(state, rate, validate(problem, state, data, params.batch_size))
+        last = ends_with(params, state, epoch + 1)
+        row = log.end_epoch(state, rate, look(params, problem, state, data, last))
         if not params.candidates:  # those rank their cells at the end only
             judge.score()
         state.start_next_epoch()
-        if clock.due_after(epoch + 1, params.epochs):
+        if clock.due_after(epoch + 1, epoch + 1 if last else params.epochs):
             save(run, params, state, clock, keep=epoch + 1 in params.keep_epochs)
         yield row
 
@@ -136,10 +140,11 @@ def pairs(params: SearchParams, inner: Batches, outer: Batches, state: State) ->
 def weight_rate(params: SearchParams, epoch: int) -> float:
     """Return the learning rate of the weights, a cosine over the epochs in which they learn, 0 once they rest.
 
+    With `schedule_epochs` a search takes the first part of a longer cosine: 50 epochs of one of 100.
     A local search (`global_epochs` 0, report algorithm 2) steps alpha and weights in all epochs. A global one (report
     4.4.3) first trains the hypernetwork on wide draws of alpha, while alpha rests, then steps alpha alone.
     """
-    learning = params.resting or params.epochs
+    learning = params.resting or params.schedule_epochs or params.epochs
     return cosine(params.learning_rate, params.learning_rate_min, epoch, learning) if epoch < learning else 0.0
 
 
@@ -217,21 +222,14 @@ def named(run: Run, state: State) -> Iterator[None]:
         raise FloatingPointError(f"{state.where}: {error}; norms: {norms}; {last_checkpoint(run.folder)}") from None
 
 
-@torch.no_grad()
-def validate(
-    problem: Classification, state: State, data: Splits, batch_size: int, alpha: Tensor | None = None
-) -> tuple[float, float]:
-    """Return loss and accuracy (per cent) on the validation part: not augmented, batch statistics, no noise.
+def ends_with(params: SearchParams, state: State, epoch: int) -> bool:
+    """Whether `epoch` (1 is the first), just done, is the last one.
 
-    At the search's alpha, or at another with the weights that it has there.
+    `stop_when_skips` ends a search once the derived normal cell has so many skip connections (Liang et al., DARTS+).
     """
-    assert data.validation is not None
-    alpha = state.alpha if alpha is None else alpha.to(state.alpha)
-    w, loss, correct = state.weights.value(alpha), 0.0, 0
-    for batch in in_order(data.validation, batch_size):
-        batch_loss, batch_correct = problem.outcome(w, alpha, batch)
-        loss, correct = loss + float(batch_loss) * len(batch[1]), correct + int(batch_correct)
-    return loss / len(data.validation), 100 * correct / len(data.validation)
+    skips = skip_count(discretise(state.alpha, SPACES[params.space]))
+    moved = epoch > params.resting
+    return epoch == params.epochs or (moved and 0 < params.stop_when_skips <= skips)
 
 
 def counts(problem: Classification, state: State) -> Row:
@@ -249,8 +247,13 @@ def choose(
     """
     if not params.candidates:
         return discretise(state.alpha, SPACES[params.space])
+
+    def score(alpha: Tensor) -> tuple[float, float]:
+        alpha = alpha.to(state.alpha)
+        return accuracy(problem, state.weights.value(alpha), alpha, data.validation, params.batch_size)
+
     log.start_epoch()
-    ranking = rank(params, lambda alpha: validate(problem, state, data, params.batch_size, alpha))
+    ranking = rank(params, score)
     log.ranking(params.epochs + 1, [row for row, _ in ranking])
     judge.score({params.epochs + 1: ranking[0][1]})
     return ranking[0][1]
@@ -266,6 +269,7 @@ def finish(params: SearchParams, run: Run, state: State, problem: Classification
         "search_seed": params.search_seed,
         "data": params.data,
         "epochs": params.epochs,
+        "epochs_done": state.epoch,
         "best_validation_accuracy": float(best["validation_accuracy"]),
         "best_epoch": int(best["epoch"]),
         "last_validation_accuracy": float(metrics["validation_accuracy"].iloc[-1]),
@@ -273,6 +277,9 @@ def finish(params: SearchParams, run: Run, state: State, problem: Classification
         "genotype": genotype.model_dump(),
         **counts(problem, state),
     }
+    if math.isfinite(left := float(metrics["discretised_accuracy"].iloc[-1])):
+        result["discretised_accuracy"] = left
+    run.add_provenance(peak_memory_mib=peak_memory(str(state.alpha.device)))
     run.finish(result)
     if not params.keep_checkpoint:
         checkpoint.prune(run.folder)
@@ -283,6 +290,6 @@ def _finish_random(params: SearchParams, run: Run) -> None:
     genotype = random_cell(params, "random cell")
     run.write_text("genotype.json", genotype.to_json())
     Judge.of(run).score({0: genotype})
-    run.write_provenance(data=params.data)
+    run.write_provenance(data=params.data, peak_memory_mib=peak_memory("cpu"))
     plain = {"method": params.method, "search_seed": params.search_seed, "data": params.data}
     run.finish({**plain, "skips_normal": skip_count(genotype), "genotype": genotype.model_dump()})
