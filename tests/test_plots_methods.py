@@ -77,7 +77,7 @@ def test_a_method_is_drawn_with_nothing_on_top_of_anything_else(method: str):
 def test_the_loss_sees_alpha_directly_in_every_method(method: str):
     drawn = arrows(drawing(method))
     net, alpha = "supernet on a\nvalidation batch", "$\\alpha$\n2 × 14 × 8"
-    assert drawn["direct"] == [("$L_{val}$", net), (net, alpha)]
+    assert drawn["direct"] == [("loss\n$L_{val}$", net), (net, alpha)]
     assert (alpha, net) in drawn["forward"]
 
 

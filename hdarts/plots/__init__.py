@@ -3,11 +3,13 @@
 A figure is saved in a run folder with `save` (or a `Gallery`, with its caption) and shown in a notebook by `display`.
 """
 
+from hdarts.plots.architecture import draw_cell_shapes, draw_network
 from hdarts.plots.cells import draw_cell, draw_genotype
 from hdarts.plots.gallery import Gallery, save
 from hdarts.plots.lines import lines
 from hdarts.plots.methods import draw_hypernetworks, draw_method
 from hdarts.plots.microscope import agreement_by_arm, batch_magnitudes, edge_agreement, method_agreement
+from hdarts.plots.relaxation import draw_cell_search
 from hdarts.plots.search import alpha_heatmap, hypergradient_norms, learning_curves, search_panel
 from hdarts.plots.study import (
     entropy_over_epochs,
@@ -29,9 +31,12 @@ __all__ = [
     "best_responses",
     "dots",
     "draw_cell",
+    "draw_cell_search",
+    "draw_cell_shapes",
     "draw_genotype",
     "draw_hypernetworks",
     "draw_method",
+    "draw_network",
     "edge_agreement",
     "entropy_over_epochs",
     "hypergradient_norms",

@@ -50,7 +50,7 @@ def draw_method(method: str, supernet: Supernet, hypernetwork: ByKind | None = N
     """
     how, response = RESPONSES[method]
     follows = method != "darts-first"
-    d = Diagram(2.3)
+    d = Diagram(2.2)
     alpha = d.box(0.62, 1.6, f"$\\alpha$\n{' × '.join(map(str, supernet.space.alpha_shape))}", "alpha", 0.9)
     own = "$\\phi$" if hypernetwork else "$w$"
     size = count(hypernetwork.n_phi if hypernetwork else supernet.n_w)
@@ -59,7 +59,7 @@ def draw_method(method: str, supernet: Supernet, hypernetwork: ByKind | None = N
     looked = "'" if "look-ahead" in how else ""
     w = d.box(4.25, 0.75, f"$w{looked}$: {count(supernet.n_w)}", "weights", 0.9)
     net = d.box(4.25, 1.6, "supernet on a\nvalidation batch", "net", 1.0)
-    loss = d.box(5.72, 1.6, "$L_{val}$", "data", 0.6)
+    loss = d.box(5.72, 1.6, "loss\n$L_{val}$", "data", 0.6)
     for start, end in ((trained, follow), (follow, w), (w, net), (net, loss)):
         d.arrow(start, end, shift=-0.05 if start in (follow, w, net) else 0.0)
     d.arrow(alpha, net, shift=-0.05)
@@ -68,10 +68,10 @@ def draw_method(method: str, supernet: Supernet, hypernetwork: ByKind | None = N
     d.text(2.75, 1.49, "softmax($\\alpha$) weights the operations", va="top", size=6.5)
     d.arrow(loss, net, "direct", shift=-0.05)
     d.arrow(net, alpha, "direct", bend=-0.1)
-    d.text(2.4, 2.06, "direct: $\\partial L_{val}/\\partial\\alpha$ at fixed $w$", va="bottom")
+    d.text(2.4, 1.97, "direct: $\\partial L_{val}/\\partial\\alpha$ at fixed $w$", va="bottom")
     if follows:
-        for start, end in ((net, w), (w, follow), (follow, alpha)):
-            d.arrow(start, end, "response", shift=-0.05)
+        for start, end in ((loss, net), (net, w), (w, follow), (follow, alpha)):
+            d.arrow(start, end, "response", shift=-0.11 if start is loss else -0.05)
     d.text(3.15, 0.38, f"response: {response}")
     d.legend(("forward", "direct", *("response",) * follows), borderaxespad=0.1)
     return d.figure

@@ -1,0 +1,76 @@
+"""A cell while it is searched: all operations on every edge, their weights, and what is kept (report figure 19)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
+from numpy.typing import ArrayLike
+
+from hdarts.plots.cells import OPERATION_LOOKS
+from hdarts.plots.diagram import SIZE
+from hdarts.plots.style import INK, new_figure, node_name, styled
+from hdarts.space import NASBENCH201, Genotype, SearchSpace
+
+
+@styled
+def draw_cell_search(alpha_softmax: ArrayLike, space: SearchSpace, genotype: Genotype, kind: int = 0) -> Figure:
+    """Return one kind of cell before, after and beyond the relaxation, with its own weights (report figure 19).
+
+    Above: all operations on all edges, equally strong, as a search starts. Middle: `alpha_softmax` of shape `(kinds,
+    edges, operations)`; width and opacity of a line are its weight over the largest one. Below: what `genotype` keeps.
+    """
+    weights = np.asarray(alpha_softmax, dtype=float)[kind]
+    kept = np.zeros_like(weights)
+    for node, pairs in _pairs(space, list(genotype.cells.values())[kind]):
+        for operation, source in pairs:
+            kept[space.edges.index((source, node)), space.operations.index(operation)] = 1.0
+    panels = {
+        "at the start: all operations equal": np.full_like(weights, 1 / weights.shape[1] / weights.max()),
+        "after the search: softmax(α)": weights / weights.max(),
+        "the discrete cell": kept,
+    }
+    figure = new_figure(1.75 * len(panels) + 0.4, layout="constrained")
+    grid = figure.subplots(len(panels), 1)
+    for axes, (title, strengths) in zip(grid, panels.items(), strict=True):
+        _arcs(axes, space, strengths)
+        axes.set_title(title, loc="left")
+    handles = [
+        Line2D([], [], color=OPERATION_LOOKS[o][0], linestyle=OPERATION_LOOKS[o][1], label=o) for o in space.operations
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    return figure
+
+
+def _pairs(space: SearchSpace, cell: Sequence[tuple[str, int]]) -> list[tuple[int, list[tuple[str, int]]]]:
+    """Return each node of a discrete cell with its (operation, source) pairs."""
+    if space is NASBENCH201:
+        return [(node, [pair]) for pair, (_, node) in zip(cell, space.edges, strict=True)]
+    return [(space.inputs + i // 2, list(cell[i : i + 2])) for i in range(0, len(cell), 2)]
+
+
+def _arcs(axes: Axes, space: SearchSpace, strengths: np.ndarray) -> None:
+    """Draw nodes in a row, each edge as a bundle of arcs, one an operation: of even sources above, odd ones below."""
+    codes = [int(Path.MOVETO)] + [int(Path.CURVE4)] * 3
+    for (source, node), row in zip(space.edges, strengths, strict=True):
+        for o in np.flatnonzero(row):
+            colour, line = OPERATION_LOOKS[space.operations[o]]
+            height = (node - source + 0.8 * o / len(row)) * (-1 if source % 2 else 1)
+            path = Path([(source, 0), (source, height), (node, height), (node, 0)], codes)
+            faint = max(0.3, row[o])
+            axes.add_artist(
+                PathPatch(
+                    path, fill=False, ec=colour, ls=line, lw=0.4 + 0.9 * row[o], alpha=faint, gid=space.operations[o]
+                )
+            )
+    nodes = space.inputs + space.nodes
+    output = nodes - 1 if space.outputs == 1 else None
+    axes.plot(range(nodes), [0] * nodes, "o", ms=20, mfc="white", mec=INK, zorder=3)
+    for node in range(nodes):
+        axes.text(node, 0, node_name(node, space.inputs, output), ha="center", va="center", size=SIZE, zorder=4)
+    axes.set_xlim(-0.4, nodes - 0.6)
+    axes.set_ylim(-0.75 * (nodes - 1), 0.75 * nodes)  # a curve reaches 3/4 of the height of its inner points
+    axes.set_axis_off()

@@ -1,0 +1,87 @@
+"""Drawings of networks and cells: the shapes are those that the networks themselves make, all edges are there."""
+
+import pytest
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, PathPatch
+
+from hdarts import plots
+from hdarts.network import EvaluationNetwork
+from hdarts.plots.architecture import stages
+from hdarts.space import DARTS, NASBENCH201, SearchSpace, discretise, plan
+from hdarts.supernet import Supernet
+
+
+def alpha_of(space: SearchSpace) -> torch.Tensor:
+    return torch.randn(space.alpha_shape, generator=torch.Generator().manual_seed(0))
+
+
+def words(figure: Figure) -> list[str]:
+    return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+@pytest.mark.parametrize("side", [8, 9])
+@pytest.mark.parametrize("space, layers", [(DARTS, 3), (DARTS, 5), (NASBENCH201, 1)])
+def test_the_shapes_are_those_that_the_evaluation_network_makes(space: SearchSpace, layers: int, side: int):
+    network = EvaluationNetwork(discretise(alpha_of(space), space), 4, layers, 10, auxiliary=False)
+    made: list[tuple[int, ...]] = []
+    for cell in network.cells:
+        cell.register_forward_hook(lambda module, given, out: made.append(tuple(out.shape[1:])))
+    network.eval()(torch.zeros(1, 3, side, side))
+    told = {number: row.maps for row in stages(plan(4, layers, space), space, (3, side, side)) for number in row.cells}
+    assert [told[number] for number in range(len(made))] == made
+
+
+def test_the_supernet_has_the_same_shapes(monkeypatch):
+    net, made = Supernet(DARTS, channels=4, layers=4, classes=10), []
+    cell = net._cell
+
+    def recorded(*given):
+        out = cell(*given)
+        made.append(tuple(out.shape[1:]))
+        return out
+
+    monkeypatch.setattr(net, "_cell", recorded)
+    net(torch.randn(2, 3, 8, 8), net.initial_w(torch.Generator().manual_seed(0)), torch.zeros(DARTS.alpha_shape))
+    told = [row.maps for row in stages(net.cells, DARTS, (3, 8, 8)) for _ in row.cells]
+    assert told == made
+
+
+def test_the_reports_search_network_is_drawn_with_its_shapes():
+    shown = words(plots.draw_network(plan(16, 8), DARTS, (3, 32, 32), 10))
+    assert list(dict.fromkeys(text for text in shown if "×32×32" in text[2:] or "×16" in text or "×8" in text)) == [
+        "48×32×32",
+        "64×32×32",
+        "128×16×16",
+        "256×8×8",
+    ]
+    assert shown.count("2 ×\nnormal") == 3 and shown.count("1 ×\nreduction") == 2 and "10\nclasses" in shown
+
+
+def test_the_auxiliary_head_hangs_on_the_last_reduction():
+    figure = plots.draw_network(plan(36, 20), DARTS, (3, 32, 32), 100, auxiliary=True)
+    arrows = [one for one in figure.findobj(FancyArrowPatch) if isinstance(one, FancyArrowPatch)]
+    boxes = [arrow.patchA for arrow in arrows[:-1]]
+    assert boxes.index(arrows[-1].patchA) == 5, "after images, stem, normal, reduction, normal"
+    assert "auxiliary head (training only)" in words(figure)
+
+
+def test_a_cell_tells_the_shapes_inside_it():
+    shown = "\n".join(words(plots.draw_cell_shapes(plan(16, 8), DARTS, (3, 32, 32))))
+    assert "normal: 4 nodes of 16×32×32" in shown and "reduction: 4 nodes of 32×16×16" in shown
+    assert "sums of 2, 3, 4, 5 edges" in shown and "128×16×16" in shown
+    assert "factorised reduction" not in shown
+    assert "last node" in "\n".join(words(plots.draw_cell_shapes(plan(4, 1, NASBENCH201), NASBENCH201, (3, 8, 8))))
+
+
+@pytest.mark.parametrize("space, kept", [(DARTS, 8), (NASBENCH201, 6)], ids=["darts", "nasbench201"])
+def test_a_search_starts_with_all_operations_and_ends_with_those_kept(space: SearchSpace, kept: int):
+    alpha = alpha_of(space)
+    genotype = discretise(alpha, space)
+    figure = plots.draw_cell_search(alpha.softmax(-1), space, genotype)
+    lines = [[patch for patch in axes.patches if isinstance(patch, PathPatch)] for axes in figure.axes]
+    assert [len(drawn) for drawn in lines] == [space.n_alpha, space.n_alpha, kept]
+    cell = next(iter(genotype.cells.values()))
+    assert sorted(str(patch.get_gid()) for patch in lines[2]) == sorted(operation for operation, _ in cell)
+    widths = torch.tensor([patch.get_linewidth() for patch in lines[1]])
+    assert widths.argmax() == alpha[0].softmax(-1).flatten().argmax(), "the strongest operation is the broadest line"
