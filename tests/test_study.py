@@ -278,3 +278,14 @@ def test_a_run_folder_with_other_parameters_is_refused(tmp_path: Path) -> None:
     (folder / "params.yaml").write_text("run: x\nseed: 2\nmost_steps: 999\n")
     with pytest.raises(ParameterError, match="`most_steps` is 999, here 7"):
         plan(tmp_path / "study.yaml")
+
+
+def test_a_run_folder_of_other_parameters_is_refused_with_the_difference(tmp_path: Path) -> None:
+    path = write_project(tmp_path)
+    planned = plan(path)
+    record(planned)
+    run = stage(planned, "toy")[0]
+    run.folder.mkdir(parents=True)
+    (run.folder / "params.yaml").write_text(yaml.safe_dump(run.params.model_dump() | {"most_steps": 9}))
+    with pytest.raises(ParameterError, match=r"belongs to another study: its `most_steps` is 9, here 7; move it away"):
+        plan(path)
