@@ -49,6 +49,8 @@ CURVES = pd.DataFrame(
             "epoch": epoch,
             "validation_accuracy": 80 + place - 40 / epoch + seed / 20,
             "skips_normal": epoch // 4,
+            "discretised_accuracy": 60 + place - 30 / epoch if epoch % 2 else float("nan"),
+            "eigenvalue": 0.1 * epoch + place / 10 - seed / 100,
             "entropy_normal": 2.08 - 0.01 * epoch - seed / 1000,
             "entropy_reduce": 2.08 - 0.005 * epoch,
         }
@@ -91,6 +93,8 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "validation_curves": lambda: plots.validation_curves(CURVES),
     "skips_over_epochs": lambda: plots.skips_over_epochs(CURVES),
     "entropy_over_epochs": lambda: plots.entropy_over_epochs(CURVES),
+    "optimisation_gap": lambda: plots.optimisation_gap(CURVES),
+    "eigenvalue_over_epochs": lambda: plots.eigenvalue_over_epochs(CURVES),
     "hypergradient_parts": lambda: plots.hypergradient_parts(STEPS),
     "strip": lambda: plots.strip(RUNS, "arm", "test_accuracy", lines={"report": 97.3, "random average": 96.2}),
     "strip_with_hue": lambda: plots.strip(RUNS, "arm", "test_accuracy", "evaluation_seed"),

@@ -12,8 +12,10 @@ from hdarts.plots.microscope import agreement_by_arm, batch_magnitudes, edge_agr
 from hdarts.plots.relaxation import draw_cell_search
 from hdarts.plots.search import alpha_heatmap, hypergradient_norms, learning_curves, search_panel
 from hdarts.plots.study import (
+    eigenvalue_over_epochs,
     entropy_over_epochs,
     hypergradient_parts,
+    optimisation_gap,
     seconds_by_arm,
     skips_over_epochs,
     strip,
@@ -38,6 +40,7 @@ __all__ = [
     "draw_method",
     "draw_network",
     "edge_agreement",
+    "eigenvalue_over_epochs",
     "entropy_over_epochs",
     "hypergradient_norms",
     "hypergradient_parts",
@@ -45,6 +48,7 @@ __all__ = [
     "lines",
     "matrices",
     "method_agreement",
+    "optimisation_gap",
     "parts",
     "picture",
     "plane_paths",

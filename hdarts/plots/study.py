@@ -65,6 +65,26 @@ def entropy_over_epochs(frame: pd.DataFrame) -> Figure:
     return _over_epochs(frame, kinds, "entropy of softmax(α) (nats)")
 
 
+@styled
+def optimisation_gap(frame: pd.DataFrame) -> Figure:
+    """Return supernet accuracy (%) before and after discretisation over the epochs, one axes an arm.
+
+    Columns: `arm`, `seed`, `epoch`, `validation_accuracy`, and `discretised_accuracy`, that with the one-hot mixture of
+    the cell which the epoch's alpha gives; epochs where it was not measured are left out.
+    """
+    columns = {"validation_accuracy": "before", "discretised_accuracy": "after"}
+    return _over_epochs(frame, columns, label("validation_accuracy"))
+
+
+@styled
+def eigenvalue_over_epochs(frame: pd.DataFrame) -> Figure:
+    """Return the dominant eigenvalue of the Hessian of the outer loss in alpha over the epochs, one axes an arm.
+
+    Columns: `arm`, `seed`, `epoch`, `eigenvalue` (nats); epochs where it was not measured are left out.
+    """
+    return _over_epochs(frame, {"eigenvalue": ""}, "dominant eigenvalue (nats)")
+
+
 def _over_epochs(
     frame: pd.DataFrame, columns: Mapping[str, str], text: str, apart: float = 0.0, x: str = "epoch"
 ) -> Figure:
