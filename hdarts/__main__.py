@@ -25,6 +25,7 @@ from hdarts.study import Plan, plan, record
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="a study, such as params/studies/quick.yaml")]
+Scale = Annotated[str, typer.Option(help="one of the study's scales, such as mini")]
 
 
 @app.command()
@@ -32,9 +33,10 @@ def run(
     study: StudyFile,
     jobs: Annotated[int, typer.Option(help="runs at a time; 0: one a core, at most 8")] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only list the runs")] = False,
+    scale: Scale = "full",
 ) -> None:
     """Run what a study is missing, write its report page and print its result table."""
-    planned = plan(study)
+    planned = plan(study, scale=scale)
     if jobs < 0:
         raise ParameterError(f"--jobs {jobs}: give a number of runs at a time, or 0 for one a core")
     if dry_run:
@@ -59,9 +61,9 @@ def run(
 
 
 @app.command()
-def status(study: StudyFile) -> None:
+def status(study: StudyFile, scale: Scale = "full") -> None:
     """Tell how far a study is, stage by stage, and what failed."""
-    planned = plan(study)
+    planned = plan(study, scale=scale)
     _list(planned)
     failed = [(run.name, outcome) for run in planned.runs if (outcome := batch.look(run.folder)).state == "failed"]
     for name, outcome in failed:
@@ -69,9 +71,9 @@ def status(study: StudyFile) -> None:
 
 
 @app.command()
-def report(study: StudyFile) -> None:
+def report(study: StudyFile, scale: Scale = "full") -> None:
     """Write the report page of a study from the runs that are there."""
-    _report(plan(study))
+    _report(plan(study, scale=scale))
 
 
 def _stop(number: signal.Signals) -> None:

@@ -90,7 +90,7 @@ def write(plan: Plan) -> tuple[Path | None, pd.DataFrame | None]:
     )
     page = environment.get_template("report_page.html.jinja").render(
         study=plan.study,
-        command=f"hdarts run {plan.path}",
+        command=f"hdarts run {plan.path}" + (f" --scale {plan.scale}" if plan.scale != "full" else ""),
         written=time.strftime("%Y-%m-%d %H:%M"),
         made_with=provenance(),
         outcomes=outcomes,

@@ -5,12 +5,19 @@ from typing import Any
 import pandas as pd
 
 from hdarts.microscope import REFERENCES
+from hdarts.params import read_yaml
 from hdarts.records import below_runs, read_result
 from hdarts.statistics import summary
 from hdarts.study import read_runs
 
 Row = dict[str, Any]
 PARTS = ("direct", "response")
+
+
+def scale_note(study: str) -> str:
+    """Return what a study run at a scale says of that scale (`hdarts run --scale mini`), to be told by every figure."""
+    kept = below_runs(study) / "study.yaml"
+    return str(read_yaml(kept).get("scale", "")) if kept.is_file() else ""
 
 
 def _labels(study: str, stage: str) -> list[Row]:

@@ -98,9 +98,9 @@ def write_project(root: Path, study: str = STUDY, **code: str) -> Path:
     return root / "study.yaml"
 
 
-def plan(path: Path) -> studies.Plan:
+def plan(path: Path, scale: str = "full") -> studies.Plan:
     """Plan a study with the models of these notebooks."""
-    return studies.plan(path, MODELS)
+    return studies.plan(path, MODELS, scale)
 
 
 COMMAND = """

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from small_project import STUDY, plan, write_project
 
 from hdarts.params import ParameterError
+from hdarts.results import scale_note
 from hdarts.study import Plan, PlannedRun, read_runs, record
 from hdarts.study.file import Stage
 
@@ -152,6 +153,79 @@ def test_a_changed_study_says_what_changed(tmp_path: Path) -> None:
     assert told.startswith("study tiny changed since its last start: stages.toy.matrix.seed: [2, 20], now [2, 3]; ")
     assert gone.name in told
     assert gone.folder.is_dir()
+
+
+COMMON = """
+study: tiny
+stages:
+  toy: {notebook: 01_toy, parameters: {most_steps: 30}, matrix: {seed: [2, 20]}}
+  analysis: {notebook: 04_analysis, parameters: {study: tiny}, after: everything}
+scales:
+  mini:
+    about: three steps instead of thirty
+    stages:
+      toy: {parameters: {most_steps: 3}, matrix: {seed: [2]}, arms: {elsewhere: {parameters: {most_steps: 5}}}}
+      analysis: {parameters: {study: tiny-mini}}
+      look: {parameters: {batch_size: 4}}
+"""
+ONE = "include: [common.yaml]\ntitle: One\nstages: {toy: {arms: {slow: {}, many: {matrix: {seed: [1, 2, 3]}}}}}\n"
+
+
+def project_of_two(root: Path, one: str = ONE, common: str = COMMON) -> Path:
+    path = write_project(root, one)
+    (root / "common.yaml").write_text(common)
+    return path
+
+
+def test_a_file_stands_over_what_it_includes_entry_by_entry(tmp_path: Path) -> None:
+    planned = plan(project_of_two(tmp_path))
+    assert (planned.study.study, planned.study.title, planned.study.scale) == ("tiny", "One", "")
+    assert {value(run, "most_steps") for run in stage(planned, "toy")} == {30}
+
+
+def test_the_matrix_of_an_arm_stands_over_that_of_its_stage(tmp_path: Path) -> None:
+    toys = stage(plan(project_of_two(tmp_path)), "toy")
+    assert [(run.labels["arm"], run.labels["seed"]) for run in toys] == [
+        ("slow", 2), ("slow", 20), ("many", 1), ("many", 2), ("many", 3)
+    ]  # fmt: skip
+
+
+def test_a_scale_changes_what_the_study_has_and_adds_no_stage_nor_arm(tmp_path: Path) -> None:
+    planned = plan(project_of_two(tmp_path), "mini")
+    assert planned.study.study == "tiny-mini" and planned.study.scale == "three steps instead of thirty"
+    assert list(planned.study.stages) == ["toy", "analysis"]
+    toys = stage(planned, "toy")
+    assert [run.labels["arm"] for run in toys] == ["slow", "many", "many", "many"]
+    assert {value(run, "most_steps") for run in toys} == {3}
+    assert all(run.name.startswith("tiny-mini/") for run in planned.runs)
+
+
+def test_a_study_at_a_scale_is_recorded_whole_and_says_so(tmp_path: Path) -> None:
+    record(plan(project_of_two(tmp_path), "mini"))
+    kept = yaml.safe_load((tmp_path / "runs" / "tiny-mini" / "study.yaml").read_text())
+    assert kept["study"] == "tiny-mini" and "include" not in kept
+    assert scale_note("tiny-mini") == "three steps instead of thirty" and scale_note("tiny") == ""
+    (tmp_path / "common.yaml").write_text(COMMON.replace("most_steps: 3}", "most_steps: 4}"))
+    told = record(plan(tmp_path / "study.yaml", "mini"))
+    assert "since its last start: stages.toy.parameters.most_steps: 3, now 4; " in told
+
+
+@pytest.mark.parametrize(
+    ("one", "common", "scale", "told"),
+    [
+        (ONE, COMMON, "maxi", "scale 'maxi' is not known; known are full, mini"),
+        (ONE.replace("common.yaml", "none.yaml"), COMMON, "full", r"none\.yaml: no such file"),
+        (ONE.replace("[common.yaml]", "common.yaml"), COMMON, "full", "`include` is no list of files"),
+        (ONE, COMMON + "include: [study.yaml]", "full", "includes itself"),
+        (ONE, COMMON.replace("about: three", "abuot: three"), "mini", "`scales.mini.abuot`: this entry is not known"),
+        (ONE, COMMON.replace("{most_steps: 3}", "{most_steps: no}"), "mini", "`most_steps` = False"),
+        (ONE, COMMON.replace("  mini:", "  mini: 3\n  other:"), "mini", "`scales` is no mapping"),
+    ],
+)
+def test_bad_includes_and_scales_are_told_in_one_sentence(tmp_path: Path, one, common, scale, told) -> None:
+    with pytest.raises(ParameterError, match=told) as caught:
+        plan(project_of_two(tmp_path, one, common), scale)
+    assert "\n" not in str(caught.value) and not (tmp_path / "runs").exists()
 
 
 BAD = [

@@ -22,6 +22,10 @@
         matrix: {evaluation_seed: [0, 1]}
       analysis: {notebook: 07_analysis, parameters: {study: quick}, after: everything}
 
+A matrix of an arm is laid over that of its stage. Several files of one study share what they `include: [common.yaml]`:
+the file's entries are laid over those, mapping by mapping. What `scales: {mini: {about: ..., stages: ...}}` holds is
+laid over both by `--scale mini`; the study is then called `<study>-mini`.
+
 Later layers win: notebook's parameters cell, preset of the stage, preset of the arm, parameters of the stage,
 parameters of the arm, matrix, each. A stage names only stages that stand before it, so there are no circles. A run's
 labels (its arm, its matrix values and those of the runs it was made for) are columns of `runs/<study>/runs.csv`.

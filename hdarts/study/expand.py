@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -61,10 +61,7 @@ def _expand_stage(
     after = tuple(run.name for runs in _stages(stage.after, before) for run in runs)
     runs = []
     sources = [source for each in stage.each or [None] for source in _sources(each, before)]
-    for (arm_name, arm), combination, source in itertools.product(
-        (stage.arms or {"": Arm()}).items(), itertools.product(*stage.matrix.values()), sources
-    ):
-        varied = dict(zip(stage.matrix, combination, strict=True))
+    for (arm_name, arm, varied), source in itertools.product(_settings(stage), sources):
         layers = (defaults, _preset(root, stage), _preset(root, arm), stage.parameters, arm.parameters, varied)
         values = {key: value for layer in (*layers, source.parameters) for key, value in layer.items()}
         if values.get("run"):
@@ -79,6 +76,14 @@ def _expand_stage(
         params = params.model_copy(update={"run": run_name})
         runs.append(PlannedRun(run_name, name, notebook, params, labels, tuple(dict.fromkeys(source.needs + after))))
     return runs
+
+
+def _settings(stage: Stage) -> Iterator[tuple[str, Arm, dict[str, Any]]]:
+    """Yield every arm with every combination of its matrix, which is laid over that of the stage."""
+    for name, arm in (stage.arms or {"": Arm()}).items():
+        matrix = {**stage.matrix, **arm.matrix}
+        for combination in itertools.product(*matrix.values()):
+            yield name, arm, dict(zip(matrix, combination, strict=True))
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
 """The study file: its entries, their checks, and where its notebooks and presets lie."""
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
-from hdarts.params import ParameterError, read_yaml
+from hdarts.params import ParameterError
 from hdarts.records import checkout
 
 Plain = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=60)]
@@ -36,10 +37,11 @@ class Each(_Strict):
 
 
 class Arm(_Strict):
-    """A named setting: a preset (a file below `params/`) and parameters on top."""
+    """A named setting: a preset (a file below `params/`), parameters on top, and a matrix over that of its stage."""
 
     preset: PlainPath | None = None
     parameters: dict[str, Any] = {}
+    matrix: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
 
 
 class Stage(Arm):
@@ -47,7 +49,6 @@ class Stage(Arm):
 
     notebook: Plain
     arms: Annotated[dict[Plain, Arm], Field(min_length=1)] | None = None
-    matrix: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
     each: Annotated[list[Each], BeforeValidator(_listed)] = []
     after: Literal["everything"] | list[Plain] = []
 
@@ -58,14 +59,15 @@ class Study(_Strict):
     study: Plain
     title: str = ""
     about: str = ""
+    scale: str = ""  # what the scale it was planned at says of itself; "" at full scale
     timeout: Annotated[float, Field(gt=0, le=1e6)] | None = None  # minutes after which a run is taken to hang
     stages: Annotated[dict[Plain, Stage], Field(min_length=1)]
 
 
-def read_study(path: Path) -> Study:
-    """Return the study in a YAML file, or raise `ParameterError` naming the file, the place and the fault."""
+def check_study(path: Path, entries: Mapping[str, Any]) -> Study:
+    """Return the study of a file's merged entries, or raise `ParameterError` naming file, place and fault."""
     try:
-        return Study.model_validate(read_yaml(path))
+        return Study.model_validate(entries)
     except ValidationError as error:
         # a misspelt entry first: the one that is missing for it follows from it
         first = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
@@ -81,7 +83,7 @@ def read_study(path: Path) -> Study:
 
 
 def _nearest(where: str) -> str:
-    known = [*Study.model_fields, *Stage.model_fields, "by", "where", "except", "as"]
+    known = ["include", "scales", *Study.model_fields, *Stage.model_fields, "by", "where", "except", "as"]
     near = difflib.get_close_matches(where.split(".")[-1], known, n=1)
     return f"; did you mean `{near[0]}`?" if near else f"; entries are {', '.join(known)}"
 

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from hdarts.params import MODELS, ParameterError, Parameters, read_yaml
 from hdarts.records import below_runs, runs_folder, write_atomic
 from hdarts.study.expand import PlannedRun, expand
-from hdarts.study.file import Study, project_root, read_study
+from hdarts.study.file import Study, check_study, project_root
+from hdarts.study.merge import FULL, merged
 
 
 @dataclass(frozen=True)
@@ -22,22 +24,25 @@ class Plan:
     root: Path
     study: Study
     runs: tuple[PlannedRun, ...]
+    entries: Mapping[str, Any]  # of the file, with what it includes and its scale
+    scale: str = FULL
 
     @property
     def folder(self) -> Path:
         return below_runs(self.study.study)
 
 
-def plan(path: str | Path, models: Mapping[str, type[Parameters]] = MODELS) -> Plan:
+def plan(path: str | Path, models: Mapping[str, type[Parameters]] = MODELS, scale: str = FULL) -> Plan:
     """Return the expanded study in the file `path`, or raise `ParameterError` about the first fault; writes nothing."""
     path = Path(path)
-    study = read_study(path)
+    entries = merged(path, scale)
+    study = check_study(path, entries)
     root = project_root(path)
     try:
         runs = expand(study, root, models)
     except ParameterError as error:
         raise ParameterError(f"{path}: {error}") from None
-    planned = Plan(path, root, study, tuple(runs))
+    planned = Plan(path, root, study, tuple(runs), entries, scale)
     _check_folders(planned)
     return planned
 
@@ -68,8 +73,10 @@ def _check_folders(planned: Plan) -> None:
 def record(planned: Plan) -> str:
     """Write `study.yaml` and `runs.csv` into the study's folder; return what changed since the last start, or ""."""
     folder, earlier = planned.folder, read_runs(planned.study.study)
-    entries = _changed_entries(folder / "study.yaml", planned.path)
-    write_atomic(folder / "study.yaml", planned.path.read_bytes())
+    entries = _changed_entries(folder / "study.yaml", planned.entries)
+    plain = planned.entries == read_yaml(planned.path)  # then with its comments
+    text = planned.path.read_bytes() if plain else yaml.safe_dump(dict(planned.entries), sort_keys=False)
+    write_atomic(folder / "study.yaml", text)
     rows = [{"stage": r.stage, "run": r.name, **r.labels, "needs": " ".join(r.needs)} for r in planned.runs]
     frame = pd.DataFrame(rows, dtype=object)
     frame.insert(len(frame.columns) - 1, "needs", frame.pop("needs"))
@@ -85,11 +92,11 @@ def record(planned: Plan) -> str:
     return f"study {planned.study.study} changed since its last start: {entries}{added} new runs{told}"
 
 
-def _changed_entries(before: Path, now: Path) -> str:
+def _changed_entries(before: Path, now: Mapping[str, Any]) -> str:
     """Name at most three entries in which two study files differ: `stages.search.epochs: 2, now 4; `."""
     if not before.is_file():
         return ""
-    old, new = _flat(read_yaml(before)), _flat(read_yaml(now))
+    old, new = _flat(read_yaml(before)), _flat(dict(now))
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
     told = [f"{name}: {old.get(name, 'nothing')}, now {new.get(name, 'nothing')}" for name in names[:3]]
     return "; ".join([*told, *(["and more"] if names[3:] else []), ""])
