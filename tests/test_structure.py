@@ -1,9 +1,11 @@
 """The house keeps its shape: floors, a lean core, short functions, stripped notebooks, parameter files in order."""
 
 import ast
+import csv
 import importlib.metadata as metadata
 import json
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -24,6 +26,7 @@ SOURCES = sorted((ROOT / "hdarts").rglob("*.py"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PRESETS = sorted(path for path in (ROOT / "params").glob("*/*.yaml") if path.parent.name != "studies")
 STUDIES = sorted((ROOT / "params" / "studies").glob("*.yaml"))
+EXPERIMENTS = sorted(path for path in (ROOT / "params/studies/report").glob("*.yaml") if path.stem != "common")
 TEXTS = [*SOURCES, *NOTEBOOKS, *(ROOT / "params").rglob("*.*"), *(ROOT / "tests").glob("*.py"), ROOT / "README.md"]
 
 every_source = pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -193,6 +196,24 @@ def test_studies_expand_without_fault(path: Path, tmp_path, monkeypatch):
     assert planned.runs
     assert planned.study.study == path.stem
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("scale", ["full", "mini"])
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_experiments_of_the_report_are_parts_of_one_study_at_both_scales(path: Path, scale: str):
+    whole = plan(path.with_name("all.yaml"), scale=scale)
+    planned = plan(path, scale=scale)
+    assert planned.study.study == {"full": "report", "mini": "report-mini"}[scale]
+    shared = {run.name for run in whole.runs if run.stage == "search"}
+    assert {run.name for run in planned.runs if run.stage == "search"} <= shared
+    assert all(run.params.data == "cifar10" for run in planned.runs if run.stage == "search")  # type: ignore[attr-defined]
+
+
+def test_every_arm_that_a_claim_names_is_searched_in_the_study_of_the_report():
+    arms = {run.labels.get("arm") for run in plan(ROOT / "params/studies/report/all.yaml").runs}
+    rules = [claim["of"] for claim in csv.DictReader((ROOT / "hdarts/report/claims.csv").read_text().splitlines())]
+    named = {word for rule in rules for word in shlex.split(rule) if "=" not in word}
+    assert named - {"setting"} <= arms
 
 
 def test_presets_and_studies_are_there():
