@@ -46,7 +46,7 @@ def missing(study: str) -> list[str]:
     return [run for run in runs[runs["stage"] != "analysis"]["run"] if read_result(below_runs(run)) is None]
 
 
-def _of_searches(study: str, name: str) -> list[tuple[Row, pd.DataFrame]]:
+def of_searches(study: str, name: str) -> list[tuple[Row, pd.DataFrame]]:
     """Return arm and seed, and the table `name`, of each search that has one."""
     named = (({"arm": x["arm"], "seed": x.get("search_seed", 0)}, x["run"]) for x in _labels(study, "search"))
     tables = [(labels, _table(run, name)) for labels, run in named]
@@ -59,15 +59,15 @@ def _together(frames: list[pd.DataFrame]) -> pd.DataFrame:
 
 def epochs(study: str) -> pd.DataFrame:
     """Return the metrics of all searches: arm, seed, and the columns of metrics.csv."""
-    return _together([table.assign(**labels) for labels, table in _of_searches(study, "metrics")])
+    return _together([table.assign(**labels) for labels, table in of_searches(study, "metrics")])
 
 
 def truth(study: str) -> pd.DataFrame:
     """Return what the benchmark's table says of every epoch's cell: arm, seed, `seconds` since the start, truth.csv."""
     times = _together(
-        [table.assign(**labels, seconds=table["seconds"].cumsum()) for labels, table in _of_searches(study, "timings")]
+        [table.assign(**labels, seconds=table["seconds"].cumsum()) for labels, table in of_searches(study, "timings")]
     )
-    found = _together([table.assign(**labels) for labels, table in _of_searches(study, "truth")])
+    found = _together([table.assign(**labels) for labels, table in of_searches(study, "truth")])
     if found.empty or times.empty:
         return found.assign(seconds=0.0)
     together = found.merge(times[["arm", "seed", "epoch", "seconds"]], how="left", on=["arm", "seed", "epoch"])
@@ -77,7 +77,7 @@ def truth(study: str) -> pd.DataFrame:
 def hypergradients(study: str) -> pd.DataFrame:
     """Return the logged hypergradient norms of all searches: arm, seed, step, direct, response."""
     frames = []
-    for labels, steps in _of_searches(study, "hypergradients"):
+    for labels, steps in of_searches(study, "hypergradients"):
         norms = {part: (steps.filter(regex=f"^{part}_") ** 2).sum(axis=1) ** 0.5 for part in PARTS}
         frames.append(steps[["step"]].assign(**labels, **norms))
     return _together(frames)
@@ -107,7 +107,7 @@ def snapshot_means(study: str) -> pd.DataFrame:
 
 def seconds(study: str) -> pd.DataFrame:
     """Return the time each search took, from its timings.csv: arm, seed, seconds."""
-    tables = _of_searches(study, "timings")
+    tables = of_searches(study, "timings")
     return pd.DataFrame([{**labels, "seconds": float(table["seconds"].to_numpy().sum())} for labels, table in tables])
 
 

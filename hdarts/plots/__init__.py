@@ -4,6 +4,7 @@ A figure is saved in a run folder with `save` (or a `Gallery`, with its caption)
 """
 
 from hdarts.plots.architecture import draw_cell_shapes, draw_network
+from hdarts.plots.benchmark import error_against_truth, truth_over_time
 from hdarts.plots.cells import draw_cell, draw_genotype
 from hdarts.plots.gallery import Gallery, save
 from hdarts.plots.lines import lines
@@ -42,6 +43,7 @@ __all__ = [
     "edge_agreement",
     "eigenvalue_over_epochs",
     "entropy_over_epochs",
+    "error_against_truth",
     "hypergradient_norms",
     "hypergradient_parts",
     "learning_curves",
@@ -61,6 +63,7 @@ __all__ = [
     "slopes",
     "strip",
     "style",
+    "truth_over_time",
     "validation_against_test",
     "validation_curves",
 ]

@@ -64,6 +64,7 @@ LABELS = {
     "validation_accuracy": "validation accuracy (%)",
     "best_validation_accuracy": "best validation accuracy (%)",
     "test_accuracy": "test accuracy (%)",
+    "cifar10_test": "true CIFAR-10 test accuracy (%)",
     "seconds": "time (s)",
     "kilobytes": "memory (kB)",
     "gradients": "gradients (count)",
