@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hdarts.plots.style import FAINT, INK, label, looks, new_figure, require, split, styled
+from hdarts.plots.style import FAINT, INK, LINES, label, looks, new_figure, require, split, styled
 from hdarts.statistics import rank_correlation
 
 COLUMNS = {"cifar10_test": "true test accuracy (%)", "skips": "skip connections (of 6)"}
@@ -35,8 +35,8 @@ def truth_over_time(frame: pd.DataFrame, lines: Mapping[str, float] | None = Non
                 axes.plot(run["seconds"], run[column], color=looks([0])[0]["color"], linewidth=0.7, label=name)
             axes.plot(means["seconds"], means[column], color=INK, linewidth=2.2, label="mean of seeds")
         row[1].set_ylim(-0.4, 6.4)
-        for (name, value), style in zip((lines or {}).items(), ("--", ":", "-."), strict=False):
-            row[0].axhline(value, color=FAINT, linestyle=style, linewidth=1.1, label=f"{name}: {value:.4g}")
+        for (name, value), style in zip((lines or {}).items(), LINES[1:], strict=False):
+            row[0].axhline(value, color=FAINT, linestyle=style, linewidth=1.1, zorder=1, label=f"{name}: {value:.4g}")
         row[0].set_title(str(arm), loc="left")
     for axes, text in zip(grid[-1], COLUMNS.values(), strict=True):
         axes.set_xlabel(label("seconds"))
