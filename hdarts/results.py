@@ -12,6 +12,7 @@ from hdarts.study import read_runs
 
 Row = dict[str, Any]
 PARTS = ("direct", "response")
+NO_SETTING = ("stage", "run", "needs", "arm", "search_seed", "evaluation_seed")  # labels that are no setting of an arm
 
 
 def scale_note(study: str) -> str:
@@ -20,24 +21,52 @@ def scale_note(study: str) -> str:
     return str(read_yaml(kept).get("scale", "")) if kept.is_file() else ""
 
 
-def _labels(study: str, stage: str) -> list[Row]:
-    """Return run, arm and the other labels of each run of a stage, each with the labels that it has."""
-    rows = read_runs(study, stage).drop(columns="needs").to_dict("records")
-    return [{"arm": stage} | {name: value for name, value in row.items() if value != ""} for row in rows]
+def done(study: str, stages: str) -> list[Row]:
+    """Return labels, parameters and results of all runs that are done in the stages whose names start so.
+
+    Each has run, needs, arm (where no label says it, the stage), search_seed (0 where there is none) and `setting`:
+    its other labels in words.
+    """
+    names = [stage for stage in read_runs(study)["stage"].unique() if stage.startswith(stages)]
+    rows = []
+    for labels in (row for stage in names for row in read_runs(study, stage).to_dict("records")):
+        folder = below_runs(labels["run"])
+        if (result := read_result(folder)) is not None:
+            given = {str(name): value for name, value in labels.items() if value != ""}
+            params = read_yaml(folder / "params.yaml") if (folder / "params.yaml").is_file() else {}
+            setting = ", ".join(f"{name} {value}" for name, value in given.items() if name not in NO_SETTING)
+            own = {"run": labels["run"], "needs": labels["needs"], "setting": setting}
+            rows.append({"arm": labels["stage"], "search_seed": 0, **given, **params, **result, **own})
+    return rows
+
+
+def tests(study: str) -> list[Row]:
+    """Return all evaluations that are done, as the runs themselves tell whose cell they train.
+
+    `search` is the run of the search that found the cell, `selected` whether a selection chose it.
+    """
+    chosen = {row["run"]: row["chosen"] for row in done(study, "select")}
+    return [
+        row | {"search": chosen.get(row["needs"], row["needs"]), "selected": row["needs"] in chosen}
+        for row in done(study, "evaluate")
+    ]
+
+
+def _searches(study: str) -> dict[str, Row]:
+    """Return the labels of each search by its run; its `arm` is told with those labels that vary within the arm."""
+    found = [{"arm": "search", "search_seed": 0} | row for row in read_runs(study, "search").to_dict("records")]
+    named: dict[str, Row] = {}
+    for row in found:
+        own = [other for other in found if other["arm"] == row["arm"]]
+        varied = [name for name in row if name not in NO_SETTING and len({other[name] for other in own}) > 1]
+        arm = ", ".join([row["arm"], *(f"{name.replace('_', ' ')} {row[name]}" for name in varied if row[name] != "")])
+        named[row["run"]] = {**row, "arm": arm, "seed": row["search_seed"]}
+    return named
 
 
 def _table(run: str, name: str) -> pd.DataFrame:
     path = below_runs(run) / f"{name}.csv"
     return pd.read_csv(path) if path.is_file() else pd.DataFrame()
-
-
-def _done(study: str, stage: str) -> list[Row]:
-    """Return labels and results of the runs of a stage that are done; a label stands over a result of its name.
-
-    The search seed of a run that has none, neither as a label nor as a result, is 0.
-    """
-    results = ((labels, read_result(below_runs(labels["run"]))) for labels in _labels(study, stage))
-    return [{"search_seed": 0, **result, **labels} for labels, result in results if result is not None]
 
 
 def missing(study: str) -> list[str]:
@@ -48,7 +77,7 @@ def missing(study: str) -> list[str]:
 
 def of_searches(study: str, name: str) -> list[tuple[Row, pd.DataFrame]]:
     """Return arm and seed, and the table `name`, of each search that has one."""
-    named = (({"arm": x["arm"], "seed": x.get("search_seed", 0)}, x["run"]) for x in _labels(study, "search"))
+    named = [({"arm": row["arm"], "seed": row["seed"]}, run) for run, row in _searches(study).items()]
     tables = [(labels, _table(run, name)) for labels, run in named]
     return [(labels, table) for labels, table in tables if len(table)]
 
@@ -90,7 +119,7 @@ def snapshots(study: str) -> pd.DataFrame:
     """
     tables = [
         _table(row["run"], "hypergradient_methods").assign(arm=row["arm"], seed=row["search_seed"], run=row["run"])
-        for row in _done(study, "hypergradients")
+        for row in done(study, "hypergradients")
     ]
     found = _together(tables)
     return found.loc[found["method"] != REFERENCES[0]] if len(found) else found
@@ -112,23 +141,26 @@ def seconds(study: str) -> pd.DataFrame:
 
 
 def evaluations(study: str) -> pd.DataFrame:
-    """Return all evaluations that are done: arm, both seeds, accuracies of the test and of the search.
+    """Return all evaluations that are done: arm, both seeds, data, accuracies of the test and of the search.
 
-    A selected cell has the seed and the validation accuracy of its search; a random cell has no validation accuracy.
+    A cell has the arm, the seed and the validation accuracy of the search that found it; a random cell has no
+    validation accuracy.
     """
-    chosen = {row["arm"]: row for row in _done(study, "select")}
+    labels, searches = _searches(study), {row["run"]: row for row in done(study, "search")}
     rows = []
-    for row in _done(study, "evaluate"):
-        source = chosen.get(row["arm"], {})
+    for row in tests(study):
+        source = searches.get(row["search"], row)
         rows.append(
             {
-                "arm": row["arm"],
-                "search_seed": int(source.get("search_seed", row["search_seed"])),
+                "arm": labels.get(row["search"], row)["arm"],
+                "search_seed": int(source["search_seed"]),
                 "evaluation_seed": row["evaluation_seed"],
+                "data": row.get("data", ""),
                 "test_accuracy": row["best_test_accuracy"],
                 "last_test_accuracy": row["last_test_accuracy"],
                 "validation_accuracy": source.get("best_validation_accuracy", float("nan")),
                 "parameters": row["parameters"],
+                "selected": row["selected"],
             }
         )
     return pd.DataFrame(rows)
@@ -136,7 +168,8 @@ def evaluations(study: str) -> pd.DataFrame:
 
 def genotypes(study: str) -> dict[str, Row]:
     """Return the selected cells of each arm."""
-    return {row["arm"]: row["genotype"] for row in _done(study, "select")}
+    labels = _searches(study)
+    return {labels.get(row["chosen"], row)["arm"]: row["genotype"] for row in done(study, "select")}
 
 
 def by_arm(study: str) -> pd.DataFrame:
@@ -144,8 +177,10 @@ def by_arm(study: str) -> pd.DataFrame:
 
     The mean of the test accuracies is over evaluations of *one* selected cell, with the sample standard deviation over
     evaluation seeds; for random cells it is over all cells and seeds. Search seeds and evaluation seeds are not mixed.
+    An arm of several settings has a row a setting. Tests on further data have columns that end in its name.
     """
-    searches, tests, times = _done(study, "search"), evaluations(study), seconds(study)
+    labels, tested, times = _searches(study), evaluations(study), seconds(study)
+    searches = [row | {"arm": labels[row["run"]]["arm"]} for row in done(study, "search")]
     rows = []
     for arm in dict.fromkeys(row["arm"] for row in searches):
         own = [row for row in searches if row["arm"] == arm]
@@ -153,11 +188,12 @@ def by_arm(study: str) -> pd.DataFrame:
         if scores := [search["best_validation_accuracy"] for search in own if "best_validation_accuracy" in search]:
             row |= {"validation_accuracy_mean": summary(scores).mean, "validation_accuracy_best": max(scores)}
         row["skips_normal"] = " ".join(str(search["skips_normal"]) for search in own)
-        tested = [test for test in tests.to_dict("records") if test["arm"] == arm]
-        if tested:
-            told = summary([test["test_accuracy"] for test in tested])
-            row |= {"cells_tested": len({test["search_seed"] for test in tested}), "evaluations": told.n}
-            row |= {"test_accuracy_mean": told.mean, "test_accuracy_sd": told.deviation}
+        for index, data in enumerate(tested["data"].unique() if len(tested) else ()):
+            at = tested[(tested["arm"] == arm) & (tested["data"] == data)]
+            if len(at):
+                told, end = summary(at["test_accuracy"]), f"_{data}" if index else ""
+                row |= {f"cells_tested{end}": len(set(at["search_seed"])), f"evaluations{end}": told.n}
+                row |= {f"test_accuracy_mean{end}": told.mean, f"test_accuracy_sd{end}": told.deviation}
         if spent := [time["seconds"] for time in times.to_dict("records") if time["arm"] == arm]:
             row["search_seconds"] = sum(spent)
         rows.append(row)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -27,28 +28,28 @@ def runs(tmp_path: Path, monkeypatch) -> Path:
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
     rows = []
 
-    def run(stage: str, name: str, result: dict | None, labels: dict, **tables: list[dict]) -> None:
-        put(tmp_path / STUDY / stage / name, result, **tables)
-        rows.append({"run": f"{STUDY}/{stage}/{name}", "stage": stage, "needs": "", **labels})
+    def run(stage: str, name: str, result: dict | None, labels: dict, needs: str = "", tables: Any = None) -> None:
+        put(tmp_path / STUDY / stage / name, result, **(tables or {}))
+        rows.append({"run": f"{STUDY}/{stage}/{name}", "stage": stage, "needs": needs, **labels})
 
     for (arm, seed), score in SCORES.items():
         epochs = [{"epoch": e, "validation_accuracy": score + e - 2} for e in (1, 2)]
         steps = [{"step": 0, "direct_normal": 3.0, "direct_reduce": 4.0, "response_normal": 0.0, "response_reduce": 1}]
         tables = {"metrics": epochs, "hypergradients": steps, "timings": [{"epoch": e, "seconds": 2.5} for e in (1, 2)]}
         result = {"best_validation_accuracy": score, "skips_normal": seed // 10}
-        run("search", f"{arm}-{seed}", result, {"arm": arm, "search_seed": seed}, **tables)
+        run("search", f"{arm}-{seed}", result, {"arm": arm, "search_seed": seed}, tables=tables)
     for seed in (2, 20):
         run("search", f"random-{seed}", {"skips_normal": 1}, {"arm": "random", "search_seed": seed})
     for arm, seed in (("darts", 20), ("hyper", 2)):
-        chosen = {"best_validation_accuracy": SCORES[arm, seed], "search_seed": seed, "genotype": {"of": arm}}
+        chosen = {"chosen": f"{STUDY}/search/{arm}-{seed}", "search_seed": seed, "genotype": {"of": arm}}
         run("select", arm, chosen, {"arm": arm})
     for (arm, seed), accuracy in TESTS.items():
         tested = {"best_test_accuracy": accuracy, "last_test_accuracy": accuracy - 1, "parameters": 7}
-        run("evaluate", f"{arm}-{seed}", tested, {"arm": arm, "evaluation_seed": seed})
+        run("evaluate", f"{arm}-{seed}", tested, {"arm": arm, "evaluation_seed": seed}, f"{STUDY}/select/{arm}")
     for cell in (2, 20):
         tested = {"best_test_accuracy": 90.0 + cell, "last_test_accuracy": 90.0, "parameters": 7}
         labels = {"arm": "random", "search_seed": cell, "evaluation_seed": 0}
-        run("evaluate", f"random-{cell}", tested if cell == 2 else None, labels)
+        run("evaluate", f"random-{cell}", tested if cell == 2 else None, labels, f"{STUDY}/search/random-{cell}")
     write_atomic(tmp_path / STUDY / "runs.csv", pd.DataFrame(rows, dtype=object).to_csv(index=False).encode())
     return tmp_path / STUDY
 
@@ -105,6 +106,30 @@ def test_one_row_an_arm_keeps_search_seeds_and_evaluation_seeds_apart(runs: Path
     random = table.loc["random"]
     assert random[["searches", "cells_tested", "evaluations", "test_accuracy_mean"]].tolist() == [2, 1, 1, 92.0]
     assert pd.isna(random["validation_accuracy_mean"]) and pd.isna(random["test_accuracy_sd"])
+
+
+def test_an_arm_of_two_settings_is_two_rows_each_with_its_own_cell_and_tests(runs: Path):
+    more = []
+
+    def run(stage: str, name: str, result: dict, needs: str = "", **labels: str) -> None:
+        put(runs / stage / name, result)
+        more.append({"run": f"mine/{stage}/{name}", "stage": stage, "arm": "rate", **labels, "needs": needs})
+
+    for rate, score in (("0.05", 80.0), ("0.1", 70.0)):
+        own = {"learning_rate": rate, "search_seed": "2"}
+        run("search", rate, {"best_validation_accuracy": score, "skips_normal": 1}, **own)
+        run("select", rate, {"chosen": f"mine/search/{rate}", "genotype": {"of": rate}}, learning_rate=rate)
+        for data, accuracy in (("cifar10", score + 1), ("cifar100", score - 30)):
+            tested = {"best_test_accuracy": accuracy, "last_test_accuracy": 0, "parameters": 7}
+            run("evaluate", f"{data}-{rate}", tested, f"mine/select/{rate}", evaluation_seed="0", data=data)
+    write_atomic(runs / "runs.csv", pd.DataFrame(more).to_csv(index=False).encode())
+    names = ["rate, learning rate 0.05", "rate, learning rate 0.1"]
+    table = results.by_arm(STUDY).set_index("arm")
+    assert list(table.index) == names == list(results.genotypes(STUDY))
+    assert table["test_accuracy_mean"].tolist() == [81.0, 71.0] and table["evaluations"].tolist() == [1, 1]
+    assert table["test_accuracy_mean_cifar100"].tolist() == [50.0, 40.0]
+    tests = results.evaluations(STUDY)
+    assert tests["validation_accuracy"].tolist() == [80.0, 80.0, 70.0, 70.0] and set(tests["selected"]) == {True}
 
 
 def test_cells_are_those_that_were_selected(runs: Path):

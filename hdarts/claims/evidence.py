@@ -8,16 +8,13 @@ from typing import Any
 import pandas as pd
 
 from hdarts import results
-from hdarts.params import read_yaml
-from hdarts.records import below_runs, read_result
-from hdarts.study import read_runs
+from hdarts.records import below_runs
 
 Row = dict[str, Any]
 # sizes of the report (its sections 4.8.1, 4.8.2); a run with fewer is a mini run
 SEARCH_SIZES = {"channels": 16, "layers": 8, "epochs": 45}  # 45: the shortest of its experiment 1.3
 EVALUATION_SIZES = {"channels": 36, "layers": 20, "epochs": 600}
 REPORT_DATA = ("cifar10", "cifar100")
-NO_SETTING = ("stage", "run", "needs", "arm", "search_seed", "evaluation_seed")
 
 
 class NotRun(Exception):
@@ -93,30 +90,15 @@ def _same(cell: Any, text: str) -> bool:
 
 def read(study: str) -> Evidence:
     """Return the evidence of a study as far as its runs are done."""
-    searches = [row | _measured(row) for row in _done(study, "search")]
+    searches = [row | _measured(row) for row in results.done(study, "search")]
     full = {row["run"]: row["full"] for row in searches}
-    looked_at = {row["run"]: full.get(row.get("search", ""), False) for row in _done(study, "hypergradients")}
+    looked_at = {row["run"]: full.get(row.get("search", ""), False) for row in results.done(study, "hypergradients")}
     looks = [_named(row) for row in results.snapshots(study).to_dict("records")]
     return Evidence(study, searches, _cells(study, searches), [row | {"full": looked_at[row["run"]]} for row in looks])
 
 
 def _named(row: dict[Any, Any]) -> Row:
     return {str(name): value for name, value in row.items()}
-
-
-def _done(study: str, stages: str) -> list[Row]:
-    """Return labels, parameters and results of all runs that are done in the stages whose names start so."""
-    names = [stage for stage in read_runs(study)["stage"].unique() if stage.startswith(stages)]
-    rows = []
-    for labels in (row for stage in names for row in read_runs(study, stage).to_dict("records")):
-        folder = below_runs(labels["run"])
-        if (result := read_result(folder)) is not None:
-            given = _named({name: value for name, value in labels.items() if value != ""})
-            params = read_yaml(folder / "params.yaml") if (folder / "params.yaml").is_file() else {}
-            setting = ", ".join(f"{name} {value}" for name, value in given.items() if name not in NO_SETTING)
-            own = {"run": labels["run"], "needs": labels["needs"], "setting": setting}
-            rows.append({"arm": labels["stage"], "search_seed": 0, **given, **params, **result, **own})
-    return rows
 
 
 def _table(run: str, name: str) -> pd.DataFrame:
@@ -152,11 +134,9 @@ def _measured(row: Row) -> Row:
 def _cells(study: str, searches: list[Row]) -> list[Row]:
     """Return a row a cell and data set; evaluations of one cell, whoever named it, are means of one row."""
     by_run = {row["run"]: row for row in searches}
-    chosen = {row["run"]: row["chosen"] for row in _done(study, "select")}
     groups: dict[tuple[str, str], list[Row]] = {}
-    for row in _done(study, "evaluate"):
-        search = chosen.get(row["needs"], row["needs"])
-        groups.setdefault((search, str(row.get("data", ""))), []).append(row)
+    for row in results.tests(study):
+        groups.setdefault((row["search"], str(row.get("data", ""))), []).append(row)
     rows = []
     for (search, data), tests in groups.items():
         source = by_run.get(search, {name: tests[0][name] for name in ("arm", "search_seed")})
@@ -166,7 +146,7 @@ def _cells(study: str, searches: list[Row]) -> list[Row]:
             "search_data": source.get("data", ""),
             "test_accuracy": sum(accuracies) / len(accuracies),
             "accuracies": accuracies,
-            "selected": any(test["needs"] in chosen for test in tests),
+            "selected": any(test["selected"] for test in tests),
             "full": all(_is_full(test, EVALUATION_SIZES) for test in tests) and source.get("full", False),
             "run": " ".join(test["run"] for test in tests),
         }
