@@ -27,7 +27,7 @@ test: $(TESTABLE)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(TESTS)
 
 soak: $(TESTABLE)
-	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=drawn $(BIN)/python -m pytest -n 2 -m hypothesis
+	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=drawn $(BIN)/python -m pytest -n 2 -m "hypothesis or soak"
 	OMP_NUM_THREADS=1 $(BIN)/python tests/soak.py
 
 check: $(TESTABLE)

@@ -7,21 +7,24 @@ when a second one ended it at once. Of several, the highest.
 
 import signal
 import sys
+from collections.abc import Callable, Generator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pandas as pd
 import typer
 
 from hdarts import batch, report_page
+from hdarts.cluster import Cluster, read_cluster, run_there
 from hdarts.faults import CannotWrite, Stopped, of_the_disk
 from hdarts.lock import exclusive
 from hdarts.params import ParameterError
 from hdarts.progress import place, progress
 from hdarts.records import write_atomic
 from hdarts.stopping import end_at_once, on_request, tell
-from hdarts.study import Plan, plan, record
+from hdarts.study import Plan, PlannedRun, plan, record
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="a study, such as params/studies/quick.yaml")]
@@ -31,16 +34,22 @@ Scale = Annotated[str, typer.Option(help="one of the study's scales, such as min
 @app.command()
 def run(
     study: StudyFile,
-    jobs: Annotated[int, typer.Option(help="runs at a time; 0: one a core, at most 8")] = 0,
+    jobs: Annotated[int, typer.Option(help="runs at a time on this host; 0: one a core, at most 8")] = 0,
+    engine: Annotated[Literal["local", "dask"], typer.Option(help="this host, or the workers of a cluster")] = "local",
+    scheduler: Annotated[str, typer.Option(help="address of a Dask scheduler that is running")] = "",
+    cluster: Annotated[Path | None, typer.Option(help="a cluster's file, such as params/clusters/slurm.yaml")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only list the runs")] = False,
     scale: Scale = "full",
 ) -> None:
     """Run what a study is missing, write its report page and print its result table."""
     planned = plan(study, scale=scale)
+    if (scheduler or cluster) and engine == "local":
+        raise ParameterError("--scheduler and --cluster are for --engine dask")
     if jobs < 0:
         raise ParameterError(f"--jobs {jobs}: give a number of runs at a time, or 0 for one a core")
     if dry_run:
         return _list(planned)
+    asked = read_cluster(planned.study.cluster, cluster, scheduler) if engine == "dask" else None
     if todo := [run for run in planned.runs if batch.look(run.folder).state != "done"]:
         from hdarts.preflight import preflight  # imports torch, which a study that is done need not wait for
 
@@ -50,7 +59,7 @@ def run(
             print(changed)
         try:
             with on_request(_stop, end_at_once):
-                bad = _run(planned, jobs or min(8, batch.cores()))
+                bad = _run(planned, *_engine(planned, jobs, asked))
         except Stopped as stopped:
             print(_table(planned, {}))
             print(f"hdarts: {stopped}", file=sys.stderr)
@@ -107,13 +116,24 @@ def convert_benchmark(
     print(f"{len(frame):,} cells: {target}")
 
 
-def _run(planned: Plan, jobs: int) -> dict[str, batch.Outcome]:
+Ends = Generator[tuple[PlannedRun, batch.Outcome], None, None]
+
+
+def _engine(planned: Plan, jobs: int, cluster: Cluster | None) -> tuple[str, Callable[[], Ends]]:
+    """Where the runs of a study are computed, in words, and what yields them as they end."""
+    if cluster is not None:
+        return f"by workers of kind {cluster.kind}", partial(run_there, planned, cluster)
+    jobs = jobs or min(8, batch.cores())
+    return f"{jobs} at a time", partial(batch.run_here, planned, jobs)
+
+
+def _run(planned: Plan, where: str, start: Callable[[], Ends]) -> dict[str, batch.Outcome]:
     """Run what is missing, a line for each run that ends; return the outcomes that are not `done`."""
     before = {run.name for run in planned.runs if batch.look(run.folder).state == "done"}
     missing = len(planned.runs) - len(before)
-    print(f"study {planned.study.study}: {missing} of {len(planned.runs)} runs to do, {jobs} at a time", flush=True)
+    print(f"study {planned.study.study}: {missing} of {len(planned.runs)} runs to do, {where}", flush=True)
     bad = {}
-    with closing(batch.run_here(planned, jobs)) as every:
+    with closing(start()) as every:
         ending = (pair for pair in every if pair[0].name not in before)
         # in a log the lines below are progress enough
         watched = progress(ending, missing, "runs") if missing and place() == "terminal" else ending

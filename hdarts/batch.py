@@ -7,9 +7,11 @@ The state of a run is read from its folder, so any process on any host sees the 
 """
 
 import json
+import math
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -74,10 +76,13 @@ def _failure(notebook: Mapping[str, Any], seconds: float | None) -> Outcome:
     return Outcome("failed", seconds, told if own else f"{name}: {told}", EXIT_CODES.get(name, 1))
 
 
-def execute(run: PlannedRun, root: Path, threads: int, timeout: float | None = None) -> Outcome:
+def execute(
+    run: PlannedRun, root: Path, threads: int, timeout: float | None = None, stop: Callable[[], bool] | None = None
+) -> Outcome:
     """Execute one run in a process of its own and return how it ended; the log goes to `log.txt` in its folder.
 
-    After `timeout` minutes it is asked to save and end, and `GRACE` seconds later made to.
+    After `timeout` minutes it is asked to save and end, and `GRACE` seconds later made to. It is asked as well as soon
+    as `stop()`, looked at every second, is true.
     """
     counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
     ours = {
@@ -108,7 +113,7 @@ def execute(run: PlannedRun, root: Path, threads: int, timeout: float | None = N
         assert process.stdin is not None
         process.stdin.write(json.dumps(task).encode() + b"\n")
         process.stdin.flush()
-        late = _wait(process, timeout)
+        late = _wait(process, timeout, stop)
     outcome, code = look(run.folder), process.returncode
     if outcome.state == "done":
         return outcome
@@ -119,13 +124,18 @@ def execute(run: PlannedRun, root: Path, threads: int, timeout: float | None = N
     return _unexplained(run, code)
 
 
-def _wait(process: subprocess.Popen, timeout: float | None) -> bool:
+def _wait(process: subprocess.Popen, timeout: float | None, stop: Callable[[], bool] | None) -> bool:
     """Wait for the end of a process, and see to it after `timeout` minutes; return whether that was needed."""
-    try:
-        process.wait(None if timeout is None else 60 * timeout)
-        return False
-    except subprocess.TimeoutExpired:
-        process.terminate()
+    ends = math.inf if timeout is None else time.monotonic() + 60 * timeout
+    while (left := ends - time.monotonic()) > 0:
+        try:
+            process.wait(min(left, 1) if stop else None if left == math.inf else left)
+            return False
+        except subprocess.TimeoutExpired:
+            if stop and stop():
+                process.terminate()
+                stop = None  # asked twice, it would end at once
+    process.terminate()
     try:
         process.wait(GRACE)
     except subprocess.TimeoutExpired:
@@ -160,7 +170,7 @@ def run_all(
     try:
         while graph.is_active():
             settled: dict[str, Outcome] = {}
-            for name in graph.get_ready():
+            for name in sorted(graph.get_ready(), key=lambda name: -length(named[name])):
                 missing = [need for need in named[name].needs if ended[need].state != "done"]
                 if read_result(named[name].folder) is not None:
                     settled[name] = look(named[name].folder)
@@ -180,6 +190,12 @@ def run_all(
             future.cancel()
         while wait(futures, timeout=0.2).not_done:
             stop()
+
+
+def length(run: PlannedRun) -> float:
+    """Return by what runs are compared that could start, the longest first: images seen, times the network's size."""
+    usual = {"epochs": 1, "limit": 50_000, "layers": 1, "channels": 1}
+    return math.prod(float(getattr(run.params, name, 0) or amount) for name, amount in usual.items())
 
 
 def _outcome(future: Future[Outcome]) -> Outcome:

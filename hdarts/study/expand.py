@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ class PlannedRun:
     params: Parameters
     labels: Mapping[str, Any]
     needs: tuple[str, ...]
+    resources: Mapping[str, float] = field(default_factory=dict)  # that it asks of a worker of a cluster
 
     @property
     def folder(self) -> Path:
@@ -74,7 +75,8 @@ def _expand_stage(
         labels = {(f"{source.stage}.{key}" if key in own else key): value for key, value in source.labels.items()} | own
         run_name = f"{study}/{name}/{_slug(labels, params)}-{_digest(params, after)}"
         params = params.model_copy(update={"run": run_name})
-        runs.append(PlannedRun(run_name, name, notebook, params, labels, tuple(dict.fromkeys(source.needs + after))))
+        needs = tuple(dict.fromkeys(source.needs + after))
+        runs.append(PlannedRun(run_name, name, notebook, params, labels, needs, stage.resources))
     return runs
 
 

@@ -51,6 +51,7 @@ class Stage(Arm):
     arms: Annotated[dict[Plain, Arm], Field(min_length=1)] | None = None
     each: Annotated[list[Each], BeforeValidator(_listed)] = []
     after: Literal["everything"] | list[Plain] = []
+    resources: dict[Plain, Annotated[float, Field(gt=0)]] = {}  # of a worker, for a run: {gpus: 1, memory: 16}
 
 
 class Study(_Strict):
@@ -61,6 +62,7 @@ class Study(_Strict):
     about: str = ""
     scale: str = ""  # what the scale it was planned at says of itself; "" at full scale
     timeout: Annotated[float, Field(gt=0, le=1e6)] | None = None  # minutes after which a run is taken to hang
+    cluster: dict[str, Any] | None = None  # hdarts.cluster.Cluster, for `--engine dask`
     stages: Annotated[dict[Plain, Stage], Field(min_length=1)]
 
 

@@ -1,0 +1,67 @@
+"""How the workers of a study come about: the `cluster:` block of a study file, or a file of its own."""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hdarts.params import ParameterError, read_yaml
+
+QUEUES = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "lsf": "LSFCluster"}
+
+
+class Cluster(BaseModel):
+    """How the workers of a study come about, and what each of them offers.
+
+    kind      scheduler (running already, at `address`), local (processes here), gpus (here, one worker a GPU), or the
+              queue of a cluster: slurm, pbs, lsf (`options` go to the class of dask-jobqueue: account, walltime, ...)
+    workers   their number (0: one a core, or a GPU); of a scheduler's, whichever come
+    cores     of a worker, shared by the `runs` that it computes at a time; memory in GiB, 0: not limited
+    gpus      of a worker, which then computes one run at a time
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    kind: Literal["scheduler", "local", "gpus", "slurm", "pbs", "lsf"]
+    address: str = ""
+    workers: int = Field(default=0, ge=0, le=10_000)
+    cores: int = Field(default=1, ge=1)
+    runs: int = Field(default=1, ge=1)
+    gpus: int = Field(default=0, ge=0)
+    memory: float = Field(default=0, ge=0)
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if (self.kind == "scheduler") != bool(self.address):
+            raise ValueError("address: is needed for kind scheduler, and for no other")
+        if self.gpus and self.runs > 1:
+            raise ValueError("runs: a worker with GPUs computes one run at a time")
+        if self.options and self.kind not in QUEUES:
+            raise ValueError("options: are those of a queue (slurm, pbs, lsf)")
+        if self.kind in QUEUES and not (self.workers and self.memory):
+            raise ValueError("workers, memory: a queue must be told how many jobs to ask for, and the memory of each")
+        return self
+
+    @property
+    def offered(self) -> dict[str, float]:
+        """What a worker offers to runs, by the names that they ask for it."""
+        gpus = max(self.gpus, int(self.kind == "gpus"))
+        named = {"runs": self.runs, "gpus": gpus, "memory": self.memory}
+        return {name: float(amount) for name, amount in named.items() if amount}
+
+
+def read_cluster(block: dict[str, Any] | None, path: Path | None, scheduler: str) -> Cluster:
+    """Return the cluster at the address `scheduler`, else that in the file `path`, in a study's `block`, or local."""
+    if scheduler:
+        block, named = {"kind": "scheduler", "address": scheduler}, "--scheduler"
+    elif path is not None:
+        block, named = read_yaml(path), str(path)
+    else:
+        block, named = block or {"kind": "local"}, "`cluster`"
+    try:
+        return Cluster.model_validate(block)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        told = first["msg"].removeprefix("Value error, ")
+        raise ParameterError(f"{named}: {f'`{where}`: ' if where else ''}{told}") from None
