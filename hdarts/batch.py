@@ -84,7 +84,8 @@ def execute(
     After `timeout` minutes it is asked to save and end, and `GRACE` seconds later made to. It is asked as well as soon
     as `stop()`, looked at every second, is true.
     """
-    counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+    count = os.environ.get("OMP_NUM_THREADS", str(threads))  # who says how many is heard by all libraries
+    counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), count)
     ours = {
         "HDARTS_RUNS": str(runs_folder()),
         "HDARTS_PROGRESS": "log",
