@@ -57,7 +57,7 @@ def read_cluster(block: dict[str, Any] | None, path: Path | None, scheduler: str
     elif path is not None:
         block, named = read_yaml(path), str(path)
     else:
-        block, named = block or {"kind": "local"}, "`cluster`"
+        block, named = {"kind": "local"} if block is None else block, "`cluster`"
     try:
         return Cluster.model_validate(block)
     except ValidationError as error:
