@@ -1,6 +1,7 @@
 """What the two loops, search and training, share: the machine, the learning rate, and when a checkpoint is due."""
 
 import math
+import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -18,9 +19,16 @@ from hdarts.stopping import on_request, tell
 
 
 def use_machine(params: Machine) -> torch.device:
-    """Set the number of CPU threads and return the device to compute on; `auto` is the GPU where there is one."""
+    """Set the number of CPU threads and return the device to compute on; `auto` is the GPU where there is one.
+
+    `deterministic` lets PyTorch refuse what has no fixed order of sums on a GPU, and cuBLAS keep to one workspace.
+    """
     if params.threads:
         torch.set_num_threads(params.threads)
+    if params.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+        torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(params.deterministic)
     if params.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -204,6 +204,7 @@ def load_splits(params: EvaluateParams) -> Splits:
         params.data,
         folder=params.data_folder,
         limit=params.limit,
+        skip_damaged=params.skip_damaged,
         test_limit=params.test_limit,
         image_size=params.image_size,
         validation_fraction=0.0,
@@ -233,8 +234,7 @@ def describe(run: Run, genotype: Genotype, data: Splits, device: torch.device) -
     if path.exists() and path.read_text(encoding="utf-8") != text:
         raise ParameterError(f"{path}: this run was started with another genotype; name another run")
     run.write_text(path.name, text)
-    images = {"name": data.name, "digest": data.digest, "train": len(data.train), "test": len(data.test or ())}
-    run.write_provenance(data=images, device=str(device), threads=torch.get_num_threads())
+    run.write_provenance(data=data.told(), device=str(device), threads=torch.get_num_threads())
 
 
 def record(training: Training, row: Row, **times: float) -> None:

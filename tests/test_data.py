@@ -460,7 +460,7 @@ def test_a_damaged_file_is_named_and_refused_or_left_out_with_a_count(
     splits = load(str(tmp_path), validation_fraction=0.0, skip_damaged=True)
     assert splits.skipped == 1 and splits.train.labels.tolist() == [0, 0, 1, 1, 1]
     assert np.array_equal(splits.train.pixels[1].permute(1, 2, 0).numpy(), picture(2))
-    assert "left out 1 damaged images, the first is" in capsys.readouterr().out
+    assert "left out 1 damaged images, the first is" in capsys.readouterr().err
 
 
 def test_a_file_too_large_to_be_an_image_is_refused_unread(tmp_path: Path) -> None:

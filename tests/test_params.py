@@ -29,8 +29,10 @@ TOY: dict[str, Any] = {"run": "", "seed": 1, "sigmas": [0.05, 0.1], "steps": 3}
 
 # of each parameter an allowed value, and another one
 TWO = yaml.safe_load("""{
-    run: ["", mine/run], device: [cpu, "cuda:1"], threads: [1, 2], data: [digits, cifar10], data_folder: ["", images],
-    limit: [0, 100], image_size: [0, 16], crop_padding: [0, 4], flip: [false, true], cutout: [0, 16],
+    run: ["", mine/run], device: [cpu, "cuda:1"], threads: [1, 2], deterministic: [false, true],
+    data: [digits, cifar10], data_folder: ["", images],
+    limit: [0, 100], skip_damaged: [false, true], image_size: [0, 16],
+    crop_padding: [0, 4], flip: [false, true], cutout: [0, 16],
     checkpoint_epochs: [1, 2], checkpoint_minutes: [10.0, 5.0], keep_epochs: [[1, 2], []],
     keep_checkpoint: [false, true], epochs: [2, 50], batch_size: [64, 48], learning_rate: [0.025, 0.05],
     learning_rate_min: [0.001, 0.0], momentum: [0.9, 0.0], weight_decay: [0.0003, 0.0], clip: [5.0, 1.0],

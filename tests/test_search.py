@@ -1,6 +1,8 @@
 """The search loop: the same step as the plain definition, every method, exact resume, no look at the test set."""
 
 import dataclasses
+import itertools
+import json
 import math
 import os
 import random
@@ -13,6 +15,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hdarts import checkpoint
@@ -300,6 +303,35 @@ def test_a_search_that_is_done_is_read_not_computed():
     again = list(s.search(params, Run.open(params), supernet=None, data=None))
     assert [row["epoch"] for row in again] == [1, 2]
     assert before == {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
+
+
+@pytest.mark.parametrize("changes", [{"method": "darts-second"}, {"hypernetwork": "linear"}])
+def test_deterministic_changes_nothing_on_the_cpu(changes):
+    plain = whole(parameters(**changes, run="plain"))
+    deterministic = whole(parameters(**changes, run="deterministic", deterministic=True))
+    torch.use_deterministic_algorithms(False)
+    same(plain, deterministic)
+
+
+def test_damaged_images_are_left_out_by_a_parameter_and_counted(tmp_path, capsys):
+    folder = small_images(tmp_path / "images" / "train")
+    (folder / "1" / "00.png").write_bytes(b"no image")
+    changes = {"method": "darts-first", "data": str(folder.parent), "limit": 0, "batch_size": 4, "epochs": 1}
+    with pytest.raises(ParameterError, match=r"1/00\.png: is not an image"):
+        whole(parameters(**changes))
+    run = whole(parameters(**changes, skip_damaged=True))
+    told = json.loads((run.folder / "provenance.json").read_text())["data"]
+    assert (told["train"] + told["validation"], told["damaged_left_out"]) == (19, 1)
+    assert "left out 1 damaged images" in capsys.readouterr().err
+
+
+def small_images(folder):
+    """Two classes of ten images."""
+    for label, number in itertools.product("01", range(10)):
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        pixels = torch.randint(0, 256, (8, 8, 3), generator=generator(number, "image", label)).byte()
+        Image.fromarray(pixels.numpy()).save(folder / label / f"{number:02}.png")
+    return folder
 
 
 def test_snapshots_stay_and_the_rotating_checkpoint_goes():

@@ -1,6 +1,7 @@
 """`load`: any source of images to one result, `Splits`."""
 
 import hashlib
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +56,12 @@ class Splits:
     test: Images | None
     digest: str
     skipped: int = 0
+
+    def told(self) -> dict[str, str | int]:
+        """Return what `provenance.json` says of the images that were used."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        counts = {name: len(part) for name, part in parts.items() if part is not None}
+        return {"name": self.name, "digest": self.digest, **counts, "damaged_left_out": self.skipped}
 
     @property
     def mean(self) -> Tensor:
@@ -111,7 +118,8 @@ def load(
         tested = Images(_like(test_pixels, pixels), test_labels, mean, std)
         damaged += more
     if damaged:
-        print(f"{source.name}: left out {len(damaged)} damaged images, the first is {damaged[0]}")
+        told = f"{source.name}: left out {len(damaged)} damaged images, the first is {damaged[0]}"
+        print(told, file=sys.stderr)
     digest = _digest(train, validation, tested)
     return Splits(
         source.name,

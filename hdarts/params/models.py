@@ -32,7 +32,16 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
     stage: ClassVar[str]
     aside: ClassVar[frozenset[str]] = frozenset(
-        {"run", "device", "threads", "checkpoint_epochs", "checkpoint_minutes", "keep_epochs", "keep_checkpoint"}
+        {
+            "run",
+            "device",
+            "threads",
+            "deterministic",
+            "checkpoint_epochs",
+            "checkpoint_minutes",
+            "keep_epochs",
+            "keep_checkpoint",
+        }
     )
     run: Text
 
@@ -46,6 +55,7 @@ class Machine(BaseModel):
 
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$")]
     threads: CountOrZero  # CPU threads; 0 leaves PyTorch's own choice
+    deterministic: bool  # sums of a fixed order on a GPU; the CPU has them anyway
 
 
 class Images(BaseModel):
@@ -54,6 +64,7 @@ class Images(BaseModel):
     data: Annotated[Text, Field(min_length=1)]
     data_folder: Text
     limit: CountOrZero
+    skip_damaged: bool
     image_size: CountOrZero
     crop_padding: CountOrZero
     flip: bool

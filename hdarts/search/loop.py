@@ -91,7 +91,8 @@ def _search(
     inner, outer = batches(params, data)
     steps = min(len(inner), len(outer))  # a step takes a pair; the longer part gives what the shorter has
     log, judge = Log.resume(run, state), Judge.of(run)
-    run.write_provenance(data=data.name, data_digest=data.digest, device=str(device), **counts(problem, state))
+    threads = torch.get_num_threads()
+    run.write_provenance(data=data.told(), device=str(device), threads=threads, **counts(problem, state))
 
     while not (state.step == 0 < state.epoch and ends_with(params, state, state.epoch)):
         epoch = state.epoch

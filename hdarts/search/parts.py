@@ -23,6 +23,7 @@ def load_splits(params: SearchParams, device: torch.device) -> Splits:
         params.data,
         folder=params.data_folder,
         limit=params.limit,
+        skip_damaged=params.skip_damaged,
         image_size=params.image_size,
         validation_fraction=params.validation_fraction,
         split_seed=params.split_seed,
