@@ -1,9 +1,11 @@
 """What the runs of a study say, as tables: epochs of all searches, all evaluations, and one row an arm."""
 
+from math import isnan, nan
 from typing import Any
 
 import pandas as pd
 
+from hdarts import report
 from hdarts.microscope import REFERENCES
 from hdarts.params import read_yaml
 from hdarts.records import below_runs, read_result
@@ -24,8 +26,8 @@ def scale_note(study: str) -> str:
 def done(study: str, stages: str) -> list[Row]:
     """Return labels, parameters and results of all runs that are done in the stages whose names start so.
 
-    Each has run, needs, arm (where no label says it, the stage), search_seed (0 where there is none) and `setting`:
-    its other labels in words.
+    Each has run, needs, arm (where no label says it, the stage), search_seed (0 where there is none), and its other
+    labels: their names as `varied`, and in words as `setting`.
     """
     names = [stage for stage in read_runs(study)["stage"].unique() if stage.startswith(stages)]
     rows = []
@@ -34,8 +36,9 @@ def done(study: str, stages: str) -> list[Row]:
         if (result := read_result(folder)) is not None:
             given = {str(name): value for name, value in labels.items() if value != ""}
             params = read_yaml(folder / "params.yaml") if (folder / "params.yaml").is_file() else {}
-            setting = ", ".join(f"{name} {value}" for name, value in given.items() if name not in NO_SETTING)
-            own = {"run": labels["run"], "needs": labels["needs"], "setting": setting}
+            varied = [name for name in given if name not in NO_SETTING]
+            setting = ", ".join(f"{name} {given[name]}" for name in varied)
+            own = {"run": labels["run"], "needs": labels["needs"], "varied": varied, "setting": setting}
             rows.append({"arm": labels["stage"], "search_seed": 0, **given, **params, **result, **own})
     return rows
 
@@ -76,8 +79,8 @@ def missing(study: str) -> list[str]:
 
 
 def of_searches(study: str, name: str) -> list[tuple[Row, pd.DataFrame]]:
-    """Return arm and seed, and the table `name`, of each search that has one."""
-    named = [({"arm": row["arm"], "seed": row["seed"]}, run) for run, row in _searches(study).items()]
+    """Return run, arm and seed, and the table `name`, of each search that has one."""
+    named = [({"run": run, "arm": row["arm"], "seed": row["seed"]}, run) for run, row in _searches(study).items()]
     tables = [(labels, _table(run, name)) for labels, run in named]
     return [(labels, table) for labels, table in tables if len(table)]
 
@@ -87,7 +90,7 @@ def _together(frames: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def epochs(study: str) -> pd.DataFrame:
-    """Return the metrics of all searches: arm, seed, and the columns of metrics.csv."""
+    """Return the metrics of all searches: run, arm, seed, and the columns of metrics.csv."""
     return _together([table.assign(**labels) for labels, table in of_searches(study, "metrics")])
 
 
@@ -104,7 +107,7 @@ def truth(study: str) -> pd.DataFrame:
 
 
 def hypergradients(study: str) -> pd.DataFrame:
-    """Return the logged hypergradient norms of all searches: arm, seed, step, direct, response."""
+    """Return the logged hypergradient norms of all searches: run, arm, seed, step, direct, response."""
     frames = []
     for labels, steps in of_searches(study, "hypergradients"):
         norms = {part: (steps.filter(regex=f"^{part}_") ** 2).sum(axis=1) ** 0.5 for part in PARTS}
@@ -135,7 +138,7 @@ def snapshot_means(study: str) -> pd.DataFrame:
 
 
 def seconds(study: str) -> pd.DataFrame:
-    """Return the time each search took, from its timings.csv: arm, seed, seconds."""
+    """Return the time each search took, from its timings.csv: run, arm, seed, seconds."""
     tables = of_searches(study, "timings")
     return pd.DataFrame([{**labels, "seconds": float(table["seconds"].to_numpy().sum())} for labels, table in tables])
 
@@ -198,3 +201,26 @@ def by_arm(study: str) -> pd.DataFrame:
             row["search_seconds"] = sum(spent)
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def comparison(study: str) -> pd.DataFrame:
+    """Return figure 35 of the report as a table: its rows (table 23) on both data sets, and each tested arm of `study`.
+
+    Columns: `panel`, `model`, `accuracy` and its `deviation` (per cent; nan where not known), and `cost` of all its
+    searches together in `unit`, GPU days or, here, minutes of this machine (random cells: 0).
+    """
+    rows: list[Row] = []
+    theirs = report.table(23)
+    for data, panel in (("cifar10", "report: CIFAR-10"), ("cifar100", "report: CIFAR-100")):
+        numbers = {"cost": theirs["search_days"], "accuracy": theirs[data], "deviation": theirs[f"{data}_sd"]}
+        rows += pd.DataFrame({"panel": panel, "model": theirs["model"], **numbers, "unit": "GPU days"}).to_dict(
+            "records"
+        )
+    tested = evaluations(study)
+    here = f"here: {tested['data'].iloc[0]}" if len(tested) else "here"
+    for row in by_arm(study).to_dict("records"):
+        cost = float(row.get("search_seconds", nan)) / 60
+        own: Row = {"panel": here, "model": row["arm"], "cost": 0.0 if isnan(cost) else cost, "unit": "min"}
+        accuracies = {"accuracy": row.get("test_accuracy_mean", nan), "deviation": row.get("test_accuracy_sd", nan)}
+        rows.append(own | accuracies)
+    return pd.DataFrame(rows).dropna(subset=["accuracy"])

@@ -1,5 +1,6 @@
 """Figures: what is drawn is what the table holds, legible, nothing on top of anything else, the same each time."""
 
+import io
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +14,11 @@ import pytest
 from IPython.core.formatters import DisplayFormatter
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from PIL import Image
 
 from hdarts import plots
 from hdarts.plots.cells import OPERATION_LOOKS
-from hdarts.plots.style import looks
+from hdarts.plots.style import looks, write_below
 from hdarts.space import DARTS, NASBENCH201, Genotype
 
 CELL = [("sep_conv_3x3", 0), ("skip_connect", 1), ("dil_conv_5x5", 2), ("max_pool_3x3", 0)] * 2
@@ -80,6 +82,13 @@ RUNS = pd.DataFrame(
         for seed in (0, 1, 2)
     ]
 )
+SETTINGS = CURVES.assign(setting=[f"{0.025 * (1 + ARMS.index(arm)):g}, 48" for arm in CURVES["arm"]])
+THEIRS = [("DARTS", 0.1), ("SNAS", None)]
+COMPARED = pd.DataFrame(
+    [("report: CIFAR-10", model, 97.2, deviation, 2.0, "GPU days") for model, deviation in THEIRS]
+    + [("here: digits", arm, 96.0 + i, None if i else 0.5, 3.0 * i, "min") for i, arm in enumerate(ARMS)],
+    columns=["panel", "model", "accuracy", "deviation", "cost", "unit"],
+)
 NOTHING = pd.DataFrame()
 
 FIGURES: dict[str, Callable[[], Figure]] = {
@@ -96,6 +105,9 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "optimisation_gap": lambda: plots.optimisation_gap(CURVES),
     "eigenvalue_over_epochs": lambda: plots.eigenvalue_over_epochs(CURVES),
     "hypergradient_parts": lambda: plots.hypergradient_parts(STEPS),
+    "hypergradient_magnitudes": lambda: plots.hypergradient_magnitudes(STEPS),
+    "setting_curves": lambda: plots.setting_curves(SETTINGS, "learning rate, batch size"),
+    "accuracy_and_cost": lambda: plots.accuracy_and_cost(COMPARED),
     "strip": lambda: plots.strip(RUNS, "arm", "test_accuracy", lines={"report": 97.3, "random average": 96.2}),
     "strip_with_hue": lambda: plots.strip(RUNS, "arm", "test_accuracy", "evaluation_seed"),
     "validation_against_test": lambda: plots.validation_against_test(RUNS),
@@ -175,6 +187,9 @@ def test_drawing_leaves_no_global_trace():
         plots.skips_over_epochs,
         plots.entropy_over_epochs,
         plots.hypergradient_parts,
+        plots.hypergradient_magnitudes,
+        plots.accuracy_and_cost,
+        lambda frame: plots.setting_curves(frame, "learning rate"),
         lambda frame: plots.strip(frame, "arm", "test_accuracy"),
         plots.validation_against_test,
         plots.seconds_by_arm,
@@ -300,3 +315,39 @@ def test_times_have_the_unit_that_suits(scale: float, unit: str):
     axes = plots.seconds_by_arm(RUNS.assign(seconds=RUNS["seconds"] * scale)).axes[0]
     assert axes.get_ylabel() == f"time ({unit})"
     assert axes.get_ylim()[0] == 0
+
+
+def test_a_note_stands_below_the_figure_and_moves_nothing(tmp_path: Path):
+    plain, noted = (FIGURES["validation_curves"]() for _ in range(2))
+    write_below(noted, "mini scale: " + 20 * "small and smaller ")
+    assert "small and smaller" in " ".join(words(noted)) and plots.picture(noted).count(b"small") > 30
+    pictures = [Image.open(io.BytesIO(plots.picture(figure, "png"))).convert("L") for figure in (plain, noted)]
+    assert pictures[0].width == pictures[1].width and pictures[0].height < pictures[1].height
+    above = pictures[1].crop((0, 0, *pictures[0].size))
+    difference = np.abs(np.asarray(above, dtype=float) - np.asarray(pictures[0], dtype=float))
+    assert (difference > 100).mean() < 1e-3, "what was drawn is where it was"
+    shown, size = DisplayFormatter().format(noted)
+    assert shown["image/png"] == plots.picture(noted, "png")
+    assert size["image/png"]["height"] > round(110 * noted.get_size_inches()[1])
+
+
+def test_a_setting_is_a_line_with_the_mean_of_its_seeds():
+    axes = plots.setting_curves(SETTINGS, "learning rate, batch size").axes[0]
+    named = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
+    assert [line.get_label() for line in named][:2] == ["0.025, 48 (n = 2)", "0.05, 48 (n = 2)"]
+    assert np.allclose(np.asarray(named[0].get_ydata()), 80 - 40 / EPOCHS + (2 + 20) / 2 / 20)
+
+
+def test_magnitudes_are_geometric_means_of_what_is_not_0():
+    direct, response = plots.hypergradient_magnitudes(STEPS.assign(direct=STEPS["seed"] * STEPS["direct"])).axes
+    assert np.allclose(np.asarray(direct.lines[0].get_ydata()), 40**0.5 * 0.1 / EPOCHS)
+    assert [len(np.asarray(line.get_ydata())) for line in response.lines] == [0, len(EPOCHS)]
+
+
+def test_each_panel_of_a_comparison_has_its_models_and_a_bar_only_where_a_deviation_is_known():
+    theirs, ours = plots.accuracy_and_cost(COMPARED).axes
+    assert (theirs.get_xlabel(), ours.get_xlabel()) == ("search cost (GPU days)", "search cost (min)")
+    assert [name for axes in (theirs, ours) for name in axes.get_legend_handles_labels()[1]] == ["DARTS", "SNAS", *ARMS]
+    bars: list[Any] = [*theirs.collections, *ours.collections]
+    lengths = [np.ptp(bar.get_segments()[0][:, 1]) for bar in bars]
+    assert np.allclose(lengths, [0.2, 0, 1.0, 0, 0, 0])

@@ -132,6 +132,16 @@ def test_an_arm_of_two_settings_is_two_rows_each_with_its_own_cell_and_tests(run
     assert tests["validation_accuracy"].tolist() == [80.0, 80.0, 70.0, 70.0] and set(tests["selected"]) == {True}
 
 
+def test_the_comparison_has_the_reports_rows_and_the_arms_that_were_tested(runs: Path):
+    table = results.comparison(STUDY)
+    theirs = table[table["panel"] == "report: CIFAR-100"].set_index("model")
+    assert theirs.loc["hyperDARTS-2", ["accuracy", "deviation", "cost"]].tolist() == [83.61, 0.15, 1.8]
+    assert "SDARTS-ADV" not in theirs.index, "its paper states none"
+    ours = table[table["panel"].str.startswith("here")].set_index("model")
+    assert ours["accuracy"].to_dict() == {"darts": 97.5, "hyper": 96.25, "random": 92.0}
+    assert ours["cost"].tolist() == [10 / 60, 10 / 60, 0.0]
+
+
 def test_cells_are_those_that_were_selected(runs: Path):
     assert results.genotypes(STUDY) == {"darts": {"of": "darts"}, "hyper": {"of": "hyper"}}
 

@@ -6,15 +6,18 @@ A figure is saved in a run folder with `save` (or a `Gallery`, with its caption)
 from hdarts.plots.architecture import draw_cell_shapes, draw_network
 from hdarts.plots.benchmark import error_against_truth, truth_over_time
 from hdarts.plots.cells import draw_cell, draw_genotype
+from hdarts.plots.comparison import accuracy_and_cost
 from hdarts.plots.gallery import Gallery, save
 from hdarts.plots.lines import lines
 from hdarts.plots.methods import draw_hypernetworks, draw_method
 from hdarts.plots.microscope import agreement_by_arm, batch_magnitudes, edge_agreement, method_agreement
 from hdarts.plots.relaxation import draw_cell_search
 from hdarts.plots.search import alpha_heatmap, hypergradient_norms, learning_curves, search_panel
+from hdarts.plots.settings import setting_curves
 from hdarts.plots.study import (
     eigenvalue_over_epochs,
     entropy_over_epochs,
+    hypergradient_magnitudes,
     hypergradient_parts,
     optimisation_gap,
     seconds_by_arm,
@@ -28,6 +31,7 @@ from hdarts.plots.toys import best_responses, dots, matrices, parts, plane_paths
 
 __all__ = [
     "Gallery",
+    "accuracy_and_cost",
     "agreement_by_arm",
     "alpha_heatmap",
     "batch_magnitudes",
@@ -44,6 +48,7 @@ __all__ = [
     "eigenvalue_over_epochs",
     "entropy_over_epochs",
     "error_against_truth",
+    "hypergradient_magnitudes",
     "hypergradient_norms",
     "hypergradient_parts",
     "learning_curves",
@@ -57,6 +62,7 @@ __all__ = [
     "save",
     "search_panel",
     "seconds_by_arm",
+    "setting_curves",
     "simplex_maps",
     "simplex_paths",
     "skips_over_epochs",

@@ -4,7 +4,7 @@ import json
 
 from matplotlib.figure import Figure
 
-from hdarts.plots.style import picture
+from hdarts.plots.style import picture, write_below
 from hdarts.records import Run
 
 
@@ -15,15 +15,20 @@ def save(run: Run, figure: Figure, name: str) -> None:
 
 
 class Gallery:
-    """Call it with a figure, its name and its caption; `captions.json` keeps names and captions in order."""
+    """Call it with a figure, its name and its caption; `captions.json` keeps names and captions in order.
 
-    def __init__(self, run: Run):
-        self.run, self.captions = run, {}
+    A `note`, such as the scale of a study, is written small below every figure.
+    """
+
+    def __init__(self, run: Run, note: str = ""):
+        self.run, self.note, self.captions = run, note, {}
 
     def __call__(self, figure: Figure, name: str, caption: str) -> None:
         """Save `figure` as figures/<name>.png and .svg, and show it with its caption."""
         from IPython.display import Markdown, display
 
+        if self.note:
+            write_below(figure, self.note)
         self.captions[name] = caption
         save(self.run, figure, name)
         self.run.write_text("captions.json", json.dumps(self.captions, indent=2) + "\n")

@@ -13,6 +13,7 @@ from hdarts.plots.style import FAINT, INK, LINES, integer_axis, label, looks, ne
 from hdarts.statistics import rank_correlation
 
 FACETS = 3  # axes in a row
+PARTS = ("direct", "response")
 
 
 @styled
@@ -47,10 +48,33 @@ def hypergradient_parts(frame: pd.DataFrame) -> Figure:
     Columns: `arm`, `seed`, `step`, `direct`, `response`. A value of 0, such as the response of first-order DARTS, has
     no place on the axis.
     """
-    parts = {"direct": "direct", "response": "response"}
-    figure = _over_epochs(frame, parts, "hypergradient norm (nats)", x="step")
+    figure = _over_epochs(frame, dict(zip(PARTS, PARTS, strict=True)), "hypergradient norm (nats)", x="step")
     for axes in figure.axes:
         axes.set_yscale("log", nonpositive="mask")
+    return figure
+
+
+@styled
+def hypergradient_magnitudes(frame: pd.DataFrame) -> Figure:
+    """Return both parts' norms over the steps, an axes a part, a line an arm: the geometric mean of its seeds.
+
+    Columns as for `hypergradient_parts`. What is 0 has no place on the logarithmic axis, and is left out of the mean.
+    """
+    rows = require(frame, ["arm", "seed", "step", *PARTS], "hypergradient magnitudes")
+    figure = new_figure(3.2)
+    grid = figure.subplots(1, len(PARTS), sharex=True, sharey=True)
+    arms = split(rows, "arm")
+    for axes, part in zip(grid, PARTS, strict=True):
+        for (arm, own), look in zip(arms.items(), looks(arms).values(), strict=True):
+            seen = split(own.loc[own[part] > 0], "step")
+            means = [np.exp(np.log(np.asarray(at[part])).mean()) for at in seen.values()]
+            axes.plot(list(seen), means, label=arm, markevery=max(1, len(means) // 6), linewidth=1, **look)
+        axes.set_yscale("log")
+        axes.set_title(f"{part} part")
+        axes.set_xlabel(label("step"))
+        integer_axis(axes)
+    grid[0].set_ylabel("hypergradient norm (nats)")
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, columnspacing=1.2)
     return figure
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import io
+import textwrap
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, ParamSpec
@@ -12,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox
 
 WIDTH = 6.3  # inches, the text width of an A4 report
 PIXELS = 110  # an inch is so many pixels of a notebook
@@ -107,16 +109,35 @@ def new_figure(height: float, width: float = WIDTH, layout: Any = "constrained")
 
 
 def _in_notebook(figure: Figure) -> tuple[bytes, dict[str, int]]:
-    width, height = figure.get_size_inches()
+    width, height = _bounds(figure).size
     return picture(figure, "png"), {"width": round(PIXELS * width), "height": round(PIXELS * height)}
+
+
+def write_below(figure: Figure, note: str) -> None:
+    """Write a note below a figure that is drawn; `picture` then has a strip more, in which it stands."""
+    for legend in figure.legends:
+        if legend.get_bbox_to_anchor() is figure.bbox:  # that moves with the picture's edge; this stays where it is
+            legend.set_bbox_to_anchor((0, 0, 1, 1), figure.transFigure)
+    with style():
+        figure.text(0.01, 0, textwrap.fill(note, int(20 * figure.get_size_inches()[0])), fontsize=7, va="top")
+
+
+def _bounds(figure: Figure) -> Bbox:
+    """Return the rectangle of a figure and of what is written below it, in inches."""
+    low = min([0.0, *(text.get_window_extent().y0 / figure.dpi - 0.04 for text in figure.texts)])
+    width, height = figure.get_size_inches()
+    return Bbox([[0, low], [width, height]])
 
 
 def picture(figure: Figure, kind: str = "svg") -> bytes:
     """Return the bytes of a figure as `svg` or `png` (200 dpi); the same figure gives the same bytes on any day."""
     buffer = io.BytesIO()
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    bounds = _bounds(figure)
     with style():
-        figure.savefig(buffer, format=kind, dpi=200, metadata=metadata)
+        figure.savefig(
+            buffer, format=kind, dpi=200, metadata=metadata, bbox_inches=bounds if bounds.y0 < 0 else None, pad_inches=0
+        )
     return buffer.getvalue()
 
 
