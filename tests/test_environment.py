@@ -17,10 +17,15 @@ def project() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
+def requirements() -> list[Requirement]:
+    """All packages with their bounds, those of the extras among them."""
+    extras = [word for words in project()["optional-dependencies"].values() for word in words]
+    asked = map(Requirement, [*project()["dependencies"], *extras])
+    return [one for one in asked if one.name != project()["name"]]  # an extra may name another one
+
+
 def asked_by_pip() -> dict[str, str]:
-    """All packages with their bounds, those of tests among them."""
-    words = [*project()["dependencies"], *project()["optional-dependencies"]["test"]]
-    return {canonicalize_name(one.name): str(one.specifier) for one in map(Requirement, words)}
+    return {canonicalize_name(one.name): str(one.specifier) for one in requirements()}
 
 
 def asked_by_conda() -> dict[str, str]:
@@ -51,6 +56,5 @@ def test_every_package_is_pinned_at_a_version_that_fits() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
     versions = {canonicalize_name(pin.name): next(iter(pin.specifier)).version for pin in pins}
-    for word in [*project()["dependencies"], *project()["optional-dependencies"]["test"]]:
-        asked = Requirement(word)
-        assert versions[canonicalize_name(asked.name)] in asked.specifier, word
+    for asked in requirements():
+        assert versions[canonicalize_name(asked.name)] in asked.specifier, asked
