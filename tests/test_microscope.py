@@ -33,6 +33,7 @@ TINY: dict[str, Any] = {
     "keep_epochs": [1, 2],
     "device": "cpu",
     "threads": 1,
+    "deterministic": False,
 }
 GLANCE: dict[str, Any] = {
     "run": "look",
@@ -41,6 +42,7 @@ GLANCE: dict[str, Any] = {
     "seed": 0,
     "device": "cpu",
     "threads": 1,
+    "deterministic": False,
     "batch_size": 8,
     "step_size": 0.05,
     "reference_steps": 4,
