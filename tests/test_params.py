@@ -146,7 +146,8 @@ def test_no_value_whatever_leads_to_anything_but_a_parameter_error(name: str, va
 
 
 def test_identity_ignores_what_does_not_change_the_computation_and_nothing_else():
-    aside = {"run", "device", "threads", "checkpoint_epochs", "checkpoint_minutes", "keep_epochs", "keep_checkpoint"}
+    aside = {"run", "device", "threads", "deterministic"}
+    aside |= {"checkpoint_epochs", "checkpoint_minutes", "keep_epochs", "keep_checkpoint"}
     start = check(SearchParams, SEARCH)
     for name in SearchParams.model_fields.keys() - {"space", "candidates"}:  # which cannot change alone
         changed = check(SearchParams, {**SEARCH, name: OTHER[name]})

@@ -24,7 +24,7 @@ from hdarts.study import plan
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "hdarts").rglob("*.py"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-PRESETS = sorted(path for path in (ROOT / "params").glob("*/*.yaml") if path.parent.name != "studies")
+PRESETS = sorted(path for path in (ROOT / "params").glob("*/*.yaml") if path.parent.name in ("search", "evaluate"))
 STUDIES = sorted((ROOT / "params" / "studies").glob("*.yaml"))
 EXPERIMENTS = sorted(path for path in (ROOT / "params/studies/report").glob("*.yaml") if path.stem != "common")
 TEXTS = [*SOURCES, *NOTEBOOKS, *(ROOT / "params").rglob("*.*"), *(ROOT / "tests").glob("*.py"), ROOT / "README.md"]
