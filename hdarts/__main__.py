@@ -38,7 +38,7 @@ def run(
     engine: Annotated[Literal["local", "dask"], typer.Option(help="this host, or the workers of a cluster")] = "local",
     scheduler: Annotated[str, typer.Option(help="address of a Dask scheduler that is running")] = "",
     cluster: Annotated[Path | None, typer.Option(help="a cluster's file, such as params/clusters/slurm.yaml")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="only list the runs")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="list the runs, and estimate what they take")] = False,
     scale: Scale = "full",
 ) -> None:
     """Run what a study is missing, write its report page and print its result table."""
@@ -48,7 +48,8 @@ def run(
     if jobs < 0:
         raise ParameterError(f"--jobs {jobs}: give a number of runs at a time, or 0 for one a core")
     if dry_run:
-        return _list(planned)
+        _list(planned)
+        return _estimate(planned, jobs or min(8, batch.cores()))
     asked = read_cluster(planned.study.cluster, cluster, scheduler) if engine == "dask" else None
     if todo := [run for run in planned.runs if batch.look(run.folder).state != "done"]:
         from hdarts.preflight import preflight  # imports torch, which a study that is done need not wait for
@@ -175,6 +176,20 @@ def _list(planned: Plan) -> None:
     counts = pd.crosstab(frame["stage"], frame["state"]).reindex(list(planned.study.stages))
     counts.insert(0, "runs", counts.sum(axis=1))
     print(aligned(counts.reset_index()))
+
+
+def _estimate(planned: Plan, jobs: int) -> None:
+    """What the runs that are not done will take on this machine, measured; ends quietly on Ctrl-C."""
+    from hdarts.estimate import ALL, estimate  # imports torch
+
+    print(f"\nmeasuring steps on this machine, for {ALL} s at most", flush=True)
+    try:
+        found = estimate(planned.runs, jobs)
+    except ParameterError as error:
+        return print(f"no estimate: {error}")
+    except KeyboardInterrupt:
+        return print("no estimate: interrupted")
+    print("\n".join(["", aligned(found.table), "", *found.notes]))
 
 
 def aligned(frame: pd.DataFrame) -> str:

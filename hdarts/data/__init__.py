@@ -7,6 +7,6 @@ arguments: no state, no worker processes, and the test set stays closed unless a
 
 from hdarts.data.batches import Augmentation, Batches, in_order
 from hdarts.data.sources import places
-from hdarts.data.splits import Images, Splits, load, sizes
+from hdarts.data.splits import Images, Outline, Splits, load, outline, sizes
 
-__all__ = ["Augmentation", "Batches", "Images", "Splits", "in_order", "load", "places", "sizes"]
+__all__ = ["Augmentation", "Batches", "Images", "Outline", "Splits", "in_order", "load", "outline", "places", "sizes"]

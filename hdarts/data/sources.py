@@ -25,10 +25,11 @@ FAULTS = (OSError, RuntimeError, ValueError, AssertionError)  # torchvision's wo
 KNOWN = ("digits", "generated", *DOWNLOADS)
 
 
-def find(name: str, folder: str, limit: int, test_limit: int) -> Source:
+def find(name: str, folder: str, limit: int, test_limit: int, download: bool = True) -> Source:
     """Return the source that `name` means: a set known by name, else Parquet or a folder of images.
 
-    A path that does not exist as it stands is also looked for in the data folders (`places`). Raises ParameterError.
+    A path that does not exist as it stands is also looked for in the data folders (`places`). Raises ParameterError,
+    also where a set would have to be downloaded and `download` does not let it.
     """
     if name == "digits":
         return digits()
@@ -36,7 +37,7 @@ def find(name: str, folder: str, limit: int, test_limit: int) -> Source:
         return generated(limit or 1000, test_limit or 500)
     if name in DOWNLOADS:
         held = [place / name for place in places(folder) if has_parquet(place / name)]
-        return parquet(held[0]) if held else downloaded(name, folder)
+        return parquet(held[0]) if held else downloaded(name, folder, download)
     for path in (Path(name).expanduser(), *(place / name for place in places(folder))):
         if has_parquet(path):
             return parquet(path)
@@ -82,7 +83,7 @@ def generated(count: int, test_count: int, size: int = 8) -> Source:
     return Source("generated", tuple("0123456789"), part("train", count), lambda: part("test", test_count))
 
 
-def downloaded(name: str, folder: str) -> Source:
+def downloaded(name: str, folder: str, download: bool = True) -> Source:
     """Return a set of torchvision, downloaded once into the data folder with a progress bar.
 
     torchvision checks its files against known MD5 sums before it opens them; for CIFAR that reads the bytes of the test
@@ -90,9 +91,9 @@ def downloaded(name: str, folder: str) -> Source:
     """
 
     def part(train: bool) -> Part:
-        return _as_part(_fetch(name, train, folder), name)
+        return _as_part(_fetch(name, train, folder, download), name)
 
-    train = _fetch(name, True, folder)
+    train = _fetch(name, True, folder, download)
     classes = tuple(getattr(train, "classes", "0123456789"))
     return Source(name, classes, _as_part(train, name), lambda: part(False))
 
@@ -105,7 +106,7 @@ def _as_part(dataset: Any, name: str) -> Part:
     return array_part(pixels if pixels.ndim == 4 else pixels[..., None], labels, name)
 
 
-def _fetch(name: str, train: bool, folder: str) -> Any:
+def _fetch(name: str, train: bool, folder: str, download: bool) -> Any:
     import torchvision.datasets  # takes a second to import
     from filelock import FileLock
 
@@ -118,6 +119,8 @@ def _fetch(name: str, train: bool, folder: str) -> Any:
         except FAULTS:
             continue
     root = places(folder)[-1]
+    if not download:
+        raise ParameterError(f"{name} is not in {root} yet; the first run that needs it looks for it and downloads it")
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / f".{name}.lock"):  # the runs of a study start together

@@ -3,13 +3,14 @@
 import hashlib
 import sys
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hdarts.data.choose import equal_subset, in_proportion
-from hdarts.data.decode import Part, read
+from hdarts.data.decode import Part, Source, read
 from hdarts.data.sources import find
 from hdarts.params import ParameterError
 from hdarts.randomness import generator
@@ -135,10 +136,30 @@ def load(
 def sizes(name_or_path: str, folder: str = "", limit: int = 0, validation_fraction: float = 0.5) -> tuple[int, int]:
     """Return how many training and validation images `load` would give; no image is decoded, no test part opened."""
     _check(limit, 0, 0, validation_fraction, "cpu")
-    source = find(name_or_path, folder, limit, 0)
+    return _sizes(find(name_or_path, folder, limit, 0), limit, validation_fraction)
+
+
+def _sizes(source: Source, limit: int, validation_fraction: float) -> tuple[int, int]:
     rows = _subset(source.train.labels, limit, len(source.classes), f"limit of {source.name}")
     rest, chosen = _split(source.train.labels[rows], validation_fraction, 0)
     return len(rest), len(chosen)
+
+
+class Outline(NamedTuple):
+    """What `load` would give: numbers of images, channels, height and width of one, number of classes."""
+
+    train: int
+    validation: int
+    shape: tuple[int, ...]
+    classes: int
+
+
+def outline(name: str, folder: str = "", limit: int = 0, validation_fraction: float = 0.5, size: int = 0) -> Outline:
+    """Return the outline of a set, as `sizes` does and from its first image; nothing is downloaded."""
+    _check(limit, 0, size, validation_fraction, "cpu")
+    source = find(name, folder, limit, 0, download=False)
+    first, _, _ = read(source.train, torch.zeros(1, dtype=torch.int64), size=size, skip_damaged=False)
+    return Outline(*_sizes(source, limit, validation_fraction), tuple(first.shape[1:]), len(source.classes))
 
 
 def statistics(pixels: Tensor) -> tuple[Tensor, Tensor]:
