@@ -1,5 +1,6 @@
 """What the runs of a study say, as tables: epochs of all searches, all evaluations, and one row an arm."""
 
+import json
 from math import isnan, nan
 from typing import Any
 
@@ -141,6 +142,16 @@ def seconds(study: str) -> pd.DataFrame:
     """Return the time each search took, from its timings.csv: run, arm, seed, seconds."""
     tables = of_searches(study, "timings")
     return pd.DataFrame([{**labels, "seconds": float(table["seconds"].to_numpy().sum())} for labels, table in tables])
+
+
+def peak_memory(study: str) -> pd.DataFrame:
+    """Return the most memory each search held (MiB), from its provenance.json: run, peak_memory_mib."""
+    rows = []
+    for row in done(study, "search"):
+        path = below_runs(row["run"]) / "provenance.json"
+        told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        rows.append({"run": row["run"], "peak_memory_mib": told.get("peak_memory_mib", nan)})
+    return pd.DataFrame(rows, columns=["run", "peak_memory_mib"])
 
 
 def evaluations(study: str) -> pd.DataFrame:

@@ -41,6 +41,11 @@ def others(table: pd.DataFrame, known: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return table.loc[~table["run"].isin(runs)] if runs else table
 
 
+def numbers(family: pd.DataFrame) -> list[str]:
+    """Return the labels of a family whose values are numbers."""
+    return [str(name) for name in family.select_dtypes("number") if name not in ("run", "seed", "setting")]
+
+
 def words(family: pd.DataFrame) -> str:
     """Return what the settings of a family are values of: "learning rate, batch size"."""
     return ", ".join(str(name).replace("_", " ") for name in family if name not in ("run", "seed", "setting"))

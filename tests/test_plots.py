@@ -89,6 +89,21 @@ COMPARED = pd.DataFrame(
     + [("here: digits", arm, 96.0 + i, None if i else 0.5, 3.0 * i, "min") for i, arm in enumerate(ARMS)],
     columns=["panel", "model", "accuracy", "deviation", "cost", "unit"],
 )
+GRID = pd.DataFrame(
+    [
+        {
+            "learning_rate": rate,
+            "batch_size": size,
+            "seed": seed,
+            "validation_accuracy": 60 + 90 * rate - size / 9 + seed,
+        }
+        for rate in (0.025, 0.05, 0.1)
+        for size in (16, 32, 64)
+        for seed in (0, 1)
+    ]
+)
+LENGTHS = pd.DataFrame({"embedding": [8, 32, 32, 128], "peak_memory_mib": [600.0, 800, 820, 2000]})
+RATES = CURVES.assign(learning_rate=[0.1 / (epoch + ARMS.index(arm)) for arm, epoch in CURVES[["arm", "epoch"]].values])
 NOTHING = pd.DataFrame()
 
 FIGURES: dict[str, Callable[[], Figure]] = {
@@ -107,6 +122,9 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "hypergradient_parts": lambda: plots.hypergradient_parts(STEPS),
     "hypergradient_magnitudes": lambda: plots.hypergradient_magnitudes(STEPS),
     "setting_curves": lambda: plots.setting_curves(SETTINGS, "learning rate, batch size"),
+    "setting_map": lambda: plots.setting_map(GRID, "learning_rate", "batch_size"),
+    "memory_over_setting": lambda: plots.memory_over_setting(LENGTHS, "embedding"),
+    "schedules": lambda: plots.schedules(RATES),
     "accuracy_and_cost": lambda: plots.accuracy_and_cost(COMPARED),
     "strip": lambda: plots.strip(RUNS, "arm", "test_accuracy", lines={"report": 97.3, "random average": 96.2}),
     "strip_with_hue": lambda: plots.strip(RUNS, "arm", "test_accuracy", "evaluation_seed"),
@@ -136,7 +154,10 @@ def test_no_axes_is_empty_and_each_names_what_it_shows(drawn: tuple[str, Figure]
     for axes in shown:
         assert axes.has_data() or axes.patches or axes.get_label() == "<colorbar>"
     if name not in CELLS:
-        assert any(word in " ".join(words(figure)) for word in ("(%)", "nats", "(s)", "(min)", "softmax(α)", "count"))
+        assert any(
+            word in " ".join(words(figure))
+            for word in ("(%)", "nats", "(s)", "(min)", "softmax(α)", "count", "(MiB)", "rate")
+        )
 
 
 def test_type_is_legible_at_report_size(drawn: tuple[str, Figure]):
@@ -305,8 +326,9 @@ def test_lines_for_reference_have_their_labels():
 
 def test_validation_against_test_states_the_rank_correlation():
     figure = plots.validation_against_test(RUNS)
-    title = figure.axes[0].get_title(loc="left")
-    assert re.fullmatch(r"Spearman ρ = 0\.\d\d \(95% interval 0\.\d\d to 0\.\d\d, n = 12\)", title)
+    told = figure.axes[0].get_title(loc="left").splitlines()
+    for line, name in zip(told, ("Spearman ρ", "Kendall τ"), strict=True):
+        assert re.fullmatch(rf"{name} = 0\.\d\d \(95% interval 0\.\d\d to 0\.\d\d, n = 12\)", line)
     assert set(ARMS) <= set(words(figure))
 
 
@@ -351,3 +373,16 @@ def test_each_panel_of_a_comparison_has_its_models_and_a_bar_only_where_a_deviat
     bars: list[Any] = [*theirs.collections, *ours.collections]
     lengths = [np.ptp(bar.get_segments()[0][:, 1]) for bar in bars]
     assert np.allclose(lengths, [0.2, 0, 1.0, 0, 0, 0])
+
+
+def test_the_map_of_two_settings_has_means_and_frames_the_best_of_each_row():
+    axes = plots.setting_map(GRID, "learning_rate", "batch_size").axes[0]
+    assert [text.get_text() for text in axes.texts][:3] == ["61.0", "63.2", "67.7"]
+    framed = {patch.get_extents().x0 for patch in axes.patches}
+    assert len(axes.patches) == 6 and len(framed) == 1, "the largest learning rate in each row"
+
+
+def test_memory_starts_at_0_and_shows_every_run():
+    axes = plots.memory_over_setting(LENGTHS, "embedding").axes[0]
+    assert axes.get_ylim()[0] == 0
+    assert len(np.asarray(axes.lines[0].get_xdata())) == 4

@@ -41,6 +41,7 @@ def test_a_family_differs_in_its_labels_alone_and_is_called_what_its_arms_have_i
     assert found["rate"]["seed"].tolist() == [2, 20, 2, 20]
     assert found["grid"]["setting"].tolist() == ["0.05", "0.05", "0.1", "0.1"], "what does not vary is not told"
     assert [settings.words(family) for family in found.values()] == ["learning rate", "learning rate"]
+    assert [settings.numbers(family) for family in found.values()] == [["learning_rate"], ["learning_rate"]]
 
 
 def test_the_other_searches_are_those_of_no_family(study: str):

@@ -13,7 +13,7 @@ from hdarts.plots.methods import draw_hypernetworks, draw_method
 from hdarts.plots.microscope import agreement_by_arm, batch_magnitudes, edge_agreement, method_agreement
 from hdarts.plots.relaxation import draw_cell_search
 from hdarts.plots.search import alpha_heatmap, hypergradient_norms, learning_curves, search_panel
-from hdarts.plots.settings import setting_curves
+from hdarts.plots.settings import memory_over_setting, schedules, setting_curves, setting_map
 from hdarts.plots.study import (
     eigenvalue_over_epochs,
     entropy_over_epochs,
@@ -54,15 +54,18 @@ __all__ = [
     "learning_curves",
     "lines",
     "matrices",
+    "memory_over_setting",
     "method_agreement",
     "optimisation_gap",
     "parts",
     "picture",
     "plane_paths",
     "save",
+    "schedules",
     "search_panel",
     "seconds_by_arm",
     "setting_curves",
+    "setting_map",
     "simplex_maps",
     "simplex_paths",
     "skips_over_epochs",

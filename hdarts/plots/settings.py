@@ -1,10 +1,11 @@
-"""Searches that differ in a setting: their curves, a line a value (report figure 27)."""
+"""Searches that differ in a setting: curves (report figure 27), two settings together, memory, learning rates."""
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-from hdarts.plots.style import integer_axis, label, looks, new_figure, require, split, styled
+from hdarts.plots.style import COLOURS, integer_axis, label, looks, new_figure, require, split, styled
 
 
 @styled
@@ -27,4 +28,72 @@ def setting_curves(frame: pd.DataFrame, names: str, y: str = "validation_accurac
     axes.set_ylabel(label(y))
     integer_axis(axes)
     axes.legend(title=names, loc="upper left", bbox_to_anchor=(1, 1), alignment="left")
+    return figure
+
+
+@styled
+def setting_map(frame: pd.DataFrame, x: str, y: str, value: str = "validation_accuracy") -> Figure:
+    """Return column `value` over two settings that are numbers, `x` and `y`: means over seeds, written into the fields.
+
+    A row for each run. The best value of `x` in each row has a frame: it moves where the settings depend on each other.
+    """
+    rows = require(frame, [x, y, value], f"{label(value)} over {label(x)} and {label(y)}")
+    table = rows.pivot_table(index=y, columns=x, values=value)
+    figure = new_figure(1.2 + 0.5 * len(table), 4.6)
+    axes = figure.subplots()
+    mesh = axes.pcolormesh(range(table.shape[1]), range(table.shape[0]), table.to_numpy(), cmap="cividis")
+    middle = np.nanmean(mesh.get_clim())
+    for (row, column), mean in np.ndenumerate(table.to_numpy()):
+        if not np.isnan(mean):
+            ink = "black" if mean > middle else "white"
+            axes.text(column, row, f"{mean:.1f}", ha="center", va="center", color=ink, size=7)
+    for row, best in enumerate(np.argmax(np.nan_to_num(table.to_numpy(), nan=-np.inf), axis=1)):
+        for ink, wide in (("black", 2.8), ("white", 1.2)):  # seen on light and on dark fields
+            axes.add_patch(Rectangle((best - 0.46, row - 0.46), 0.92, 0.92, fill=False, ec=ink, lw=wide))
+    axes.set_xticks(range(table.shape[1]), [f"{name:g}" for name in table.columns])
+    axes.set_yticks(range(table.shape[0]), [f"{name:g}" for name in table.index])
+    axes.set_xlabel(label(x))
+    axes.set_ylabel(label(y))
+    axes.grid(False)
+    figure.colorbar(mesh, ax=axes, label=label(value))
+    return figure
+
+
+@styled
+def memory_over_setting(frame: pd.DataFrame, x: str) -> Figure:
+    """Return the most memory that runs held over a setting that is a number, from 0; a mark a run.
+
+    Columns: `x` and `peak_memory_mib`. A process for each run is taken for granted, as `hdarts run` has it.
+    """
+    rows = require(frame, [x, "peak_memory_mib"], f"memory over {label(x)}")
+    figure = new_figure(2.6, 4.6)
+    axes = figure.subplots()
+    axes.plot(rows[x], rows["peak_memory_mib"], linestyle="", marker="o", color=COLOURS[0])
+    means = {at: np.asarray(own["peak_memory_mib"]).mean() for at, own in split(rows.sort_values(x), x).items()}
+    axes.plot(list(means), list(means.values()), color=COLOURS[0], linewidth=1)
+    axes.set_xticks(list(means))
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(label(x))
+    axes.set_ylabel(label("peak_memory_mib"))
+    return figure
+
+
+@styled
+def schedules(frame: pd.DataFrame) -> Figure:
+    """Return the learning rate of the weights over the epochs, a line for each arm (report section 5.2.3).
+
+    Columns: `arm`, `seed`, `epoch`, `learning_rate`; of an arm's seeds, which share a schedule, the first is drawn.
+    """
+    rows = require(frame, ["arm", "seed", "epoch", "learning_rate"], "learning rates")
+    figure = new_figure(2.4)
+    axes = figure.subplots()
+    arms = split(rows, "arm")
+    for (arm, own), look in zip(arms.items(), looks(arms).values(), strict=True):
+        first = own.loc[own["seed"] == own["seed"].iloc[0]]
+        axes.plot(first["epoch"], first["learning_rate"], markevery=max(1, len(first) // 8), label=arm, **look)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(label("epoch"))
+    axes.set_ylabel(label("learning_rate"))
+    integer_axis(axes)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure

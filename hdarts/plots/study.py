@@ -202,7 +202,7 @@ def _strip(axes: Axes, rows: pd.DataFrame, x: str, y: str, hue: str | None) -> N
 
 @styled
 def validation_against_test(frame: pd.DataFrame) -> Figure:
-    """Return test accuracy of the trained cells over their search-validation accuracy, with Spearman's correlation.
+    """Return test accuracy of the trained cells over their search-validation accuracy, with Spearman's and Kendall's.
 
     Columns: `arm`, `validation_accuracy`, `test_accuracy`, both in percent, a row for each run.
     """
@@ -214,7 +214,8 @@ def validation_against_test(frame: pd.DataFrame) -> Figure:
         axes.plot(own["validation_accuracy"], own["test_accuracy"], label=arm, **{**look, "linestyle": ""})
     axes.set_xlabel(label("validation_accuracy"))
     axes.set_ylabel(label("test_accuracy"))
-    axes.set_title(str(rank_correlation(rows["validation_accuracy"], rows["test_accuracy"])), loc="left")
+    pair = rows["validation_accuracy"], rows["test_accuracy"]
+    axes.set_title(f"{rank_correlation(*pair)}\n{rank_correlation(*pair, 'kendall')}", loc="left")
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), handlelength=1)
     return figure
 
