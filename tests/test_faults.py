@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from faults import (
+    COMMAND,
     KINDS,
     WORKERS,
     filled,
@@ -43,7 +44,7 @@ def test_a_study_tells_whose_process_was_killed_and_the_same_command_ends_the_sa
     draw = random.Random(seed)
     study = short_study(tmp_path)
     lasts = to_the_end(study, tmp_path / "whole")
-    for victim in WORKERS:
+    for victim in (COMMAND, *WORKERS):
         assert killed_at_a_moment(study, tmp_path / "killed", draw.uniform(0, lasts / 2), victim) == []
     to_the_end(study, tmp_path / "killed")
     assert differences(tmp_path / "whole", tmp_path / "killed") == []
@@ -127,6 +128,7 @@ def test_a_full_disk_is_told_in_one_sentence_and_with_more_room_it_goes_on(disk:
     assert differences(tmp_path / "whole", disk) == []
 
 
+@pytest.mark.soak
 def test_a_disk_that_fills_in_a_study_is_told_and_with_more_room_the_same_command_ends_it(disk: Path) -> None:
     study = short_study(disk.parent)
     remount(disk, "size=4m")  # the tables fit, the checkpoint does not

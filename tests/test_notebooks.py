@@ -87,6 +87,7 @@ def hdarts(*words: str, environment: dict) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.soak
 def test_a_study_of_three_runs_killed_and_started_again_ends_as_an_undisturbed_one(tmp_path, environment):
     """Search, selection and evaluation; the second time the whole process group is killed while it searches."""
     study = "params/studies/tiny.yaml"
