@@ -121,7 +121,7 @@ def unpaired_test(a: ArrayLike, b: ArrayLike) -> tuple[float, float]:
     """Return the mean difference a - b and the two-sided p of the permutation test of two independent samples.
 
     All ways to share out the values are counted up to 20,000 of them; beyond, scipy draws as many with a fixed seed.
-    Raises ValueError for no values, or values that are not finite.
+    Raises ValueError for fewer than two values of a sample, or values that are not finite.
     """
     x, y = _finite(a, "a"), _finite(b, "b")
     result = stats.permutation_test(

@@ -198,6 +198,7 @@ def test_cells_without_skips_are_held_against_the_others():
     assert found.verdict == "supported" and "4 cells that are skip free, 4 others" in found.ran
     assert judge(of_cells(rows[:4]), "groups", of).verdict == "undecided"
     assert judge(of_cells(rows[:1]), "groups", of).verdict == "not run here"
+    assert "1 cells that are skip free, 2 others" in judge(of_cells(rows[:3]), "groups", of).result, "one has no spread"
 
 
 # --- settings, parts, snapshots --------------------------------------------------------------------------------------

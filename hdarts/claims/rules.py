@@ -132,8 +132,8 @@ def groups(evidence: Evidence, of: str, by: str, want: Want) -> Finding:
     cells = _own_cells(evidence, of, by)
     marked, others = ([row[of] for row in cells if row[by] == value] for value in (1, 0))
     ran = f"{len(marked)} cells that are {_words(by)}, {len(others)} others, of {len(_by(cells, 'arm'))} arms"
-    if not marked or not others:
-        raise NotRun(f"cells of both kinds; there are {ran}")
+    if min(len(marked), len(others)) < 2:
+        raise NotRun(f"two cells of both kinds; there are {ran}")
     gap, p = unpaired_test(marked, others)
     effect = Effect(gap, *unpaired_interval(marked, others), p, len(cells))
     told = f"{_words(by)} - others: {effect} [{UNITS.get(of, of)}]."
