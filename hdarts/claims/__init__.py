@@ -34,13 +34,13 @@ __all__ = [
 def verdicts(evidence: Evidence) -> pd.DataFrame:
     """Return the claims of the report with what a study says of them.
 
-    Columns: id, claim, line, ran, result, verdict, runs (names, a space between them).
+    Columns: id, claim, verdict, result, ran, line, runs (names, a space between them).
     """
     rows = []
     for row in table("claims").fillna("").to_dict("records"):
         found = judge(evidence, row["rule"], row["of"])
-        rows.append({name: row[name] for name in ("id", "claim", "line")})
-        rows[-1] |= {"ran": found.ran, "result": found.result, "verdict": found.verdict, "runs": " ".join(found.runs)}
+        rows.append({"id": row["id"], "claim": row["claim"], "verdict": found.verdict, "result": found.result})
+        rows[-1] |= {"ran": found.ran, "line": row["line"], "runs": " ".join(found.runs)}
     return pd.DataFrame(rows)
 
 
