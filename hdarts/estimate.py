@@ -183,7 +183,8 @@ def _table(runs: Sequence[PlannedRun], costs: Sequence[Row]) -> pd.DataFrame:
     rows = []
     for stage in dict.fromkeys(run.stage for run in runs):
         own = [row for row in costs if row["stage"] == stage]
-        hours, most = sum(row["seconds"] for row in own) / 3600, max((row["GiB"] for row in own), default=0.0)
+        there = [row for row in own if not math.isnan(row["seconds"])]  # the notes count the others
+        hours, most = sum(row["seconds"] for row in there) / 3600, max((row["GiB"] for row in there), default=0.0)
         rows.append({"stage": stage, "to do": len(own), "hours": round(hours, 2), "GiB of the largest": round(most, 1)})
     return pd.DataFrame(rows)
 

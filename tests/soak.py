@@ -124,9 +124,7 @@ def full_disks(folder: Path) -> Iterator[Tried]:
             with small_disk(disk, size):
                 untold = filled("study", disk)
                 to_the_end("study", disk)
-                tried = Tried(
-                    "study", "disk full, then more room", [*untold, *differences(folder / "undisturbed", disk)]
-                )
+                tried = Tried("study", "disk full, then more room", [*untold, *differences(whole, disk)])
         except PermissionError as error:
             print(f"full disks are left out: {error}", flush=True)
             return

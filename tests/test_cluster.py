@@ -170,6 +170,7 @@ def test_processes_of_this_host(tmp_path: Path) -> None:
         ({"kind": "scheduler"}, "`cluster`: address: is needed for kind scheduler"),
         ({"kind": "slurm"}, "`cluster`: workers, memory: a queue must be told"),
         ({"kind": "local", "options": {"queue": "long"}}, "`cluster`: options: are those of a queue"),
+        ({"kind": "gpus", "runs": 2}, "`cluster`: runs: a worker with GPUs computes one run at a time"),
         ({"kind": "local", "gpus": 1, "runs": 2}, "`cluster`: runs: a worker with GPUs computes one run at a time"),
     ],
 )
@@ -197,8 +198,7 @@ def test_the_examples_can_be_read(name: str) -> None:
 @pytest.fixture
 def example(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "runs"))
-    text = (tmp_path / "study.yaml", "study: tiny\nstages: {toy: {notebook: 01_toy, resources: {gpus: 2}}}\n")
-    return plan(write_project(text[0].parent, text[1]))
+    return plan(write_project(tmp_path, "study: tiny\nstages: {toy: {notebook: 01_toy, resources: {gpus: 2}}}\n"))
 
 
 def test_a_run_asks_for_what_its_stage_says(example) -> None:

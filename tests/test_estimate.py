@@ -109,3 +109,9 @@ def test_runs_of_one_setting_are_measured_once_and_nothing_is_written(tmp_path, 
 def test_without_the_images_it_is_said_why_there_is_no_estimate(tmp_path, monkeypatch) -> None:
     with pytest.raises(ParameterError, match=r"run own/search/.*: .*nowhere"):
         e.estimate(planned(tmp_path, monkeypatch, "nowhere"), jobs=1)
+
+
+def test_runs_of_which_nothing_is_known_are_counted_apart(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(e, "measure", lambda probe, limit: "a step takes more than 10 s")
+    found = e.estimate(planned(tmp_path, monkeypatch, "generated"), jobs=1)
+    assert found.table["hours"].tolist() == [0.0] and found.notes[0].startswith("not in it are 4 runs")

@@ -89,9 +89,9 @@ def _workers(client: Any) -> dict[str, dict[str, Any]]:
 
 
 def described(client: Any) -> str:
-    told = [
-        f"{worker['nthreads']} cores, {worker['resources'] or 'no resources'}" for worker in _workers(client).values()
-    ]
+    """Return in words how many workers there are of each kind: "2 of 1 cores, {'runs': 1.0}"."""
+    workers = _workers(client).values()
+    told = [f"{worker['nthreads']} cores, {worker['resources'] or 'no resources'}" for worker in workers]
     return "; ".join(f"{told.count(each)} of {each}" for each in dict.fromkeys(told))
 
 

@@ -34,7 +34,7 @@ class Cluster(BaseModel):
     def _fits_together(self) -> Self:
         if (self.kind == "scheduler") != bool(self.address):
             raise ValueError("address: is needed for kind scheduler, and for no other")
-        if self.gpus and self.runs > 1:
+        if (self.gpus or self.kind == "gpus") and self.runs > 1:
             raise ValueError("runs: a worker with GPUs computes one run at a time")
         if self.options and self.kind not in QUEUES:
             raise ValueError("options: are those of a queue (slurm, pbs, lsf)")

@@ -37,6 +37,7 @@ class Work:
 
     @property
     def stop(self) -> Path:
+        """The file that asks all workers to let their runs save and end."""
         return self.study / ".stop"
 
     def __call__(self, run: PlannedRun) -> Outcome:
@@ -47,9 +48,7 @@ class Work:
             return Outcome("stopped", None, "stopped before it had anything to save", Stopped.exit_code)
         os.environ.update(self.environment)
         run.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(
-            run.folder / ".worker"
-        ):  # of a worker that was lost, or a client that went away: it may still run
+        with FileLock(run.folder / ".worker"):  # it may still run for a client that went away
             if (outcome := look(run.folder)).state == "done":
                 return outcome
             return execute(run, self.root, _threads(), self.timeout, self.stop.exists)
