@@ -13,11 +13,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from graphlib import TopologicalSorter
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Literal
 
 import psutil
@@ -168,6 +169,7 @@ def run_all(
     graph.prepare()
     ended: dict[str, Outcome] = {}
     futures: dict[Future[Outcome], str] = {}
+    ends: SimpleQueue[Future[Outcome]] = SimpleQueue()
     try:
         while graph.is_active():
             settled: dict[str, Outcome] = {}
@@ -178,10 +180,11 @@ def run_all(
                 elif missing:
                     settled[name] = Outcome("blocked", None, f"needs {missing[0]}")
                 else:
-                    futures[executor.submit(execute_one, named[name])] = name
+                    futures[future := executor.submit(execute_one, named[name])] = name
+                    future.add_done_callback(ends.put)  # waiting for all of them anew would be quadratic
             if not settled:
-                for future in wait(futures, return_when=FIRST_COMPLETED).done:
-                    settled[futures.pop(future)] = _outcome(future)
+                future = ends.get()
+                settled[futures.pop(future)] = _outcome(future)
             for name, outcome in settled.items():
                 ended[name] = outcome
                 graph.done(name)

@@ -107,7 +107,8 @@ def comparison(study: str, one: str, other: str) -> str:
     if len(pairs) < 2:
         return ""
     test = paired_test(pairs[one], pairs[other])
+    floor = "" if where() is None else f"; one cell trained again: sd {Table.read().noise('cifar10'):.2f} points"
     return (
         f"{one} less {other}: {test.difference:+.2f} points of true accuracy, mean of {test.n} paired seeds, "
-        f"exact sign-flip test p = {test.p:.3g} (the least that {test.n} pairs can reach: {test.smallest_p:.3g})"
+        f"exact sign-flip test p = {test.p:.3g} (the least that {test.n} pairs can reach: {test.smallest_p:.3g}){floor}"
     )

@@ -2,14 +2,18 @@
 
 import os
 import random
+import re
+import shutil
 import signal
 import time
 from pathlib import Path
 
+import nbformat
 import pytest
 from faults import (
     COMMAND,
     KINDS,
+    ROOT,
     WORKERS,
     filled,
     gone,
@@ -68,16 +72,34 @@ def test_a_request_reaches_the_kernel_through_the_command_and_papermill(tmp_path
     gone(tmp_path)
 
 
-def test_a_second_signal_ends_a_study_at_once(tmp_path: Path) -> None:
-    process = start(short_study(tmp_path), tmp_path / "runs")
+def ended_at_once(study: str, runs: Path, seconds: float) -> None:
+    """Send two signals to a study, so many seconds after its start."""
+    process = start(study, runs)
     assert process.stdout is not None
     process.stdout.readline()
+    time.sleep(seconds)
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGUSR1)
     _, err = process.communicate(timeout=60)
     assert process.returncode in (128 + signal.SIGTERM, 128 + signal.SIGUSR1), "they may come in either order"
     assert "ended at once by SIG" in err and "Traceback" not in err
-    gone(tmp_path / "runs")
+    gone(runs)
+
+
+def test_a_second_signal_ends_a_study_at_once(tmp_path: Path) -> None:
+    ended_at_once(short_study(tmp_path), tmp_path / "runs", 0)
+
+
+@pytest.mark.soak
+def test_ended_at_once_again_and_again_a_study_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
+    seed = random.randrange(10**6)
+    print(f"moments drawn with seed {seed}")
+    draw, study = random.Random(seed), short_study(tmp_path)
+    lasts = to_the_end(study, tmp_path / "whole")
+    for _ in range(4):
+        ended_at_once(study, tmp_path / "ended", draw.uniform(0, 0.6 * lasts))
+    to_the_end(study, tmp_path / "ended")
+    assert differences(tmp_path / "whole", tmp_path / "ended") == []
 
 
 def test_the_stop_button_of_a_notebook_saves_at_the_next_step(tmp_path: Path) -> None:
@@ -161,6 +183,41 @@ def test_what_the_disk_refuses_leaves_the_old_file_alone(tmp_path: Path, monkeyp
     with pytest.raises(CannotWrite, match=f"table.csv cannot be written: {os.strerror(number)}"):
         write_atomic(path, "new")
     assert path.read_text() == "old" and half_files(tmp_path) == []
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+WANT = """import resource, psutil
+room = psutil.Process().memory_info().vms + 1500 * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (room, room))"""
+WANTING = """
+study: wanting
+title: One of two searches finds too little memory
+stages:
+  search:
+    notebook: 03_search
+    parameters: {data: generated, channels: 8, layers: 3, epochs: 1, method: hypernetwork, hypernetwork: linear}
+    arms:
+      too-large: {parameters: {limit: 2048, image_size: 32, batch_size: 1024}}
+      small: {parameters: {limit: 80, batch_size: 16}}
+  select: {notebook: 05_select, parameters: {allow_no_skip: true}, each: {stage: search, by: arm, as: searches}}
+"""
+
+
+@pytest.mark.soak
+def test_a_run_of_a_study_without_memory_names_a_batch_and_the_others_go_on(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    path = tmp_path / "notebooks" / "03_search.ipynb"
+    notebook = nbformat.read(path, 4)
+    at = next(number for number, cell in enumerate(notebook.cells) if "s.make_supernet(" in cell.source)
+    notebook.cells.insert(at + 1, nbformat.v4.new_code_cell(WANT))
+    nbformat.write(notebook, path)
+    (tmp_path / "wanting.yaml").write_text(WANTING)
+    out, err = (process := start(str(tmp_path / "wanting.yaml"), tmp_path / "runs")).communicate(timeout=300)
+    assert process.returncode == 71, out + err
+    assert re.search(r"\d failed wanting/search/too-large\S* in .*: out of memory at batch_size 1024: ", out, re.M), out
+    assert re.search(r"\d done wanting/search/small", out) and re.search(r"\d done wanting/select/small", out), out
+    assert re.search(r"\d blocked wanting/select/too-large", out) and "Traceback" not in err, out + err
 
 
 # --- clocks ----------------------------------------------------------------------------------------------------------

@@ -96,6 +96,7 @@ def test_a_difference_is_told_with_what_so_few_pairs_can_show(table: Table, monk
     assert told.startswith(
         "b less a: +1.50 points of true accuracy, mean of 4 paired seeds, exact sign-flip test p = 0.125"
     )
+    assert told.endswith(f"one cell trained again: sd {table.noise('cifar10'):.2f} points")
 
 
 def test_reference_lines_are_the_tables_own(table: Table, tmp_path: Path, monkeypatch):

@@ -1,0 +1,102 @@
+"""`python -m benchmarks.engines [RUNS ...]`: what a study costs beside its notebooks, run by run, for both engines.
+
+The runs are trivial: each writes its `result.json` and nothing else. What is left is the work of hdarts: the file
+expanded, states read, runs handed out and taken back, the states read again. Prints a table of milliseconds a run, on
+`--jobs` local processes' worth of threads, and on as many workers of a Dask scheduler of this host.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import pandas as pd
+
+from hdarts import batch
+from hdarts.cluster import Cluster, connect
+from hdarts.cluster.engine import Workers
+from hdarts.records import checkout, write_atomic
+from hdarts.study import Plan, PlannedRun, plan, record
+
+T = TypeVar("T")
+STUDY = """
+study: {name}
+title: Runs that do nothing
+stages: {{search: {{notebook: 03_search, parameters: {{method: random}}, matrix: {{search_seed: {seeds}}}}}}}
+"""
+
+
+def trivial(run: PlannedRun) -> batch.Outcome:
+    """Do what cannot be left out of a run: its folder and its result."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(run.folder / "result.json", "{}")
+    return batch.Outcome("done", 0.0)
+
+
+def locally(planned: Plan, jobs: int) -> None:
+    """Run all by the local engine."""
+    with ThreadPoolExecutor(jobs) as executor:
+        for _ in batch.run_all(planned.runs, executor, trivial, lambda: None):
+            pass
+
+
+@contextmanager
+def workers(jobs: int) -> Generator[Callable[[Plan, int], None], None, None]:
+    """Yield the engine of Dask, its workers started."""
+    settings = Cluster(kind="local", workers=jobs)
+    with connect.connected(settings) as client:
+        executor = Workers(client, connect.offers(client, settings))
+
+        def there(planned: Plan, jobs: int) -> None:
+            for _ in batch.run_all(planned.runs, executor, trivial, lambda: None):
+                pass
+
+        yield there
+
+
+def measure(folder: Path, name: str, count: int, engine: Callable[[Plan, int], None], jobs: int) -> dict[str, float]:
+    """Return milliseconds a run of each part of a study of so many trivial runs."""
+    path = folder / f"{name}.yaml"
+    path.write_text(STUDY.format(name=name, seeds=list(range(count))))
+    seconds, planned = timed(lambda: plan(path))
+    parts = {"expand": seconds, "record": timed(lambda: record(planned))[0]}
+    parts["run"] = timed(lambda: engine(planned, jobs))[0]
+    parts["states"], states = timed(lambda: [batch.look(run.folder).state for run in planned.runs])
+    assert states == ["done"] * count
+    return {part: 1000 * each / count for part, each in parts.items()}
+
+
+def timed(function: Callable[[], T]) -> tuple[float, T]:
+    """Return the seconds of a call, and its value."""
+    began = time.perf_counter()
+    value = function()
+    return time.perf_counter() - began, value
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.engines", description=__doc__)
+    parser.add_argument("runs", type=int, nargs="*", default=[100, 2000])
+    parser.add_argument("--jobs", type=int, default=2)
+    asked = parser.parse_args()
+    root, rows = checkout(), []
+    assert root is not None, "benchmarks are run in a checkout"
+    with tempfile.TemporaryDirectory(prefix="hdarts-") as folder:
+        os.environ["HDARTS_RUNS"] = f"{folder}/runs"  # of the workers too, which start now
+        (Path(folder) / "notebooks").symlink_to(root / "notebooks")
+        with workers(asked.jobs) as there:
+            for count in asked.runs:
+                for name, engine in {"local": locally, "dask": there}.items():
+                    took = measure(Path(folder), f"{name}-{count}", count, engine, asked.jobs)
+                    rows.append({"engine": name, "runs": count, **took})
+                    print(rows[-1], flush=True)
+    print(pd.DataFrame(rows).round(2).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
