@@ -8,7 +8,7 @@ import pandas as pd
 
 from hdarts import report
 from hdarts.microscope import REFERENCES
-from hdarts.params import read_yaml
+from hdarts.params import SearchParams, check, read_yaml
 from hdarts.records import below_runs, read_result
 from hdarts.statistics import summary
 from hdarts.study import read_runs
@@ -93,6 +93,18 @@ def _together(frames: list[pd.DataFrame]) -> pd.DataFrame:
 def epochs(study: str) -> pd.DataFrame:
     """Return the metrics of all searches: run, arm, seed, and the columns of metrics.csv."""
     return _together([table.assign(**labels) for labels, table in of_searches(study, "metrics")])
+
+
+def methods(study: str) -> dict[str, SearchParams]:
+    """Return the parameters of the first search of each kind, by its arm; kinds differ in what is drawn of a method."""
+    kinds: dict[tuple, tuple[str, SearchParams]] = {}
+    for run, labels in _searches(study).items():
+        if (file := below_runs(run) / "params.yaml").is_file():
+            p = check(SearchParams, read_yaml(file))
+            if p.method not in ("random", "shared-weights"):  # alpha takes no step
+                own = (p.hypernetwork, p.hidden, p.rest) if p.method == "hypernetwork" else p.steps
+                kinds.setdefault((p.method, own), (labels["arm"], p))
+    return dict(kinds.values())
 
 
 def truth(study: str) -> pd.DataFrame:

@@ -6,9 +6,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 
 from hdarts import results
-from hdarts.records import write_atomic
+from hdarts.params import notebook_defaults
+from hdarts.records import notebooks_folder, write_atomic
 
 STUDY = "mine"
 SCORES = {("darts", 2): 90.0, ("darts", 20): 92.0, ("hyper", 2): 95.0, ("hyper", 20): 91.0}
@@ -64,6 +66,15 @@ def test_every_epoch_of_every_search_is_there(runs: Path):
     assert set(zip(table["arm"], table["seed"], strict=True)) == set(SCORES)
     last = table[table["epoch"] == 2].set_index(["arm", "seed"])["validation_accuracy"]
     assert last.to_dict() == SCORES
+
+
+def test_each_method_is_drawn_once_by_the_first_arm_that_has_it(runs: Path):
+    defaults = notebook_defaults(notebooks_folder() / "03_search.ipynb")
+    methods = {"darts-2": "darts-second", "darts-20": "darts-second", "hyper-2": "hypernetwork", "random-2": "random"}
+    for name, method in methods.items():
+        write_atomic(runs / "search" / name / "params.yaml", yaml.safe_dump({**defaults, "method": method}))
+    found = results.methods(STUDY)
+    assert {arm: params.method for arm, params in found.items()} == {"darts": "darts-second", "hyper": "hypernetwork"}
 
 
 def test_norms_are_taken_over_both_kinds_of_cell(runs: Path):
