@@ -102,6 +102,39 @@ def fit(
 
 
 @app.command()
+def export(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="an evaluation: its name below runs/, or its folder")],
+    to: Annotated[Path | None, typer.Option(help="folder to write; left out: export in the run's folder")] = None,
+) -> None:
+    """Write the trained network of an evaluation as safetensors, JSON and ONNX, with a model card."""
+    from hdarts.export import export  # imports torch
+
+    written = export(run, to)
+    apart = written.difference
+    told = "not checked, onnxruntime is not installed" if apart is None else f"checked, logits within {apart:.1g}"
+    print(f"export: {written.folder} (ONNX {told})")
+
+
+@app.command()
+def predict(
+    export: Annotated[Path, typer.Argument(metavar="EXPORT", help="a folder that `hdarts export` wrote")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="image files")],
+    top: Annotated[int, typer.Option(help="classes an image")] = 3,
+) -> None:
+    """Print the likeliest classes of images and their confidences; 1 where an image cannot be read."""
+    from hdarts.export import predict  # imports torch
+
+    code = 0
+    for prediction in predict(export, images, top):
+        if prediction.fault:
+            print(f"hdarts: {prediction.fault}", file=sys.stderr)
+            code = 1
+        else:
+            print(prediction)
+    raise typer.Exit(code)
+
+
+@app.command()
 def convert_benchmark(
     official: Annotated[Path, typer.Argument(metavar="NATS-tss", help="the official file, or its unpacked folder")],
     output: Annotated[Path | None, typer.Option(help="Parquet file to write; left out: in the data folder")] = None,

@@ -41,7 +41,7 @@ def depthwise(x: Tensor, w: Tensor, stride: int = 1, dilation: int = 1) -> Tenso
     if stride == 2 and dilation == 2:  # it reads the even pixels only
         x, stride, dilation = x[:, :, ::2, ::2], 1, 1
     form = Form(w.shape[-1], stride, dilation)
-    as_it_is = x.device.type != "cpu" or torch.is_autocast_enabled("cpu")
+    as_it_is = x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_exporting()
     if as_it_is or (stride == 2 and _kernel(x, form) is None):
         return F.conv2d(x, w, None, stride, form.padding, dilation, len(w))
     return _Convolve.apply(x, w, form)  # type: ignore[return-value]

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from hdarts.depthwise import depthwise
 from hdarts.nasbench201 import halved
@@ -271,3 +272,13 @@ class EvaluationNetwork(nn.Module):
 def count_parameters(network: nn.Module) -> int:
     """Return the number of trained values in a network without its auxiliary head, as tables of results count them."""
     return sum(p.numel() for name, p in network.named_parameters() if not name.startswith("auxiliary."))
+
+
+def count_multiply_adds(network: nn.Module, shape: tuple[int, int, int]) -> int:
+    """Return the multiply-adds of one image `(C, H, W)` in convolutions and classifier, as tables of results do.
+
+    The network has to lie on the device `meta`, where sizes are all there is.
+    """
+    with FlopCounterMode(display=False) as counter:
+        network(torch.empty(1, *shape, device="meta"))
+    return counter.get_total_flops() // 2  # it counts a multiplication and an addition as two

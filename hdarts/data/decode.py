@@ -70,7 +70,8 @@ def read(part: Part, rows: Tensor, *, size: int, skip_damaged: bool) -> tuple[Te
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         for row, (where, item) in zip(rows.tolist(), part.items(rows), strict=True):
             try:
-                image = _resize(decode(where, item), size)
+                image = decode(where, item)
+                image = resize(image, size, size) if size else image
             except Damaged as error:
                 if not skip_damaged:
                     raise ParameterError(f"{error} (skip_damaged leaves such images out)") from None
@@ -128,9 +129,10 @@ def _bytes(where: str, item: bytes | Path | None) -> bytes:
     return encoded
 
 
-def _resize(pixels: np.ndarray, size: int) -> np.ndarray:
-    if not size or pixels.shape[:2] == (size, size):
+def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return the largest part `(h, w, C)` around the middle that has the form height x width, resized to it."""
+    if pixels.shape[:2] == (height, width):
         return pixels
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    square = ImageOps.fit(image, (size, size), method=Image.Resampling.BOX)
-    return np.asarray(square).reshape(size, size, -1)
+    fitted = ImageOps.fit(image, (width, height), method=Image.Resampling.BOX)
+    return np.asarray(fitted).reshape(height, width, -1)

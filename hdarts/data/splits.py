@@ -3,7 +3,7 @@
 import hashlib
 import sys
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -58,11 +58,13 @@ class Splits:
     digest: str
     skipped: int = 0
 
-    def told(self) -> dict[str, str | int]:
-        """Return what `provenance.json` says of the images that were used."""
+    def told(self) -> dict[str, Any]:
+        """Return what `provenance.json` says of the images that were used: all that their use later on needs."""
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         counts = {name: len(part) for name, part in parts.items() if part is not None}
-        return {"name": self.name, "digest": self.digest, **counts, "damaged_left_out": self.skipped}
+        form = {"shape": list(self.train.shape), "mean": self.mean.tolist(), "std": self.std.tolist()}
+        plain = {"name": self.name, "digest": self.digest, **counts, "damaged_left_out": self.skipped}
+        return {**plain, **form, "classes": list(self.classes)}
 
     @property
     def mean(self) -> Tensor:
