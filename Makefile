@@ -3,6 +3,7 @@
 # make soak       the long test of faults: newly drawn inputs, kills, damage, many kernels at once; prints a table
 # make check      lint, format, types, floors
 # make install    only make .venv           make lab   JupyterLab on notebooks/, on localhost with its token
+# make docs       pages of all modules, from their docstrings: build/docs/index.html
 # make bench      hdarts against the plain version of itself: a table and a figure in results/bench/ (15 minutes)
 # make clean      remove .venv and droppings; runs/ stays (make clean-runs removes it)
 #
@@ -18,7 +19,7 @@ INSTALLED := .venv/installed
 TESTABLE := .venv/testable
 
 .DELETE_ON_ERROR:
-.PHONY: workbook test soak check install lab bench clean clean-runs
+.PHONY: workbook test soak check install lab docs bench clean clean-runs
 
 workbook: $(INSTALLED)
 	$(BIN)/hdarts run $(STUDY)
@@ -40,6 +41,9 @@ install: $(INSTALLED)
 
 lab: $(INSTALLED)
 	$(BIN)/jupyter lab --ip=localhost --notebook-dir=notebooks
+
+docs: $(TESTABLE)
+	$(BIN)/pdoc hdarts --no-show-source --output-directory build/docs
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Generator
 from contextlib import closing
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,10 +26,24 @@ from hdarts.progress import place, progress
 from hdarts.records import write_atomic
 from hdarts.stopping import end_at_once, on_request, tell
 from hdarts.study import Plan, PlannedRun, plan, record
+from hdarts.workbook import start
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="a study, such as params/studies/quick.yaml")]
 Scale = Annotated[str, typer.Option(help="one of the study's scales, such as mini")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"hdarts {version('hdarts')}")
+        raise typer.Exit
+
+
+@app.callback()
+def hdarts(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print it")] = False,
+) -> None:
+    """Differentiable architecture search with hypernetworks: studies, and what was found in them."""
 
 
 @app.command()
@@ -99,6 +114,15 @@ def fit(
     from hdarts.fit import fit  # imports torch
 
     print(fit(parameters))
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="a folder that is new or empty")],
+) -> None:
+    """Copy the notebooks and parameter files into a folder of your own."""
+    start(folder)
+    print(f"{folder}: notebooks and parameters are there; next: cd {folder} && hdarts run params/studies/tiny.yaml")
 
 
 @app.command()

@@ -51,6 +51,11 @@ def blocks(operation: str, stride: int) -> tuple[Block, ...]:
 
     Separable convolutions are applied twice, the stride in the first of them. NAS-Bench-201's `nor_conv_<k>x<k>` is one
     convolution of all channels.
+
+    >>> [[convolution.shape(16, 16) for convolution in block.convolutions] for block in blocks("dil_conv_5x5", 1)]
+    [[(16, 1, 5, 5), (16, 16, 1, 1)]]
+    >>> len(blocks("sep_conv_3x3", 1)), len(blocks("skip_connect", 2)), len(blocks("max_pool_3x3", 2))
+    (2, 1, 0)
     """
     if operation.startswith("nor_conv"):
         return (Block((Convolution(int(operation[-1]), stride=stride),)),)

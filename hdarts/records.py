@@ -12,8 +12,10 @@ import contextlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,16 +37,27 @@ def checkout() -> Path | None:
     return root if (root / "notebooks").is_dir() and (root / "pyproject.toml").is_file() else None
 
 
+def workbook_folder() -> Path:
+    """Return the folder that holds `notebooks/`, `params/` and `runs/`.
+
+    It is the nearest one, from here upwards, with the first two (a checkout, or what `hdarts init` made), else the
+    checkout this package lies in, else the one we are in.
+    """
+    here = Path.cwd()
+    own = (folder for folder in (here, *here.parents) if (folder / "notebooks/03_search.ipynb").is_file())
+    return next((folder for folder in own if (folder / "params").is_dir()), None) or checkout() or here
+
+
 def runs_folder() -> Path:
-    """Return the folder of all runs: `$HDARTS_RUNS`, else `runs/` of the checkout, else `./runs`."""
+    """Return the folder of all runs: `$HDARTS_RUNS`, else `runs/` of the workbook."""
     if named := os.environ.get("HDARTS_RUNS"):
         return Path(named).resolve()
-    return (checkout() or Path.cwd()) / "runs"
+    return workbook_folder() / "runs"
 
 
 def notebooks_folder() -> Path:
-    """Return the folder of the workbook's notebooks: that of the checkout, else `./notebooks`."""
-    return (checkout() or Path.cwd()) / "notebooks"
+    """Return the folder of the workbook's notebooks."""
+    return workbook_folder() / "notebooks"
 
 
 def below_runs(name: str | Path) -> Path:
@@ -91,6 +104,29 @@ def _replace(path: Path, data: bytes) -> None:
     except BaseException:
         with contextlib.suppress(OSError):  # on a read-only disk it cannot be removed, and was never there
             beside.unlink(missing_ok=True)
+        raise
+
+
+def write_folder(target: Path, files: Mapping[str, bytes | str]) -> None:
+    """Write a new folder of files, named by their paths in it, whole or not at all.
+
+    Raises `ParameterError` for one that is there already and not empty, `CannotWrite` for a full or read-only disk.
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ParameterError(f"{target}: is there already; name a folder that is new or empty")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        fault = CannotWrite if of_the_disk(error) else ParameterError
+        raise fault(f"{target} cannot be written: {error.strerror}") from None
+    try:
+        for name, content in files.items():
+            write_atomic(beside / name, content)
+        beside.chmod(0o755)
+        beside.rename(target)  # onto nothing, or an empty folder
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
         raise
 
 

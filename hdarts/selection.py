@@ -52,6 +52,12 @@ def select(
     `require_skip` disregards searches whose normal cell has no skip connection: the report's sign that a cell found in
     a shallow network overfits in a deep one. When that disregards all, `allow_no_skip` takes the best of all instead of
     raising `ParameterError`. A search without a finite accuracy is always disregarded. The test set plays no part.
+
+    >>> cells = ["|skip_connect~0|", "|nor_conv_3x3~0|"]
+    >>> rest = "+|none~0|none~1|+|none~0|none~1|nor_conv_3x3~2|"
+    >>> skips, none = (Genotype.from_string(cell + rest) for cell in cells)
+    >>> select([("seed-2", skips, 88.0, 2), ("seed-20", none, 89.0, 20)]).chosen.run
+    'seed-2'
     """
     searches = [Candidate(*candidate) for candidate in candidates]
     if not searches:

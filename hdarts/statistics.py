@@ -64,7 +64,11 @@ def summary(values: ArrayLike, level: float = 0.95) -> Summary:
     The interval is the percentile bootstrap's (Efron, 1979). For up to 9 values it is exact, over all n^n resamples;
     for more it is scipy's with a fixed seed. With few runs it is too narrow (at n = 4 its extremes are the extremes of
     the data): it shows the spread of what was run, not what another seed might do. One value has neither
-    deviation nor interval (nan).     Raises ValueError for no values, or for values that are not finite.
+    deviation nor interval (nan). Raises ValueError for no values, or for values that are not finite.
+
+    >>> told = summary([97.0, 97.4, 98.0])
+    >>> f"{told.mean:.2f} ({told.deviation:.2f}), n = {told.n}, interval {told.low:.1f} to {told.high:.1f}"
+    '97.47 (0.50), n = 3, interval 97.0 to 98.0'
     """
     x = _finite(values, "values")
     n = len(x)
@@ -101,6 +105,12 @@ def paired_test(a: ArrayLike, b: ArrayLike) -> PairedTest:
 
     Under the null hypothesis each difference is as likely to be its negative (Fisher, 1935). Raises ValueError for
     unequal lengths, no pairs, more than 20 pairs, or values that are not finite.
+
+    Three pairs that all speak for a are not significant, for no three pairs can be:
+
+    >>> found = paired_test([97.0, 97.5, 98.0], [96.0, 96.5, 97.5])
+    >>> found.p, found.smallest_p
+    (0.25, 0.25)
     """
     x, y = _finite(a, "a"), _finite(b, "b")
     if len(x) != len(y):

@@ -26,7 +26,7 @@ from hdarts.network import EvaluationNetwork, count_parameters
 from hdarts.params import EvaluateParams, ParameterError, identity
 from hdarts.progress import progress
 from hdarts.randomness import generator
-from hdarts.records import Run, checkout, runs_folder
+from hdarts.records import Run, runs_folder, workbook_folder
 from hdarts.replay import may_look
 from hdarts.space import Genotype
 
@@ -184,8 +184,8 @@ def prepare(
 
 
 def read_genotype(name: str) -> Genotype:
-    """Return the genotype in a run folder below `runs/`, or in a JSON file (path from here, or from the checkout)."""
-    for path in (runs_folder() / name / "genotype.json", Path(name), (checkout() or Path()) / name):
+    """Return the genotype in a run folder below `runs/`, or in a JSON file (path from here, or from the workbook)."""
+    for path in (runs_folder() / name / "genotype.json", Path(name), workbook_folder() / name):
         try:
             if path.is_file():
                 return Genotype.from_json(path.read_text(encoding="utf-8"))

@@ -10,7 +10,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Layout:
-    """Names and shapes of tensors that lie one after the other in a flat vector."""
+    """Names and shapes of tensors that lie one after the other in a flat vector.
+
+    >>> layout = Layout.of([("matrix", (2, 2)), ("offset", (2,))])
+    >>> layout.unpack(torch.arange(6.0))["offset"]
+    tensor([4., 5.])
+    """
 
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +12,8 @@ from hdarts import checkpoint
 from hdarts.export.card import card
 from hdarts.export.files import CARD, FORMAT, NETWORK, ONNX, WEIGHTS, Description, needed
 from hdarts.export.onnx import difference, to_onnx
-from hdarts.faults import CannotWrite, of_the_disk
 from hdarts.params import EvaluateParams, ParameterError, check, identity, read_yaml
-from hdarts.records import Run, below_runs, read_result, write_atomic
+from hdarts.records import Run, below_runs, read_result, write_folder
 from hdarts.space import Genotype
 from hdarts.train import load_splits
 
@@ -38,7 +35,7 @@ def export(run: str | Path, to: Path | None = None) -> Written:
     (safetensors, *_) = needed("safetensors.torch", "onnx", "onnxscript")
     found = evaluation(run)
     target = to or found.folder / "export"
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):  # before the work
         raise ParameterError(f"{target}: is there already; remove it, or name another folder with --to")
     state, images = weights(found), images_of(found)
     content = safetensors.save({name: tensor.contiguous() for name, tensor in state.items()})
@@ -50,7 +47,7 @@ def export(run: str | Path, to: Path | None = None) -> Written:
     apart = difference(graph, network, shape)
     text = json.dumps(description.model_dump(), indent=2) + "\n"
     files = {WEIGHTS: content, NETWORK: text, ONNX: graph, CARD: card(found, description, images, apart)}
-    _write_all(target, files)
+    write_folder(target, files)
     return Written(target, apart)
 
 
@@ -126,21 +123,3 @@ def fill(network: nn.Module, state: dict[str, Tensor], run: Run) -> None:
         raise ParameterError(
             f"{run.folder}: trained a network of one's own, which its parameters do not describe"
         ) from None
-
-
-def _write_all(target: Path, files: dict[str, bytes | str]) -> None:
-    """Write files beside the folder they belong to, and move it there whole."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    except OSError as error:
-        fault = CannotWrite if of_the_disk(error) else ParameterError
-        raise fault(f"{target} cannot be written: {error.strerror}") from None
-    try:
-        for name, content in files.items():
-            write_atomic(beside / name, content)
-        beside.chmod(0o755)
-        beside.rename(target)  # onto nothing, or an empty folder
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise

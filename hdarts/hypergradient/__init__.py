@@ -12,6 +12,23 @@ and results are detached; what a loss does not use has gradient 0. Errors: Value
 FloatingPointError where a loss or a derivative is nan or infinite, each naming the value. `info` is explained in
 `bilevel.Hypergradient`. Sources: report, sections 4.4.1 and 4.4.2; Liu et al. 2019 (DARTS); Lorraine et al. 2020
 (Neumann series); Pedregosa 2016 (conjugate gradients).
+
+An example whose answer is known: inner (w + sin alpha)^2 / 2, outer (w - 1/2)^2 / 2, so w* = -sin alpha and the
+hypergradient is cos alpha (sin alpha + 1/2). First-order DARTS sees nothing of it:
+
+>>> import torch
+>>> from hdarts import hypergradient as hg
+>>> from hdarts.toys import Sine
+>>> toy, alpha = Sine(t=0.5), torch.tensor(0.3, dtype=torch.float64)
+>>> w = toy.best_response(alpha)
+>>> round(float(alpha.cos() * (alpha.sin() + 0.5)), 6)
+0.759989
+>>> round(hg.exact(toy, w, alpha, None, None).total.item(), 6)
+0.759989
+>>> round(hg.finite_difference(toy, w, alpha, None, None, step_size=1.0).total.item(), 6)
+0.759989
+>>> hg.direct(toy, w, alpha, None).total.item()
+0.0
 """
 
 from hdarts.hypergradient.derivatives import HypergradientWarning

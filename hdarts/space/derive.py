@@ -26,6 +26,12 @@ def discretise(alpha: Tensor, space: SearchSpace = DARTS) -> Genotype:
 
     DARTS (report eq. 14 and figure 19 d): the strength of an edge is its largest softmax weight without `none`; each
     node keeps its two strongest edges, each with that operation. NAS-Bench-201: each edge keeps its largest operation.
+
+    >>> alpha = torch.zeros(NASBENCH201.alpha_shape)  # (1, 6, 5)
+    >>> alpha[0, :, NASBENCH201.operations.index("skip_connect")] = 1.0
+    >>> alpha[0, 5, NASBENCH201.operations.index("nor_conv_3x3")] = 2.0  # edge 5 leads from node 2 to node 3
+    >>> discretise(alpha, NASBENCH201).to_string()
+    '|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|nor_conv_3x3~2|'
     """
     check_alpha(alpha, space)
     weights = alpha.detach().cpu().double().softmax(-1)
