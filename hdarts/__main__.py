@@ -24,6 +24,7 @@ from hdarts.lock import exclusive
 from hdarts.params import ParameterError
 from hdarts.progress import place, progress
 from hdarts.records import write_atomic
+from hdarts.report_page.pdf import browser, write_pdf
 from hdarts.stopping import end_at_once, on_request, tell
 from hdarts.study import Plan, PlannedRun, plan, record
 from hdarts.workbook import start
@@ -96,9 +97,18 @@ def status(study: StudyFile, scale: Scale = "full") -> None:
 
 
 @app.command()
-def report(study: StudyFile, scale: Scale = "full") -> None:
+def report(
+    study: StudyFile,
+    scale: Scale = "full",
+    pdf: Annotated[bool, typer.Option("--pdf", help="print it to report.pdf too, by Chromium or Chrome")] = False,
+) -> None:
     """Write the report page of a study from the runs that are there."""
-    _report(plan(study, scale=scale))
+    planned = plan(study, scale=scale)
+    if pdf:
+        browser()  # refuses before anything is written
+    page = _report(planned)
+    if pdf and page is not None:
+        print(f"printed: {write_pdf(page)}")
 
 
 def _stop(number: signal.Signals) -> None:
@@ -260,14 +270,15 @@ def aligned(frame: pd.DataFrame) -> str:
     return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
 
 
-def _report(planned: Plan) -> None:
+def _report(planned: Plan) -> Path | None:
     page, table = report_page.write(planned)
     if page is None:
         print("no run is done yet: no report page")
-        return
+        return None
     if table is not None:
         print(f"\n{aligned(table)}\n")
     print(f"report: {page}")
+    return page
 
 
 def main() -> None:

@@ -1,25 +1,23 @@
-"""The report page: what stands on it, and how it behaves in a real browser (Debian's `chromium`, headless)."""
+"""The report page: what stands on it, and how it behaves in a real browser."""
 
 import html.parser
 import json
 import re
 import shutil
-import subprocess
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
+from browser import Browser, chromium, needs_chromium
 from PIL import Image
-from small_project import plan, write_project
+from small_project import finished, plan, write_project
 
-from hdarts.report_page import words_of, write
+from hdarts.report_page import LONG, column_words, words_of, write
+from hdarts.report_page.pdf import write_pdf
 from hdarts.study import Plan, record
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-needs_chromium = pytest.mark.skipif(
-    CHROMIUM is None, reason="`chromium` is not installed (Debian: apt-get install chromium)"
-)
 RESULTS = "method,accuracy,sd\nhyperdarts-1,97.25,0.5\ndarts-first,9.5,0.25\nrandom,88.125,\n"
 FAILURE = {
     "metadata": {"papermill": {"exception": True, "duration": 2.5}},
@@ -120,7 +118,7 @@ def test_a_verdict_links_to_the_runs_it_comes_from(planned: Plan) -> None:
     (planned.runs[2].folder / "notebook.html").unlink()
     first, second = (quote(planned.runs[n].folder.relative_to(planned.folder).as_posix()) for n in (0, 2))
     page = page_of(planned)
-    assert page.links.count(f"{first}/notebook.html") == 3  # of the verdict, the stage's row and its files
+    assert page.links.count(f"{first}/notebook.html") == 2  # of the verdict and the stage's row
     assert page.links.count(second) == 1  # without a page of the notebook: the folder
     assert "2 runs" in page.words  # the third one's folder is gone
 
@@ -141,6 +139,22 @@ def test_runs_stand_with_labels_results_and_errors(planned: Plan) -> None:
     assert "best accuracy" in words and "90.12" in words
     assert "x = 0: give more" in words and "waiting" in words
     assert f"{len(planned.runs) - 2} of {len(planned.runs)} runs done" in words
+
+
+def test_every_run_leads_to_its_notebook_parameters_and_provenance(planned: Plan) -> None:
+    run = planned.runs[0].folder
+    for name in ("params.yaml", "provenance.json"):
+        (run / name).write_text("{}")
+    links = page_of(planned).links
+    folder = quote(run.relative_to(planned.folder).as_posix())
+    assert all(f"{folder}/{name}" in links for name in ("notebook.html", "params.yaml", "provenance.json"))
+
+
+def test_the_question_and_the_results_come_first_then_figures_tables_and_runs(planned: Plan) -> None:
+    words = page_of(planned).words.split("</style>")[-1]
+    body = words[words.index("Study") :]
+    places = [body.index(one) for one in ("hyperdarts-1", "softmax(alpha)", "Claims and verdicts", "best accuracy")]
+    assert places == sorted(places)
 
 
 def test_a_study_without_analysis_says_so(planned: Plan) -> None:
@@ -170,83 +184,171 @@ def test_numbers_are_told_to_four_digits() -> None:
     ]
 
 
+def test_numbers_of_a_column_have_the_same_decimals_where_none_loses_its_digits() -> None:
+    assert column_words([96.8, 89.64, float("nan"), 0.5]) == ["96.80", "89.64", "", "0.50"]
+    assert column_words([0.25, 0.0, 0.8059]) == ["0.2500", "0.0000", "0.8059"]
+    assert column_words([1e-9, 2.5]) == ["1e-09", "2.5"]
+    assert column_words([2.0, 40.0]) == ["2", "40"] and column_words([1, 2.5]) == ["1", "2.5"]
+    assert column_words(["a.b", None]) == ["a.b", ""]
+
+
 # --- in a browser ----------------------------------------------------------------------------------------------------
 
-LOOK = """<script>addEventListener("load", () => {
-  const heads = document.querySelectorAll("table.sortable th button");
-  const column = n => [...document.querySelectorAll("table.sortable")[0].tBodies[0].rows]
-    .map(row => row.cells[n].textContent.trim());
-  heads[1].click(); const up = column(0);
-  heads[1].click(); const down = column(0);
-  heads[2].click(); const blank = column(0);
-  document.querySelectorAll("details").forEach(one => one.open = true);
-  parent.postMessage({
-    up, down, blank,
-    pictures: [...document.images].map(image => image.naturalWidth),
-    wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
-    sideways: getComputedStyle(document.body).display,
-    colour: getComputedStyle(document.body).backgroundColor,
-  }, "*");
-});</script>"""
-FRAME = """<!DOCTYPE html><iframe src="looked.html" style="width:{width}px;height:900px"></iframe>
-<script>addEventListener("message", event => document.body.textContent = "@" + JSON.stringify(event.data) + "@");
-</script>"""
+
+@pytest.fixture
+def page(planned: Plan, tmp_path: Path) -> Iterator[tuple[Browser, Path]]:
+    """The page of the study, not yet open, in a browser that must not complain nor ask the network for anything."""
+    file, _ = write(planned)
+    assert file is not None
+    with chromium(tmp_path) as browser:
+        yield browser, file
+        assert browser.complaints == []
+        assert browser.requests and all(one.startswith(("file:", "data:")) for one in browser.requests)
 
 
-def chromium(page: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    quiet = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    quiet += " --disable-component-update --disable-sync --disable-dev-shm-usage --virtual-time-budget=4000"
-    return subprocess.run(
-        [
-            str(CHROMIUM),
-            "--headless",
-            *quiet.split(),
-            f"--user-data-dir={page.parent / 'profile'}",
-            "--host-resolver-rules=MAP * ~NOTFOUND",  # whatever asked the network would complain
-            "--enable-logging=stderr",
-            *options,
-            page.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-
-
-def looked_at(planned: Plan, width: int, *options: str) -> dict[str, Any]:
-    """Open the page in a frame of this width; return what a script inside found. No console message is allowed."""
-    path, _ = write(planned)
-    assert path is not None
-    (path.parent / "looked.html").write_text(path.read_text() + LOOK)
-    frame = path.parent / "frame.html"
-    frame.write_text(FRAME.format(width=width))
-    done = chromium(frame, "--dump-dom", *options)
-    assert "CONSOLE" not in done.stderr, done.stderr
-    told = re.search("@(.*)@", done.stdout)
-    assert told, done.stdout[:2000]
-    return json.loads(told[1].replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">"))
+COLUMN = "[...document.querySelector('table').tBodies[0].rows].map(row => row.cells[0].textContent.trim())"
 
 
 @needs_chromium
-def test_in_a_browser_pictures_load_and_tables_sort(planned: Plan) -> None:
-    seen = looked_at(planned, 1200)
-    assert len(seen["pictures"]) == 3 and all(width > 0 for width in seen["pictures"])
-    assert seen["up"] == ["darts-first", "random", "hyperdarts-1"]
-    assert seen["down"] == ["hyperdarts-1", "random", "darts-first"]
-    assert seen["blank"][-1] == "random"  # it has no standard deviation: an empty place goes last
-    assert seen["sideways"] == "grid" and seen["wide"] <= 0
+def test_a_click_on_a_head_sorts_and_so_does_a_key(page: tuple[Browser, Path]) -> None:
+    browser, file = page
+    browser.open(file)
+    click = "document.querySelectorAll('table')[0].querySelectorAll('th button')[{}].click()"
+    browser.ask(click.format(1))
+    assert browser.ask(COLUMN) == ["darts-first", "random", "hyperdarts-1"]
+    browser.ask(click.format(2))
+    assert browser.ask(COLUMN)[-1] == "random"  # it has no standard deviation: an empty place goes last
+    browser.ask("document.querySelector('th button').focus()")
+    sorted_by = "[...document.querySelectorAll('th')].slice(0, 3).map(head => head.getAttribute('aria-sort'))"
+    browser.press("Enter")
+    assert browser.ask(COLUMN) == ["darts-first", "hyperdarts-1", "random"]
+    assert browser.ask(sorted_by) == ["ascending", None, None]
+    browser.press("Enter")
+    assert browser.ask(COLUMN) == ["random", "hyperdarts-1", "darts-first"]
+    assert browser.ask(sorted_by) == ["descending", None, None]
 
 
 @needs_chromium
-def test_on_a_phone_the_page_is_as_wide_as_the_screen(planned: Plan) -> None:
-    seen = looked_at(planned, 390)
-    assert seen["wide"] <= 0 and seen["sideways"] == "block"
+def test_a_figure_is_enlarged_turned_and_put_back_by_keys(page: tuple[Browser, Path]) -> None:
+    browser, file = page
+    browser.open(file)
+    shown = "[document.querySelector('dialog').open, document.querySelector('dialog p').textContent]"
+    larger = "document.querySelector('dialog img').width > document.querySelector('figure img').width"
+    browser.ask("document.querySelector('figure a').focus()")
+    browser.press("Enter")
+    assert browser.ask(shown) == [True, "Accuracy & spread"] and browser.ask(larger)
+    browser.press("ArrowRight")
+    assert browser.ask(shown) == [True, "softmax(alpha)"]
+    browser.press("ArrowRight")  # the figure of a single run is folded away: round to the first one again
+    assert browser.ask(shown) == [True, "Accuracy & spread"]
+    browser.press("ArrowLeft")
+    browser.press("Escape")
+    assert browser.ask(shown) == [False, "softmax(alpha)"]
+    assert browser.ask("document.activeElement.nextElementSibling.textContent") == "softmax(alpha)"
 
 
 @needs_chromium
-def test_the_page_is_dark_where_the_reader_wants_it_dark(planned: Plan) -> None:
-    light = looked_at(planned, 1200)["colour"]
-    dark = looked_at(planned, 1200, "--blink-settings=preferredColorScheme=0")["colour"]
-    assert sum(map(int, re.findall(r"\d+", light))) > 700
-    assert sum(map(int, re.findall(r"\d+", dark))) < 120
+@pytest.mark.parametrize(("width", "layout", "contents"), [(1280, "grid", True), (360, "block", False)])
+def test_on_a_phone_the_page_is_as_wide_as_the_screen(
+    width: int, layout: str, contents: bool, page: tuple[Browser, Path]
+) -> None:
+    browser, file = page
+    browser.open(file, width)
+    assert browser.ask("getComputedStyle(document.body).display") == layout
+    assert browser.ask("document.querySelector('nav details').open") == contents
+    browser.ask("document.querySelectorAll('details').forEach(one => one.open = true)")
+    assert browser.ask("document.documentElement.scrollWidth - innerWidth") <= 0
+    assert browser.ask(
+        "[...document.images].filter(one => one.checkVisibility()).map(one => one.naturalWidth > 0)"
+    ) == [
+        True,
+        True,
+        True,
+    ]
+
+
+@needs_chromium
+def test_a_link_of_the_contents_opens_what_it_leads_to(page: tuple[Browser, Path]) -> None:
+    browser, file = page
+    browser.open(file, 360)
+    browser.ask("document.querySelectorAll('main details').forEach(one => one.open = false)")
+    browser.ask("document.querySelector('nav summary').click()")
+    browser.ask("document.querySelector('nav a[href=\"#table-claims\"]').click()")
+    browser.ask("new Promise(after => setTimeout(after, 50))")
+    assert browser.ask("document.querySelector('#table-claims details').open")
+    assert not browser.ask("document.querySelector('nav details').open")
+
+
+@needs_chromium
+def test_a_screen_reader_finds_headings_in_order_and_words_for_pictures(page: tuple[Browser, Path]) -> None:
+    browser, file = page
+    browser.open(file)
+    levels = browser.ask("[...document.querySelectorAll('h1,h2,h3,h4,h5,h6')].map(one => +one.tagName[1])")
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    browser.ask("document.querySelector('figure a').click()")
+    assert browser.ask("document.images.length") == 4
+    assert browser.ask("[...document.images].every(one => one.alt.trim())")
+    assert browser.ask("document.documentElement.lang") == "en"
+    assert browser.ask("[...document.querySelectorAll('button')].every(one => one.ariaLabel || one.textContent.trim())")
+
+
+@needs_chromium
+@pytest.mark.parametrize("dark", [False, True])
+def test_words_stand_out_in_light_and_in_the_dark(dark: bool, page: tuple[Browser, Path]) -> None:
+    browser, file = page
+    browser.open(file, dark=dark)
+    paper = colour(browser, "document.body", "backgroundColor")
+    assert luminance(paper) < 0.02 if dark else luminance(paper) > 0.9
+    for one in ("main", "figcaption", ".files a", "tr.failed td", "tr.waiting td"):
+        seen = colour(browser, f"document.querySelector('{one}')", "color")
+        low, high = sorted((luminance(paper), luminance(seen)))
+        assert (high + 0.05) / (low + 0.05) >= 4.5, one  # the contrast that WCAG asks for
+    assert luminance(colour(browser, "document.querySelector('figure img')", "backgroundColor")) == 1
+
+
+def colour(browser: Browser, element: str, what: str) -> list[float]:
+    return [int(one) / 255 for one in re.findall(r"\d+", browser.ask(f"getComputedStyle({element}).{what}"))[:3]]
+
+
+def luminance(rgb: list[float]) -> float:
+    linear = [one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in rgb]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@needs_chromium
+def test_without_scripts_everything_can_be_read(page: tuple[Browser, Path]) -> None:
+    browser, file = page
+    browser.call("Emulation.setScriptExecutionDisabled", value=True)
+    browser.open(file)
+    root = browser.call("DOM.getDocument")["root"]["nodeId"]
+    assert browser.call("DOM.querySelectorAll", nodeId=root, selector="th button")["nodeIds"] == []
+    assert browser.call("DOM.querySelectorAll", nodeId=root, selector="nav details[open]")["nodeIds"] != []
+    link = browser.call("DOM.querySelector", nodeId=root, selector="figure a")["nodeId"]
+    address = dict(pairwise(browser.call("DOM.getAttributes", nodeId=link)["attributes"]))["href"]
+    assert (file.parent / address.replace("%3D", "=")).is_file()
+
+
+@needs_chromium
+def test_the_page_is_printed(planned: Plan, tmp_path: Path) -> None:
+    claims = planned.runs[-1].folder / "claims.csv"
+    claims.write_text("claim\n" + "\n".join(f"claim {n}" for n in range(LONG + 1)))  # so many are folded
+    file, _ = write(planned)
+    assert file is not None
+    assert write_pdf(file) == file.with_suffix(".pdf") and file.with_suffix(".pdf").read_bytes()[:5] == b"%PDF-"
+    with chromium(tmp_path) as browser:
+        browser.open(file)
+        assert not browser.ask("document.querySelector('#table-claims td').checkVisibility()")
+        browser.call("Emulation.setEmulatedMedia", media="print")
+        assert browser.ask("document.querySelector('#table-claims td').checkVisibility()")
+        assert not browser.ask("document.querySelector('nav').checkVisibility()")
+
+
+def test_without_a_browser_no_pdf_is_asked_for_in_vain(
+    planned: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    code, out, err = finished("report", planned.path, "--pdf", runs=tmp_path / "runs")
+    assert code == 2 and out == "" and len(err.splitlines()) == 1
+    assert "neither is installed" in err
+    assert not (planned.folder / "report.html").exists()

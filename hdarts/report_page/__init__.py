@@ -1,12 +1,14 @@
 """The report page of a study: one HTML file with its tables and pictures inside, and links to the files of its runs.
 
 The page shows what the study's analysis run left in its folder (`results.csv` and further tables, named and captioned
-by `tables.json`; `figures/*.png`, by `captions.json`), then every run of every stage. It asks the network for nothing.
+by `tables.json`; `figures/*.png`, by `captions.json`), then every run of every stage. It asks the network for nothing,
+and is a plain page where scripts are off. `page.html.jinja`, `page.css` and `page.js` are put into one file.
 """
 
 import base64
 import io
 import json
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -22,10 +24,17 @@ from hdarts.batch import Outcome, look
 from hdarts.records import below_runs, provenance, read_result, write_atomic
 from hdarts.study import Plan, PlannedRun
 
-FILES = ("notebook.html", "notebook.ipynb", "params.yaml", "provenance.json", "log.txt")
+FILES = {
+    "notebook": "notebook.html",
+    "ipynb": "notebook.ipynb",
+    "parameters": "params.yaml",
+    "provenance": "provenance.json",
+    "log": "log.txt",
+}
 RUNS = "runs"  # a column of a table that names runs, a space between them
 FIGURE_DPI = 200  # of a picture that does not say it
 SMALL = 1000  # pixels; pictures of single runs are kept this wide at most, the file itself is linked
+LONG = 12  # rows; longer tables are folded
 
 
 Cell = str | dict[str, str]  # words, or {name of a run: its address}
@@ -86,9 +95,9 @@ def write(plan: Plan) -> tuple[Path | None, pd.DataFrame | None]:
     tables = [table for run in analyses for table in _tables(run.folder)]
     figures = [figure for run in analyses for figure in _figures(run.folder, plan.folder, None)]
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("hdarts", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader("hdarts.report_page", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    page = environment.get_template("report_page.html.jinja").render(
+    page = environment.get_template("page.html.jinja").render(
         study=plan.study,
         command=f"hdarts run {plan.path}" + (f" --scale {plan.scale}" if plan.scale != "full" else ""),
         written=time.strftime("%Y-%m-%d %H:%M"),
@@ -98,6 +107,7 @@ def write(plan: Plan) -> tuple[Path | None, pd.DataFrame | None]:
         tables=[_table(*table, plan.folder) for table in tables],
         figures=figures,
         stages=[_stage(name, plan, outcomes) for name in plan.study.stages],
+        long=LONG,
         slug=lambda words: "".join(c if c.isalnum() else "-" for c in words.lower()),
     )
     write_atomic(plan.folder / "report.html", page)
@@ -130,8 +140,8 @@ def _is_short(value: Any) -> bool:
 
 def _links(run: PlannedRun, plan: Plan) -> dict[str, str]:
     return {
-        name: quote((run.folder / name).relative_to(plan.folder).as_posix())
-        for name in FILES
+        word: quote((run.folder / name).relative_to(plan.folder).as_posix())
+        for word, name in FILES.items()
         if (run.folder / name).is_file()
     }
 
@@ -179,13 +189,11 @@ def _smaller(picture: Image.Image, width: int) -> bytes:
 
 def _table(name: str, caption: str, frame: pd.DataFrame, page_folder: Path) -> Table:
     numeric = [pd.api.types.is_numeric_dtype(frame[c]) and frame[c].dtype != bool for c in frame.columns]
-    rows: list[list[Cell]] = [
-        [
-            _run_links(words_of(value), page_folder) if column == RUNS else words_of(value)
-            for column, value in zip(frame.columns, row, strict=True)
-        ]
-        for row in frame.itertuples(index=False, name=None)
+    columns: list[list[Cell]] = [
+        [_run_links(words, page_folder) if c == RUNS else words for words in column_words(list(frame[c]))]
+        for c in frame
     ]
+    rows = [list(row) for row in zip(*columns, strict=True)]
     return Table(name, caption, [str(c).replace("_", " ") for c in frame.columns], numeric, rows)
 
 
@@ -194,6 +202,19 @@ def _run_links(names: str, page_folder: Path) -> dict[str, str]:
     folders = [folder for name in names.split() if (folder := below_runs(name)).is_dir()]
     files = [page if (page := folder / "notebook.html").is_file() else folder for folder in folders]
     return {folder.name: quote(os.path.relpath(file, page_folder)) for folder, file in zip(folders, files, strict=True)}
+
+
+def column_words(values: list[Any]) -> list[str]:
+    """The values of a column as a table shows them: numbers of similar size with the same number of decimals."""
+    words = [words_of(value) for value in values]
+    sizes = [abs(value) for value in values if isinstance(value, float) and value and math.isfinite(value)]
+    decimals = max((len(one.partition(".")[2]) for one in words if "e" not in one), default=0)
+    if not sizes or not decimals or not all(isinstance(value, float) for value in values):
+        return words
+    if max(sizes) > 1000 * min(sizes):  # the small ones would lose their digits
+        return words
+    decimals = min(decimals, max(0, 3 - math.floor(math.log10(max(sizes)))))
+    return [word and f"{value:.{decimals}f}" for value, word in zip(values, words, strict=True)]
 
 
 def words_of(value: Any) -> str:
