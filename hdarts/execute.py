@@ -72,6 +72,8 @@ def execute(notebook: str, folder: str, cwd: str, parameters: dict[str, Any], co
     from papermill.iorw import papermill_io
     from traitlets.config import Config
 
+    from hdarts.notebook_page import write_page
+
     output = Path(folder) / "notebook.ipynb"
     papermill_io.register(str(output), WholeFiles)
     try:
@@ -94,7 +96,7 @@ def execute(notebook: str, folder: str, cwd: str, parameters: dict[str, Any], co
         return 1
     finally:
         if output.exists():
-            _write_page(output)
+            write_page(output)
 
 
 class WholeFiles:
@@ -107,14 +109,6 @@ class WholeFiles:
     @staticmethod
     def pretty_path(path: str) -> str:
         return path
-
-
-def _write_page(notebook: Path) -> None:
-    """Write the notebook as a page that a browser can show."""
-    from nbconvert.exporters import HTMLExporter
-
-    page, _ = HTMLExporter(require_js_url="").from_filename(str(notebook))
-    write_atomic(notebook.with_suffix(".html"), page)
 
 
 def _first_line() -> bytes:

@@ -32,5 +32,5 @@ class Gallery:
         self.captions[name] = caption
         save(self.run, figure, name)
         self.run.write_text("captions.json", json.dumps(self.captions, indent=2) + "\n")
-        display(figure)
+        display(figure, metadata={"image/png": {"alt": caption}})
         display(Markdown(f"*{caption}*"))
