@@ -42,13 +42,16 @@ def test_killed_anywhere_and_started_again_it_ends_as_an_undisturbed_one(what: s
         assert tried.differs == [], tried
 
 
-def test_a_study_tells_whose_process_was_killed_and_the_same_command_ends_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("victims", [[COMMAND], pytest.param([COMMAND, *WORKERS], marks=pytest.mark.soak)])
+def test_a_study_tells_whose_process_was_killed_and_the_same_command_ends_the_same(
+    tmp_path: Path, victims: list[str]
+) -> None:
     seed = random.randrange(10**6)
     print(f"moments drawn with seed {seed}")
     draw = random.Random(seed)
     study = short_study(tmp_path)
     lasts = to_the_end(study, tmp_path / "whole")
-    for victim in (COMMAND, *WORKERS):
+    for victim in victims:
         assert killed_at_a_moment(study, tmp_path / "killed", draw.uniform(0, lasts / 2), victim) == []
     to_the_end(study, tmp_path / "killed")
     assert differences(tmp_path / "whole", tmp_path / "killed") == []
