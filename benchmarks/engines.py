@@ -24,6 +24,7 @@ from hdarts.records import checkout, write_atomic
 from hdarts.study import Plan, PlannedRun, plan, record
 
 T = TypeVar("T")
+ENDED = '{"metadata": {"papermill": {"end_time": "2026"}}}'
 STUDY = """
 study: {name}
 title: Runs that do nothing
@@ -32,9 +33,10 @@ stages: {{search: {{notebook: 03_search, parameters: {{method: random}}, matrix:
 
 
 def trivial(run: PlannedRun) -> batch.Outcome:
-    """Do what cannot be left out of a run: its folder and its result."""
+    """Do what cannot be left out of a run: its folder, its result, and a notebook that has ended."""
     run.folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(run.folder / "result.json", "{}")
+    for name, text in {"result.json": "{}", "notebook.ipynb": ENDED, batch.PAGE: ""}.items():
+        write_atomic(run.folder / name, text)
     return batch.Outcome("done", 0.0)
 
 

@@ -27,6 +27,7 @@ from hdarts.faults import EXIT_CODES, CannotWrite, Stopped, of_the_disk
 from hdarts.records import read_result, runs_folder
 from hdarts.study import Plan, PlannedRun
 
+PAGE = "notebook.html"  # written after the notebook has ended
 GRACE = 60  # seconds for the step that is under way when a run is asked to stop
 
 
@@ -46,22 +47,26 @@ def cores() -> int:
 
 
 def look(folder: Path) -> Outcome:
-    """Return the state of a run as its folder tells it."""
+    """Return the state of a run as its folder tells it.
+
+    It is done when its result is there and its notebook came to its end and is shown as a page: a run that is killed
+    after its result still lacks figures, and is executed once more.
+    """
     try:
         notebook = json.loads((folder / "notebook.ipynb").read_text(encoding="utf-8"))
         told = notebook["metadata"]["papermill"]
     except (OSError, ValueError, KeyError):
         notebook, told = None, {}
     seconds = told.get("duration")
-    if read_result(folder) is not None:
-        return Outcome("done", seconds)
     if notebook is None:
         return Outcome("unfinished" if folder.is_dir() else "waiting")
     if told.get("exception"):
         return _failure(notebook, seconds)
-    if told.get("end_time"):
+    if not told.get("end_time"):
+        return Outcome("unfinished")
+    if read_result(folder) is None:
         return Outcome("failed", seconds, "the notebook ended but wrote no result")
-    return Outcome("unfinished")
+    return Outcome("done", seconds) if (folder / PAGE).is_file() else Outcome("unfinished")
 
 
 def _failure(notebook: Mapping[str, Any], seconds: float | None) -> Outcome:
@@ -100,7 +105,8 @@ def execute(
         "parameters": run.params.model_dump(),
     }
     run.folder.mkdir(parents=True, exist_ok=True)
-    (run.folder / "notebook.ipynb").unlink(missing_ok=True)  # its error is no longer the state of this run
+    for name in ("notebook.ipynb", PAGE):
+        (run.folder / name).unlink(missing_ok=True)  # an earlier error or end is no longer the state of this run
     with (
         (run.folder / "log.txt").open("ab") as log,
         subprocess.Popen(
@@ -175,8 +181,8 @@ def run_all(
             settled: dict[str, Outcome] = {}
             for name in sorted(graph.get_ready(), key=lambda name: -length(named[name])):
                 missing = [need for need in named[name].needs if ended[need].state != "done"]
-                if read_result(named[name].folder) is not None:
-                    settled[name] = look(named[name].folder)
+                if (seen := look(named[name].folder)).state == "done":
+                    settled[name] = seen
                 elif missing:
                     settled[name] = Outcome("blocked", None, f"needs {missing[0]}")
                 else:

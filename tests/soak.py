@@ -1,4 +1,4 @@
-"""The long test of faults: `make soak`, or `python tests/soak.py [SEED]`; prints a table of what was tried and seen.
+"""The long test of faults: `make soak`, or `python tests/soak.py [SEED [PART ...]]`; prints a table of what was tried.
 
 Kills at random moments and inside writes of searches, evaluations and a study, damaged checkpoints, full disks, and
 many kernels that start together. Every run is held against an undisturbed one, byte for byte.
@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -131,16 +132,25 @@ def full_disks(folder: Path) -> Iterator[Tried]:
         yield tried
 
 
-def everything(folder: Path, draw: random.Random) -> Iterator[Tried]:
-    """Yield all faults with their ends."""
-    for name in ("damaged", "disks", "together", *POINTS):
-        (folder / name).mkdir()
-    with contextlib.redirect_stderr(io.StringIO()):  # progress of runs in this process
-        yield from damaged_files(folder / "damaged", 6, draw)
-    for what, (moments, writes) in POINTS.items():
-        yield from kill_points(what, folder / what, moments, writes, draw)
-    yield from full_disks(folder / "disks")
-    yield from starts_together(folder / "together", 5, 20)
+def killed(what: str, folder: Path, draw: random.Random) -> Iterator[Tried]:
+    """Kill at moments and in writes."""
+    return kill_points(what, folder, *POINTS[what], draw)
+
+
+PARTS: dict[str, Callable[[Path, random.Random], Iterator[Tried]]] = {
+    "damaged": lambda folder, draw: damaged_files(folder, 6, draw),
+    **{what: partial(killed, what) for what in POINTS},
+    "disks": lambda folder, draw: full_disks(folder),
+    "together": lambda folder, draw: starts_together(folder, 5, 20),
+}
+
+
+def everything(folder: Path, parts: list[str], draw: random.Random) -> Iterator[Tried]:
+    """Yield all faults of the parts with their ends."""
+    for part in parts:
+        (folder / part).mkdir()
+        with contextlib.redirect_stderr(io.StringIO()):  # progress of runs in this process
+            yield from PARTS[part](folder / part, draw)
 
 
 def table(all_tried: list[Tried]) -> str:
@@ -158,11 +168,12 @@ def table(all_tried: list[Tried]) -> str:
 def main() -> None:
     """Try all faults, print the table, and end with 1 where something was lost."""
     seed = int(sys.argv[1]) if len(sys.argv) > 1 else random.randrange(10**6)
+    parts = sys.argv[2:] or list(PARTS)
     os.environ["HDARTS_PROGRESS"] = "log"
     print(f"faults drawn with seed {seed}", flush=True)
     began, all_tried = time.monotonic(), []
     with tempfile.TemporaryDirectory(prefix="hdarts-soak-") as folder:
-        for tried in everything(Path(folder), random.Random(seed)):
+        for tried in everything(Path(folder), parts, random.Random(seed)):
             all_tried.append(tried)
             seconds = time.monotonic() - began
             print(f"{seconds:6.0f} s  {tried.what}: {tried.fault}: {tried.differs or 'as it should'}", flush=True)

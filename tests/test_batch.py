@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from small_project import STUDY, finished, hdarts, plan, write_project
+from small_project import STUDY, end, finished, hdarts, plan, write_project
 
 from hdarts.batch import Outcome, execute, look, run_all
 from hdarts.study import Plan, PlannedRun
@@ -28,8 +28,7 @@ def short(run: PlannedRun) -> str:
 
 
 def done(run: PlannedRun) -> Outcome:
-    run.folder.mkdir(parents=True, exist_ok=True)
-    (run.folder / "result.json").write_text("{}")
+    end(run.folder, {})
     return Outcome("done", 1.0)
 
 
@@ -153,7 +152,13 @@ def test_the_state_of_a_run_is_read_from_its_folder(tmp_path: Path) -> None:
     silent = written(tmp_path / "silent", {"end_time": "now", "duration": 3.0})
     assert look(silent) == Outcome("failed", 3.0, "the notebook ended but wrote no result")
     (silent / "result.json").write_text('{"accuracy": 1}')
+    assert look(silent) == Outcome("unfinished"), "it was killed before its page was written"
+    (silent / "notebook.html").write_text("page")
     assert look(silent) == Outcome("done", 3.0)
+    (going / "result.json").write_text('{"accuracy": 1}')
+    assert look(going) == Outcome("unfinished"), "its last cells were not executed"
+    (failed / "result.json").write_text('{"accuracy": 1}')
+    assert look(failed).state == "failed"
     (silent / "result.json").write_text('{"accuracy": ')
     assert look(silent).state == "failed"
 

@@ -19,6 +19,7 @@ from faults import (
     gone,
     kill_points,
     killed_at_a_moment,
+    killed_in_a_write,
     remount,
     short_study,
     small_disk,
@@ -53,6 +54,7 @@ def test_a_study_tells_whose_process_was_killed_and_the_same_command_ends_the_sa
     lasts = to_the_end(study, tmp_path / "whole")
     for victim in victims:
         assert killed_at_a_moment(study, tmp_path / "killed", draw.uniform(0, lasts / 2), victim) == []
+    assert killed_in_a_write(study, tmp_path / "killed", "result.json", 1, "after"), "its figures are still to come"
     to_the_end(study, tmp_path / "killed")
     assert differences(tmp_path / "whole", tmp_path / "killed") == []
 

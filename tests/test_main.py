@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from small_project import COMMAND, STUDY, plan, write_project
+from small_project import COMMAND, STUDY, end, plan, write_project
 
 from hdarts import __main__ as command
 from hdarts.__main__ import aligned, main
@@ -32,8 +32,7 @@ def called(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> int:
 def finish(study: Path, number: int) -> None:
     """Pretend that the first runs of the study are done."""
     for run in plan(study).runs[:number]:
-        run.folder.mkdir(parents=True)
-        (run.folder / "result.json").write_text(json.dumps({"accuracy": 97.5}))
+        end(run.folder, {"accuracy": 97.5})
     (plan_folder := study.parent / "runs" / "tiny").mkdir(parents=True, exist_ok=True)
     (plan_folder / "study.yaml").write_text(study.read_text())
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from hdarts import plots
 from hdarts.plots.cells import OPERATION_LOOKS
-from hdarts.plots.style import looks, write_below
+from hdarts.plots.style import legend_above, looks, new_figure, style, write_below
 from hdarts.space import DARTS, NASBENCH201, Genotype
 
 CELL = [("sep_conv_3x3", 0), ("skip_connect", 1), ("dil_conv_5x5", 2), ("max_pool_3x3", 0)] * 2
@@ -164,6 +164,19 @@ def test_type_is_legible_at_report_size(drawn: tuple[str, Figure]):
     _, figure = drawn
     assert figure.get_size_inches()[0] <= 6.3
     assert min(float(text.get_fontsize()) for text in texts(figure)) >= 7
+
+
+@pytest.mark.parametrize(("name", "rows"), [("short", 1), ("the name of something that takes room", 3)])
+def test_a_legend_takes_as_few_rows_as_fit_the_width(name: str, rows: int):
+    with style():
+        figure = new_figure(2)
+        axes = figure.subplots()
+        for number in range(5):
+            axes.plot([0, 1], label=f"{name} {number}")
+        legend_above(figure)
+    (legend,) = figure.legends
+    lines = {round(text.get_window_extent().y0) for text in legend.get_texts()}
+    assert len(lines) == rows and legend.get_window_extent().width <= figure.bbox.width
 
 
 def test_no_text_is_cut_off(drawn: tuple[str, Figure]):

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 from browser import Browser, chromium, needs_chromium
 from PIL import Image
-from small_project import finished, plan, write_project
+from small_project import end, finished, plan, write_project
 
 from hdarts.report_page import LONG, column_words, words_of, write
 from hdarts.report_page.pdf import write_pdf
@@ -37,9 +37,7 @@ def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     planned = plan(write_project(tmp_path))
     record(planned)
     for number, run in enumerate(planned.runs):
-        run.folder.mkdir(parents=True)
-        (run.folder / "result.json").write_text(json.dumps({"best_accuracy": 90 + number / 8, "all": [1, 2]}))
-        (run.folder / "notebook.html").write_text("<p>executed</p>")
+        end(run.folder, {"best_accuracy": 90 + number / 8, "all": [1, 2]})
     draw(planned.runs[0].folder / "figures" / "loss.png")
     failed, missing = planned.runs[2].folder, planned.runs[3].folder
     (failed / "result.json").unlink()

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hdarts.plots.style import FAINT, INK, LINES, label, looks, new_figure, require, split, styled
+from hdarts.plots.style import FAINT, INK, LINES, label, legend_above, looks, new_figure, require, split, styled
 from hdarts.statistics import rank_correlation
 
 COLUMNS = {"cifar10_test": "true test accuracy (%)", "skips": "skip connections (of 6)"}
@@ -41,7 +41,7 @@ def truth_over_time(frame: pd.DataFrame, lines: Mapping[str, float] | None = Non
     for axes, text in zip(grid[-1], COLUMNS.values(), strict=True):
         axes.set_xlabel(label("seconds"))
         grid[0, 0 if axes is grid[-1, 0] else 1].set_title(text, loc="right")
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    legend_above(figure)
     return figure
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hdarts.plots.style import FAINT, label, looks, new_figure, require, split, styled
+from hdarts.plots.style import FAINT, label, legend_above, looks, new_figure, require, split, styled
 
 
 @styled
@@ -58,6 +58,5 @@ def lines(
         axes.set_ylabel(label(y))
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
-    handles = {text: h for axes in figure.axes for h, text in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=3)
+    legend_above(figure)
     return figure

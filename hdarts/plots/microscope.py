@@ -11,7 +11,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
-from hdarts.plots.style import FAINT, INK, integer_axis, label, looks, new_figure, require, split, styled
+from hdarts.plots.style import FAINT, INK, integer_axis, label, legend_above, looks, new_figure, require, split, styled
 
 PARTS = ("total", "direct", "response")
 PAID = {"color": INK, "marker": "|", "markersize": 8}
@@ -66,7 +66,7 @@ def _agreement(
     grid[0, 0].set_yticks(range(len(methods)), methods)
     grid[0, 0].set_ylim(len(methods) - 0.5, -0.5)
     grid[0, 0].set_xlim(min(-0.1, *(float(np.nanmin(rows["cosine"])) - 0.1 for rows in panels.values())), 1.05)
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    legend_above(figure)
     return figure
 
 

@@ -9,7 +9,19 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hdarts.plots.style import FAINT, INK, LINES, integer_axis, label, looks, new_figure, require, split, styled
+from hdarts.plots.style import (
+    FAINT,
+    INK,
+    LINES,
+    integer_axis,
+    label,
+    legend_above,
+    looks,
+    new_figure,
+    require,
+    split,
+    styled,
+)
 from hdarts.statistics import rank_correlation
 
 FACETS = 3  # axes in a row
@@ -74,7 +86,7 @@ def hypergradient_magnitudes(frame: pd.DataFrame) -> Figure:
         axes.set_xlabel(label("step"))
         integer_axis(axes)
     grid[0].set_ylabel("hypergradient norm (nats)")
-    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, columnspacing=1.2)
+    legend_above(figure)
     return figure
 
 
@@ -133,7 +145,7 @@ def _over_epochs(
         lowest.set_xlabel(label(x))
         lowest.tick_params(labelbottom=True)
     figure.supylabel(text, fontsize="medium")
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, columnspacing=1.2)
+    legend_above(figure)
     return figure
 
 
@@ -169,9 +181,7 @@ def strip(
         line = LINES[(index + 1) % len(LINES)]
         axes.axhline(value, color=FAINT, linestyle=line, linewidth=1.2, zorder=1, label=f"{name}: {value:.4g}")
     axes.set_ylabel(label(y))
-    handles, names = axes.get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, names, loc="outside upper center", ncols=3)
+    legend_above(figure)
     return figure
 
 

@@ -2,8 +2,9 @@
 
 import functools
 import io
+import math
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, ParamSpec
 
@@ -158,6 +159,25 @@ def looks(names: Iterable[Any]) -> dict[Any, dict[str, Any]]:
         }
         for i, name in enumerate(dict.fromkeys(names))
     }
+
+
+def legend_above(figure: Figure, named: Mapping[str, Any] | None = None) -> None:
+    """Put a legend above all axes, in as few rows as the width of the figure allows.
+
+    `named`: what to draw for each name; left out, what the axes have labelled, each label once.
+    """
+    if named is None:
+        axes = (pair for axes in figure.axes for pair in zip(*axes.get_legend_handles_labels(), strict=True))
+        named = {}
+        for handle, name in axes:
+            named.setdefault(name, handle)
+    for rows in range(1, len(named) + 1):
+        columns = math.ceil(len(named) / rows)
+        place = {"loc": "outside upper center", "ncols": columns, "columnspacing": 1.2}
+        legend = figure.legend(list(named.values()), list(named), **place)
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def require(frame: pd.DataFrame, columns: Iterable[str], what: str) -> pd.DataFrame:

@@ -8,10 +8,21 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from matplotlib.tri import Triangulation
 
-from hdarts.plots.style import COLOURS, FAINT, INK, WIDTH, label, looks, new_figure, require, split, styled
+from hdarts.plots.style import (
+    COLOURS,
+    FAINT,
+    INK,
+    WIDTH,
+    label,
+    legend_above,
+    looks,
+    new_figure,
+    require,
+    split,
+    styled,
+)
 
 HEIGHT = 3**0.5 / 2  # of the simplex, whose sides have length 1
 
@@ -32,7 +43,7 @@ def slopes(frame: pd.DataFrame, alpha: float, weight: float, tangents: Mapping[s
     left.plot(curve["alpha"], curve["best_response"], color=COLOURS[0], label="w*(alpha)")
     left.plot([alpha], [weight], "o", color=INK, markersize=5)
     left.set(title="inner loss (dark: large)", xlabel="alpha", ylabel="w")
-    right.plot(curve["alpha"], curve["outer"], color=COLOURS[0], label="outer(w*(alpha), alpha)")
+    right.plot(curve["alpha"], curve["outer"], color=COLOURS[0])
     height = float(np.interp(alpha, curve["alpha"], curve["outer"]))
     reach = 0.2 * (curve["alpha"].max() - curve["alpha"].min())
     for name, look in looks(["", *tangents]).items():
@@ -42,9 +53,7 @@ def slopes(frame: pd.DataFrame, alpha: float, weight: float, tangents: Mapping[s
             right.plot(alpha + ends, height + tangents[name] * ends, label=name, **line)
     right.plot([alpha], [height], "o", color=INK, markersize=5)
     right.set(title="outer loss at the best response", xlabel="alpha", ylabel="outer loss")
-    handles, names = left.get_legend_handles_labels()
-    more, others = right.get_legend_handles_labels()
-    figure.legend(handles + more[1:], names + others[1:], loc="outside upper center", ncols=3)
+    legend_above(figure)
     return figure
 
 
@@ -67,8 +76,7 @@ def parts(frame: pd.DataFrame) -> Figure:
         axes.axhline(0, color=INK, linewidth=0.8)
         axes.set_title(str(title))
     grid[0].set_ylabel("part of d outer/d alpha")
-    handles, names = grid[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=3)
+    legend_above(figure)
     return figure
 
 
@@ -155,8 +163,7 @@ def simplex_paths(
         axes.set_title(str(title), pad=12, fontsize=8)
     for axes in grid.flat[len(facets) :]:
         axes.set_axis_off()
-    handles = {text: h for axes in figure.axes for h, text in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=4)
+    legend_above(figure)
     return figure
 
 
@@ -216,9 +223,8 @@ def best_responses(frame: pd.DataFrame) -> Figure:
                     axes.axvspan(*ends, color="#eeeeee")
         axes.set(title=title, xlabel="alpha", ylim=(0, highest))
     grid[0].set_ylabel("loss")
-    handles, names = grid[0].get_legend_handles_labels()
-    handles.append(Patch(color="#eeeeee"))
-    figure.legend(handles, [*names, "alphas seen"], loc="outside upper center", ncols=5)
+    grid[0].patches[-1].set_label("alphas seen")
+    legend_above(figure)
     return figure
 
 
@@ -262,6 +268,5 @@ def dots(
         axes.set(title=str(title), xlabel=label(y))
     grid[0].set_yticks(range(len(groups)), groups)
     grid[0].invert_yaxis()
-    handles = {text: h for axes in grid for h, text in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=4)
+    legend_above(figure)
     return figure
