@@ -6,6 +6,7 @@ from hdarts.benchmark import DARTS_PUBLISHED, Table, where
 from hdarts.lookups import course
 from hdarts.microscope.methods import DIFFERENCE, DIRECT, HYPERNETWORK
 from hdarts.results import of_searches, snapshots, truth
+from hdarts.space import NASBENCH201, Genotype
 from hdarts.statistics import paired_test, rank_correlation
 
 OWN = {"darts-first": DIRECT, "darts-second": DIFFERENCE}  # an arm's own method in notebook 04, else the hypernetwork
@@ -15,7 +16,7 @@ ACCURACY = "cifar10_test"
 def finals(study: str) -> pd.DataFrame:
     """Return the last row of truth.csv of each search: arm, seed, seconds so far, `collapsed`, and its columns.
 
-    A cell is collapsed when it has no convolution on any edge: nothing in it can learn.
+    A cell is collapsed when no way from its input to its output passes a convolution: nothing in it can learn.
     """
     found = truth(study)
     if found.empty:
@@ -23,7 +24,18 @@ def finals(study: str) -> pd.DataFrame:
     last = found.sort_values("epoch", kind="stable").groupby(["arm", "seed"], as_index=False, sort=False).tail(1)
     order = list(dict.fromkeys(found["arm"]))
     last = last.sort_values("arm", key=lambda arms: arms.map(order.index), kind="stable")
-    return last.assign(collapsed=~last["cell"].str.contains("conv")).reset_index(drop=True)
+    return last.assign(collapsed=last["cell"].map(collapsed)).reset_index(drop=True)
+
+
+def collapsed(cell: str) -> bool:
+    """Whether no way from the input to the output of a cell (a string of NAS-Bench-201) passes a convolution."""
+    reached, learns = {0}, set[int]()
+    for (operation, source), (_, node) in zip(Genotype.from_string(cell).cell, NASBENCH201.edges, strict=True):
+        if operation != "none" and source in reached:
+            reached.add(node)
+            if source in learns or "conv" in operation:
+                learns.add(node)
+    return NASBENCH201.edges[-1][1] not in learns
 
 
 def by_arm(study: str) -> pd.DataFrame:

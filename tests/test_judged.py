@@ -62,6 +62,20 @@ def test_a_search_ends_with_its_last_epochs_cell(table: Table):
     assert found["seconds"].tolist() == [4.0] * 4
 
 
+@pytest.mark.parametrize(
+    ("cell", "nothing_learns"),
+    [
+        (GOOD, False),
+        (SKIPS, True),
+        ("|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_1x1~1|+|none~0|none~1|none~2|", True),  # nothing comes out
+        ("|none~0|+|none~0|nor_conv_1x1~1|+|skip_connect~0|none~1|nor_conv_3x3~2|", True),  # they get nothing
+        ("|nor_conv_1x1~0|+|none~0|skip_connect~1|+|none~0|none~1|avg_pool_3x3~2|", False),
+    ],
+)
+def test_a_cell_is_collapsed_when_no_convolution_is_on_any_way_through_it(cell: str, nothing_learns: bool):
+    assert judged.collapsed(cell) == nothing_learns
+
+
 def test_one_row_an_arm_says_how_good_its_cells_are_and_how_many_collapsed(table: Table):
     found = judged.by_arm(STUDY).set_index("arm")
     two = [table.lookup(cell)["cifar10_test"] for cell in (SKIPS, GOOD)]
