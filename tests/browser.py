@@ -71,6 +71,13 @@ class Browser:
         assert "exceptionDetails" not in told, told
         return told["result"].get("value")
 
+    def becomes(self, expression: str, value: Any) -> bool:
+        """Whether an expression has a value within 20 s: what an event calls may come after the event."""
+        until = time.monotonic() + 20
+        while (right := self.ask(expression) == value) is False and time.monotonic() < until:
+            time.sleep(0.02)
+        return right
+
     def press(self, key: str) -> None:
         """Press a key and let it go."""
         named = {"key": key, "code": key, "windowsVirtualKeyCode": KEYS[key]}

@@ -234,15 +234,15 @@ def test_a_figure_is_enlarged_turned_and_put_back_by_keys(page: tuple[Browser, P
     larger = "document.querySelector('dialog img').width > document.querySelector('figure img').width"
     browser.ask("document.querySelector('figure a').focus()")
     browser.press("Enter")
-    assert browser.ask(shown) == [True, "Accuracy & spread"] and browser.ask(larger)
+    assert browser.becomes(shown, [True, "Accuracy & spread"]) and browser.ask(larger)
     browser.press("ArrowRight")
-    assert browser.ask(shown) == [True, "softmax(alpha)"]
+    assert browser.becomes(shown, [True, "softmax(alpha)"])
     browser.press("ArrowRight")  # the figure of a single run is folded away: round to the first one again
-    assert browser.ask(shown) == [True, "Accuracy & spread"]
+    assert browser.becomes(shown, [True, "Accuracy & spread"])
     browser.press("ArrowLeft")
     browser.press("Escape")
-    assert browser.ask(shown) == [False, "softmax(alpha)"]
-    assert browser.ask("document.activeElement.nextElementSibling.textContent") == "softmax(alpha)"
+    assert browser.becomes(shown, [False, "softmax(alpha)"])
+    assert browser.becomes("document.activeElement.nextElementSibling.textContent", "softmax(alpha)")
 
 
 @needs_chromium
