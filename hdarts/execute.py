@@ -88,15 +88,14 @@ def execute(notebook: str, folder: str, cwd: str, parameters: dict[str, Any], co
             stderr_file=sys.stderr,
             config=Config({"KernelManager": {"transport": "ipc", "connection_file": connection}}),
         )
-        return 0
+        code = 0
     except PapermillExecutionError as error:  # told by the notebook, which keeps it
-        return EXIT_CODES.get(error.ename, 0)
-    except DeadKernelError:
+        code = EXIT_CODES.get(error.ename, 0)
+    except DeadKernelError:  # of which the notebook says nothing: without its page it is not taken to have ended
         print("the kernel died: killed from outside, or by the system for want of memory", flush=True)
         return 1
-    finally:
-        if output.exists():
-            write_page(output)
+    write_page(output)
+    return code
 
 
 class WholeFiles:
