@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_project import STUDY, plan, write_project
 
-from hdarts.params import ParameterError
+from hdarts import study as studies
+from hdarts.params import ParameterError, SearchParams
 from hdarts.results import scale_note
 from hdarts.study import Plan, PlannedRun, read_runs, record
 from hdarts.study.file import Stage
@@ -363,3 +364,13 @@ def test_a_run_folder_of_other_parameters_is_refused_with_the_difference(tmp_pat
     (run.folder / "params.yaml").write_text(yaml.safe_dump(run.params.model_dump() | {"most_steps": 9}))
     with pytest.raises(ParameterError, match=r"belongs to another study: its `most_steps` is 9, here 7; move it away"):
         plan(path)
+
+
+def test_the_report_at_mini_scale_has_no_search_at_the_reports_size():
+    """An arm's own parameters stand over those of its stage: the scale has to name each arm that has some."""
+    file = Path(__file__).parent.parent / "params" / "studies" / "report" / "all.yaml"
+    planned = studies.plan(file, scale="mini")
+    searches = [run.params for run in planned.runs if isinstance(run.params, SearchParams)]
+    assert max(p.epochs for p in searches) == 8 and {(p.limit, p.channels, p.layers) for p in searches} == {
+        (1000, 4, 3)
+    }
