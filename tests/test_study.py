@@ -371,6 +371,5 @@ def test_the_report_at_mini_scale_has_no_search_at_the_reports_size():
     file = Path(__file__).parent.parent / "params" / "studies" / "report" / "all.yaml"
     planned = studies.plan(file, scale="mini")
     searches = [run.params for run in planned.runs if isinstance(run.params, SearchParams)]
-    assert max(p.epochs for p in searches) == 8 and {(p.limit, p.channels, p.layers) for p in searches} == {
-        (1000, 4, 3)
-    }
+    assert max(p.epochs for p in searches) == 8
+    assert {(p.limit, p.channels, p.layers) for p in searches} == {(1000, 4, 3)}

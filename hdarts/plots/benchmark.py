@@ -6,7 +6,19 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hdarts.plots.style import FAINT, INK, LINES, label, legend_above, looks, new_figure, require, split, styled
+from hdarts.plots.style import (
+    FAINT,
+    INK,
+    LINES,
+    label,
+    legend_above,
+    looks,
+    new_figure,
+    require,
+    split,
+    styled,
+    true_accuracy_axis,
+)
 from hdarts.statistics import rank_correlation
 
 COLUMNS = {"cifar10_test": "true test accuracy (%)", "skips": "skip connections (of 6)"}
@@ -38,6 +50,8 @@ def truth_over_time(frame: pd.DataFrame, lines: Mapping[str, float] | None = Non
         for (name, value), style in zip((lines or {}).items(), LINES[1:], strict=False):
             row[0].axhline(value, color=FAINT, linestyle=style, linewidth=1.1, zorder=1, label=f"{name}: {value:.4g}")
         row[0].set_title(str(arm), loc="left")
+    for axes in grid[:, 0]:
+        true_accuracy_axis(axes)
     for axes, text in zip(grid[-1], COLUMNS.values(), strict=True):
         axes.set_xlabel(label("seconds"))
         grid[0, 0 if axes is grid[-1, 0] else 1].set_title(text, loc="right")

@@ -21,6 +21,7 @@ from hdarts.plots.style import (
     require,
     split,
     styled,
+    true_accuracy_axis,
 )
 from hdarts.statistics import rank_correlation
 
@@ -181,6 +182,8 @@ def strip(
         line = LINES[(index + 1) % len(LINES)]
         axes.axhline(value, color=FAINT, linestyle=line, linewidth=1.2, zorder=1, label=f"{name}: {value:.4g}")
     axes.set_ylabel(label(y))
+    if y == "cifar10_test":
+        true_accuracy_axis(axes)
     legend_above(figure)
     return figure
 
@@ -204,10 +207,19 @@ def _strip(axes: Axes, rows: pd.DataFrame, x: str, y: str, hue: str | None) -> N
             ends = [centre - 0.42 * slot, centre + 0.42 * slot]
             axes.plot(ends, [heights.mean()] * 2, color=INK, linewidth=1.4, solid_capstyle="butt")
     width = max(6, 72 // len(categories))  # characters that have room below a category
-    texts = ["\n".join([*textwrap.wrap(str(name), width), f"n = {len(own)}"]) for name, own in categories.items()]
+    texts = [
+        "\n".join([*textwrap.wrap(str(name), width, break_long_words=False), f"n = {len(own)}"])
+        for name, own in categories.items()
+    ]
     axes.set_xticks(range(len(categories)), texts)
     axes.set_xlim(-0.6, len(categories) - 0.4)
     axes.grid(False, axis="x")
+
+
+def _folded(name: str, width: int) -> str:
+    """Fold a name at spaces and hyphens; textwrap would fold `one-two` only, not `one-2`."""
+    lines = textwrap.wrap(name.replace("-", "- "), width, break_long_words=False)
+    return "\n".join(line.replace("- ", "-") for line in lines)
 
 
 @styled
