@@ -19,7 +19,7 @@ import typer
 
 from hdarts import batch, report_page
 from hdarts.cluster import Cluster, read_cluster, run_there
-from hdarts.faults import CannotWrite, Stopped, of_the_disk
+from hdarts.faults import CannotWrite, OutOfMemory, Stopped, of_the_disk
 from hdarts.lock import exclusive
 from hdarts.params import ParameterError
 from hdarts.progress import place, progress
@@ -124,6 +124,21 @@ def fit(
     from hdarts.fit import fit  # imports torch
 
     print(fit(parameters))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def evaluate(
+    parameters: Annotated[Path, typer.Argument(metavar="PARAMS.yaml [-p NAME VALUE]...", help="as for notebook 06")],
+    context: typer.Context,
+) -> None:
+    """Train and test one network, on this process or on those of torchrun (torchrun ... -m hdarts evaluate ...)."""
+    from hdarts.evaluate import evaluate  # imports torch
+
+    try:
+        evaluate(parameters, context.args)
+    except (Stopped, OutOfMemory) as fault:
+        print(f"hdarts: {fault}", file=sys.stderr)
+        raise typer.Exit(fault.exit_code) from None
 
 
 @app.command()

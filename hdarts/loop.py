@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from hdarts import checkpoint
+from hdarts.distributed import ALONE, Processes
 from hdarts.faults import Stopped
 from hdarts.params import Checkpoints, Machine, ParameterError, Precision
 from hdarts.stopping import on_request, tell
@@ -49,11 +50,16 @@ def cosine(highest: float, lowest: float, epoch: int, epochs: int) -> float:
 
 @dataclass
 class CheckpointClock:
-    """Tells when to save: every `checkpoint_epochs` epochs, after `checkpoint_minutes`, and when asked to stop."""
+    """Tells when to save: every `checkpoint_epochs` epochs, after `checkpoint_minutes`, and when asked to stop.
+
+    Of several processes all have to end at the same step: what one has `heard` they are `asked` once they `agree`.
+    """
 
     params: Checkpoints
+    processes: Processes = ALONE
     last: float = field(default_factory=time.monotonic)
     asked: signal.Signals | None = None
+    heard: signal.Signals | None = None
 
     @contextmanager
     def listening(self) -> Iterator["CheckpointClock"]:
@@ -62,8 +68,14 @@ class CheckpointClock:
             yield self
 
     def _ask(self, number: signal.Signals) -> None:
-        self.asked = number
+        self.heard = number
+        if self.processes.world == 1:
+            self.asked = number
         tell(f"{number.name}: saves at the next step and ends; once more ends at once")
+
+    def agree(self) -> None:
+        """Let all processes know what any of them has heard; each calls this at the same places of its loop."""
+        self.asked = self.processes.agreed(self.heard)
 
     def due_in_epoch(self) -> bool:
         """Whether the minutes have passed since the last save, or a signal has asked for an end."""

@@ -35,10 +35,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def naming_a_batch_that_fits(batch_size: int, attempt: Callable[[int], object]) -> Iterator[None]:
+def naming_a_batch_that_fits(batch_size: int, attempt: Callable[[int], object] | None) -> Iterator[None]:
     """Turn a want of memory into `OutOfMemory` that names the largest half, quarter, ... of the batch that fits.
 
-    `attempt(size)` takes the same step on so many images; what it changes is lost, for the run ends here.
+    `attempt(size)` takes the same step on so many images; what it changes is lost, for the run ends here. With None,
+    where others take part in a step, nothing is tried.
     """
     try:
         yield
@@ -50,7 +51,7 @@ def naming_a_batch_that_fits(batch_size: int, attempt: Callable[[int], object]) 
     else:
         return
     sizes = (batch_size >> halvings for halvings in range(1, batch_size.bit_length() - 1))
-    fits = next((size for size in sizes if _fits(attempt, size)), None)
+    fits = next((size for size in sizes if attempt and _fits(attempt, size)), None)
     advice = (
         f"batch_size {fits} fits" if fits else "no smaller batch fitted into what was then left; try one in a new start"
     )

@@ -56,7 +56,9 @@ class SeparableConvolutions(nn.Sequential):
         self.separable = Separable(1, 1, (specs,))
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        kernel = self.separable.kernel([x]) if self.training else None
+        *_, last = self.modules()
+        plain = type(last) is nn.BatchNorm2d  # not one that is shared with other processes
+        kernel = self.separable.kernel([x]) if self.training and plain else None
         if kernel is None:
             return super().forward(x)
         parts: Any = list(self)
@@ -247,17 +249,23 @@ class EvaluationNetwork(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(
-        self, images: Tensor, drop_path: float = 0.0, generator: torch.Generator | None = None
+        self,
+        images: Tensor,
+        drop_path: float = 0.0,
+        generator: torch.Generator | None = None,
+        among: tuple[int, int] | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Return logits `(N, classes)` and in training mode those of the auxiliary head (else None).
 
         While training, each edge that is no identity is dropped for a sample with probability `drop_path`. The masks
-        come from the CPU `generator`, so that they are the same on every device.
+        come from the CPU `generator`, so that they are the same on every device. `among` (first, whole) says that these
+        are the images from `first` on in a batch of `whole`, whose masks are drawn.
         """
         keep = None
         if self.training and drop_path > 0:
-            drawn = torch.rand(len(self.cells), self.edges, len(images), generator=generator)
-            keep = (drawn >= drop_path).to(images.device, non_blocking=True)
+            first, whole = among or (0, len(images))
+            drawn = torch.rand(len(self.cells), self.edges, whole, generator=generator)
+            keep = (drawn[..., first : first + len(images)] >= drop_path).to(images.device, non_blocking=True)
         auxiliary = None
         previous = x = self.stem(images.contiguous(memory_format=torch.channels_last))
         for layer, cell in enumerate(self.cells):

@@ -9,10 +9,13 @@ from typing import Literal, TypeVar
 T = TypeVar("T")
 
 
-def place() -> Literal["log", "notebook", "terminal"]:
-    """Return where progress is read; `$HDARTS_PROGRESS=log`, set by `hdarts run` for its kernels, decides first."""
-    if os.environ.get("HDARTS_PROGRESS") == "log":
-        return "log"
+def place() -> Literal["none", "log", "notebook", "terminal"]:
+    """Return where progress is read; `$HDARTS_PROGRESS` decides first.
+
+    It is `log` for the kernels of `hdarts run`, and `none` for processes beside the first of one training.
+    """
+    if (told := os.environ.get("HDARTS_PROGRESS")) in ("none", "log"):
+        return told  # type: ignore[return-value]
     ipython = sys.modules.get("IPython")  # a kernel has loaded it already; outside of one this imports nothing
     shell = ipython.get_ipython() if ipython is not None else None
     if shell is not None and hasattr(shell, "kernel"):
@@ -34,7 +37,9 @@ def progress(items: Iterable[T], total: int | None = None, label: str = "", ever
     where = place()
     if total is None and hasattr(items, "__len__"):
         total = len(items)  # type: ignore[arg-type]
-    if where == "log":
+    if where == "none":
+        yield from items
+    elif where == "log":
         yield from _lines(items, total, label, every)
     elif where == "terminal":
         from tqdm import tqdm

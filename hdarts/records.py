@@ -142,7 +142,7 @@ class Run:
         """Open, or make, the folder of `params`; a folder that belongs to other parameters is refused."""
         name = params.run or f"interactive/{params.stage}/{params.slug()}-{identity(params)}"
         run = cls(below_runs(name), params)
-        mine = params.model_dump(exclude=set(params.aside))
+        mine = params.identifying(params.model_dump())
         try:
             if not (run.folder / "params.yaml").exists():
                 run.write_text("params.yaml", yaml.safe_dump(params.model_dump(), sort_keys=False))
@@ -150,7 +150,7 @@ class Run:
             raise
         except OSError as error:
             raise ParameterError(f"run folder {run.folder} cannot be written: {error.strerror}") from None
-        theirs = {k: v for k, v in read_yaml(run.folder / "params.yaml").items() if k not in params.aside}
+        theirs = params.identifying(read_yaml(run.folder / "params.yaml"))
         if differing := [k for k in sorted(mine.keys() | theirs.keys()) if mine.get(k) != theirs.get(k)]:
             told = ", ".join(f"{k}: {theirs.get(k)!r} there, {mine.get(k)!r} asked" for k in differing[:3])
             raise ParameterError(f"run folder {name} belongs to other parameters ({told}); name another run")

@@ -8,7 +8,7 @@ import pandas as pd
 
 from hdarts import report
 from hdarts.microscope import REFERENCES
-from hdarts.params import SearchParams, check, read_yaml
+from hdarts.params import SearchParams, read_yaml, recorded
 from hdarts.records import below_runs, read_result
 from hdarts.statistics import summary
 from hdarts.study import read_runs
@@ -100,7 +100,7 @@ def methods(study: str) -> dict[str, SearchParams]:
     kinds: dict[tuple, tuple[str, SearchParams]] = {}
     for run, labels in _searches(study).items():
         if (file := below_runs(run) / "params.yaml").is_file():
-            p = check(SearchParams, read_yaml(file))
+            p = recorded(SearchParams, read_yaml(file))
             if p.method not in ("random", "shared-weights"):  # alpha takes no step
                 own = (p.hypernetwork, p.hidden, p.rest) if p.method == "hypernetwork" else p.steps
                 kinds.setdefault((p.method, own), (labels["arm"], p))

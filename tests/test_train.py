@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-import hdarts.train
+import hdarts.train.loop
 from hdarts import checkpoint
 from hdarts.data import Augmentation, Batches, load
 from hdarts.network import EvaluationNetwork, count_parameters
@@ -56,6 +56,7 @@ TINY = {
     "layers": 3,
     "auxiliary": 0.4,
     "drop_path": 0.2,
+    "sync_batch_norm": False,
 }
 STEPS = 3  # an epoch of 44 images in batches of 16, the last of 12
 EVERY_STEP = 1e-9  # checkpoint_minutes
@@ -205,7 +206,7 @@ def test_interrupted_in_the_middle_of_an_epoch_it_ends_the_same(undisturbed, mon
     """`tally` is called after each of 3 steps and each of 2 test batches of an epoch."""
     params, run = opened(checkpoint_minutes=minutes)
     calls = itertools.count(1)
-    real = hdarts.train.tally
+    real = hdarts.train.loop.tally
 
     def interrupted(*arguments):
         if next(calls) == call:
@@ -213,7 +214,7 @@ def test_interrupted_in_the_middle_of_an_epoch_it_ends_the_same(undisturbed, mon
         return real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(hdarts.train, "tally", interrupted)
+        patch.setattr(hdarts.train.loop, "tally", interrupted)
         with pytest.raises(KeyboardInterrupt):
             list(train(params, run))
     list(train(params, run))

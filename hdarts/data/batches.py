@@ -80,7 +80,8 @@ class Batches:
 
     So `epoch(..., start=k)` yields exactly what the k-th and later batches of the whole pass are. A batch is
     `(x, y)`: x `(B, C, H, W)` of `dtype`, normalised, channels last in memory; y `(B,)` int64. With `drop_last` an
-    epoch leaves out the images that fill no whole batch, and all shapes are static.
+    epoch leaves out the images that fill no whole batch, and all shapes are static. With `share` (i, n) they are the
+    i-th n-th of each batch: what one of n processes takes.
     """
 
     images: Images
@@ -88,6 +89,7 @@ class Batches:
     augmentation: Augmentation = Augmentation()
     drop_last: bool = True
     dtype: torch.dtype = torch.float32
+    share: tuple[int, int] = (0, 1)
 
     def __post_init__(self) -> None:
         if not 1 <= self.batch_size <= len(self.images):
@@ -99,6 +101,11 @@ class Batches:
         """Return the number of steps of an epoch."""
         count = len(self.images)
         return count // self.batch_size if self.drop_last else -(-count // self.batch_size)
+
+    def place(self, step: int) -> tuple[int, int]:
+        """Return which image of the whole batch of a step is the first of this share, and how many there are."""
+        whole = min(self.batch_size, len(self.images) - step * self.batch_size)
+        return whole * self.share[0] // self.share[1], whole
 
     def epoch(self, seed: int, purpose: str, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of one pass from step `start` on."""
@@ -117,9 +124,11 @@ class Batches:
             yield from self.epoch(seed, purpose, epoch, step if epoch == first else 0)
 
     def _batch(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        images, augmentation = self.images, self.augmentation
+        images, augmentation, (rank, shares) = self.images, self.augmentation, self.share
+        draws = augmentation.draw(len(rows), *images.shape[1:], generator)
+        part = slice(len(rows) * rank // shares, len(rows) * (rank + 1) // shares)
+        rows, draws = rows[part], draws[:, part].to(rows.device, non_blocking=True)
         pixels = images.pixels.permute(0, 2, 3, 1).index_select(0, rows)
-        draws = augmentation.draw(len(rows), *images.shape[1:], generator).to(rows.device, non_blocking=True)
         x = _normalise(augmentation.crop_and_flip(pixels, draws), images, self.dtype)
         x = augmentation.cut(x, draws)
         return x.permute(0, 3, 1, 2), images.labels.index_select(0, rows)

@@ -12,7 +12,7 @@ from hdarts import checkpoint
 from hdarts.export.card import card
 from hdarts.export.files import CARD, FORMAT, NETWORK, ONNX, WEIGHTS, Description, needed
 from hdarts.export.onnx import difference, to_onnx
-from hdarts.params import EvaluateParams, ParameterError, check, identity, read_yaml
+from hdarts.params import EvaluateParams, ParameterError, identity, read_yaml, recorded
 from hdarts.records import Run, below_runs, read_result, write_folder
 from hdarts.space import Genotype
 from hdarts.train import load_splits
@@ -61,7 +61,7 @@ def evaluation(run: str | Path) -> Run:
         raise ParameterError(f"{run}: is no evaluation (notebook 06), which alone trains a network for use")
     if read_result(folder) is None:
         raise ParameterError(f"{run}: is not finished; the command that started it goes on")
-    return Run(folder, check(EvaluateParams, values))
+    return Run(folder, recorded(EvaluateParams, values))
 
 
 def weights(run: Run) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from hdarts.params import (
     identity,
     notebook_defaults,
     read_yaml,
+    recorded,
 )
 from hdarts.records import Run, below_runs, notebooks_folder
 from hdarts.search import State, batches, load_splits, make_supernet, search
@@ -74,7 +75,7 @@ def read_search(name: str) -> Run:
     folder = below_runs(name)
     if not (folder / "params.yaml").is_file():
         raise ParameterError(f"parameter `search` = {name!r}: there is no such run folder")
-    params = check(SearchParams, read_yaml(folder / "params.yaml"))
+    params = recorded(SearchParams, read_yaml(folder / "params.yaml"))
     if params.method == "random":
         raise ParameterError(f"parameter `search` = {name!r}: a random cell has no weights to look at")
     return Run(folder, params)

@@ -20,7 +20,7 @@ from hdarts.params.models import (
     ToyBilevelParams,
     ToyHypernetworkParams,
 )
-from hdarts.params.reading import ParameterError, check, collect, identity, notebook_defaults, read_yaml
+from hdarts.params.reading import ParameterError, check, collect, identity, notebook_defaults, read_yaml, recorded
 
 __all__ = [
     "MODELS",
@@ -43,4 +43,5 @@ __all__ = [
     "identity",
     "notebook_defaults",
     "read_yaml",
+    "recorded",
 ]

@@ -1,5 +1,6 @@
 """One flat pydantic model a notebook: names, types and limits, no defaults, which stand in its parameters cell."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -26,11 +27,13 @@ class Parameters(BaseModel):
     """Base of all parameter models: flat, typed strictly, unknown names refused, immutable.
 
     `run` is the run folder below `runs/` ("" lets the parameters choose it). `aside` names the fields that do not
-    change what is computed and therefore are no part of a run's identity.
+    change what is computed and therefore are no part of a run's identity, and `later` those that came later, with the
+    value at which a run is what it was before: it keeps its name.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
     stage: ClassVar[str]
+    later: ClassVar[Mapping[str, Any]] = {"sync_batch_norm": False}
     aside: ClassVar[frozenset[str]] = frozenset(
         {
             "run",
@@ -44,6 +47,11 @@ class Parameters(BaseModel):
         }
     )
     run: Text
+
+    @classmethod
+    def identifying(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return those of a run's values that say what it computes."""
+        return {k: v for k, v in values.items() if k not in cls.aside and not (k in cls.later and v == cls.later[k])}
 
     def slug(self) -> str:
         """Return a short readable name of the run; the hash of `identity` makes it unique."""
@@ -203,6 +211,7 @@ class EvaluateParams(Parameters, Machine, Images, Checkpoints, SGD):
     layers: Count  # as in a search; the genotype says of which space
     auxiliary: NotNegative
     drop_path: Fraction
+    sync_batch_norm: bool  # of several processes (torchrun); one alone has the whole batch anyway
 
     def slug(self) -> str:
         return f"{Path(self.genotype).stem}-e{self.evaluation_seed}"

@@ -35,6 +35,11 @@ def check(model: type[P], values: Mapping[str, Any]) -> P:
         raise ParameterError(_sentence(model, error)) from None
 
 
+def recorded(model: type[P], values: Mapping[str, Any]) -> P:
+    """Return the parameters that a run folder holds; one that came later has the value of before."""
+    return check(model, {**{k: v for k, v in model.later.items() if k in model.model_fields}, **values})
+
+
 def _sentence(model: type[Parameters], error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
@@ -76,7 +81,7 @@ def collect(model: type[P], namespace: Mapping[str, Any]) -> P:
 
 def identity(params: Parameters) -> str:
     """Return 8 hexadecimal digits that name what a run computes: SHA-256 of its parameters, `aside` left out."""
-    text = json.dumps({"stage": params.stage, **params.model_dump(exclude=set(params.aside))}, sort_keys=True)
+    text = json.dumps({"stage": params.stage, **params.identifying(params.model_dump())}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 

@@ -61,8 +61,8 @@ def _check_folders(planned: Plan) -> None:
     for run in planned.runs:
         file = run.folder / "params.yaml"
         if file.is_file():
-            theirs, mine = read_yaml(file), run.params.model_dump()
-            for key in sorted((theirs.keys() | mine.keys()) - run.params.aside):
+            theirs, mine = map(run.params.identifying, (read_yaml(file), run.params.model_dump()))
+            for key in sorted(theirs.keys() | mine.keys()):
                 if theirs.get(key) != mine.get(key):
                     raise ParameterError(
                         f"run folder {run.name} belongs to another study: its `{key}` is {theirs.get(key)!r}, "

@@ -8,9 +8,9 @@ last checkpoint stands (CPU, same number of threads).
 import math
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,17 +18,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hdarts import checkpoint
-from hdarts.data import Augmentation, Batches, Images, Splits, in_order, load
+from hdarts.data import Augmentation, Batches, Images, Splits, in_order
+from hdarts.distributed import ALONE, Processes, synchronise
 from hdarts.lock import exclusive
 from hdarts.loop import CheckpointClock, autocast, cosine, last_checkpoint, refuse_unless_finite, use_machine
 from hdarts.memory import naming_a_batch_that_fits, peak_memory
-from hdarts.network import EvaluationNetwork, count_parameters
+from hdarts.network import count_parameters
 from hdarts.params import EvaluateParams, ParameterError, identity
 from hdarts.progress import progress
 from hdarts.randomness import generator
-from hdarts.records import Run, runs_folder, workbook_folder
+from hdarts.records import Run
 from hdarts.replay import may_look
 from hdarts.space import Genotype
+from hdarts.train.parts import load_splits, new_network, read_genotype
 
 Row = dict[str, Any]
 
@@ -45,6 +47,7 @@ class Training:
     batches: Batches
     test_images: Images
     clock: CheckpointClock
+    processes: Processes
     sums: Tensor  # `tally` of the steps done in this epoch
     epoch: int = 0
     step: int = 0
@@ -52,7 +55,12 @@ class Training:
 
 
 def train(
-    params: EvaluateParams, run: Run, *, data: Splits | None = None, network: nn.Module | None = None
+    params: EvaluateParams,
+    run: Run,
+    *,
+    data: Splits | None = None,
+    network: nn.Module | None = None,
+    processes: Processes = ALONE,
 ) -> Iterator[Row]:
     """Train a genotype's network on the whole training set; yield one row an epoch, those of earlier starts first.
 
@@ -60,17 +68,19 @@ def train(
     `train_accuracy` and `test_accuracy` (per cent; training images as augmented, test images plain), `learning_rate`
     and `drop_path`. The loss that is minimised adds `params.auxiliary` times the auxiliary head's cross entropy.
 
-    `data` and `network` (a module called as `EvaluationNetwork` is) replace what the parameters describe. Writes
-    metrics.csv, timings.csv, genotype.json, provenance.json, checkpoints, and result.json last; a run that is done
-    only yields its rows. Raises `ParameterError` before any work, `FloatingPointError` at the step where loss or
-    gradient is not finite, and `Stopped` after a signal asked for an end and the state was saved.
+    `data` and `network` (a module called as `EvaluationNetwork` is) replace what the parameters describe. Of several
+    `processes` each calls this, and is one part of one training (hdarts.distributed). Writes metrics.csv, timings.csv,
+    genotype.json, provenance.json, checkpoints, and result.json last; a run that is done only yields its rows. Raises
+    `ParameterError` before any work, `FloatingPointError` at the step where loss or gradient is not finite, and
+    `Stopped` after a signal asked for an end and the state was saved.
     """
     if run.done:
         yield from run.table("metrics").to_dict(orient="records")
-        tidy(params, run)
+        tidy(params, run, processes)
         return
-    with exclusive(run.folder), CheckpointClock(params).listening() as clock:
-        yield from _train(prepare(params, run, clock, data, network))
+    alone = exclusive(run.folder) if processes.first else nullcontext()
+    with alone, CheckpointClock(params, processes).listening() as clock:
+        yield from _train(prepare(params, run, clock, data, network, processes))
 
 
 def _train(training: Training) -> Iterator[Row]:
@@ -87,7 +97,7 @@ def _train(training: Training) -> Iterator[Row]:
         train_loss, train_accuracy, images = means(training.sums)
         speed = (images - before) / (time.monotonic() - began)
         with autocast(training.sums.device, params.precision):
-            tested = evaluate(training.network, training.test_images, params.batch_size)
+            tested = evaluate(training.network, training.test_images, params.batch_size, training.processes)
         test_loss, test_accuracy, _ = means(tested)
         stop_unless_finite(training, train_loss=train_loss, test_loss=test_loss)
 
@@ -97,26 +107,30 @@ def _train(training: Training) -> Iterator[Row]:
         yield row
 
     finish(training)
-    tidy(params, run)
+    tidy(params, run, training.processes)
 
 
 def train_epoch(training: Training, learning_rate: float, drop_path: float) -> None:
     """Take the steps of an epoch that are not behind yet, and save whenever `checkpoint_minutes` have passed."""
     params, network, optimiser, epoch = training.params, training.network, training.optimiser, training.epoch
+    processes = training.processes
     optimiser.param_groups[0]["lr"] = learning_rate
     network.train()
     steps = training.batches.epoch(params.evaluation_seed, "evaluate", epoch, start=training.step)
     left = len(training.batches) - training.step
     for images, labels in progress(steps, total=left, label=f"{params.slug()} epoch {epoch + 1}/{params.epochs}"):
-        with naming_a_batch_that_fits(params.batch_size, partial(differentiate, training, images, labels, drop_path)):
-            loss, logits = differentiate(training, images, labels, drop_path)
+        attempt = partial(differentiate, training, images, labels, drop_path)
+        with naming_a_batch_that_fits(params.batch_size, attempt if processes.world == 1 else None):
+            loss, logits = attempt()
+        processes.combine(network)
         norm = nn.utils.clip_grad_norm_(network.parameters(), params.clip)
         if may_look(loss):  # on a GPU the epoch's end tells
             stop_unless_finite(training, loss=loss.item(), gradient_norm=norm.item())
 
         optimiser.step()
-        training.sums += tally(logits, labels)
+        training.sums += processes.sum(tally(logits, labels))
         training.step += 1
+        training.clock.agree()
         if (training.step < len(training.batches) or training.clock.asked) and training.clock.due_in_epoch():
             save(training)
 
@@ -124,24 +138,35 @@ def train_epoch(training: Training, learning_rate: float, drop_path: float) -> N
 def differentiate(
     training: Training, images: Tensor, labels: Tensor, drop_path: float, first: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Go forward and backward on the (`first`) images: return loss and logits, and leave the gradient of the loss."""
+    """Go forward and backward on the (`first`) images: return loss and logits, and leave the gradient of the loss.
+
+    Of several processes each takes its part of the batch: of the masks of drop path, and of the loss.
+    """
     params, labels = training.params, labels[:first]
+    place, whole = training.batches.place(training.step)
+    part = {"among": (place, whole)} if training.processes.world > 1 else {}
     dropping = generator(params.evaluation_seed, "drop path", training.epoch, training.step)
     with autocast(images.device, params.precision):
-        logits, auxiliary = training.network(images[:first], drop_path, generator=dropping)
+        logits, auxiliary = training.network(images[:first], drop_path, generator=dropping, **part)
     loss = F.cross_entropy(logits, labels)
     if auxiliary is not None:
         loss = loss + params.auxiliary * F.cross_entropy(auxiliary, labels)
+    if part:
+        loss = loss * (len(labels) / whole)
     training.optimiser.zero_grad()
     loss.backward()
     return loss, logits
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, images: Images, batch_size: int) -> Tensor:
-    """Return the `tally` over all images, with the running statistics of BatchNorm."""
+def evaluate(network: nn.Module, images: Images, batch_size: int, processes: Processes = ALONE) -> Tensor:
+    """Return the `tally` over all images, with the running statistics of BatchNorm; processes take batches in turn."""
     network.eval()
-    return torch.stack([tally(network(x)[0], y) for x, y in in_order(images, batch_size)]).sum(0)
+    tallies = torch.zeros(-(-len(images) // batch_size), 3, dtype=torch.float64, device=images.labels.device)
+    for number, (x, y) in enumerate(in_order(images, batch_size)):
+        if number % processes.world == processes.rank:
+            tallies[number] = tally(network(x)[0], y)
+    return processes.sum(tallies).sum(0)
 
 
 @torch.no_grad()
@@ -159,9 +184,15 @@ def means(sums: Tensor) -> tuple[float, float, float]:
 
 
 def prepare(
-    params: EvaluateParams, run: Run, clock: CheckpointClock, data: Splits | None, network: nn.Module | None
+    params: EvaluateParams,
+    run: Run,
+    clock: CheckpointClock,
+    data: Splits | None,
+    network: nn.Module | None,
+    processes: Processes = ALONE,
 ) -> Training:
     """Return the training before its first step; what parameters can get wrong is refused before a file is written."""
+    processes.check(params.batch_size, params.device)
     device = use_machine(params)
     genotype = read_genotype(params.genotype)
     data = data or load_splits(params)
@@ -171,70 +202,32 @@ def prepare(
         data.train.to(device),
         params.batch_size,
         Augmentation(params.crop_padding, params.flip, params.cutout),
-        drop_last=len(data.train) % params.batch_size == 1,  # BatchNorm cannot learn from a last batch of one image
+        # BatchNorm cannot learn from a last batch of one image a process
+        drop_last=0 < len(data.train) % params.batch_size < 2 * processes.world,
+        share=(processes.rank, processes.world),
     )
-    network = (network or new_network(params, genotype, data)).to(device)
+    network = network or new_network(params, genotype, data)
+    if params.sync_batch_norm and processes.world > 1:
+        synchronise(network)
+    network = network.to(device)
     optimiser = torch.optim.SGD(
         network.parameters(), params.learning_rate, momentum=params.momentum, weight_decay=params.weight_decay
     )
-    describe(run, genotype, data, device)
+    describe(run, genotype, data, device, processes)
     sums = torch.zeros(3, dtype=torch.float64, device=device)
     test = data.test.to(device)
-    return Training(params, run, genotype, network, optimiser, batches, test, clock, sums)
+    return Training(params, run, genotype, network, optimiser, batches, test, clock, processes, sums)
 
 
-def read_genotype(name: str) -> Genotype:
-    """Return the genotype in a run folder below `runs/`, or in a JSON file (path from here, or from the workbook)."""
-    for path in (runs_folder() / name / "genotype.json", Path(name), workbook_folder() / name):
-        try:
-            if path.is_file():
-                return Genotype.from_json(path.read_text(encoding="utf-8"))
-        except ParameterError as error:
-            raise ParameterError(f"{path}: {error}") from None
-        except (OSError, UnicodeDecodeError):
-            raise ParameterError(f"{path}: cannot be read as the JSON text of a genotype") from None
-    raise ParameterError(
-        f"genotype = {name!r}: neither a run below {runs_folder()} that has a genotype.json, nor a JSON file"
-    )
-
-
-def load_splits(params: EvaluateParams) -> Splits:
-    """Load the images of an evaluation: the whole training part and the test part."""
-    return load(
-        params.data,
-        folder=params.data_folder,
-        limit=params.limit,
-        skip_damaged=params.skip_damaged,
-        test_limit=params.test_limit,
-        image_size=params.image_size,
-        validation_fraction=0.0,
-        test=True,
-    )
-
-
-def new_network(params: EvaluateParams, genotype: Genotype, data: Splits) -> EvaluationNetwork:
-    """Return the network that the parameters describe; its first weights are a function of the evaluation seed."""
-    seed = generator(params.evaluation_seed, "network").initial_seed()
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        return EvaluationNetwork(
-            genotype,
-            params.channels,
-            params.layers,
-            len(data.classes),
-            auxiliary=params.auxiliary > 0,
-            image_channels=data.train.shape[0],
-        )
-
-
-def describe(run: Run, genotype: Genotype, data: Splits, device: torch.device) -> None:
+def describe(run: Run, genotype: Genotype, data: Splits, device: torch.device, processes: Processes) -> None:
     """Write what is trained, on what and where; a run that was started with another genotype is not continued."""
     text = genotype.to_json()
     path = run.folder / "genotype.json"
     if path.exists() and path.read_text(encoding="utf-8") != text:
         raise ParameterError(f"{path}: this run was started with another genotype; name another run")
     run.write_text(path.name, text)
-    run.write_provenance(data=data.told(), device=str(device), threads=torch.get_num_threads())
+    machine = {"device": str(device), "threads": torch.get_num_threads(), "processes": processes.world}
+    run.write_provenance(data=data.told(), **machine)
 
 
 def record(training: Training, row: Row, **times: float) -> None:
@@ -249,6 +242,7 @@ def record(training: Training, row: Row, **times: float) -> None:
     run.write_table("metrics", training.rows)
     earlier = [old for old in run.table("timings").to_dict(orient="records") if old.get("epoch") in range(row["epoch"])]
     run.write_table("timings", [*earlier, {"epoch": row["epoch"], **times}])
+    training.clock.agree()
     if training.clock.due_after(training.epoch, params.epochs):
         save(training, keep_as=f"epoch-{training.epoch}" if training.epoch in params.keep_epochs else "")
 
@@ -265,18 +259,23 @@ def save(training: Training, keep_as: str = "") -> None:
         "sums": training.sums,
         "rows": training.rows,
     }
-    checkpoint.save(training.run.folder, state, identity(training.params), keep_as)
+    if training.processes.first:
+        checkpoint.save(training.run.folder, state, identity(training.params), keep_as)
+    if training.clock.asked:  # none ends before the first has saved
+        training.processes.wait()
     training.clock.saved()
 
 
 def resume(training: Training) -> None:
     """Put the training where its newest checkpoint stands, if there is one; rows of later epochs are dropped."""
-    state = checkpoint.load(training.run.folder, identity(training.params))
+    with training.processes.in_turn():
+        state = checkpoint.load(training.run.folder, identity(training.params))
     if state is None:
         return
     training.network.load_state_dict(state["network"])
     training.optimiser.load_state_dict(state["optimiser"])
-    training.epoch, training.step, training.rows = state["epoch"], state["step"], state["rows"]
+    training.epoch, training.rows = state["epoch"], state["rows"]
+    training.step = min(state["step"], len(training.batches))  # more processes may leave out a short last batch
     training.sums.copy_(state["sums"])
     if training.rows:
         training.run.write_table("metrics", training.rows)
@@ -314,7 +313,7 @@ def finish(training: Training) -> None:
     )
 
 
-def tidy(params: EvaluateParams, run: Run) -> None:
+def tidy(params: EvaluateParams, run: Run, processes: Processes) -> None:
     """Remove the large checkpoints of a run that is done, unless they are to be kept."""
-    if not params.keep_checkpoint:
+    if processes.first and not params.keep_checkpoint:
         checkpoint.prune(run.folder)
