@@ -64,6 +64,7 @@ def search(
     """
     if run.done:
         yield from run.table("metrics").to_dict("records")
+        _tidy(params, run)  # it may have been killed right after its result
         return
     device = use_machine(params)
     if params.method == "random":
@@ -282,6 +283,11 @@ def finish(params: SearchParams, run: Run, state: State, problem: Classification
         result["discretised_accuracy"] = left
     run.add_provenance(peak_memory_mib=peak_memory(str(state.alpha.device)))
     run.finish(result)
+    _tidy(params, run)
+
+
+def _tidy(params: SearchParams, run: Run) -> None:
+    """Remove the large checkpoints of a run that is done, unless they are to be kept."""
     if not params.keep_checkpoint:
         checkpoint.prune(run.folder)
 
