@@ -103,6 +103,12 @@ def refuse_unless_finite(tensors: Mapping[str, Tensor], where: str, folder: Path
             raise FloatingPointError(f"{where}: {name} is not finite after the step; {last_checkpoint(folder)}")
 
 
+def tidy(params: Checkpoints, folder: Path, processes: Processes = ALONE) -> None:
+    """Remove the large checkpoints of a run that is done, unless they are to be kept."""
+    if processes.first and not params.keep_checkpoint:
+        checkpoint.prune(folder)
+
+
 def last_checkpoint(folder: Path) -> str:
     """Say which checkpoint a run goes on from; all that is in it is finite."""
     path = folder / checkpoint.NEWEST

@@ -23,7 +23,7 @@ from hdarts.bilevel import Hypergradient
 from hdarts.data import Batches, Splits
 from hdarts.hypernetwork import ByKind
 from hdarts.lock import exclusive
-from hdarts.loop import CheckpointClock, cosine, last_checkpoint, use_machine
+from hdarts.loop import CheckpointClock, cosine, last_checkpoint, tidy, use_machine
 from hdarts.memory import naming_a_batch_that_fits, peak_memory
 from hdarts.params import SearchParams, identity
 from hdarts.progress import progress
@@ -64,7 +64,7 @@ def search(
     """
     if run.done:
         yield from run.table("metrics").to_dict("records")
-        _tidy(params, run)  # it may have been killed right after its result
+        tidy(params, run.folder)  # it may have been killed right after its result
         return
     device = use_machine(params)
     if params.method == "random":
@@ -283,13 +283,7 @@ def finish(params: SearchParams, run: Run, state: State, problem: Classification
         result["discretised_accuracy"] = left
     run.add_provenance(peak_memory_mib=peak_memory(str(state.alpha.device)))
     run.finish(result)
-    _tidy(params, run)
-
-
-def _tidy(params: SearchParams, run: Run) -> None:
-    """Remove the large checkpoints of a run that is done, unless they are to be kept."""
-    if not params.keep_checkpoint:
-        checkpoint.prune(run.folder)
+    tidy(params, run.folder)
 
 
 def _finish_random(params: SearchParams, run: Run) -> None:

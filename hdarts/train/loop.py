@@ -21,7 +21,7 @@ from hdarts import checkpoint
 from hdarts.data import Augmentation, Batches, Images, Splits, in_order
 from hdarts.distributed import ALONE, Processes, synchronise
 from hdarts.lock import exclusive
-from hdarts.loop import CheckpointClock, autocast, cosine, last_checkpoint, refuse_unless_finite, use_machine
+from hdarts.loop import CheckpointClock, autocast, cosine, last_checkpoint, refuse_unless_finite, tidy, use_machine
 from hdarts.memory import naming_a_batch_that_fits, peak_memory
 from hdarts.network import count_parameters
 from hdarts.params import EvaluateParams, ParameterError, identity
@@ -76,7 +76,7 @@ def train(
     """
     if run.done:
         yield from run.table("metrics").to_dict(orient="records")
-        tidy(params, run, processes)
+        tidy(params, run.folder, processes)
         return
     alone = exclusive(run.folder) if processes.first else nullcontext()
     with alone, CheckpointClock(params, processes).listening() as clock:
@@ -107,7 +107,7 @@ def _train(training: Training) -> Iterator[Row]:
         yield row
 
     finish(training)
-    tidy(params, run, training.processes)
+    tidy(params, run.folder, training.processes)
 
 
 def train_epoch(training: Training, learning_rate: float, drop_path: float) -> None:
@@ -311,9 +311,3 @@ def finish(training: Training) -> None:
             "data": params.data,
         }
     )
-
-
-def tidy(params: EvaluateParams, run: Run, processes: Processes) -> None:
-    """Remove the large checkpoints of a run that is done, unless they are to be kept."""
-    if processes.first and not params.keep_checkpoint:
-        checkpoint.prune(run.folder)
