@@ -25,10 +25,11 @@ from torch import Tensor
 
 from hdarts import nasbench201
 from hdarts.operations import Block, Convolution, blocks, factorised_reduction
+from hdarts.own import Own, Weight, check_operations, mixed_in
 from hdarts.params import ParameterError
 from hdarts.pooling import Pooling
 from hdarts.separable import BlockWeights, Separable
-from hdarts.space import NASBENCH201, RESIDUAL, SPACES, CellPlan, SearchSpace, plan
+from hdarts.space import NASBENCH201, RESIDUAL, CellPlan, SearchSpace, check_space, plan
 from hdarts.vectors import Layout
 
 Shape = tuple[int, ...]
@@ -68,12 +69,27 @@ class Supernet:
     [normal cells | reduction cells | rest] or [cells | rest]; rest = stem, what joins the cells (DARTS: preprocessing,
     NAS-Bench-201: residual blocks, last BatchNorm), classifier. `n_cell_w` has one number a kind. In a cell, the
     weights of one convolution of one operation on all edges of a wave lie side by side, one view of `w`. Batch
-    statistics need more than one value a channel: N H W > 1 in the last cell.
+    statistics need more than one value a channel: N H W > 1 in the last cell. `own`: operations of one's own by their
+    names in the space; they are computed edge by edge, and BatchNorm follows.
     """
 
-    def __init__(self, space: SearchSpace, channels: int, layers: int, classes: int, image_channels: int = 3):
-        if SPACES.get(space.name) != space:
-            raise ParameterError(f"supernet: space {space.name} is not known; known are {', '.join(SPACES)}")
+    def __init__(
+        self,
+        space: SearchSpace,
+        channels: int,
+        layers: int,
+        classes: int,
+        image_channels: int = 3,
+        own: Own | None = None,
+    ):
+        check_space(space)
+        self.own = dict(own or {})
+        if space is NASBENCH201 and self.own:
+            raise ParameterError("space nasbench201: takes no operations of one's own; a space of DARTS's kind does")
+        if space is not NASBENCH201:
+            check_operations(space.operations, self.own)
+            if not any("conv" in name and name not in self.own for name in space.operations):
+                raise ParameterError(f"space {space.name}: its supernet needs a separable convolution among operations")
         for name, value in (("channels", channels), ("classes", classes), ("image_channels", image_channels)):
             if value < 1:
                 raise ParameterError(f"{name} = {value}: has to be at least 1")
@@ -99,13 +115,16 @@ class Supernet:
         """Number of weights."""
         return self.layout.total
 
-    def _convolutions(self, kind: str) -> Iterator[tuple[int, Wave, str, Convolution]]:
-        """Yield (cell, wave, operation.i, convolution) of a kind of cell, in the order of `w`."""
+    def _convolutions(self, kind: str) -> Iterator[tuple[int, Wave, str, Convolution | Weight]]:
+        """Yield (cell, wave, operation.i, what has its shape) of a kind of cell, in the order of `w`."""
         for k, cell in enumerate(self.cells):
             for wave in self.waves[k] if cell.kind == kind else ():
                 for _, operation, steps in wave.operations(self.space):
                     listed = [convolution for block in steps for convolution in block.convolutions]
                     yield from ((k, wave, f"{operation}.{i}", convolution) for i, convolution in enumerate(listed))
+                for name, operation in self.own.items():
+                    for i, shape in enumerate(operation.shapes(cell.channels, wave.stride)):
+                        yield k, wave, f"{name}.{i}", Weight(shape)
 
     def _cell_entries(self, kind: str) -> Iterator[tuple[str, Shape]]:
         for k, wave, name, convolution in self._convolutions(kind):
@@ -227,13 +246,21 @@ class Supernet:
             for i, block in enumerate(steps)
         ]  # fmt: skip
         parts = Separable(sources, nodes, tuple(steps for _, _, steps in convolved), self.compiled)(x, own)
-        if wave.stride == 2:
+        named_at = {operation: o for o, operation in enumerate(self.space.operations)}
+        if self.own:
+            mine_only = {at.removeprefix(prefix): weight for at, weight in named.items() if at.startswith(prefix)}
+            by_name = {name: scales[named_at[name]] for name in self.own}
+            parts = tuple(mixed_in(self.own, x, wave.stride, mine_only, by_name, list(parts)))
+        if wave.stride == 2 and "skip_connect" in named_at:
             halves = _halves(F.relu(torch.cat(x, 1)), [named[f"{prefix}skip_connect.{i}"] for i in range(2)], sources)
-            term = _normalise(halves, scales[self.space.operations.index("skip_connect")])
+            term = _normalise(halves, scales[named_at["skip_connect"]])
             summed = term.permute(0, 2, 3, 1).unflatten(-1, (sources, nodes, -1)).sum(3).permute(3, 0, 4, 1, 2)
             parts = tuple(part + more for part, more in zip(parts, summed, strict=True))
         pooling = Pooling(sources, nodes, wave.stride, self.compiled)
-        columns = [self.space.operations.index(operation) for operation in pooling.operations]
+        columns = [named_at.get(operation, -1) for operation in pooling.operations]
+        if set(columns) == {-1}:
+            return parts
+        mine = F.pad(mine, (0, 1)) if -1 in columns else mine  # what a space of one's own lacks has the weight 0
         return pooling(x, mine.view(sources, nodes, -1)[:, :, columns].permute(1, 2, 0), parts)
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from hdarts.benchmark import Table, where
 from hdarts.records import Run
-from hdarts.search.log import alpha_at, space_of
-from hdarts.space import NASBENCH201, Genotype, discretise
+from hdarts.search.log import alpha_at
+from hdarts.space import NASBENCH201, Genotype, SearchSpace, discretise
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class Judge:
     table: Table | None
 
     @classmethod
-    def of(cls, run: Run) -> "Judge":
-        """Return the judge of a search; a damaged table raises `ParameterError`."""
-        return cls(run, Table.read() if space_of(run) is NASBENCH201 and where() else None)
+    def of(cls, run: Run, space: SearchSpace) -> "Judge":
+        """Return the judge of a search of a space; a damaged table raises `ParameterError`."""
+        return cls(run, Table.read() if space is NASBENCH201 and where() else None)
 
     def score(self, cells: Mapping[int, Genotype] | None = None) -> None:
         """Score the cells by epoch; those that are not given are derived from alpha.csv, after each of its epochs."""
@@ -35,4 +35,4 @@ class Judge:
 def derived(run: Run) -> dict[int, Genotype]:
     """Return the cell that a search derives after each epoch, from its alpha.csv."""
     epochs = (int(epoch) for epoch in run.table("alpha")["epoch"].unique() if epoch > 0)
-    return {epoch: discretise(alpha_at(run, epoch), space_of(run)) for epoch in epochs}
+    return {epoch: discretise(alpha_at(run, epoch), NASBENCH201) for epoch in epochs}

@@ -14,10 +14,11 @@ from hdarts.bilevel import Hypergradient
 from hdarts.params import ParameterError
 from hdarts.records import Run
 from hdarts.search.state import State
-from hdarts.space import SPACES, SearchSpace, discretise, skip_count
+from hdarts.space import SearchSpace, discretise, skip_count
 from hdarts.weights import Generated
 
 Row = dict[str, Any]
+PLACE = ("epoch", "kind", "source", "node")  # columns of alpha.csv, behind them the operations
 MEND = "put it back, or remove the folder to start this run afresh"
 
 
@@ -30,13 +31,9 @@ class Log:
     hypergradients: list[Row]
     alphas: list[Row]
     timings: list[Row]
+    space: SearchSpace
     since: float = 0.0
     warn_at: float = 10.0  # times the learning rate
-
-    @property
-    def space(self) -> SearchSpace:
-        """The space that is searched."""
-        return space_of(self.run)
 
     @classmethod
     def resume(cls, run: Run, state: State) -> "Log":
@@ -54,6 +51,7 @@ class Log:
             _kept(run, "hypergradients", step_done),
             _kept(run, "alpha", done),
             _kept(run, "timings", done),
+            state.space,
         )
         if [row["epoch"] for row in log.metrics] != list(range(1, state.epoch + 1)):
             raise ParameterError(
@@ -139,7 +137,8 @@ class Log:
         for kind, rows in zip(self.space.kinds, state.alpha.tolist(), strict=True):
             for (source, node), values in zip(self.space.edges, rows, strict=True):
                 named = dict(zip(self.space.operations, values, strict=True))
-                self.alphas.append({"epoch": epoch, "kind": kind, "source": source, "node": node, **named})
+                place = dict(zip(PLACE, (epoch, kind, source, node), strict=True))
+                self.alphas.append(place | named)
 
 
 def _kept(run: Run, name: str, keep: Callable[[Row], bool]) -> list[Row]:
@@ -149,16 +148,12 @@ def _kept(run: Run, name: str, keep: Callable[[Row], bool]) -> list[Row]:
         raise ParameterError(f"{run.folder / name}.csv: is not the table that this search wrote; {MEND}") from None
 
 
-def space_of(run: Run) -> SearchSpace:
-    """Return the space of a search."""
-    return SPACES[getattr(run.params, "space", "darts")]
-
-
 def alpha_at(run: Run, epoch: int | None = None) -> Tensor:
     """Return alpha after an epoch (0 is the start, None the last written), read from a run's alpha.csv."""
-    table, space = run.table("alpha"), space_of(run)
-    epochs, values = table["epoch"].to_numpy(), table[list(space.operations)].to_numpy()
-    return torch.tensor(values[epochs == (epochs.max() if epoch is None else epoch)]).view(space.alpha_shape)
+    table = run.table("alpha")
+    epochs, values = table["epoch"].to_numpy(), table.drop(columns=list(PLACE)).to_numpy()
+    found = torch.tensor(values[epochs == (epochs.max() if epoch is None else epoch)])
+    return found.view(table["kind"].nunique(), -1, values.shape[1])
 
 
 def entropies(alpha: Tensor, space: SearchSpace) -> Row:

@@ -36,7 +36,7 @@ from hdarts.search.look import accuracy, look
 from hdarts.search.parts import batches, load_splits, make_hypergradient, make_supernet
 from hdarts.search.ranking import random_cell, rank
 from hdarts.search.state import State, save
-from hdarts.space import SPACES, Genotype, corner, discretise, skip_count
+from hdarts.space import SPACES, Genotype, SearchSpace, corner, discretise, skip_count
 from hdarts.weights import Batch, Classification, Step
 
 Row = dict[str, Any]
@@ -53,7 +53,8 @@ def search(
 ) -> Iterator[Row]:
     """Search as `params` say and yield a row of metrics an epoch; a run that is done yields its rows again.
 
-    Own parts can be passed as objects: `data` (with a validation part), `supernet` (pure, as hdarts.supernet),
+    Own parts can be passed as objects: `data` (with a validation part), `supernet` (pure, as hdarts.supernet; its space
+    is searched, not that of the parameters),
     `hypernetwork` (used when params.method is hypernetwork), and `hypergradient`, a function
     (problem, weights, alpha, inner batch, outer batch, learning rate) -> Hypergradient.
 
@@ -68,7 +69,7 @@ def search(
         return
     device = use_machine(params)
     if params.method == "random":
-        _finish_random(params, run)
+        _finish_random(params, run, supernet.space if supernet else SPACES[params.space])
         return
     with exclusive(run.folder), CheckpointClock(params).listening() as clock:
         yield from _search(params, run, clock, device, data, supernet, hypernetwork, hypergradient)
@@ -91,7 +92,7 @@ def _search(
     hypergradient = hypergradient or make_hypergradient(params)
     inner, outer = batches(params, data)
     steps = min(len(inner), len(outer))  # a step takes a pair; the longer part gives what the shorter has
-    log, judge = Log.resume(run, state), Judge.of(run)
+    log, judge = Log.resume(run, state), Judge.of(run, state.space)
     threads = torch.get_num_threads()
     run.write_provenance(data=data.told(), device=str(device), threads=threads, **counts(problem, state))
 
@@ -183,7 +184,7 @@ def around(params: SearchParams, state: State) -> tuple[Tensor, Tensor]:
     if state.epoch >= params.resting:
         return state.alpha, epsilon
     if params.method == "shared-weights":
-        return corner(random_cell(params, "global", *at)).to(state.alpha), epsilon
+        return corner(random_cell(state.space, params.search_seed, "global", *at)).to(state.alpha), epsilon
     draw = torch.randn(shape, generator=generator(params.search_seed, "global", *at))
     return params.global_scale * draw.to(state.alpha), epsilon
 
@@ -229,7 +230,7 @@ def ends_with(params: SearchParams, state: State, epoch: int) -> bool:
 
     `stop_when_skips` ends a search once the derived normal cell has so many skip connections (Liang et al., DARTS+).
     """
-    skips = skip_count(discretise(state.alpha, SPACES[params.space]))
+    skips = skip_count(discretise(state.alpha, state.space))
     moved = epoch > params.resting
     return epoch == params.epochs or (moved and 0 < params.stop_when_skips <= skips)
 
@@ -248,14 +249,14 @@ def choose(
     The ranking takes its time: in timings.csv and truth.csv it stands as the epoch after the last.
     """
     if not params.candidates:
-        return discretise(state.alpha, SPACES[params.space])
+        return discretise(state.alpha, state.space)
 
     def score(alpha: Tensor) -> tuple[float, float]:
         alpha = alpha.to(state.alpha)
         return accuracy(problem, state.weights.value(alpha), alpha, data.validation, params.batch_size)
 
     log.start_epoch()
-    ranking = rank(params, score)
+    ranking = rank(params, state.space, score)
     log.ranking(params.epochs + 1, [row for row, _ in ranking])
     judge.score({params.epochs + 1: ranking[0][1]})
     return ranking[0][1]
@@ -286,11 +287,11 @@ def finish(params: SearchParams, run: Run, state: State, problem: Classification
     tidy(params, run.folder)
 
 
-def _finish_random(params: SearchParams, run: Run) -> None:
+def _finish_random(params: SearchParams, run: Run, space: SearchSpace) -> None:
     """Draw a cell instead of searching one: alpha standard normal, so every edge and operation is equally likely."""
-    genotype = random_cell(params, "random cell")
+    genotype = random_cell(space, params.search_seed, "random cell")
     run.write_text("genotype.json", genotype.to_json())
-    Judge.of(run).score({0: genotype})
+    Judge.of(run, space).score({0: genotype})
     run.write_provenance(data=params.data, peak_memory_mib=peak_memory("cpu"))
     plain = {"method": params.method, "search_seed": params.search_seed, "data": params.data}
     run.finish({**plain, "skips_normal": skip_count(genotype), "genotype": genotype.model_dump()})

@@ -12,18 +12,19 @@ from torch import Tensor
 
 from hdarts.params import SearchParams
 from hdarts.randomness import generator
-from hdarts.space import SPACES, Genotype, corner, discretise
+from hdarts.space import Genotype, SearchSpace, corner, discretise
 
 Row = dict[str, Any]
 
 
-def random_cell(params: SearchParams, *purpose: str | int) -> Genotype:
+def random_cell(space: SearchSpace, seed: int, *purpose: str | int) -> Genotype:
     """Return a cell of the space that depends on seed and purpose only: alpha standard normal, discretised."""
-    space = SPACES[params.space]
-    return discretise(torch.randn(space.alpha_shape, generator=generator(params.search_seed, *purpose)), space)
+    return discretise(torch.randn(space.alpha_shape, generator=generator(seed, *purpose)), space)
 
 
-def rank(params: SearchParams, validate: Callable[[Tensor], tuple[float, float]]) -> list[tuple[Row, Genotype]]:
+def rank(
+    params: SearchParams, space: SearchSpace, validate: Callable[[Tensor], tuple[float, float]]
+) -> list[tuple[Row, Genotype]]:
     """Return `candidates` random cells, drawn with replacement, the best first, with a row of ranking.csv each.
 
     `validate(alpha)` -> loss, accuracy (per cent) of the supernet at the alpha whose softmax is one-hot at a cell. The
@@ -31,7 +32,7 @@ def rank(params: SearchParams, validate: Callable[[Tensor], tuple[float, float]]
     """
     found = []
     for number in range(params.candidates):
-        cell = random_cell(params, "candidate", number)
+        cell = random_cell(space, params.search_seed, "candidate", number)
         loss, accuracy = validate(corner(cell))
         row = {"candidate": number, "validation_accuracy": accuracy, "validation_loss": loss}
         found.append((row | {"cell": cell.to_json() if cell.normal else cell.to_string()}, cell))

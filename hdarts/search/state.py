@@ -13,6 +13,7 @@ from hdarts.params import SearchParams, identity
 from hdarts.randomness import generator
 from hdarts.records import Run
 from hdarts.search.parts import make_weights
+from hdarts.space import DARTS, SearchSpace
 from hdarts.supernet import Supernet
 from hdarts.weights import Step, Weights
 
@@ -29,6 +30,7 @@ class State:
     epoch: int = 0
     step: int = 0
     sums: Tensor = field(default_factory=lambda: torch.zeros(len(SUMS), dtype=torch.float64))
+    space: SearchSpace = DARTS
     broken: Tensor = field(default_factory=lambda: torch.tensor(-1))  # first step of the epoch that was not finite
 
     @classmethod
@@ -44,7 +46,7 @@ class State:
             weight_decay=params.alpha_weight_decay,
             capturable=device.type == "cuda",  # its step may be part of a CUDA graph
         )
-        state = cls(alpha, adam, make_weights(params, model, hypernetwork, device))
+        state = cls(alpha, adam, make_weights(params, model, hypernetwork, device), space=model.space)
         state.sums, state.broken = state.sums.to(device), state.broken.to(device)
         return state
 

@@ -3,7 +3,7 @@
 from hdarts.space.derive import check_alpha, corner, discretise
 from hdarts.space.genotype import Genotype, every_cell, skip_count
 from hdarts.space.layers import RESIDUAL, CellPlan, plan
-from hdarts.space.spaces import DARTS, NASBENCH201, SPACES, SearchSpace
+from hdarts.space.spaces import DARTS, NASBENCH201, SPACES, SearchSpace, check_space
 
 __all__ = [
     "DARTS",
@@ -14,6 +14,7 @@ __all__ = [
     "Genotype",
     "SearchSpace",
     "check_alpha",
+    "check_space",
     "corner",
     "discretise",
     "every_cell",

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hdarts.params import ParameterError
 from hdarts.space.genotype import Genotype
-from hdarts.space.spaces import DARTS, NASBENCH201, SearchSpace
+from hdarts.space.spaces import DARTS, NASBENCH201, SPACES, SearchSpace
 
 CERTAIN = 1000.0  # where one operation has it and the others 0, softmax is one-hot to the last bit
 
@@ -46,7 +46,7 @@ def discretise(alpha: Tensor, space: SearchSpace = DARTS) -> Genotype:
             incoming = [edge for edge, (_, target) in enumerate(space.edges) if target == node]
             kept = sorted(incoming, key=lambda edge: -float(strength[edge]))[:2]  # sorted is stable
             cells[kind] += [(space.operations[1 + int(operation[edge])], space.edges[edge][0]) for edge in kept]
-    return Genotype(**cells)
+    return Genotype(**cells, own=None if space in SPACES.values() else space)
 
 
 def corner(genotype: Genotype) -> Tensor:

@@ -3,13 +3,14 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import product
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, StrictInt, ValidationError, model_serializer, model_validator
 
 from hdarts.params import ParameterError
-from hdarts.space.spaces import DARTS, NASBENCH201, SPACES, SearchSpace
+from hdarts.space.spaces import DARTS, NASBENCH201, SPACES, SearchSpace, check_space
 
 FORMAT = 1  # of a genotype on disk
 Cell = list[tuple[str, StrictInt]]
@@ -24,9 +25,12 @@ class Genotype(BaseModel):
 
     NAS-Bench-201 has one `cell`: an operation, which may be `none`, for each of its 6 edges, ordered by node, then
     input. Node 0 is the cell's input, node 3 its output.
+
+    A space of one's own (`own`) has DARTS's two lists, two edges for each of its nodes.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    own: SearchSpace | None = None
     normal: Cell = []
     reduce: Cell = []
     cell: Cell = []
@@ -34,7 +38,7 @@ class Genotype(BaseModel):
     @property
     def space(self) -> SearchSpace:
         """The space it belongs to."""
-        return NASBENCH201 if "cell" in self.model_fields_set else DARTS
+        return self.own or (NASBENCH201 if "cell" in self.model_fields_set else DARTS)
 
     @property
     def cells(self) -> dict[str, Cell]:
@@ -43,24 +47,26 @@ class Genotype(BaseModel):
 
     @model_validator(mode="after")
     def _is_of_one_space(self) -> "Genotype":
-        given = set(self.model_fields_set)
+        check_space(self.space)
+        given = set(self.model_fields_set) - {"own"}
         if given != set(self.space.kinds):
             lacks = [kind for kind in self.space.kinds if kind not in given]
             others = sorted(given - set(self.space.kinds))
             told = f"{lacks[0]}: is missing" if lacks else f"{others[0]}: is no cell of space {self.space.name}"
             raise ValueError(told)
         for kind, cell in self.cells.items():
-            _check_cell(kind, cell) if self.space is DARTS else _check_all_edges(cell)
+            _check_all_edges(cell) if self.space is NASBENCH201 else _check_cell(kind, cell, self.space)
         return self
 
     @model_serializer
     def _of_its_space(self) -> dict[str, Any]:
-        return dict(self.cells)
+        return self.cells | ({"own": asdict(self.own)} if self.own else {})
 
     def to_json(self) -> str:
-        """Return the genotype as JSON text with its format version and space."""
+        """Return the genotype as JSON text with its format version and space: its name, or the whole of one's own."""
         cells = {kind: [list(edge) for edge in cell] for kind, cell in self.cells.items()}
-        return json.dumps({"format": FORMAT, "space": self.space.name, **cells}, indent=2) + "\n"
+        space = asdict(self.own) if self.own else self.space.name
+        return json.dumps({"format": FORMAT, "space": space, **cells}, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Genotype":
@@ -74,9 +80,11 @@ class Genotype(BaseModel):
         if (form := content.pop("format", None)) != FORMAT or isinstance(form, bool):
             raise ParameterError(f"genotype: format {form!r} is not known here; this release reads format {FORMAT}")
         space = content.pop("space", None)
-        if not isinstance(space, str) or space not in SPACES:
+        if isinstance(space, dict):
+            content["own"] = space
+        elif not isinstance(space, str) or space not in SPACES:
             raise ParameterError(f"genotype: space {space!r} is not known; known are {', '.join(SPACES)}")
-        if lacks := [kind for kind in SPACES[space].kinds if kind not in content]:
+        elif lacks := [kind for kind in SPACES[space].kinds if kind not in content]:
             raise ParameterError(f"genotype: {lacks[0]}: is missing; a genotype of space {space} has it")
         try:
             return cls.model_validate(content)
@@ -119,18 +127,18 @@ def _check_all_edges(cell: Cell) -> None:
             raise ValueError(f"cell: node {node} takes input {given} where its edge from {source} stands")
 
 
-def _check_cell(kind: str, cell: Cell) -> None:
-    if len(cell) != 2 * DARTS.nodes:
-        raise ValueError(f"{kind} cell has {len(cell)} edges; a cell has {2 * DARTS.nodes}, two for each node")
+def _check_cell(kind: str, cell: Cell, space: SearchSpace) -> None:
+    if len(cell) != 2 * space.nodes:
+        raise ValueError(f"{kind} cell has {len(cell)} edges; a cell has {2 * space.nodes}, two for each node")
     for position, (operation, source) in enumerate(cell):
-        node = DARTS.inputs + position // 2
-        if operation not in DARTS.operations or operation == "none":
-            raise ValueError(f"{kind} cell: operation {operation!r} is not one of {', '.join(DARTS.operations[1:])}")
+        node = space.inputs + position // 2
+        if operation not in space.operations or operation == "none":
+            raise ValueError(f"{kind} cell: operation {operation!r} is not one of {', '.join(space.operations[1:])}")
         if not 0 <= source < node:
             raise ValueError(f"{kind} cell: node {node} takes input {source}; it can take 0 to {node - 1}")
-    for node in range(DARTS.nodes):
+    for node in range(space.nodes):
         if cell[2 * node][1] == cell[2 * node + 1][1]:
-            raise ValueError(f"{kind} cell: node {node + DARTS.inputs} takes input {cell[2 * node][1]} twice")
+            raise ValueError(f"{kind} cell: node {node + space.inputs} takes input {cell[2 * node][1]} twice")
 
 
 def skip_count(genotype: Genotype) -> int:

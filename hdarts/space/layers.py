@@ -42,12 +42,12 @@ def plan(channels: int, layers: int, space: SearchSpace = DARTS) -> list[CellPla
         return _stages(channels, layers)
     if layers < 3:
         raise ParameterError(f"layers = {layers}: a network needs at least 3 cells, two of which are reduction cells")
-    cells, previous_previous, previous, after = [], 3 * channels, 3 * channels, False
+    cells, previous_previous, previous, after = [], space.stem * channels, space.stem * channels, False
     for layer in range(layers):
         reduces = layer in (layers // 3, 2 * layers // 3)
         channels *= 2 if reduces else 1
         cells.append(CellPlan("reduce" if reduces else "normal", previous_previous, previous, channels, after))
-        previous_previous, previous, after = previous, DARTS.nodes * channels, reduces
+        previous_previous, previous, after = previous, space.outputs * channels, reduces
     return cells
 
 

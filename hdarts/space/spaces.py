@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from hdarts.params import ParameterError
+
 
 @dataclass(frozen=True)
 class SearchSpace:
@@ -10,6 +12,8 @@ class SearchSpace:
     `inputs` nodes (0, 1, ...) are given to a cell, `nodes` nodes are computed in it; every computed node has an edge
     from each earlier node. A cell puts out its last `outputs` nodes, side by side; the stem has `stem` times the
     channels of the first cell. `alpha` of the space has the shape `(kinds, edges, operations)`.
+
+    A space of one's own is of DARTS's kind: other numbers of `nodes`, and other `operations`, the first of them `none`.
     """
 
     name: str
@@ -65,3 +69,20 @@ NASBENCH201 = SearchSpace(
     stem=1,
 )
 SPACES = {space.name: space for space in (DARTS, NASBENCH201)}
+MOST_NODES = 32  # of a space of one's own
+
+
+def check_space(space: SearchSpace) -> None:
+    """Raise `ParameterError` unless a network can be built of the space: one of `SPACES`, or one of one's own."""
+    if space in SPACES.values():
+        return
+    fixed = {name: getattr(DARTS, name) for name in ("kinds", "inputs", "stem")} | {"outputs": space.nodes}
+    wrong = next((f"{name} has to be {value}" for name, value in fixed.items() if getattr(space, name) != value), "")
+    if space.name in SPACES:
+        wrong = "the name is taken"
+    elif not 1 <= space.nodes <= MOST_NODES:
+        wrong = f"nodes has to be from 1 to {MOST_NODES}"
+    elif len(set(space.operations)) < max(2, len(space.operations)) or space.operations[0] != "none":
+        wrong = "operations have to be `none` and then at least one other, each once"
+    if wrong:
+        raise ParameterError(f"space {space.name}: {wrong}")
