@@ -251,7 +251,7 @@ def published_cells():
 def test_every_published_cell_makes_a_network():
     names = []
     for name, cells in published_cells():
-        genotype = Genotype(**cells)
+        genotype = Genotype.model_validate(cells)
         assert Genotype.from_json(genotype.to_json()) == genotype
         logits, _ = EvaluationNetwork(genotype, 2, 3, 10, auxiliary=False)(torch.randn(2, 3, 8, 8))
         assert torch.isfinite(logits).all(), name

@@ -153,7 +153,7 @@ def alpha_at(run: Run, epoch: int | None = None) -> Tensor:
     table = run.table("alpha")
     epochs, values = table["epoch"].to_numpy(), table.drop(columns=list(PLACE)).to_numpy()
     found = torch.tensor(values[epochs == (epochs.max() if epoch is None else epoch)])
-    return found.view(table["kind"].nunique(), -1, values.shape[1])
+    return found.view(len(set(table["kind"])), -1, values.shape[1])
 
 
 def entropies(alpha: Tensor, space: SearchSpace) -> Row:
