@@ -152,6 +152,16 @@ def test_descent_along_the_exact_hypergradient_ends_at_the_known_optimum():
     assert close(path[-1], problem.alpha_star(), 1e-3)
 
 
+def test_terms_lead_from_no_response_to_the_exact_hypergradient_or_away_from_it():
+    rows, truth = toy.approach([1.0, 2.2], 30, seed=0)
+    errors = (rows[list(toy.COMPONENTS)] - list(truth)).pow(2).sum(axis=1).pow(0.5)
+    safe, wild = (errors[rows["share"] == share].to_numpy() for share in (1.0, 2.2))
+    w = Quadratic2D().best_response(alpha := toy.start(Quadratic2D(), 0))
+    none = methods.direct(Quadratic2D(), w, alpha, None).total - torch.tensor(truth)
+    assert safe[0] == wild[0] == pytest.approx(float(none.norm()))
+    assert safe[30] < 1e-5 < safe[10] and wild[30] > 10 * wild[0]
+
+
 # --- notebook 02: what is learned ------------------------------------------------------------------------------------
 
 
@@ -279,3 +289,15 @@ def test_all_ways_ends_better_than_it_began_with_the_exact_hypergradient():
     exact = table[table["way"] == "exact"]
     losses = exact["retrained"].tolist()
     assert losses == sorted(losses, reverse=True) and max(exact["relative_error"]) < 1e-9
+
+
+def test_lines_through_the_sine_are_too_flat_with_much_noise_and_unlearned_with_little():
+    rows = toy.chords([0.02, 0.3, 1.0], 200, seed=0)
+    ends = rows.groupby(["sigma", "line"], sort=False)["weight"].agg(["first", "last"])
+    slopes = (ends["last"] - ends["first"]) / 3.6
+    tangent = -math.cos(0.8)
+    for sigma in (0.02, 0.3, 1.0):
+        assert slopes[sigma, "tangent"] == pytest.approx(tangent)
+        assert slopes[sigma, "converged"] == pytest.approx(tangent * math.exp(-(sigma**2) / 2), rel=1e-6)
+    assert abs(slopes[0.02, "200 steps"]) < 0.1 * abs(tangent)
+    assert slopes[0.3, "200 steps"] == pytest.approx(slopes[0.3, "converged"], rel=0.05)

@@ -14,6 +14,7 @@ from hdarts.plots.microscope import agreement_by_arm, batch_magnitudes, edge_agr
 from hdarts.plots.relaxation import draw_cell_search
 from hdarts.plots.search import alpha_heatmap, hypergradient_norms, learning_curves, search_panel
 from hdarts.plots.settings import memory_over_setting, schedules, setting_curves, setting_map
+from hdarts.plots.sliders import approach, chords, slide
 from hdarts.plots.study import (
     eigenvalue_over_epochs,
     entropy_over_epochs,
@@ -34,8 +35,10 @@ __all__ = [
     "accuracy_and_cost",
     "agreement_by_arm",
     "alpha_heatmap",
+    "approach",
     "batch_magnitudes",
     "best_responses",
+    "chords",
     "dots",
     "draw_cell",
     "draw_cell_search",
@@ -69,6 +72,7 @@ __all__ = [
     "simplex_maps",
     "simplex_paths",
     "skips_over_epochs",
+    "slide",
     "slopes",
     "strip",
     "style",

@@ -30,7 +30,7 @@ def draw_cell_search(alpha_softmax: ArrayLike, space: SearchSpace, genotype: Gen
             kept[space.edges.index((source, node)), space.operations.index(operation)] = 1.0
     panels = {
         "at the start: all operations equal": np.full_like(weights, 1 / weights.shape[1] / weights.max()),
-        "after the search: softmax(α)": weights / weights.max(),
+        "as searched: softmax(α)": weights / weights.max(),
         "the discrete cell": kept,
     }
     figure = new_figure(1.75 * len(panels) + 0.4, layout="constrained")

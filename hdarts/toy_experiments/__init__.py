@@ -1,9 +1,11 @@
 """What notebooks 01 and 02 compute: hypergradients and hypernetworks where the answer is known. Tables out."""
 
 from hdarts.toy_experiments.accuracy import (
+    COMPONENTS,
     METHODS,
     OPERATIONS,
     CrossEntropy,
+    approach,
     by_steps,
     curvatures,
     descend,
@@ -17,6 +19,7 @@ from hdarts.toy_experiments.joint import Generated, Own, Retrained, all_ways, ru
 from hdarts.toy_experiments.local import (
     along_a_line,
     bias_over_sigma,
+    chords,
     converged,
     figure_22,
     learned_over_sigma,
@@ -24,6 +27,7 @@ from hdarts.toy_experiments.local import (
 )
 
 __all__ = [
+    "COMPONENTS",
     "METHODS",
     "OPERATIONS",
     "CrossEntropy",
@@ -32,8 +36,10 @@ __all__ = [
     "Retrained",
     "all_ways",
     "along_a_line",
+    "approach",
     "bias_over_sigma",
     "by_steps",
+    "chords",
     "converged",
     "curvatures",
     "descend",

@@ -1,5 +1,6 @@
 """Notebook 01: how far each method is from the exact hypergradient, and what it costs. Tables out."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,7 @@ from hdarts import hypergradient as methods
 from hdarts.bilevel import Hypergradient
 from hdarts.randomness import generator
 from hdarts.toy_experiments.storage import peak_bytes
-from hdarts.toys import MicroDARTS, Sine, Toy, retrained_loss
+from hdarts.toys import MicroDARTS, Quadratic2D, Sine, Toy, retrained_loss
 from hdarts.vectors import agreement
 
 OPERATIONS = ("identity", "average pool", "max pool")  # of micro-DARTS
@@ -123,6 +124,27 @@ def over_step_size(step_sizes: Sequence[float], counts: Sequence[int]) -> pd.Dat
             error = agreement(methods.unrolled(toy, w, alpha, [None] * k, None, xi).total, truth)["relative_error"]
             rows.append({"step_size": xi, "method": f"K = {k}", "relative_error": error})
     return pd.DataFrame(rows)
+
+
+COMPONENTS = ("d outer / d alpha 1", "d outer / d alpha 2")
+
+
+def approach(shares: Sequence[float], most: int, seed: int) -> tuple[pd.DataFrame, tuple[float, float]]:
+    """Return the hypergradient of the quadratic by K = 0 (no response) to `most` Neumann terms, and the exact one.
+
+    `share` is the step size times the largest curvature: above 2 the series diverges, which is to be seen here.
+    """
+    toy = Quadratic2D()
+    alpha, rows = start(toy, seed), []
+    w, largest = toy.best_response(alpha), float(curvatures(toy, alpha)[-1])
+    for share in shares:
+        for k in range(most + 1):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", methods.HypergradientWarning)
+                found = methods.neumann(toy, w, alpha, None, None, share / largest, k).total
+            rows.append({"share": share, "K": k, **dict(zip(COMPONENTS, found.tolist(), strict=True))})
+    one, other = toy.exact_hypergradient(alpha).total.tolist()
+    return pd.DataFrame(rows), (one, other)
 
 
 def simplex(side: int, margin: float = 0.01) -> Tensor:

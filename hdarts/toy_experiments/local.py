@@ -151,6 +151,32 @@ def learned_over_sigma(
     return pd.DataFrame(rows)
 
 
+def chords(sigmas: Sequence[float], steps: int, seed: int, at: float = 0.8, rate: float = 0.02) -> pd.DataFrame:
+    """Return lines through the sine's best response at alpha = `at`: `sigma`, `line`, `alpha`, `weight`.
+
+    Its tangent; what a centred Linear converges to, a chord; and what it is after `steps` steps of SGD (momentum 0.9,
+    antithetic pairs) from W = 0, b = w*(at).
+    """
+    toy, h, alpha = Sine(0.3), Linear(1, 1), torch.tensor([at], dtype=torch.float64)
+    slope = grad(lambda u, eps: vmap(lambda noise: problem.inner(u, alpha, None, noise))(eps).mean())
+    problem, places, rows = Reparametrised(toy, Centred(h, alpha)), torch.linspace(-1, 2.6, 61).double(), []
+    tangent = torch.cat([response_jacobian(toy, alpha).reshape(1), toy.best_response(alpha)])
+    for sigma in sigmas:
+        learned, velocity = torch.stack([torch.zeros(()).double(), tangent[1]]), torch.zeros(2).double()
+        for step in range(steps):
+            eps = sigma * torch.randn(1, 1, generator=generator(seed, "noise", step), dtype=torch.float64)
+            velocity = 0.9 * velocity + slope(learned, torch.cat([eps, -eps]))
+            learned = learned - rate * velocity
+        lines = {"tangent": tangent, "converged": converged(toy, alpha, sigma), f"{steps} steps": learned}
+        drawn = {"w*(alpha)": -places.sin()} | {n: b + m * (places - at) for n, (m, b) in lines.items()}
+        rows += [
+            {"sigma": sigma, "line": name, "alpha": a, "weight": w}
+            for name, weights in drawn.items()
+            for a, w in zip(places.tolist(), weights.tolist(), strict=True)
+        ]
+    return pd.DataFrame(rows)
+
+
 def along_a_line(seed: int, sigma: float, steps: int, rate: float = 0.03, decay: float = 3e-4) -> dict[str, Tensor]:
     """Return response Jacobians (10, 10) on ridge regression of diabetes; the first column is the line of alpha.
 
