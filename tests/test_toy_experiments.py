@@ -154,8 +154,8 @@ def test_descent_along_the_exact_hypergradient_ends_at_the_known_optimum():
 
 def test_terms_lead_from_no_response_to_the_exact_hypergradient_or_away_from_it():
     rows, truth = toy.approach([1.0, 2.2], 30, seed=0)
-    found = torch.from_numpy(rows[list(toy.COMPONENTS)].to_numpy()).view(2, 31, 2)
-    safe, wild = (found - torch.tensor(truth)).norm(dim=2).tolist()
+    found = torch.tensor(rows[list(toy.COMPONENTS)].values.tolist(), dtype=torch.float64).view(2, 31, 2)
+    safe, wild = (found - torch.tensor(truth, dtype=torch.float64)).norm(dim=2).tolist()
     w = Quadratic2D().best_response(alpha := toy.start(Quadratic2D(), 0))
     none = methods.direct(Quadratic2D(), w, alpha, None).total - torch.tensor(truth)
     assert safe[0] == wild[0] == pytest.approx(float(none.norm()))
