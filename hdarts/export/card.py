@@ -6,7 +6,7 @@ from typing import Any
 
 from hdarts.export.files import NETWORK, ONNX, WEIGHTS, Description
 from hdarts.network import count_multiply_adds, count_parameters
-from hdarts.params import Parameters, read_yaml
+from hdarts.params import EvaluateParams, read_yaml
 from hdarts.records import Run, read_result, runs_folder
 from hdarts.statistics import summary
 
@@ -104,10 +104,9 @@ def evaluations(run: Run) -> list[float]:
     """
 
     def alike(folder: Path) -> tuple[Any, Any]:
-        left_out = {*Parameters.aside, "evaluation_seed"}
         values = read_yaml(folder / "params.yaml") if (folder / "params.yaml").is_file() else {}
         cell = (read_result(folder) or {}).get("genotype")
-        return {name: value for name, value in values.items() if name not in left_out}, cell
+        return EvaluateParams.identifying(values) | {"evaluation_seed": None}, cell
 
     mine = alike(run.folder)
     others = [folder for folder in sorted(run.folder.parent.iterdir()) if folder.is_dir() and alike(folder) == mine]
