@@ -174,6 +174,7 @@ def test_a_legend_takes_as_few_rows_as_fit_the_width(name: str, rows: int):
         for number in range(5):
             axes.plot([0, 1], label=f"{name} {number}")
         legend_above(figure)
+        figure.draw_without_rendering()
     (legend,) = figure.legends
     lines = {round(text.get_window_extent().y0) for text in legend.get_texts()}
     assert len(lines) == rows and legend.get_window_extent().width <= figure.bbox.width
