@@ -16,7 +16,7 @@ from hdarts import checkpoint
 from hdarts.distributed import ALONE, Processes
 from hdarts.faults import Stopped
 from hdarts.params import Checkpoints, Machine, ParameterError, Precision
-from hdarts.stopping import on_request, tell
+from hdarts.stopping import on_request, orphans_are_asked, tell
 
 
 def use_machine(params: Machine) -> torch.device:
@@ -64,7 +64,7 @@ class CheckpointClock:
     @contextmanager
     def listening(self) -> Iterator["CheckpointClock"]:
         """Inside, a signal that asks for an end is kept until the next step, which saves and ends."""
-        with on_request(self._ask):
+        with on_request(self._ask), orphans_are_asked():
             yield self
 
     def _ask(self, number: signal.Signals) -> None:

@@ -41,6 +41,30 @@ def on_request(first: Callable[[signal.Signals], None], second: Handler | None =
             signal.signal(number, handler)
 
 
+@contextmanager
+def orphans_are_asked() -> Iterator[None]:
+    """Inside, a notebook's kernel asks itself for an end (SIGTERM) once the program that started it is gone.
+
+    Papermill passes no signals on: asked to end, it dies, and ipykernel ends the kernel hard within a second. A step
+    that is shorter than that is saved. Outside of a kernel nothing changes: a job may outlive its shell.
+    """
+    parent, left = os.getppid(), threading.Event()
+
+    def watch() -> None:
+        while not left.wait(0.1):
+            if os.getppid() != parent:
+                return os.kill(os.getpid(), signal.SIGTERM)
+
+    if os.environ.get("JPY_PARENT_PID") != str(parent):  # set by jupyter_client
+        yield
+        return
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        left.set()
+
+
 def end_at_once(number: int, frame: Any = None) -> None:
     """End this process now, with the exit code that shells give to a death by this signal."""
     tell(f"hdarts: ended at once by {signal.Signals(number).name}")

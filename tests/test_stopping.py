@@ -1,5 +1,6 @@
 """Asked to stop, loops save at the next step and end; asked twice, they end at once; folders belong to one process."""
 
+import json
 import os
 import signal
 import subprocess
@@ -8,7 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from small_runs import EVALUATION, SEARCH, computed, differences, signal_at
+from small_runs import EVALUATION, PROGRAM, SEARCH, computed, differences, environment, signal_at
 
 from hdarts import checkpoint
 from hdarts.faults import Stopped
@@ -109,6 +110,40 @@ def test_a_loop_that_is_asked_twice_ends_at_once_and_still_ends_the_same(tmp_pat
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "asked"))
     list(computed(EVALUATION))
     assert differences(tmp_path / "whole", tmp_path / "asked") == []
+
+
+STARTER = """
+import os, signal, subprocess, sys, time
+program, kind, checkpoint, parent = sys.argv[1:]
+os.environ["JPY_PARENT_PID"] = parent or str(os.getpid())
+subprocess.Popen([sys.executable, "-c", program, kind])
+while not os.path.exists(checkpoint):
+    time.sleep(0.01)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def orphan(runs: Path, kind: dict, parent: str = "") -> str:
+    """Compute `kind` in a process whose starter, a kernel's unless `parent` says another, dies on the way.
+
+    Return what it told until its end, which is that of its pipes.
+    """
+    command = [sys.executable, "-c", STARTER, PROGRAM, json.dumps(kind), runs / "run" / checkpoint.NEWEST, parent]
+    return subprocess.run(command, capture_output=True, text=True, env=environment(runs), timeout=120).stderr
+
+
+def test_a_kernel_whose_starter_is_gone_saves_at_the_next_step_and_goes_on_to_the_same_end(tmp_path, monkeypatch):
+    lasting = {**EVALUATION, "epochs": 12}
+    assert "stopped by SIGTERM after saving" in orphan(tmp_path / "orphan", lasting)
+    for runs in ("orphan", "whole"):
+        monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / runs))
+        list(computed(lasting))
+    assert differences(tmp_path / "whole", tmp_path / "orphan") == []
+
+
+def test_what_is_no_kernel_outlives_its_starter(tmp_path):
+    assert "stopped" not in orphan(tmp_path, EVALUATION, parent="1")
+    assert (tmp_path / "run" / "result.json").exists()
 
 
 # --- the lock --------------------------------------------------------------------------------------------------------
