@@ -37,7 +37,10 @@ STUDY = ROOT / "params" / "studies" / "tiny.yaml"
 
 @dataclass(frozen=True)
 class Tried:
-    """A fault, and how the run that it met differs at its end from an undisturbed one (not at all: empty)."""
+    """A fault, and how the run that it met differs at its end from an undisturbed one (not at all: empty).
+
+    What a fault is stands before a colon; after it, where it struck.
+    """
 
     what: str
     fault: str
@@ -175,6 +178,6 @@ def kill_points(what: str, folder: Path, moments: int, writes: int, draw: random
             how = "after" if name == "checkpoint.previous" else how  # it is not written, only renamed
             count = draw.randint(1, 2) if name in AGAIN else 1
             died = killed_in_a_write(what, runs, name, count, how)
-            fault = f"SIGKILL in the write of {name}, {how}" if died else f"no {count}. write of {name}"
+            fault = f"SIGKILL in a write: {name}, {how}" if died else f"nothing, it ended before: {count}. {name}"
         to_the_end(what, runs)
         yield Tried(what, fault, [*untold, *differences(whole, runs)])

@@ -95,11 +95,11 @@ def damaged_files(folder: Path, each: int, draw: random.Random) -> Iterator[Trie
         shutil.copytree(folder / f"{what}-half", runs)
         shutil.copy(folder / f"{other}-half" / "run" / NEWEST, runs / "run" / NEWEST)
         told = ended(what, runs)
-        yield Tried(what, "checkpoint of another run: refused by name", [] if "other parameters" in told else [told])
+        yield Tried(what, "checkpoint of another run, refused by name", [] if "other parameters" in told else [told])
         for name in (NEWEST, BEFORE):
             (runs / "run" / name).write_bytes(b"")
         told = ended(what, runs)
-        yield Tried(what, "no checkpoint whole: refused", [] if "no checkpoint is whole" in told else [told])
+        yield Tried(what, "no checkpoint whole, refused", [] if "no checkpoint is whole" in told else [told])
 
 
 def starts_together(folder: Path, times: int, kernels: int) -> Iterator[Tried]:
@@ -155,8 +155,8 @@ def everything(folder: Path, parts: list[str], draw: random.Random) -> Iterator[
 
 def table(all_tried: list[Tried]) -> str:
     """What was tried, how often, and how often it ended as it should, in Markdown."""
-    kinds = Counter((tried.what, tried.fault) for tried in all_tried)
-    right = Counter((tried.what, tried.fault) for tried in all_tried if not tried.differs)
+    kinds = Counter((tried.what, tried.fault.partition(":")[0]) for tried in all_tried)
+    right = Counter((tried.what, tried.fault.partition(":")[0]) for tried in all_tried if not tried.differs)
     lines = ["| run | fault | tried | as it should |", "| --- | --- | --- | --- |"]
     lines += [
         f"| {what} | {fault} | {count} | {right[what, fault]} |" for (what, fault), count in sorted(kinds.items())
