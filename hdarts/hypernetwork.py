@@ -1,15 +1,20 @@
 """Hypernetworks: functions `h(phi, alpha) -> weights` that generate the supernet's cell weights (report 4.4.2, eq. 18).
 
-Each is a small frozen object; its own weights are one flat vector `phi`. Called, it is the plain differentiable
-definition. `vjp` is the road a search takes: from the gradient in the generated weights to the gradients in `alpha`
-and `phi`, the latter in factors where the output layer is linear (hdarts.factored). The input is the raw `alpha`.
+Each is a small frozen object; its own weights are one flat vector `phi`. A search asks of it `n_alpha`, `n_weights`,
+`n_phi` (their numbers), `initial_phi(generator)` and the call, which is the plain differentiable definition. `vjp` is
+the road a search takes: from the gradient in the generated weights to the gradients in `alpha` and `phi`, the latter in
+factors where the output layer is linear (hdarts.factored). The input is the raw `alpha`.
+
+What ends in a linear layer is made of two parts, and phi = [head | output]:
+
+    w = output(features(head, alpha))
 """
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,30 +30,10 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-class Hypernetwork(Protocol):
-    """What a search asks of a hypernetwork; `vjp` below serves those that bring none of their own."""
-
-    n_alpha: int
-    n_weights: int
-
-    @property
-    def n_phi(self) -> int:
-        """Number of its own weights."""
-        ...
-
-    def initial_phi(self, generator: torch.Generator) -> Tensor:
-        """Return its own weights before training."""
-        ...
-
-    def __call__(self, phi: Tensor, alpha: Tensor) -> Tensor:
-        """Return the generated weights `(n_weights,)` for `alpha` with n_alpha values."""
-        ...
-
-
-def uniform(shape: Sequence[int], fan_in: int, generator: torch.Generator) -> Tensor:
-    """Return values as torch.nn.Linear starts, flat: uniform within +-1/sqrt(fan-in)."""
+def uniform(count: int, fan_in: int, generator: torch.Generator) -> Tensor:
+    """Return values as torch.nn.Linear starts: uniform within +-1/sqrt(fan-in)."""
     bound = 1 / math.sqrt(fan_in)
-    return torch.empty(math.prod(shape)).uniform_(-bound, bound, generator=generator)
+    return torch.empty(count).uniform_(-bound, bound, generator=generator)
 
 
 def vjp(hypernetwork: Any, phi: Tensor, alpha: Tensor, g: Tensor) -> tuple[Tensor, Gradient]:
@@ -61,8 +46,24 @@ def vjp(hypernetwork: Any, phi: Tensor, alpha: Tensor, g: Tensor) -> tuple[Tenso
     return of_alpha, Dense(of_phi)
 
 
+def _n_phi(h: Any) -> int:
+    """Number of values in head and output layer: n_head + n_weights x (width of the layer's input + 1)."""
+    return h.n_head + h.output.n_parameters
+
+
+def _initial_phi(h: Any, generator: torch.Generator) -> Tensor:
+    """Return all layers, weights and biases, as torch.nn.Linear starts."""
+    head = uniform(h.n_head, h.n_alpha, generator)
+    return torch.cat([head, uniform(h.output.n_parameters, h.output.width, generator)])
+
+
+def _generate(h: Any, phi: Tensor, alpha: Tensor) -> Tensor:
+    """Return the generated weights `(n_weights,)`."""
+    return h.output(phi[h.n_head :], h.features(phi[: h.n_head], alpha))
+
+
 def _factored_vjp(h: Any, phi: Tensor, alpha: Tensor, g: Tensor) -> tuple[Tensor, Factored]:
-    """`vjp` of `output(phi[n:], features(phi[:n], alpha))`: autograd for the head, factors for the output layer."""
+    """`vjp` by autograd for the head and factors for the output layer."""
     n = h.n_head
     with torch.enable_grad():
         head, alpha = phi[:n].detach().requires_grad_(), alpha.detach().requires_grad_()
@@ -84,27 +85,14 @@ class Linear:
 
     @cached_property
     def output(self) -> SegmentedLinear:
-        """The output layer: one segment."""
+        """W and b: one segment."""
         return SegmentedLinear((self.n_weights,), self.n_alpha, self.bias)
-
-    @property
-    def n_phi(self) -> int:
-        """n_weights x (n_alpha + 1)."""
-        return self.output.n_parameters
-
-    def initial_phi(self, generator: torch.Generator) -> Tensor:
-        """Return weights and biases as torch.nn.Linear starts."""
-        return uniform((self.n_phi,), self.n_alpha, generator)
 
     def features(self, head: Tensor, alpha: Tensor) -> Tensor:
         """Input of the output layer `(1, n_alpha)`: alpha itself."""
         return alpha.reshape(1, -1)
 
-    def __call__(self, phi: Tensor, alpha: Tensor) -> Tensor:
-        """Return the generated weights `(n_weights,)`."""
-        return self.output(phi, self.features(phi[:0], alpha))
-
-    vjp = _factored_vjp
+    n_phi, initial_phi, __call__, vjp = property(_n_phi), _initial_phi, _generate, _factored_vjp
 
 
 @dataclass(frozen=True)
@@ -126,25 +114,11 @@ class LowRank:
         """U and b."""
         return SegmentedLinear((self.n_weights,), self.rank, self.bias)
 
-    @property
-    def n_phi(self) -> int:
-        """rank x n_alpha + n_weights x (rank + 1)."""
-        return self.n_head + self.output.n_parameters
-
-    def initial_phi(self, generator: torch.Generator) -> Tensor:
-        """Return V, U and b as two torch.nn.Linear layers start."""
-        head = uniform((self.n_head,), self.n_alpha, generator)
-        return torch.cat([head, uniform((self.output.n_parameters,), self.rank, generator)])
-
     def features(self, head: Tensor, alpha: Tensor) -> Tensor:
         """V alpha `(1, rank)`."""
         return (head.view(self.rank, self.n_alpha) @ alpha.reshape(-1)).unsqueeze(0)
 
-    def __call__(self, phi: Tensor, alpha: Tensor) -> Tensor:
-        """Return the generated weights `(n_weights,)`."""
-        return self.output(phi[self.n_head :], self.features(phi[: self.n_head], alpha))
-
-    vjp = _factored_vjp
+    n_phi, initial_phi, __call__, vjp = property(_n_phi), _initial_phi, _generate, _factored_vjp
 
 
 @dataclass(frozen=True)
@@ -186,27 +160,13 @@ class MLP:
         """W2 and b2: a segment for each perceptron."""
         return SegmentedLinear((self.n_weights,) if self.shared else self.sizes, self.hidden)
 
-    @property
-    def n_phi(self) -> int:
-        """perceptrons x hidden x (n_alpha + 1) + n_weights x (hidden + 1)."""
-        return self.n_head + self.output.n_parameters
-
-    def initial_phi(self, generator: torch.Generator) -> Tensor:
-        """Return all layers as torch.nn.Linear starts."""
-        head = uniform((self.n_head,), self.n_alpha, generator)
-        return torch.cat([head, uniform((self.output.n_parameters,), self.hidden, generator)])
-
     def features(self, head: Tensor, alpha: Tensor) -> Tensor:
         """f(W1 alpha + b1) of all perceptrons `(perceptrons, hidden)`, one product."""
         rows = self.perceptrons * self.hidden
         first = head[: rows * self.n_alpha].view(rows, self.n_alpha) @ alpha.reshape(-1) + head[rows * self.n_alpha :]
         return ACTIVATIONS[self.activation](first).view(self.perceptrons, self.hidden)
 
-    def __call__(self, phi: Tensor, alpha: Tensor) -> Tensor:
-        """Return the generated weights `(n_weights,)`."""
-        return self.output(phi[self.n_head :], self.features(phi[: self.n_head], alpha))
-
-    vjp = _factored_vjp
+    n_phi, initial_phi, __call__, vjp = property(_n_phi), _initial_phi, _generate, _factored_vjp
 
 
 @dataclass(frozen=True)
@@ -222,23 +182,20 @@ class Chunked:
     n_alpha: int
     shapes: tuple[tuple[int, ...], ...]
     embedding: int
-    _groups: tuple[tuple[int, int], ...] = field(init=False, repr=False)  # (basic size, chunks)
-    _order: tuple[tuple[int, int, int], ...] = field(init=False, repr=False)  # per weight: (group, first chunk, chunks)
 
-    def __post_init__(self):
-        shapes = tuple(tuple(int(n) for n in shape) for shape in self.shapes)
-        kinds = [(*shape[2:], shape[1] == 1) for shape in shapes]  # kernel size, depthwise or not
+    @cached_property
+    def _plan(self) -> tuple[list[tuple[int, int]], list[tuple[int, int, int]]]:
+        """(basic size, chunks) of each layer, and for each weight (its layer, first chunk, chunks)."""
+        kinds = [(*shape[2:], shape[1] == 1) for shape in self.shapes]  # kernel size, depthwise or not
         basic: dict[tuple, int] = {}
-        for kind, shape in zip(kinds, shapes, strict=True):
+        for kind, shape in zip(kinds, self.shapes, strict=True):
             basic[kind] = math.gcd(basic.get(kind, 0), math.prod(shape))
         names, chunks, order = list(basic), dict.fromkeys(basic, 0), []
-        for kind, shape in zip(kinds, shapes, strict=True):
+        for kind, shape in zip(kinds, self.shapes, strict=True):
             pieces = math.prod(shape) // basic[kind]
             order.append((names.index(kind), chunks[kind], pieces))
             chunks[kind] += pieces
-        object.__setattr__(self, "shapes", shapes)
-        object.__setattr__(self, "_groups", tuple((basic[kind], chunks[kind]) for kind in names))
-        object.__setattr__(self, "_order", tuple(order))
+        return [(basic[kind], chunks[kind]) for kind in names], order
 
     @property
     def n_weights(self) -> int:
@@ -248,27 +205,27 @@ class Chunked:
     @property
     def n_phi(self) -> int:
         """Sum over the basic sizes of size x (n_alpha + embedding + 1) + chunks x embedding."""
-        return sum(size * (self.n_alpha + self.embedding + 1) + n * self.embedding for size, n in self._groups)
+        return sum(size * (self.n_alpha + self.embedding + 1) + n * self.embedding for size, n in self._plan[0])
 
     def initial_phi(self, generator: torch.Generator) -> Tensor:
         """Return the layers as torch.nn.Linear starts and the embedding vectors as torch.nn.Embedding does: normal."""
         parts, width = [], self.n_alpha + self.embedding
-        for size, n in self._groups:
-            parts.append(uniform((size * (width + 1),), width, generator))
+        for size, n in self._plan[0]:
+            parts.append(uniform(size * (width + 1), width, generator))
             parts.append(torch.randn(n * self.embedding, generator=generator))
         return torch.cat(parts)
 
     def __call__(self, phi: Tensor, alpha: Tensor) -> Tensor:
         """Return the generated weights `(n_weights,)`: W_alpha alpha + b once, W_z z for all chunks at once."""
         produced, start, width = [], 0, self.n_alpha + self.embedding
-        for size, n in self._groups:
+        for size, n in self._plan[0]:
             lengths = [size * width, size, n * self.embedding]
             matrix, offset, z = phi[start : start + sum(lengths)].split(lengths)
             matrix = matrix.view(size, width)
             common = matrix[:, : self.n_alpha] @ alpha.reshape(-1) + offset
             produced.append(z.view(n, self.embedding) @ matrix[:, self.n_alpha :].T + common)
             start += sum(lengths)
-        return torch.cat([produced[group][first : first + n].reshape(-1) for group, first, n in self._order])
+        return torch.cat([produced[group][first : first + n].reshape(-1) for group, first, n in self._plan[1]])
 
 
 @dataclass(frozen=True)
