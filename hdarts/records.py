@@ -168,15 +168,7 @@ class Run:
 
     def table(self, name: str) -> pd.DataFrame:
         """Return the table `<name>.csv`, empty when it is not there yet."""
-        path = self.folder / f"{name}.csv"
-        # what is read back and written again is the same text, so a resumed table equals an unbroken one: numbers are
-        # read exactly (pandas 3.1 on), and only the empty field is a missing one (the word "None" stays a word)
-        try:
-            return pd.read_csv(path, keep_default_na=False, na_values=[""])
-        except (FileNotFoundError, pd.errors.EmptyDataError):
-            return pd.DataFrame()
-        except ValueError as error:
-            raise ParameterError(f"{path}: cannot be read as a table: {' '.join(str(error).split())}") from None
+        return read_table(self.folder, name)
 
     def write_table(self, name: str, rows: pd.DataFrame | Sequence[Mapping[str, Any]]) -> None:
         """Write the whole table `<name>.csv`; tables are small, so a row costs one whole atomic file."""
@@ -208,17 +200,35 @@ class Run:
 
     def add_provenance(self, **more: Any) -> None:
         """Add to `provenance.json` what is known at the end only, such as the most memory that was held."""
-        before = json.loads((self.folder / "provenance.json").read_text(encoding="utf-8"))
+        before = read_json(self.folder / "provenance.json") or {}
         self.write_text("provenance.json", json.dumps({**before, **more}, indent=2, default=str) + "\n")
+
+
+def read_table(folder: Path, name: str) -> pd.DataFrame:
+    """Return the table `<name>.csv` of a run folder, empty where there is none; a damaged one is a `ParameterError`."""
+    path = folder / f"{name}.csv"
+    # what is read back and written again is the same text, so a resumed table equals an unbroken one: numbers are
+    # read exactly (pandas 3.1 on), and only the empty field is a missing one (the word "None" stays a word)
+    try:
+        return pd.read_csv(path, keep_default_na=False, na_values=[""])
+    except (FileNotFoundError, pd.errors.EmptyDataError):
+        return pd.DataFrame()
+    except ValueError as error:
+        raise ParameterError(f"{path}: cannot be read as a table: {' '.join(str(error).split())}") from None
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the object in a JSON file, or None when there is none that can be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
     """Return the result in a run folder, or None when there is none that can be read."""
-    try:
-        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return result if isinstance(result, dict) else None
+    return read_json(folder / "result.json")
 
 
 def provenance() -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """What the runs of a study say, as tables: epochs of all searches, all evaluations, and one row an arm."""
 
-import json
 from math import isnan, nan
 from typing import Any
 
@@ -9,7 +8,7 @@ import pandas as pd
 from hdarts import report
 from hdarts.microscope import REFERENCES
 from hdarts.params import SearchParams, read_yaml, recorded
-from hdarts.records import below_runs, read_result
+from hdarts.records import below_runs, read_json, read_result, read_table
 from hdarts.statistics import summary
 from hdarts.study import read_runs
 
@@ -68,11 +67,6 @@ def _searches(study: str) -> dict[str, Row]:
     return named
 
 
-def _table(run: str, name: str) -> pd.DataFrame:
-    path = below_runs(run) / f"{name}.csv"
-    return pd.read_csv(path) if path.is_file() else pd.DataFrame()
-
-
 def missing(study: str) -> list[str]:
     """Return the names of the runs of a study that are not done, the analysis itself left out."""
     runs = read_runs(study)
@@ -82,7 +76,7 @@ def missing(study: str) -> list[str]:
 def of_searches(study: str, name: str) -> list[tuple[Row, pd.DataFrame]]:
     """Return run, arm and seed, and the table `name`, of each search that has one."""
     named = [({"run": run, "arm": row["arm"], "seed": row["seed"]}, run) for run, row in _searches(study).items()]
-    tables = [(labels, _table(run, name)) for labels, run in named]
+    tables = [(labels, read_table(below_runs(run), name)) for labels, run in named]
     return [(labels, table) for labels, table in tables if len(table)]
 
 
@@ -134,7 +128,9 @@ def snapshots(study: str) -> pd.DataFrame:
     The reference itself is left out.
     """
     tables = [
-        _table(row["run"], "hypergradient_methods").assign(arm=row["arm"], seed=row["search_seed"], run=row["run"])
+        read_table(below_runs(row["run"]), "hypergradient_methods").assign(
+            arm=row["arm"], seed=row["search_seed"], run=row["run"]
+        )
         for row in done(study, "hypergradients")
     ]
     found = _together(tables)
@@ -160,8 +156,7 @@ def peak_memory(study: str) -> pd.DataFrame:
     """Return the most memory each search held (MiB), from its provenance.json: run, peak_memory_mib."""
     rows = []
     for row in done(study, "search"):
-        path = below_runs(row["run"]) / "provenance.json"
-        told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        told = read_json(below_runs(row["run"]) / "provenance.json") or {}
         rows.append({"run": row["run"], "peak_memory_mib": told.get("peak_memory_mib", nan)})
     return pd.DataFrame(rows, columns=["run", "peak_memory_mib"])
 

@@ -164,9 +164,9 @@ def test_processes_of_this_host(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("block", "told"),
     [
-        ({}, "`cluster`: `kind`: Field required"),
-        ({"kind": "kubernetes"}, "`cluster`: `kind`: Input should be 'scheduler', 'local'"),
-        ({"kind": "local", "workres": 2}, "`cluster`: `workres`: Extra inputs are not permitted"),
+        ({}, "`cluster`: kind: Field required"),
+        ({"kind": "kubernetes"}, "`cluster`: kind: Input should be 'scheduler', 'local'"),
+        ({"kind": "local", "workres": 2}, "`cluster`: workres: Extra inputs are not permitted"),
         ({"kind": "scheduler"}, "`cluster`: address: is needed for kind scheduler"),
         ({"kind": "slurm"}, "`cluster`: workers, memory: a queue must be told"),
         ({"kind": "local", "options": {"queue": "long"}}, "`cluster`: options: are those of a queue"),

@@ -5,10 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
 from hdarts import results
-from hdarts.records import below_runs
+from hdarts.records import below_runs, read_table
 
 Row = dict[str, Any]
 # sizes of the report (its sections 4.8.1, 4.8.2); a run with fewer is a mini run
@@ -101,11 +99,6 @@ def _named(row: dict[Any, Any]) -> Row:
     return {str(name): value for name, value in row.items()}
 
 
-def _table(run: str, name: str) -> pd.DataFrame:
-    file = below_runs(run) / f"{name}.csv"
-    return pd.read_csv(file) if file.is_file() else pd.DataFrame()
-
-
 def _measured(row: Row) -> Row:
     """Return the measures of a search, those that were taken.
 
@@ -114,17 +107,18 @@ def _measured(row: Row) -> Row:
     last epoch, `direct_share` |direct| / (|direct| + |response|), mean over the logged steps, and its least.
     """
     found: Row = {"full": _is_full(row, SEARCH_SIZES)}
+    folder = below_runs(row["run"])
     if "best_validation_accuracy" in row:
         found["validation_accuracy"] = row["best_validation_accuracy"]
     if "skips_normal" in row:
         found["skip_free"] = float(row["skips_normal"] == 0)
-    if len(times := _table(row["run"], "timings")):
+    if len(times := read_table(folder, "timings")):
         found["seconds"] = float(times["seconds"].to_numpy().sum())
-    if len(metrics := _table(row["run"], "metrics")):
+    if len(metrics := read_table(folder, "metrics")):
         last = metrics.iloc[-1].to_dict()
         found["eigenvalue"] = last.get("eigenvalue", math.nan)
         found["drop"] = last["validation_accuracy"] - last.get("discretised_accuracy", math.nan)
-    if len(steps := _table(row["run"], "hypergradients")):
+    if len(steps := read_table(folder, "hypergradients")):
         direct, response = ((steps.filter(regex=f"^{part}_").to_numpy() ** 2).sum(1) ** 0.5 for part in results.PARTS)
         shares = direct / (direct + response)
         found |= {"direct_share": float(shares.mean()), "least_direct_share": float(shares.min())}

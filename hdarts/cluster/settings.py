@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hdarts.params import ParameterError, read_yaml
+from hdarts.params import read_yaml, validated
 
 QUEUES = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "lsf": "LSFCluster"}
 
@@ -58,10 +58,4 @@ def read_cluster(block: dict[str, Any] | None, path: Path | None, scheduler: str
         block, named = read_yaml(path), str(path)
     else:
         block, named = {"kind": "local"} if block is None else block, "`cluster`"
-    try:
-        return Cluster.model_validate(block)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        told = first["msg"].removeprefix("Value error, ")
-        raise ParameterError(f"{named}: {f'`{where}`: ' if where else ''}{told}") from None
+    return validated(Cluster, block, named)

@@ -1,13 +1,12 @@
 """The model card of an export: what the network is, on what it was trained and tested, and on what it was not."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from hdarts.export.files import NETWORK, ONNX, WEIGHTS, Description
 from hdarts.network import count_multiply_adds, count_parameters
 from hdarts.params import EvaluateParams, read_yaml
-from hdarts.records import Run, read_result, runs_folder
+from hdarts.records import Run, read_json, read_result, runs_folder
 from hdarts.statistics import summary
 
 CARD = """\
@@ -49,7 +48,7 @@ Classes, in the order of the logits: {named}.
 
 def card(run: Run, description: Description, images: dict[str, Any], difference: float | None) -> str:
     """Return the card as Markdown; `difference` is that of the ONNX graph, None where nothing could tell it."""
-    told = json.loads((run.folder / "provenance.json").read_text(encoding="utf-8"))
+    told = read_json(run.folder / "provenance.json") or {}
     params, result, packages = run.params.model_dump(), read_result(run.folder) or {}, told.get("packages", {})
     meta = description.network("meta")
     channels, height, width = description.shape

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
 from hdarts.network import EvaluationNetwork
-from hdarts.params import ParameterError
+from hdarts.params import ParameterError, validated
 from hdarts.space import Genotype
 
 FORMAT = 1  # of an export on disk
@@ -94,9 +94,4 @@ def describe(folder: Path) -> Description:
         raise ParameterError(f"{path}: is not JSON text") from None
     if isinstance(content, dict) and content.get("format") != FORMAT:
         raise ParameterError(f"{path}: format {content.get('format')!r} is not known; this release reads {FORMAT}")
-    try:
-        return Description.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the content"
-        raise ParameterError(f"{path}: {where}: {first['msg']}") from None
+    return validated(Description, content, str(path))

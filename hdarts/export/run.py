@@ -13,7 +13,7 @@ from hdarts.export.card import card
 from hdarts.export.files import CARD, FORMAT, NETWORK, ONNX, WEIGHTS, Description, needed
 from hdarts.export.onnx import difference, to_onnx
 from hdarts.params import EvaluateParams, ParameterError, identity, read_yaml, recorded
-from hdarts.records import Run, below_runs, read_result, write_folder
+from hdarts.records import Run, below_runs, read_json, read_result, write_folder
 from hdarts.space import Genotype
 from hdarts.train import load_splits
 
@@ -84,10 +84,9 @@ def weights(run: Run) -> dict[str, Tensor]:
 
 def images_of(run: Run) -> dict[str, Any]:
     """Return what the run's provenance says of its images; where it is older than that, of the images themselves."""
-    try:
-        told = json.loads((run.folder / "provenance.json").read_text(encoding="utf-8"))["data"]
-    except (OSError, ValueError, KeyError):
-        raise ParameterError(f"{run.folder}: its provenance.json cannot be read") from None
+    told = (read_json(run.folder / "provenance.json") or {}).get("data")
+    if told is None:
+        raise ParameterError(f"{run.folder}: its provenance.json cannot be read")
     if "classes" in told:
         return told
     data = load_splits(run.params)  # type: ignore[arg-type]

@@ -20,7 +20,16 @@ from hdarts.params.models import (
     ToyBilevelParams,
     ToyHypernetworkParams,
 )
-from hdarts.params.reading import ParameterError, check, collect, identity, notebook_defaults, read_yaml, recorded
+from hdarts.params.reading import (
+    ParameterError,
+    check,
+    collect,
+    identity,
+    notebook_defaults,
+    read_yaml,
+    recorded,
+    validated,
+)
 
 __all__ = [
     "MODELS",
@@ -44,4 +53,5 @@ __all__ = [
     "notebook_defaults",
     "read_yaml",
     "recorded",
+    "validated",
 ]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from hdarts.params.models import Parameters
 
@@ -25,6 +25,22 @@ class ParameterError(ValueError):
 
 
 P = TypeVar("P", bound=Parameters)
+M = TypeVar("M", bound=BaseModel)
+
+
+def validated(model: type[M], content: Any, name: str) -> M:
+    """Return the content of a file or text as a model, or raise `ParameterError`: `name: place: first fault`."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ParameterError(": ".join(filter(None, (name, place, _message(first["msg"]))))) from None
+
+
+def _message(told: str) -> str:
+    """What a validator of ours said, without pydantic's word for it."""
+    return told.removeprefix("Value error, ")
 
 
 def check(model: type[P], values: Mapping[str, Any]) -> P:
@@ -50,7 +66,7 @@ def _sentence(model: type[Parameters], error: ValidationError) -> str:
         return f"unknown parameter `{where}` for stage {model.stage}: {hint}"
     if kind == "missing":
         return f"parameter `{where}` is missing for stage {model.stage}"
-    message = first["msg"].removeprefix("Value error, ")
+    message = _message(first["msg"])
     if not where:
         return f"{model.stage}: {message}"
     hint = "; write numbers in YAML with a point, such as 6.0e-4" if (kind, type(value)) == ("float_type", str) else ""

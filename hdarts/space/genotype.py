@@ -7,9 +7,9 @@ from dataclasses import asdict
 from itertools import product
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, StrictInt, ValidationError, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, StrictInt, model_serializer, model_validator
 
-from hdarts.params import ParameterError
+from hdarts.params import ParameterError, validated
 from hdarts.space.spaces import DARTS, NASBENCH201, SPACES, SearchSpace, check_space
 
 FORMAT = 1  # of a genotype on disk
@@ -86,13 +86,7 @@ class Genotype(BaseModel):
             raise ParameterError(f"genotype: space {space!r} is not known; known are {', '.join(SPACES)}")
         elif lacks := [kind for kind in SPACES[space].kinds if kind not in content]:
             raise ParameterError(f"genotype: {lacks[0]}: is missing; a genotype of space {space} has it")
-        try:
-            return cls.model_validate(content)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            message = first["msg"].removeprefix("Value error, ")
-            raise ParameterError(f"genotype: {where + ': ' if where else ''}{message}") from None
+        return validated(cls, content, "genotype")
 
     def to_string(self) -> str:
         """Return NAS-Bench-201's own form, `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`; DARTS's cells have none."""
@@ -109,11 +103,7 @@ class Genotype(BaseModel):
         if re.fullmatch(r"\|([^|+~]+~0\|)\+\|([^|+~]+~[01]\|){2}\+\|([^|+~]+~[012]\|){3}", text) is None:
             raise ParameterError(f"genotype: {text!r} is not of the form |op~0|+|op~0|op~1|+|op~0|op~1|op~2|")
         edges = [(operation, int(source)) for operation, source in re.findall(r"([^|+~]+)~(\d)", text)]
-        try:
-            return cls(cell=edges)
-        except ValidationError as error:
-            message = error.errors()[0]["msg"].removeprefix("Value error, ")
-            raise ParameterError(f"genotype: {text!r}: {message}") from None
+        return validated(cls, {"cell": edges}, f"genotype: {text!r}")
 
 
 def _check_all_edges(cell: Cell) -> None:
