@@ -75,6 +75,15 @@ def measured(rows: list[Row], measures: Iterable[str], name: str) -> list[Row]:
     return rows
 
 
+def grouped(rows: Iterable[Row], *names: str) -> dict[Any, list[Row]]:
+    """Return the rows by their value of a column, of several by the tuple of them; "" where a row lacks one."""
+    groups: dict[Any, list[Row]] = {}
+    for row in rows:
+        key = tuple(row.get(name, "") for name in names)
+        groups.setdefault(key if len(names) > 1 else key[0], []).append(row)
+    return groups
+
+
 def _is_nan(value: Any) -> bool:
     return isinstance(value, float) and math.isnan(value)
 
@@ -128,11 +137,8 @@ def _measured(row: Row) -> Row:
 def _cells(study: str, searches: list[Row]) -> list[Row]:
     """Return a row a cell and data set; evaluations of one cell, whoever named it, are means of one row."""
     by_run = {row["run"]: row for row in searches}
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in results.tests(study):
-        groups.setdefault((row["search"], str(row.get("data", ""))), []).append(row)
     rows = []
-    for (search, data), tests in groups.items():
+    for (search, data), tests in grouped(results.tests(study), "search", "data").items():
         source = by_run.get(search, {name: tests[0][name] for name in ("arm", "search_seed")})
         accuracies = [test["best_test_accuracy"] for test in tests]
         own = {

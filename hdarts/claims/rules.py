@@ -7,11 +7,10 @@ same search seed; a searched cell counts once, with the mean over its evaluation
 import math
 from collections.abc import Callable, Iterable
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 
-from hdarts.claims.evidence import Evidence, NotRun, Row, matching, measured
+from hdarts.claims.evidence import Evidence, NotRun, Row, grouped, matching, measured
 from hdarts.claims.finding import CONTRADICTED, SUPPORTED, UNDECIDED, Effect, Finding, Want, paired, together, too_few
 from hdarts.statistics import expected_maximum, rank_correlation, summary, unpaired_interval, unpaired_test
 
@@ -86,7 +85,7 @@ def trend(evidence: Evidence, arm: str, over: str, of: str, want: Want, **where:
     A measure that is the same for all values of a seed has correlation 0 with them.
     """
     rows = evidence.of_arm(arm, [over, of], **where)
-    seeds = {seed: own for seed, own in _by(rows, "search_seed").items() if len(_values(own, over)) > 1}
+    seeds = {seed: own for seed, own in grouped(rows, "search_seed").items() if len(_values(own, over)) > 1}
     if not seeds:
         raise NotRun(f"several values of {over} at one search seed in arm {arm}")
     correlations = []
@@ -104,7 +103,7 @@ def best_setting(evidence: Evidence, arm: str, setting: str, over: str, want: Wa
     rows = evidence.of_arm(arm, [setting, over, "validation_accuracy"], **where)
     ends = _values(rows, over)[0], _values(rows, over)[-1]
     moves = {}
-    for seed, own in _by(rows, "search_seed").items():
+    for seed, own in grouped(rows, "search_seed").items():
         small, large = ([row for row in own if row[over] == end] for end in ends)
         if ends[0] < ends[1] and min(len(_values(side, setting)) for side in (small, large)) > 1:
             before, after = (max(side, key=lambda row: row["validation_accuracy"])[setting] for side in (small, large))
@@ -124,14 +123,16 @@ def correlation(evidence: Evidence, x: str, y: str, want: Want) -> Finding:
         raise NotRun(f"three tested cells that were searched; there are {len(cells)}")
     found = rank_correlation([row[x] for row in cells], [row[y] for row in cells])
     verdict = Effect(found.value, found.low, found.high, found.p, found.n).decide(want)
-    return Finding(f"{len(cells)} searched cells of {len(_by(cells, 'arm'))} arms", f"{found}.", verdict, _names(cells))
+    return Finding(
+        f"{len(cells)} searched cells of {len(grouped(cells, 'arm'))} arms", f"{found}.", verdict, _names(cells)
+    )
 
 
 def groups(evidence: Evidence, of: str, by: str, want: Want) -> Finding:
     """Is a measure of the cells that have the mark `by` higher (lower) than that of the others? Unpaired, all arms."""
     cells = _own_cells(evidence, of, by)
     marked, others = ([row[of] for row in cells if row[by] == value] for value in (1, 0))
-    ran = f"{len(marked)} cells that are {_words(by)}, {len(others)} others, of {len(_by(cells, 'arm'))} arms"
+    ran = f"{len(marked)} cells that are {_words(by)}, {len(others)} others, of {len(grouped(cells, 'arm'))} arms"
     if min(len(marked), len(others)) < 2:
         raise NotRun(f"two cells of both kinds; there are {ran}")
     gap, p = unpaired_test(marked, others)
@@ -180,22 +181,14 @@ def _within(evidence: Evidence, arm: str, method: str, than: str, want: Want, of
     effect = paired([first[run] - second[run] for run in runs])
     a, b = (fmean(found[run] for run in runs) for found in (first, second))
     told = f"{arm}, {part}: {_words(of)} of {method} {a:.2f}, of {than} {b:.2f}: {effect}.{too_few(effect.n)}"
-    ran = f"{arm}: {len(runs)} searches, {len(_by(rows, 'epoch'))} snapshots each"
+    ran = f"{arm}: {len(runs)} searches, {len(grouped(rows, 'epoch'))} snapshots each"
     return Finding(ran, told, effect.decide(want), tuple(runs))
 
 
 def _means(rows: list[Row], arm: str, method: str, of: str) -> dict[str, float]:
     """Means over the snapshots of each run."""
     own = measured(matching(rows, method=method), [of], f"{method} of arm {arm}")
-    return {run: fmean(row[of] for row in looks) for run, looks in _by(own, "run").items()}
-
-
-def _by(rows: Iterable[Row], name: str) -> dict[Any, list[Row]]:
-    """Rows by their value of a column."""
-    groups: dict[Any, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row[name], []).append(row)
-    return groups
+    return {run: fmean(row[of] for row in looks) for run, looks in grouped(own, "run").items()}
 
 
 def _values(rows: Iterable[Row], name: str) -> list[float]:

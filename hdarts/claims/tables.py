@@ -3,12 +3,11 @@
 import os
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from hdarts.claims.evidence import Evidence, Row, matching
+from hdarts.claims.evidence import Evidence, Row, grouped, matching
 from hdarts.records import below_runs
 from hdarts.statistics import expected_maximum, summary
 
@@ -20,10 +19,10 @@ def intervals(evidence: Evidence) -> pd.DataFrame:
     maximum; accuracies in per cent. A cell's accuracy is over its evaluations, an arm's over the means of its cells.
     """
     rows = []
-    for (arm, setting), own in _grouped(evidence.searches, "arm", "setting").items():
+    for (arm, setting), own in grouped(evidence.searches, "arm", "setting").items():
         if scores := [row["validation_accuracy"] for row in own if "validation_accuracy" in row]:
             rows.append(_row(arm, setting, "search-validation accuracy", "search seeds", scores))
-    for (arm, setting, data), own in _grouped(evidence.cells, "arm", "setting", "data").items():
+    for (arm, setting, data), own in grouped(evidence.cells, "arm", "setting", "data").items():
         for cell in own:
             what = f"test accuracy on {data}, cell of search seed {cell['search_seed']}"
             rows.append(_row(arm, setting, what, "evaluation seeds", cell["accuracies"]))
@@ -41,7 +40,7 @@ def best_of_n(evidence: Evidence) -> pd.DataFrame:
     than n were tested).
     """
     rows = []
-    for (arm, data), own in _grouped(evidence.cells, "arm", "data").items():
+    for (arm, data), own in grouped(evidence.cells, "arm", "data").items():
         if arm == "random":
             continue
         n = max(1, len(matching(evidence.searches, arm=arm)))
@@ -64,21 +63,7 @@ def linked(verdicts: pd.DataFrame, folder: Path) -> Styler:
     return styler
 
 
-def _grouped(rows: list[Row], *names: str) -> dict[tuple[Any, ...], list[Row]]:
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row.get(name, "") for name in names), []).append(row)
-    return groups
-
-
 def _row(arm: str, setting: str, what: str, over: str, values: list[float]) -> Row:
-    told = summary(values)
+    told, named = summary(values), {"arm": arm, "setting": setting, "what": what, "over": over}
     numbers = {"n": told.n, "mean": told.mean, "sd": told.deviation, "low": told.low, "high": told.high}
-    return (
-        {"arm": arm, "setting": setting, "what": what, "over": over}
-        | numbers
-        | {
-            "minimum": told.minimum,
-            "maximum": told.maximum,
-        }
-    )
+    return named | numbers | {"minimum": told.minimum, "maximum": told.maximum}

@@ -24,13 +24,10 @@ MEND = "put it back, or remove the folder to start this run afresh"
 
 @dataclass
 class Log:
-    """The tables of a run while it goes on."""
+    """The tables of a run while it goes on, by their names."""
 
     run: Run
-    metrics: list[Row]
-    hypergradients: list[Row]
-    alphas: list[Row]
-    timings: list[Row]
+    tables: dict[str, list[Row]]
     space: SearchSpace
     since: float = 0.0
     warn_at: float = 10.0  # times the learning rate
@@ -45,22 +42,21 @@ class Log:
         def step_done(row: Row) -> bool:
             return (row["epoch"], row["step_in_epoch"]) < (state.epoch + 1, state.step)
 
-        log = cls(
-            run,
-            _kept(run, "metrics", done),
-            _kept(run, "hypergradients", step_done),
-            _kept(run, "alpha", done),
-            _kept(run, "timings", done),
-            state.space,
-        )
-        if [row["epoch"] for row in log.metrics] != list(range(1, state.epoch + 1)):
+        kept = {"metrics": done, "alpha": done, "timings": done, "hypergradients": step_done}
+        log = cls(run, {name: _kept(run, name, keep) for name, keep in kept.items()}, state.space)
+        if [row["epoch"] for row in log.tables["metrics"]] != list(range(1, state.epoch + 1)):
             raise ParameterError(
                 f"{run.folder / 'metrics.csv'}: misses epochs that the checkpoint has behind it; {MEND}"
             )
-        if not log.alphas:  # written now: who resumes in the first epoch has an alpha that is no longer the first
+        if not log.tables["alpha"]:  # written now: in a resumed first epoch alpha is no longer the first
             log._alpha(state, 0)
-            run.write_table("alpha", log.alphas)
+            log.write("alpha")
         return log
+
+    def write(self, *names: str) -> None:
+        """Write the tables of these names as far as they are."""
+        for name in names:
+            self.run.write_table(name, self.tables[name])
 
     def start_epoch(self) -> None:
         """Start the clock of an epoch."""
@@ -84,7 +80,7 @@ class Log:
             for k, kind in enumerate(self.space.kinds)
             for e, (source, node) in enumerate(self.space.edges)
         }
-        self.hypergradients.append(row)
+        self.tables["hypergradients"].append(row)
 
     def _warn(self, state: State, step: float) -> None:
         """Warn of a hypernetwork's step that grows with alpha, before it explodes, and again at each doubling.
@@ -102,10 +98,6 @@ class Log:
                 stacklevel=2,
             )
 
-    def write_steps(self) -> None:
-        """Write what was noted since the last epoch's end."""
-        self.run.write_table("hypergradients", self.hypergradients)
-
     def end_epoch(self, state: State, rate: float, seen: Row) -> Row:
         """Write all tables and return the row of the epoch, with what was `seen` at its end (hdarts.search.look)."""
         loss, correct, images = state.sums.tolist()
@@ -118,27 +110,26 @@ class Log:
             "skips_normal": skip_count(discretise(state.alpha, self.space)),
             **entropies(state.alpha, self.space),
         }
-        self.metrics.append(row)
+        self.tables["metrics"].append(row)
         seconds = time.perf_counter() - self.since
-        self.timings.append({"epoch": state.epoch + 1, "seconds": seconds, "images_per_second": images / seconds})
+        times = {"epoch": state.epoch + 1, "seconds": seconds, "images_per_second": images / seconds}
+        self.tables["timings"].append(times)
         self._alpha(state, state.epoch + 1)
-        for name, rows in (("metrics", self.metrics), ("alpha", self.alphas), ("timings", self.timings)):
-            self.run.write_table(name, rows)
-        self.write_steps()
+        self.write(*self.tables)
         return row
 
     def ranking(self, epoch: int, rows: list[Row]) -> None:
         """Write the ranking of candidates, and its time as that of an epoch after the last."""
         self.run.write_table("ranking", rows)
-        self.timings.append({"epoch": epoch, "seconds": time.perf_counter() - self.since})
-        self.run.write_table("timings", self.timings)
+        self.tables["timings"].append({"epoch": epoch, "seconds": time.perf_counter() - self.since})
+        self.write("timings")
 
     def _alpha(self, state: State, epoch: int) -> None:
         for kind, rows in zip(self.space.kinds, state.alpha.tolist(), strict=True):
             for (source, node), values in zip(self.space.edges, rows, strict=True):
                 named = dict(zip(self.space.operations, values, strict=True))
                 place = dict(zip(PLACE, (epoch, kind, source, node), strict=True))
-                self.alphas.append(place | named)
+                self.tables["alpha"].append(place | named)
 
 
 def _kept(run: Run, name: str, keep: Callable[[Row], bool]) -> list[Row]:

@@ -113,7 +113,7 @@ def _search(
                         move(part_of(found, params.part))
                 state.count(Step(*learn(*inner_batch, *near)), len(inner_batch[1]))
             if (state.step < steps or clock.asked) and clock.due_in_epoch():
-                log.write_steps()
+                log.write("hypergradients")
                 save(run, params, state, clock)
 
         state.check()
