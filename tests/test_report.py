@@ -115,6 +115,15 @@ def test_parameter_counts_are_those_of_the_report_in_millions():
     assert counts["ratio"] > 100
 
 
+def test_the_reports_counts_of_weights_are_explained():
+    sizes = report.model_sizes().set_index("model")
+    assert sizes.loc["DARTS", ["trained", "hypernetwork"]].tolist() == [1_930_618, 0]
+    assert sizes.loc["hyperDARTS-1, linear", "trained"] == 206_921_984 + 99_450
+    assert sizes.loc["hyperDARTS-2, a perceptron a convolution", "trained"] == 113_083_904 + 99_450
+    assert sizes.loc["the same, hidden layer shared by a kind", "hypernetwork"] == 104_389_232
+    assert sizes.loc["embedding vectors, z = 32", "trained"] < 2_000_000
+
+
 def test_memory_grows_with_the_batch_and_the_weights():
     share = {size: memory(table, "hyperdarts-1", size) for size in ("32", "48", "64")}
     assert share["32"] == pytest.approx(67)

@@ -288,14 +288,6 @@ def test_a_global_search_that_makes_no_sense_is_refused(changes, message):
         parameters(**changes)
 
 
-def test_the_reports_counts_of_weights_are_explained():
-    rows = {row["model"]: row for row in s.report_counts(parameters(hidden_size=7, embedding=5))}
-    assert rows["hyperDARTS-1, linear"]["trained"] == 206_921_984 + 99_450
-    assert rows["hyperDARTS-2, a perceptron a convolution"]["trained"] == 113_083_904 + 99_450
-    assert rows["the same, hidden layer shared by a kind"]["hypernetwork"] == 104_389_232
-    assert rows["DARTS"]["trained"] == 1_930_618
-
-
 def test_a_search_that_is_done_is_read_not_computed():
     params = parameters(method="darts-first")
     run = whole(params)

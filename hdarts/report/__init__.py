@@ -4,6 +4,7 @@ The files are described in README.md beside this one. `line` is always a line of
 """
 
 from hdarts.report.checks import check, deviations, disagreements, overfitting
+from hdarts.report.counts import model_sizes
 from hdarts.report.read import table
 
-__all__ = ["check", "deviations", "disagreements", "overfitting", "table"]
+__all__ = ["check", "deviations", "disagreements", "model_sizes", "overfitting", "table"]

@@ -4,9 +4,10 @@ import math
 from collections.abc import Callable
 from functools import cache
 
+import pandas as pd
 import torch
 
-from hdarts.hypernetwork import MLP, ByKind, Linear
+from hdarts.hypernetwork import MLP, ByKind, Chunked, Linear
 from hdarts.report.read import Read, values
 from hdarts.space import DARTS
 from hdarts.supernet import Supernet
@@ -24,27 +25,57 @@ def _supernet() -> Supernet:
     return Supernet(DARTS, channels=16, layers=8, classes=10)
 
 
+# name: (words, what the report says); its 113 million need a perceptron for each of the 1,376 convolutions
+MODELS = {
+    "darts": ("DARTS", "less than 2 million"),
+    "hyperdarts-1": ("hyperDARTS-1, linear", "207 million"),
+    "hyperdarts-2": ("hyperDARTS-2, a perceptron a convolution", "113 million"),
+    "hyperdarts-2-shared": ("the same, hidden layer shared by a kind", ""),
+    "embedding": ("embedding vectors, z = 32", ""),
+}
+
+
+@cache
+def _hypernetworks() -> dict[str, int]:
+    """Weights of the hypernetworks of each model: with biases, one for each kind of cell."""
+    net, n_alpha = _supernet(), SHAPES["n_alpha"]()
+    shapes = [net.convolution_shapes(kind) for kind in range(2)]
+    sizes = [tuple(math.prod(shape) for shape in kind) for kind in shapes]
+    made = {
+        "darts": [],
+        "hyperdarts-1": [Linear(n_alpha, n) for n in net.n_cell_w],
+        "hyperdarts-2": [MLP(n_alpha, kind, n_alpha // 2, shared=False) for kind in sizes],
+        "hyperdarts-2-shared": [MLP(n_alpha, kind, n_alpha // 2) for kind in sizes],
+        "embedding": [Chunked(n_alpha, tuple(kind), 32) for kind in shapes],
+    }
+    return {name: ByKind(each).n_phi for name, each in made.items()}
+
+
+def trained() -> dict[str, int]:
+    """Return how many numbers each model trains: the weights outside of cells, and the hypernetworks or the cells."""
+    net, n_phi = _supernet(), _hypernetworks()
+    outside = net.n_w - sum(net.n_cell_w)
+    return {name: n + outside if n else net.n_w for name, n in n_phi.items()}
+
+
+def model_sizes() -> pd.DataFrame:
+    """Return how many numbers the report's models train (section 4.8.1), of them its hypernetworks, and what it says.
+
+    Its 207 million need biases, and the factorised reductions of stride-2 identity edges among the generated weights.
+    """
+    both = zip(trained().items(), _hypernetworks().values(), strict=True)
+    rows = [(MODELS[name][0], count, n_phi, MODELS[name][1]) for (name, count), n_phi in both]
+    return pd.DataFrame(rows, columns=["model", "trained", "hypernetwork", "report"])
+
+
 @cache
 def parameters() -> dict[str, float]:
     """Return numbers of trained weights in millions, and `ratio`, that of hyperDARTS-1 over that of DARTS.
 
     `formula` is the one in brackets in section 5.3: n_alpha times the cell weights of a kind, summed over kinds.
     """
-    net = _supernet()
-    n_alpha = SHAPES["n_alpha"]()
-    outside = net.n_w - sum(net.n_cell_w)
-    sizes = [tuple(math.prod(shape) for shape in net.convolution_shapes(kind)) for kind in range(2)]
-    linear = ByKind([Linear(n_alpha, n) for n in net.n_cell_w])
-    mlp = [ByKind([MLP(n_alpha, kind, n_alpha // 2, shared=shared) for kind in sizes]) for shared in (False, True)]
-    counts = {
-        "darts": net.n_w,
-        "normal": net.n_cell_w[0],
-        "reduce": net.n_cell_w[1],
-        "formula": n_alpha * sum(net.n_cell_w),
-        "hyperdarts-1": linear.n_phi + outside,
-        "hyperdarts-2": mlp[0].n_phi + outside,
-        "hyperdarts-2-shared": mlp[1].n_phi + outside,
-    }
+    normal, reduce = _supernet().n_cell_w
+    counts = {**trained(), "normal": normal, "reduce": reduce, "formula": SHAPES["n_alpha"]() * (normal + reduce)}
     return {name: n / MILLION for name, n in counts.items()} | {"ratio": counts["hyperdarts-1"] / counts["darts"]}
 
 

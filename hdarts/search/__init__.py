@@ -9,7 +9,6 @@ from hdarts.search.parts import (
     make_hypernetwork,
     make_supernet,
     make_weights,
-    report_counts,
 )
 from hdarts.search.state import State
 
@@ -24,7 +23,6 @@ __all__ = [
     "make_supernet",
     "make_weights",
     "part_of",
-    "report_counts",
     "search",
     "weight_rate",
 ]

@@ -12,7 +12,7 @@ from hdarts.data import Augmentation, Batches, Splits, load
 from hdarts.hypernetwork import MLP, ByKind, Chunked, Linear, LowRank
 from hdarts.params import SearchParams
 from hdarts.randomness import generator
-from hdarts.space import DARTS, SPACES
+from hdarts.space import SPACES
 from hdarts.supernet import Supernet
 from hdarts.weights import Batch, Exploration, Generated, Own, SGDSettings, Weights
 
@@ -64,28 +64,6 @@ def make_hypernetwork(params: SearchParams, model: Supernet) -> ByKind:
         cells = sum(len(model.convolution_shapes(kind)) for kind in kinds)
         rest = one(len(kinds) * model.space.n_alpha, list(model.layout.shapes[cells:]))
     return ByKind([one(model.space.n_alpha, model.convolution_shapes(kind)) for kind in kinds], rest)
-
-
-def report_counts(params: SearchParams) -> list[dict[str, Any]]:
-    """Return how many numbers the report's models train (C = 16, 8 cells, 10 classes), and what the report says.
-
-    Its 207 million need biases, and the factorised reductions of stride-2 identity edges among the generated weights;
-    its 113 million need a perceptron for each of the 1,376 convolutions: a hidden layer shared by a kind gives fewer.
-    """
-    model = Supernet(DARTS, channels=16, layers=8, classes=10)
-    outside = model.n_w - sum(model.n_cell_w)
-    base: dict[str, Any] = {"rest": "own", "hidden_size": 0, "hidden": "per_convolution"}
-    arms: dict[str, tuple[dict[str, Any], str]] = {
-        "hyperDARTS-1, linear": ({"hypernetwork": "linear"}, "207 million"),
-        "hyperDARTS-2, a perceptron a convolution": ({"hypernetwork": "mlp"}, "113 million"),
-        "the same, hidden layer shared by a kind": ({"hypernetwork": "mlp", "hidden": "shared"}, ""),
-        "embedding vectors, z = 32": ({"hypernetwork": "chunked", "embedding": 32}, ""),
-    }
-    rows = [{"model": "DARTS", "trained": model.n_w, "hypernetwork": 0, "report": "less than 2 million"}]
-    for name, (changes, reported) in arms.items():
-        n_phi = make_hypernetwork(params.model_copy(update=base | changes), model).n_phi
-        rows.append({"model": name, "trained": n_phi + outside, "hypernetwork": n_phi, "report": reported})
-    return rows
 
 
 def make_weights(params: SearchParams, model: Supernet, hypernetwork: ByKind | None, device: torch.device) -> Weights:
