@@ -8,8 +8,8 @@ import yaml
 
 from hdarts.distributed import Processes, joined
 from hdarts.faults import OutOfMemory
-from hdarts.params import EvaluateParams, ParameterError, check, notebook_defaults, read_yaml
-from hdarts.records import notebooks_folder
+from hdarts.params import EvaluateParams, ParameterError, read_yaml
+from hdarts.records import with_defaults
 from hdarts.train import train
 
 
@@ -48,10 +48,10 @@ def read(file: Path, changes: Sequence[str]) -> EvaluateParams:
     """Return the parameters of an evaluation: the notebook's defaults, those of a file, and `-p name value` as YAML."""
     if len(changes) % 3 or any(word != "-p" for word in changes[::3]):
         raise ParameterError(f"{' '.join(changes)!r}: after the parameter file come only `-p name value`")
-    values = notebook_defaults(notebooks_folder() / "06_evaluate.ipynb") | read_yaml(file)
+    values = read_yaml(file)
     for name, text in zip(changes[1::3], changes[2::3], strict=True):
         try:
             values[name] = yaml.safe_load(text)
         except yaml.YAMLError:
             raise ParameterError(f"parameter `{name}` = {text!r}: cannot be read as YAML") from None
-    return check(EvaluateParams, values)
+    return with_defaults(EvaluateParams, values)

@@ -8,8 +8,8 @@ import torch
 
 from hdarts.loop import use_machine
 from hdarts.memory import peak_memory
-from hdarts.params import ParameterError, SearchParams, check, notebook_defaults, read_yaml
-from hdarts.records import notebooks_folder
+from hdarts.params import ParameterError, SearchParams, read_yaml
+from hdarts.records import with_defaults
 from hdarts.search import batches, load_splits, make_hypergradient, make_supernet
 from hdarts.search.loop import around, phases
 from hdarts.search.state import State
@@ -44,8 +44,7 @@ class Fit:
 
 def fit(file: Path) -> Fit:
     """Measure a step of the search that a parameter file describes, at two small batch sizes."""
-    values = notebook_defaults(notebooks_folder() / "03_search.ipynb") | read_yaml(file)
-    params = check(SearchParams, {**values, "batch_size": PROBES[0]})
+    params = with_defaults(SearchParams, {**read_yaml(file), "batch_size": PROBES[0]})
     if params.method == "random":
         raise ParameterError(f"{file}: a random cell takes no step")
     device = use_machine(params)

@@ -21,14 +21,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import yaml
 
 from hdarts.compiled import compiler
 from hdarts.faults import CannotWrite, of_the_disk
-from hdarts.params import ParameterError, Parameters, identity, read_yaml
+from hdarts.params import MODELS, ParameterError, Parameters, check, identity, notebook_defaults, read_yaml
+
+P = TypeVar("P", bound=Parameters)
 
 
 def checkout() -> Path | None:
@@ -58,6 +60,12 @@ def runs_folder() -> Path:
 def notebooks_folder() -> Path:
     """Return the folder of the workbook's notebooks."""
     return workbook_folder() / "notebooks"
+
+
+def with_defaults(model: type[P], values: Mapping[str, Any]) -> P:
+    """Return the parameters of a notebook, checked: its defaults, and `values` in place of them."""
+    (name,) = (name for name, own in MODELS.items() if own is model)
+    return check(model, notebook_defaults(notebooks_folder() / f"{name}.ipynb") | dict(values))
 
 
 def below_runs(name: str | Path) -> Path:

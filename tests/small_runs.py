@@ -13,8 +13,8 @@ import torch
 
 from hdarts import checkpoint
 from hdarts.data import Batches
-from hdarts.params import MODELS, Parameters, SearchParams, check, notebook_defaults
-from hdarts.records import Run, notebooks_folder
+from hdarts.params import MODELS, Parameters, SearchParams
+from hdarts.records import Run, with_defaults
 from hdarts.search import search
 from hdarts.train import train
 
@@ -37,8 +37,7 @@ EVALUATION: dict[str, Any] = {"notebook": "06_evaluate", **SMALL, "limit": 80, "
 
 def params(kind: dict[str, Any]) -> Parameters:
     """The parameters of a kind of run."""
-    defaults = notebook_defaults(notebooks_folder() / f"{kind['notebook']}.ipynb")
-    return check(MODELS[kind["notebook"]], {**defaults, **{k: v for k, v in kind.items() if k != "notebook"}})
+    return with_defaults(MODELS[kind["notebook"]], {k: v for k, v in kind.items() if k != "notebook"})
 
 
 def computed(kind: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -17,50 +17,8 @@ from hdarts.network import EvaluationNetwork, count_parameters
 from hdarts.params import ParameterError
 from hdarts.space import DARTS, Genotype
 
-DARTS_V1 = Genotype(
-    normal=[
-        ("sep_conv_3x3", 1),
-        ("sep_conv_3x3", 0),
-        ("skip_connect", 0),
-        ("sep_conv_3x3", 1),
-        ("skip_connect", 0),
-        ("sep_conv_3x3", 1),
-        ("sep_conv_3x3", 0),
-        ("skip_connect", 2),
-    ],
-    reduce=[
-        ("max_pool_3x3", 0),
-        ("max_pool_3x3", 1),
-        ("skip_connect", 2),
-        ("max_pool_3x3", 0),
-        ("max_pool_3x3", 0),
-        ("skip_connect", 2),
-        ("skip_connect", 2),
-        ("avg_pool_3x3", 0),
-    ],
-)
-DARTS_V2 = Genotype(
-    normal=[
-        ("sep_conv_3x3", 0),
-        ("sep_conv_3x3", 1),
-        ("sep_conv_3x3", 0),
-        ("sep_conv_3x3", 1),
-        ("sep_conv_3x3", 1),
-        ("skip_connect", 0),
-        ("skip_connect", 0),
-        ("dil_conv_3x3", 2),
-    ],
-    reduce=[
-        ("max_pool_3x3", 0),
-        ("max_pool_3x3", 1),
-        ("skip_connect", 2),
-        ("max_pool_3x3", 1),
-        ("max_pool_3x3", 0),
-        ("skip_connect", 2),
-        ("skip_connect", 2),
-        ("max_pool_3x3", 1),
-    ],
-)
+CELLS = Path(__file__).parent.parent / "params" / "genotypes"
+DARTS_V1, DARTS_V2 = (Genotype.from_json((CELLS / f"darts-v{n}.json").read_text()) for n in (1, 2))
 # every operation, in both kinds of cell, at both strides
 EVERYTHING = Genotype(
     normal=[

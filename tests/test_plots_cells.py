@@ -2,6 +2,7 @@
 
 import random
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -16,28 +17,8 @@ from hdarts.params import ParameterError
 from hdarts.plots.cells import OPERATION_LOOKS
 from hdarts.space import DARTS, Genotype
 
-DARTS_V2 = Genotype(
-    normal=[
-        ("sep_conv_3x3", 0),
-        ("sep_conv_3x3", 1),
-        ("sep_conv_3x3", 0),
-        ("sep_conv_3x3", 1),
-        ("sep_conv_3x3", 1),
-        ("skip_connect", 0),
-        ("skip_connect", 0),
-        ("dil_conv_3x3", 2),
-    ],
-    reduce=[
-        ("max_pool_3x3", 0),
-        ("max_pool_3x3", 1),
-        ("skip_connect", 2),
-        ("max_pool_3x3", 1),
-        ("max_pool_3x3", 0),
-        ("skip_connect", 2),
-        ("skip_connect", 2),
-        ("max_pool_3x3", 1),
-    ],
-)
+CELLS = Path(__file__).parent.parent / "params" / "genotypes"
+DARTS_V2 = Genotype.from_json((CELLS / "darts-v2.json").read_text())
 
 
 def random_cell(generator: random.Random) -> list[tuple[str, int]]:

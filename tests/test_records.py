@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from hdarts import records
 from hdarts.params import ParameterError, ToyBilevelParams, check
-from hdarts.records import Run, below_runs, runs_folder, write_atomic
+from hdarts.records import Run, below_runs, read_json, runs_folder, with_defaults, write_atomic
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +40,21 @@ def test_the_runs_folder_is_where_the_environment_says(runs, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(records, "checkout", lambda: None)
     assert runs_folder() == tmp_path / "runs"
+
+
+def test_what_is_not_said_has_the_default_of_the_notebook():
+    found = with_defaults(ToyBilevelParams, {"seed": 7})
+    assert (found.run, found.seed) == ("", 7)
+    assert with_defaults(ToyBilevelParams, found.model_dump()) == found
+    with pytest.raises(ParameterError, match="unknown parameter `sed` for stage toy_bilevel: did you mean `seed`"):
+        with_defaults(ToyBilevelParams, {"sed": 7})
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[1]", "\x00"])
+def test_what_is_no_json_object_is_none(tmp_path, content):
+    if content is not None:
+        (tmp_path / "told.json").write_text(content)
+    assert read_json(tmp_path / "told.json") is None
 
 
 def test_a_run_is_made_once_and_opened_again(runs):

@@ -24,9 +24,9 @@ from hdarts import weights as hdarts_weights
 from hdarts.bilevel import Hypergradient, Reparametrised
 from hdarts.data import load
 from hdarts.hypergradient import derivatives
-from hdarts.params import ParameterError, SearchParams, check, identity, notebook_defaults, read_yaml
+from hdarts.params import ParameterError, SearchParams, identity, read_yaml
 from hdarts.randomness import generator
-from hdarts.records import Run, notebooks_folder
+from hdarts.records import Run, notebooks_folder, with_defaults
 from hdarts.search import loop
 from hdarts.search.log import Log
 from hdarts.search.loop import around
@@ -58,7 +58,7 @@ def runs(tmp_path, monkeypatch):
 
 
 def parameters(**changes) -> SearchParams:
-    return check(SearchParams, {**notebook_defaults(notebooks_folder() / "03_search.ipynb"), **SMALL, **changes})
+    return with_defaults(SearchParams, SMALL | changes)
 
 
 def whole(params: SearchParams) -> Run:
@@ -183,7 +183,7 @@ def test_zero_response_starts_as_the_layers_do():
     weights = s.make_weights(params, model, None, torch.device("cpu"))
     alpha = torch.randn(DARTS.alpha_shape)
     assert torch.equal(weights.value(alpha), model.initial_w(generator(params.search_seed, "weights")))
-    assert not weights.response(alpha, torch.ones(model.n_w)).any()
+    assert isinstance(weights, Generated) and not weights.response(alpha, torch.ones(model.n_w)).any()
 
 
 @pytest.mark.parametrize("part", ["direct", "response", "total"])

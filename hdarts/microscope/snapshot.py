@@ -13,17 +13,8 @@ from hdarts import checkpoint
 from hdarts.bilevel import Centred, Reparametrised
 from hdarts.data import Splits
 from hdarts.loop import use_machine
-from hdarts.params import (
-    HypergradientParams,
-    ParameterError,
-    SearchParams,
-    check,
-    identity,
-    notebook_defaults,
-    read_yaml,
-    recorded,
-)
-from hdarts.records import Run, below_runs, notebooks_folder
+from hdarts.params import HypergradientParams, ParameterError, SearchParams, check, identity, read_yaml, recorded
+from hdarts.records import Run, below_runs, with_defaults
 from hdarts.search import State, batches, load_splits, make_supernet, search
 from hdarts.space import SPACES, SearchSpace
 from hdarts.weights import Batch, Classification, Generated, Weights
@@ -83,8 +74,7 @@ def read_search(name: str) -> Run:
 
 def short_search(name: str, changes: Mapping[str, Any], base: SearchParams | None = None) -> Run:
     """Search as `base` (None: the defaults of notebook 03) with `changes`, in the run folder `name`, to its end."""
-    values = notebook_defaults(notebooks_folder() / "03_search.ipynb") if base is None else base.model_dump()
-    run = Run.open(check(SearchParams, {**values, **changes, "run": name}))
+    run = Run.open(with_defaults(SearchParams, {**(base.model_dump() if base else {}), **changes, "run": name}))
     for _ in search(run.params, run):  # type: ignore[arg-type]
         pass
     return run
