@@ -118,7 +118,7 @@ class FactorisedReduction(nn.Module):
 
 
 class Cell(nn.Module):
-    """One cell of a genotype: four nodes, each the sum of two edges; the output is their concatenation."""
+    """One cell of a genotype: nodes (four in DARTS) that are each the sum of two edges, put out side by side."""
 
     def __init__(self, genotype: Genotype, cell: CellPlan, own: Own | None = None):
         super().__init__()
@@ -133,7 +133,7 @@ class Cell(nn.Module):
         )
 
     def forward(self, previous_previous: Tensor, previous: Tensor, probability: float, keep: Tensor | None) -> Tensor:
-        """Return `(N, 4 C, H', W')`; `keep` `(8, N)` says which samples drop path leaves on which edge."""
+        """Return `(N, nodes C, H', W')`; `keep` `(edges, N)` says which samples drop path leaves on which edge."""
         nodes = [self.preprocess0(previous_previous), self.preprocess1(previous)]
         values: list[Tensor] = []
         for edge, (module, source) in enumerate(zip(self.edges, self.sources, strict=True)):
