@@ -29,7 +29,8 @@ def use_machine(params: Machine) -> torch.device:
     if params.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
         torch.backends.cudnn.benchmark = False
-    torch.use_deterministic_algorithms(params.deterministic)
+    if params.deterministic != torch.are_deterministic_algorithms_enabled():  # to set it imports torch's compiler
+        torch.use_deterministic_algorithms(params.deterministic)
     if params.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from hdarts.depthwise import depthwise
 from hdarts.nasbench201 import halved
@@ -301,6 +300,8 @@ def count_multiply_adds(network: nn.Module, shape: tuple[int, int, int]) -> int:
 
     The network has to lie on the device `meta`, where sizes are all there is.
     """
+    from torch.utils.flop_counter import FlopCounterMode
+
     with FlopCounterMode(display=False) as counter:
         network(torch.empty(1, *shape, device="meta"))
     return counter.get_total_flops() // 2  # it counts a multiplication and an addition as two

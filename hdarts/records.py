@@ -21,14 +21,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import pandas as pd
 import yaml
 
 from hdarts.compiled import compiler
 from hdarts.faults import CannotWrite, of_the_disk
 from hdarts.params import MODELS, ParameterError, Parameters, check, identity, notebook_defaults, read_yaml
+
+if TYPE_CHECKING:  # pandas takes longer to import than all else here, and few who write a file write a table
+    import pandas as pd
 
 P = TypeVar("P", bound=Parameters)
 
@@ -174,12 +176,14 @@ class Run:
         write_atomic(self.folder / name, text)
         return self.folder / name
 
-    def table(self, name: str) -> pd.DataFrame:
+    def table(self, name: str) -> "pd.DataFrame":
         """Return the table `<name>.csv`, empty when it is not there yet."""
         return read_table(self.folder, name)
 
-    def write_table(self, name: str, rows: pd.DataFrame | Sequence[Mapping[str, Any]]) -> None:
+    def write_table(self, name: str, rows: "pd.DataFrame | Sequence[Mapping[str, Any]]") -> None:
         """Write the whole table `<name>.csv`; tables are small, so a row costs one whole atomic file."""
+        import pandas as pd
+
         frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows)
         self.write_text(f"{name}.csv", frame.to_csv(index=False))
 
@@ -212,8 +216,10 @@ class Run:
         self.write_text("provenance.json", json.dumps({**before, **more}, indent=2, default=str) + "\n")
 
 
-def read_table(folder: Path, name: str) -> pd.DataFrame:
+def read_table(folder: Path, name: str) -> "pd.DataFrame":
     """Return the table `<name>.csv` of a run folder, empty where there is none; a damaged one is a `ParameterError`."""
+    import pandas as pd
+
     path = folder / f"{name}.csv"
     # what is read back and written again is the same text, so a resumed table equals an unbroken one: numbers are
     # read exactly (pandas 3.1 on), and only the empty field is a missing one (the word "None" stays a word)

@@ -7,8 +7,8 @@ from itertools import combinations_with_replacement
 from typing import Any, Literal
 
 import numpy as np
+import scipy  # its parts are imported where they are used: each takes a while
 from numpy.typing import ArrayLike
-from scipy import stats
 
 EXACT_BOOTSTRAP = 9  # up to this number of values all resamples are counted: C(17, 9) = 24,310 multisets
 EXACT_TEST = 20  # up to this number of pairs all 2^n sign flips are counted
@@ -82,7 +82,7 @@ def _bootstrap(x: np.ndarray, level: float) -> tuple[float, float]:
     tail = (1 - level) / 2
     if n > EXACT_BOOTSTRAP:
         generator = np.random.default_rng(0)
-        result = stats.bootstrap(
+        result = scipy.stats.bootstrap(
             (x,), np.mean, confidence_level=level, method="percentile", n_resamples=20_000, rng=generator
         )
         return float(result.confidence_interval.low), float(result.confidence_interval.high)
@@ -134,7 +134,7 @@ def unpaired_test(a: ArrayLike, b: ArrayLike) -> tuple[float, float]:
     Raises ValueError for fewer than two values of a sample, or values that are not finite.
     """
     x, y = _finite(a, "a"), _finite(b, "b")
-    result = stats.permutation_test(
+    result = scipy.stats.permutation_test(
         (x, y),
         lambda u, v, axis: u.mean(axis) - v.mean(axis),
         vectorized=True,
@@ -153,7 +153,7 @@ def unpaired_interval(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> tuple[
     x, y = _finite(a, "a"), _finite(b, "b")
     if min(len(x), len(y)) < 2:
         return math.nan, math.nan
-    result = stats.bootstrap(
+    result = scipy.stats.bootstrap(
         (x, y),
         lambda u, v, axis: u.mean(axis) - v.mean(axis),
         confidence_level=level,
@@ -182,7 +182,7 @@ def proportion(count: int, n: int, level: float = 0.95) -> tuple[float, float]:
     """Return the interval of Clopper and Pearson (1934) of a share of which `count` of `n` were seen."""
     if not 0 <= count <= n or n < 1:
         raise ValueError(f"{count} of {n} is no share")
-    interval = stats.binomtest(count, n).proportion_ci(level, "exact")
+    interval = scipy.stats.binomtest(count, n).proportion_ci(level, "exact")
     return float(interval.low), float(interval.high)
 
 
@@ -223,14 +223,14 @@ def rank_correlation(
     n = len(u)
     if n < 2 or np.ptp(u) == 0 or np.ptp(v) == 0:
         return Correlation(method, math.nan, math.nan, math.nan, math.nan, n, level)
-    result: Any = stats.spearmanr(u, v) if method == "spearman" else stats.kendalltau(u, v)
+    result: Any = scipy.stats.spearmanr(u, v) if method == "spearman" else scipy.stats.kendalltau(u, v)
     r, p = float(result.statistic), float(result.pvalue)
     if n <= 4:
         return Correlation(method, r, math.nan, math.nan, p, n, level)
     step = 12 / (n * (n * n - 1)) if method == "spearman" else 4 / (n * (n - 1))
     held = max(-1 + step / 2, min(1 - step / 2, r))
     deviation = math.sqrt((1 + held**2 / 2) / (n - 3) if method == "spearman" else 0.437 / (n - 4))
-    half = float(stats.norm.ppf((1 + level) / 2)) * deviation
+    half = float(scipy.stats.norm.ppf((1 + level) / 2)) * deviation
     low, high = math.tanh(math.atanh(held) - half), math.tanh(math.atanh(held) + half)
     return Correlation(method, r, low, high, p, n, level)
 

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Protocol
 
+import scipy  # its parts are imported where they are used: each takes a while
 import torch
 import torch.nn.functional as F
-from scipy.optimize import brentq
-from sklearn.datasets import load_diabetes, load_digits
 from torch import Tensor
 
 from hdarts.bilevel import BilevelProblem, Hypergradient
@@ -133,6 +132,8 @@ class RidgeDiabetes:
     @cached_property
     def data(self) -> tuple[Part, Part]:
         """x (221, 10) and y (221, 1) of the inner loss, and of the outer loss."""
+        from sklearn.datasets import load_diabetes  # takes a second to import
+
         x, y = load_diabetes(return_X_y=True)
         table = torch.cat([torch.from_numpy(x), torch.from_numpy(y)[:, None]], dim=1)
         parts = table[torch.randperm(len(table), generator=generator(0, "toys", "diabetes"))].view(2, 221, 11)
@@ -194,7 +195,7 @@ class RidgeDigits:
         def slope(a: float) -> float:
             return self.exact_hypergradient(torch.tensor(a, dtype=torch.float64)).total.item()
 
-        return torch.tensor(brentq(slope, -8.0, 8.0, xtol=1e-13), dtype=torch.float64)
+        return torch.tensor(scipy.optimize.brentq(slope, -8.0, 8.0, xtol=1e-13), dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -260,6 +261,8 @@ def _ridge(part: Part, l2: Tensor) -> Tensor:
 @cache
 def _digits() -> tuple[Tensor, Tensor]:
     """scikit-learn's handwritten digits in a fixed random order: images (1797, 8, 8) from 0 to 1, labels (1797,)."""
+    from sklearn.datasets import load_digits
+
     images, labels = load_digits(return_X_y=True)
     order = torch.randperm(len(labels), generator=generator(0, "toys", "digits"))
     return torch.from_numpy(images).view(-1, 8, 8)[order] / 16, torch.from_numpy(labels)[order]

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
+import scipy  # its parts are imported where they are used: each takes a while
 import torch
-from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
 from hdarts.randomness import generator
@@ -32,7 +32,7 @@ def eigenvalues(
         return product(torch.from_numpy(q.reshape(-1).copy()).to(at).view(at.shape)).flatten().cpu().numpy()
 
     n = at.numel()
-    operator = LinearOperator((n, n), matvec=of, dtype=dtype)  # type: ignore[call-arg]
+    operator = scipy.sparse.linalg.LinearOperator((n, n), matvec=of, dtype=dtype)  # type: ignore[call-arg]
     start = torch.randn(n, generator=generator(seed, "lanczos")).numpy().astype(dtype)
     options = {"ncv": min(BASIS, n), "tol": TOLERANCE, "v0": start, "return_eigenvectors": False}
-    return sorted(map(float, eigsh(operator, k=count, which=which, **options)))  # type: ignore[arg-type]
+    return sorted(map(float, scipy.sparse.linalg.eigsh(operator, k=count, which=which, **options)))  # type: ignore[arg-type]

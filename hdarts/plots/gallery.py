@@ -4,14 +4,16 @@ import json
 
 from matplotlib.figure import Figure
 
-from hdarts.plots.style import picture, write_below
+from hdarts.plots.style import picture, show_as, write_below
 from hdarts.records import Run
 
 
 def save(run: Run, figure: Figure, name: str) -> None:
     """Save a figure of a run as figures/<name>.png and .svg; the same figure gives the same files."""
-    for kind in ("png", "svg"):
-        run.write_picture(f"{name}.{kind}", picture(figure, kind))
+    pictures = {kind: picture(figure, kind) for kind in ("png", "svg")}
+    for kind, content in pictures.items():
+        run.write_picture(f"{name}.{kind}", content)
+    show_as(figure, pictures["png"])
 
 
 class Gallery:

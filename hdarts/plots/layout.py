@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from scipy.optimize import lsq_linear
+import scipy  # its parts are imported where they are used: each takes a while
 
 HEIGHTS = {"node": 0.27, "label": 0.17, "pass": 0.06}  # what a place takes in its column
 CLEARANCE = 0.07  # between two places of a column
@@ -167,6 +167,6 @@ def _heights(places: list[Place], links: list[tuple[int, int]], order: Order) ->
     heights, scale = np.zeros(len(places)), np.ones(len(links))
     for _ in range(REWEIGHTS):
         rows = np.vstack([np.sqrt(weight * scale)[:, None] * bend, centre])
-        heights = position @ lsq_linear(rows, np.zeros(len(rows)), bounds, method="bvls").x
+        heights = position @ scipy.optimize.lsq_linear(rows, np.zeros(len(rows)), bounds, method="bvls").x
         scale = 0.1 / np.maximum(np.abs([heights[a] - heights[b] for a, b in links]), 0.01)
     return heights

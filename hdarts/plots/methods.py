@@ -3,15 +3,17 @@
 What sets them apart is how `w` comes to depend on `alpha`; the loss sees `alpha` directly in all of them.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from hdarts.hypernetwork import MLP, ByKind, Chunked, Linear, LowRank
 from hdarts.plots.diagram import Diagram, count
 from hdarts.plots.style import styled
-from hdarts.supernet import Supernet
+
+if TYPE_CHECKING:  # other figures are drawn without torch
+    from hdarts.hypernetwork import ByKind
+    from hdarts.supernet import Supernet
 
 KINDS = {"normal": "normal cells", "reduce": "reduction cells", "cell": "cells"}
 # method: (how w follows alpha, the response gradient for v = dL_val/dw)
@@ -43,7 +45,7 @@ RESPONSES = {
 
 
 @styled
-def draw_method(method: str, supernet: Supernet, hypernetwork: ByKind | None = None, steps: int = 1) -> Figure:
+def draw_method(method: str, supernet: "Supernet", hypernetwork: "ByKind | None" = None, steps: int = 1) -> Figure:
     """Return one hypergradient step of `method` as a drawing (figures 14 and 15 of the report).
 
     `hypernetwork` gives the size of phi; `steps` is T of unrolling. Raises KeyError for a method without hypergradient.
@@ -78,7 +80,7 @@ def draw_method(method: str, supernet: Supernet, hypernetwork: ByKind | None = N
 
 
 @styled
-def draw_hypernetworks(hypernetwork: ByKind, supernet: Supernet) -> Figure:
+def draw_hypernetworks(hypernetwork: "ByKind", supernet: "Supernet") -> Figure:
     """Return which hypernetwork makes which weights of the supernet (figures 21 and 24 of the report).
 
     With `hypernetwork.rest` None the weights outside the cells are learned on their own: method 1 of the report's
@@ -120,6 +122,8 @@ def _generated(d: Diagram, y: float, words: str, h: Any, name: str, net: FancyBb
 
 def _layers(h: Any) -> str:
     """Return kind and layer widths of a hypernetwork in words."""
+    from hdarts.hypernetwork import MLP, Chunked, Linear, LowRank
+
     match h:
         case Linear():
             return f"linear {h.n_alpha}–{count(h.n_weights)}"

@@ -112,9 +112,14 @@ def new_figure(height: float, width: float = WIDTH, layout: Any = "constrained")
     return figure
 
 
-def _in_notebook(figure: Figure) -> tuple[bytes, dict[str, int]]:
+def show_as(figure: Figure, png: bytes) -> None:
+    """Let a notebook show a figure as a picture of it that is there already, instead of drawing it once more."""
+    figure._repr_png_ = functools.partial(_in_notebook, figure, png)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _in_notebook(figure: Figure, png: bytes = b"") -> tuple[bytes, dict[str, int]]:
     width, height = _bounds(figure).size
-    return picture(figure, "png"), {"width": round(PIXELS * width), "height": round(PIXELS * height)}
+    return png or picture(figure, "png"), {"width": round(PIXELS * width), "height": round(PIXELS * height)}
 
 
 def write_below(figure: Figure, note: str) -> None:

@@ -1,32 +1,32 @@
 """From architecture parameters to the discrete cells."""
 
-from typing import Any
-
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from hdarts.params import ParameterError
 from hdarts.space.genotype import Genotype
 from hdarts.space.spaces import DARTS, NASBENCH201, SPACES, SearchSpace
 
+if TYPE_CHECKING:  # who reads, draws or selects cells need not wait for torch
+    from torch import Tensor
+
 CERTAIN = 1000.0  # where one operation has it and the others 0, softmax is one-hot to the last bit
 
 
-def check_alpha(alpha: Tensor, space: SearchSpace) -> None:
+def check_alpha(alpha: "Tensor", space: SearchSpace) -> None:
     """Raise `ParameterError` unless `alpha` has the shape of the space and finite values."""
     if tuple(alpha.shape) != space.alpha_shape:
         raise ParameterError(f"alpha of shape {tuple(alpha.shape)} is not of space {space.name}: {space.alpha_shape}")
-    if not bool(torch.isfinite(alpha).all()):
+    if not bool(alpha.isfinite().all()):
         raise ParameterError("alpha holds values that are not finite")
 
 
-def discretise(alpha: Tensor, space: SearchSpace = DARTS) -> Genotype:
+def discretise(alpha: "Tensor", space: SearchSpace = DARTS) -> Genotype:
     """Return the genotype of `alpha`, of the shape `space.alpha_shape`; of equal operations or edges the first wins.
 
     DARTS (report eq. 14 and figure 19 d): the strength of an edge is its largest softmax weight without `none`; each
     node keeps its two strongest edges, each with that operation. NAS-Bench-201: each edge keeps its largest operation.
 
+    >>> import torch
     >>> alpha = torch.zeros(NASBENCH201.alpha_shape)  # (1, 6, 5)
     >>> alpha[0, :, NASBENCH201.operations.index("skip_connect")] = 1.0
     >>> alpha[0, 5, NASBENCH201.operations.index("nor_conv_3x3")] = 2.0  # edge 5 leads from node 2 to node 3
@@ -49,8 +49,11 @@ def discretise(alpha: Tensor, space: SearchSpace = DARTS) -> Genotype:
     return Genotype(**cells, own=None if space in SPACES.values() else space)
 
 
-def corner(genotype: Genotype) -> Tensor:
+def corner(genotype: Genotype) -> "Tensor":
     """Return the alpha whose softmax is one-hot at the operations of a genotype; edges that it lacks hold `none`."""
+    import torch
+    import torch.nn.functional as F
+
     space = genotype.space
     chosen = torch.zeros(space.alpha_shape[:2], dtype=torch.long)  # operation 0 is none
     for k, cell in enumerate(genotype.cells.values()):
