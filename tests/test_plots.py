@@ -268,6 +268,14 @@ def test_the_heat_map_shows_alpha_and_marks_the_strongest_operations():
     assert {*DARTS.operations, "$c_{k-2}$ → 0", "2 → 3"} <= set(words(figure))
 
 
+def test_colours_of_the_heat_map_tell_weights_apart_but_not_the_noise_of_the_start():
+    noise = np.full(DARTS.alpha_shape, 0.125)
+    noise[0, 0, :2] += (0.0001, -0.0001)
+    assert plots.alpha_heatmap(noise, DARTS).axes[0].collections[0].get_clim() == pytest.approx((0.1225, 0.1275))
+    drawn = plots.alpha_heatmap(ALPHA, DARTS).axes[0].collections[0]
+    assert drawn.get_clim() == pytest.approx((ALPHA.min(), ALPHA.max()))
+
+
 def test_the_heat_map_knows_the_other_space_and_refuses_other_shapes():
     alpha = np.full(NASBENCH201.alpha_shape, 0.2)
     figure = plots.alpha_heatmap(alpha, NASBENCH201)

@@ -207,10 +207,7 @@ def _strip(axes: Axes, rows: pd.DataFrame, x: str, y: str, hue: str | None) -> N
             ends = [centre - 0.42 * slot, centre + 0.42 * slot]
             axes.plot(ends, [heights.mean()] * 2, color=INK, linewidth=1.4, solid_capstyle="butt")
     width = max(6, 72 // len(categories))  # characters that have room below a category
-    texts = [
-        "\n".join([*textwrap.wrap(str(name), width, break_long_words=False), f"n = {len(own)}"])
-        for name, own in categories.items()
-    ]
+    texts = [f"{_folded(str(name), width)}\nn = {len(own)}" for name, own in categories.items()]
     axes.set_xticks(range(len(categories)), texts)
     axes.set_xlim(-0.6, len(categories) - 0.4)
     axes.grid(False, axis="x")
