@@ -144,7 +144,7 @@ def simplex_paths(
     across = min(3, len(facets))
     down = -(-len(facets) // across)
     width = min(WIDTH, 3.8 * across)
-    figure = new_figure(0.4 + 1.05 * width / across * down, width)
+    figure = new_figure(0.45 + down * (0.8 * width / across + 0.4), width)
     grid = figure.subplots(down, across, squeeze=False)
     x, y = flat(field, names)
     values, look = np.asarray(field[column], dtype=float), looks(rows[name])
