@@ -8,7 +8,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 from numpy.typing import ArrayLike
 
-from hdarts.plots.style import COLOURS, FAINT, LINES, integer_axis, label, looks, new_figure, node_name, require, styled
+from hdarts.plots.style import (
+    COLOURS,
+    FAINT,
+    LINES,
+    contrast,
+    integer_axis,
+    label,
+    looks,
+    new_figure,
+    node_name,
+    require,
+    styled,
+)
 from hdarts.space import NASBENCH201, SearchSpace
 
 PARTS = {"train": "training", "validation": "validation", "test": "test"}  # column prefix: word in the legend
@@ -30,8 +42,8 @@ def alpha_heatmap(alpha_softmax: ArrayLike, space: SearchSpace) -> Figure:
     """Return softmax(alpha), `(kinds, edges, operations)`, as one heat map a kind of cell.
 
     Rows are the edges, columns the operations; a dot marks the strongest operation of an edge without `none`, which is
-    the one that a discretisation takes from it. Colours reach from the smallest to the largest weight, and at least 2 %
-    to both sides of equal weights: the noise that a search starts with stays grey.
+    the one that a discretisation takes from it. Colours reach from the smallest to the largest weight, and a little to
+    both sides of equal weights: the noise that a search starts with stays grey.
     """
     figure = new_figure(4.6)
     _alpha_heatmap(figure, alpha_softmax, space)
@@ -95,8 +107,7 @@ def _alpha_heatmap(figure: FigureBase, alpha_softmax: ArrayLike, space: SearchSp
         raise ValueError(f"softmax(alpha) of shape {alpha.shape} is not of space {space.name}: {space.alpha_shape}")
     output = space.inputs + space.nodes - 1 if space.outputs == 1 else None
     row = figure.subplots(1, len(space.kinds), squeeze=False)[0]
-    even = 1 / alpha.shape[-1]
-    limits = {"vmin": min(float(alpha.min()), 0.98 * even), "vmax": max(float(alpha.max()), 1.02 * even)}
+    limits = dict(zip(("vmin", "vmax"), contrast(alpha), strict=True))
     mesh = None
     for axes, kind, weights in zip(row, space.kinds, alpha, strict=True):
         centres = np.arange(weights.shape[1]), np.arange(weights.shape[0])
@@ -120,7 +131,7 @@ def _alpha_heatmap(figure: FigureBase, alpha_softmax: ArrayLike, space: SearchSp
     for axes in row[1:]:
         axes.tick_params(labelleft=False)
     if mesh is not None:
-        figure.colorbar(mesh, ax=list(row), label=f"softmax(α); equal: {even:.4g}", aspect=30)
+        figure.colorbar(mesh, ax=list(row), label=f"softmax(α); equal: {1 / alpha.shape[-1]:.4g}", aspect=30)
 
 
 def _hypergradient_norms(figure: FigureBase, hypergradients: pd.DataFrame) -> None:

@@ -202,6 +202,15 @@ def split(frame: pd.DataFrame, column: str) -> dict[Any, pd.DataFrame]:
     return dict(iter(frame.groupby(column, sort=False)))
 
 
+def contrast(weights: np.ndarray) -> tuple[float, float]:
+    """Return the ends of a scale on which softmax weights, operations last, can be told apart: smallest and largest.
+
+    At least 2 % to both sides of equal weights, so that the noise that a search starts with stays in the middle.
+    """
+    even = 1 / weights.shape[-1]
+    return min(float(weights.min()), 0.98 * even), max(float(weights.max()), 1.02 * even)
+
+
 def node_name(node: int, inputs: int, output: int | None = None) -> str:
     """Return what a node of a cell is called in every figure, for the number of the cell's inputs and its output node.
 
