@@ -285,6 +285,12 @@ def test_the_heat_map_knows_the_other_space_and_refuses_other_shapes():
         plots.alpha_heatmap(alpha, DARTS)
 
 
+def test_the_first_epoch_alone_stands_at_a_whole_number():
+    axes = plots.learning_curves(METRICS.head(1)).axes[0]
+    low, high = axes.get_xlim()
+    assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [METRICS["epoch"].iloc[0]]
+
+
 def test_learning_curves_show_test_or_validation_as_the_table_has_it():
     loss, accuracy = plots.learning_curves(METRICS).axes
     assert (loss.get_ylabel(), accuracy.get_ylabel()) == ("loss (nats)", "accuracy (%)")

@@ -13,11 +13,11 @@ from hdarts.plots.style import (
     FAINT,
     LINES,
     contrast,
+    edge_names,
     integer_axis,
     label,
     looks,
     new_figure,
-    node_name,
     require,
     styled,
 )
@@ -105,7 +105,6 @@ def _alpha_heatmap(figure: FigureBase, alpha_softmax: ArrayLike, space: SearchSp
     alpha = np.asarray(alpha_softmax, dtype=float)
     if alpha.shape != space.alpha_shape:
         raise ValueError(f"softmax(alpha) of shape {alpha.shape} is not of space {space.name}: {space.alpha_shape}")
-    output = space.inputs + space.nodes - 1 if space.outputs == 1 else None
     row = figure.subplots(1, len(space.kinds), squeeze=False)[0]
     limits = dict(zip(("vmin", "vmax"), contrast(alpha), strict=True))
     mesh = None
@@ -118,10 +117,7 @@ def _alpha_heatmap(figure: FigureBase, alpha_softmax: ArrayLike, space: SearchSp
         axes.plot(strongest, range(len(weights)), linestyle="", marker="o", ms=3.5, mfc="white", mec="black", mew=0.8)
         axes.set_title(kind)
         axes.set_xticks(range(len(space.operations)), space.operations, rotation=90)
-        axes.set_yticks(
-            range(len(space.edges)),
-            [" → ".join(node_name(node, space.inputs, output) for node in edge) for edge in space.edges],
-        )
+        axes.set_yticks(range(len(space.edges)), edge_names(space))
         axes.tick_params(length=0)
         axes.grid(False)
         axes.spines[:].set_visible(False)

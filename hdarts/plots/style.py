@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
+from hdarts.space import SearchSpace
+
 WIDTH = 6.3  # inches, the text width of an A4 report
 PIXELS = 110  # an inch is so many pixels of a notebook
 INK, FAINT = "#222222", "#8a8a8a"
@@ -222,6 +224,12 @@ def node_name(node: int, inputs: int, output: int | None = None) -> str:
     return "$c_{k}$" if node == output else str(node - (inputs if inputs == 2 else 0))
 
 
+def edge_names(space: SearchSpace) -> list[str]:
+    """Return what the edges of a space are called in every figure, in their order: source → node."""
+    output = space.inputs + space.nodes - 1 if space.outputs == 1 else None
+    return [" → ".join(node_name(node, space.inputs, output) for node in edge) for edge in space.edges]
+
+
 def true_accuracy_axis(axes: Axes) -> None:
     """Let the vertical axis, a true accuracy in per cent, be even in the logarithm of the error.
 
@@ -241,4 +249,4 @@ def integer_axis(axes: Axes) -> None:
     low, high = axes.get_xlim()
     if high - low < 1:
         axes.set_xlim(low - 0.5, high + 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
