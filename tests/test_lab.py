@@ -86,8 +86,7 @@ def open_and_run(browser: Browser, lab: Lab, cells: list[str]) -> None:
     url, token = lab.address()
     browser.open(f"{url}lab/tree/own.ipynb?token={token}&reset")
     wait(browser, FIRST_PROMPT)
-    wait(browser, "/Idle/.test(document.querySelector('#jp-main-statusbar')?.innerText)")  # the kernel is there
-    click(browser, FIRST_PROMPT)
+    click(browser, FIRST_PROMPT)  # cells wait for the kernel by themselves
     for _ in cells:
         run_cell(browser)
 
