@@ -82,7 +82,8 @@ def click(browser: Browser, element: str) -> None:
 
 def open_and_run(browser: Browser, lab: Lab, cells: list[str]) -> None:
     """Open a notebook of these cells and run all of them, as a hand on the keyboard does."""
-    nbformat.write(new_notebook(cells=[new_code_cell(cell) for cell in cells]), lab.folder / "own.ipynb")
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}  # or a dialog asks which
+    nbformat.write(new_notebook(cells=list(map(new_code_cell, cells)), metadata=kernel), lab.folder / "own.ipynb")
     url, token = lab.address()
     browser.open(f"{url}lab/tree/own.ipynb?token={token}&reset")
     wait(browser, FIRST_PROMPT)

@@ -285,6 +285,13 @@ def test_the_heat_map_knows_the_other_space_and_refuses_other_shapes():
         plots.alpha_heatmap(alpha, DARTS)
 
 
+@pytest.mark.parametrize("draw", [plots.validation_curves, plots.skips_over_epochs, plots.entropy_over_epochs])
+def test_searches_of_one_epoch_are_points(draw: Callable[[pd.DataFrame], Any]):
+    figure = draw(CURVES[CURVES["epoch"] == 1])
+    assert all(line.get_marker() == "o" for line in figure.axes[0].lines if not str(line.get_label()).startswith("_"))
+    assert not any(line.get_marker() == "o" for line in draw(CURVES).axes[0].lines)
+
+
 def test_the_first_epoch_alone_stands_at_a_whole_number():
     axes = plots.learning_curves(METRICS.head(1)).axes[0]
     low, high = axes.get_xlim()
