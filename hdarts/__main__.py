@@ -57,7 +57,7 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="list the runs, and estimate what they take")] = False,
     scale: Scale = "full",
 ) -> None:
-    """Run what a study is missing, write its report page and print its result table."""
+    """Run what a study is missing. Then write its report page and print its result table."""
     planned = plan(study, scale=scale)
     if (scheduler or cluster) and engine == "local":
         raise ParameterError("--scheduler and --cluster are for --engine dask")
@@ -88,7 +88,7 @@ def run(
 
 @app.command()
 def status(study: StudyFile, scale: Scale = "full") -> None:
-    """Tell how far a study is, stage by stage, and what failed."""
+    """Tell how far a study is. Stage by stage, with what failed."""
     planned = plan(study, scale=scale)
     _list(planned)
     failed = [(run.name, outcome) for run in planned.runs if (outcome := batch.look(run.folder)).state == "failed"]
@@ -102,7 +102,7 @@ def report(
     scale: Scale = "full",
     pdf: Annotated[bool, typer.Option("--pdf", help="print it to report.pdf too, by Chromium or Chrome")] = False,
 ) -> None:
-    """Write the report page of a study from the runs that are there."""
+    """Write the report page of a study. It shows the runs that are there."""
     planned = plan(study, scale=scale)
     if pdf:
         browser()  # refuses before anything is written
@@ -120,7 +120,7 @@ def _stop(number: signal.Signals) -> None:
 def fit(
     parameters: Annotated[Path, typer.Argument(metavar="PARAMS.yaml", help="as for notebook 03: params/search/*.yaml")],
 ) -> None:
-    """Propose the batch size of a search that fits into this machine's memory."""
+    """Propose a batch size that fits into memory. It is that of a search, on this machine."""
     from hdarts.fit import fit  # imports torch
 
     print(fit(parameters))
@@ -131,7 +131,7 @@ def evaluate(
     parameters: Annotated[Path, typer.Argument(metavar="PARAMS.yaml [-p NAME VALUE]...", help="as for notebook 06")],
     context: typer.Context,
 ) -> None:
-    """Train and test one network, on this process or on those of torchrun (torchrun ... -m hdarts evaluate ...)."""
+    """Train and test one network. In this process, or in those of torchrun (torchrun ... -m hdarts evaluate ...)."""
     from hdarts.evaluate import evaluate  # imports torch
 
     try:
@@ -145,7 +145,7 @@ def evaluate(
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="a folder that is new or empty")],
 ) -> None:
-    """Copy the notebooks and parameter files into a folder of your own."""
+    """Begin a workbook in a folder of your own. Notebooks and parameter files are copied into it."""
     start(folder)
     print(f"{folder}: notebooks and parameters are there; next: cd {folder} && hdarts run params/studies/tiny.yaml")
 
@@ -155,7 +155,7 @@ def export(
     run: Annotated[str, typer.Argument(metavar="RUN", help="an evaluation: its name below runs/, or its folder")],
     to: Annotated[Path | None, typer.Option(help="folder to write; left out: export in the run's folder")] = None,
 ) -> None:
-    """Write the trained network of an evaluation as safetensors, JSON and ONNX, with a model card."""
+    """Write a trained network for use. That of an evaluation, as safetensors, JSON and ONNX, with a model card."""
     from hdarts.export import export  # imports torch
 
     written = export(run, to)
@@ -170,7 +170,7 @@ def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="image files")],
     top: Annotated[int, typer.Option(help="classes an image")] = 3,
 ) -> None:
-    """Print the likeliest classes of images and their confidences; 1 where an image cannot be read."""
+    """Print the likeliest classes of images. With their confidences; exit code 1 where an image cannot be read."""
     from hdarts.export import predict  # imports torch
 
     code = 0
@@ -188,7 +188,7 @@ def convert_benchmark(
     official: Annotated[Path, typer.Argument(metavar="NATS-tss", help="the official file, or its unpacked folder")],
     output: Annotated[Path | None, typer.Option(help="Parquet file to write; left out: in the data folder")] = None,
 ) -> None:
-    """Make the table of NAS-Bench-201 that hdarts reads out of the official one (needs its package, nats_bench)."""
+    """Make the table of NAS-Bench-201. That which hdarts reads, of the official one (needs its package, nats_bench)."""
     from hdarts import benchmark  # imports torch
     from hdarts.data import places
 

@@ -6,10 +6,16 @@ The codes are those of sysexits.h, so that a shell or a cluster's scheduler can 
 import errno
 
 
+def sentence_alone(error: BaseException) -> list[str]:
+    """What IPython shows of an error whose message says all there is to know: no traceback."""
+    return [f"{type(error).__name__}: {error}"]
+
+
 class Stopped(KeyboardInterrupt):
     """A signal asked for the end; what ran has saved, and the same command goes on from there."""
 
     exit_code = 75  # EX_TEMPFAIL
+    _render_traceback_ = sentence_alone
 
 
 class OutOfMemory(RuntimeError):

@@ -268,6 +268,14 @@ def test_the_heat_map_shows_alpha_and_marks_the_strongest_operations():
     assert {*DARTS.operations, "$c_{k-2}$ → 0", "2 → 3"} <= set(words(figure))
 
 
+def test_colours_of_the_heat_map_tell_weights_apart_but_not_the_noise_of_the_start():
+    noise = np.full(DARTS.alpha_shape, 0.125)
+    noise[0, 0, :2] += (0.0001, -0.0001)
+    assert plots.alpha_heatmap(noise, DARTS).axes[0].collections[0].get_clim() == pytest.approx((0.1225, 0.1275))
+    drawn = plots.alpha_heatmap(ALPHA, DARTS).axes[0].collections[0]
+    assert drawn.get_clim() == pytest.approx((ALPHA.min(), ALPHA.max()))
+
+
 def test_the_heat_map_knows_the_other_space_and_refuses_other_shapes():
     alpha = np.full(NASBENCH201.alpha_shape, 0.2)
     figure = plots.alpha_heatmap(alpha, NASBENCH201)
@@ -275,6 +283,19 @@ def test_the_heat_map_knows_the_other_space_and_refuses_other_shapes():
     assert not np.any(figure.axes[0].lines[0].get_xdata()), "of equal ones the first, which is none"
     with pytest.raises(ValueError, match=r"shape \(1, 6, 5\) is not of space darts: \(2, 14, 8\)"):
         plots.alpha_heatmap(alpha, DARTS)
+
+
+@pytest.mark.parametrize("draw", [plots.validation_curves, plots.skips_over_epochs, plots.entropy_over_epochs])
+def test_searches_of_one_epoch_are_points(draw: Callable[[pd.DataFrame], Any]):
+    figure = draw(CURVES[CURVES["epoch"] == 1])
+    assert all(line.get_marker() == "o" for line in figure.axes[0].lines if not str(line.get_label()).startswith("_"))
+    assert not any(line.get_marker() == "o" for line in draw(CURVES).axes[0].lines)
+
+
+def test_the_first_epoch_alone_stands_at_a_whole_number():
+    axes = plots.learning_curves(METRICS.head(1)).axes[0]
+    low, high = axes.get_xlim()
+    assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [METRICS["epoch"].iloc[0]]
 
 
 def test_learning_curves_show_test_or_validation_as_the_table_has_it():

@@ -2,9 +2,11 @@
 
 import json
 
+import IPython.display
 import numpy as np
 import pandas as pd
 import pytest
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 from hdarts import plots
 from hdarts.params import ToyBilevelParams, check
@@ -71,6 +73,19 @@ def test_a_prediction_is_faint_and_leaves_the_looks_of_the_others_alone():
     assert faint.get_color() == FAINT and faint.get_marker() in ("", "None")
 
 
+def test_two_predictions_can_be_told_apart():
+    lines = plots.lines(TABLE, "K", "error", "method", dashed=["predicted", "neumann"]).axes[0].lines
+    faint = [line for line in lines if line.get_color() == FAINT]
+    assert len({str(line._unscaled_dash_pattern) for line in faint}) == len(faint) == 2  # pyright: ignore
+
+
+def test_a_line_may_leave_the_frame_which_its_lines_fill():
+    low, high = plots.lines(TABLE, "K", "error", "method").axes[0].get_ylim()
+    inside = plots.lines(TABLE, "K", "error", "method", least=0, most=0.5).axes[0]
+    assert low < 0 and high > 0.5 and inside.get_ylim() == (0, 0.5)
+    assert plots.lines(TABLE, "K", "error", "method", least=-9, most=9).axes[0].get_ylim() == (low, high)
+
+
 def test_points_are_crosses_without_a_line():
     (points,) = plots.lines(TABLE.head(3), "K", "error", "method", points=["predicted"]).axes[0].lines
     assert points.get_marker() == "x" and points.get_linestyle() == "None"
@@ -79,6 +94,16 @@ def test_points_are_crosses_without_a_line():
 def test_an_empty_table_is_refused():
     with pytest.raises(ValueError, match="the table is empty"):
         plots.lines(TABLE.head(0), "K", "error", "method")
+
+
+def test_a_caption_is_shown_as_it_is_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
+    shown = []
+    monkeypatch.setattr(IPython.display, "display", lambda one, **_: shown.append(one))
+    run = Run.open(check(ToyBilevelParams, {"run": "mine", "seed": 0, "most_steps": 10}))
+    plots.Gallery(run)(plots.lines(TABLE, "K", "error", "method"), "first", "The valley w*(alpha), kappa_min * 2.")
+    written = MarkdownWithMath(renderer=IPythonRenderer(escape=False)).render(shown[1].data)
+    assert written.strip() == "<p><em>The valley w*(alpha), kappa_min * 2.</em></p>"
 
 
 def test_a_gallery_saves_each_figure_and_keeps_the_captions_in_order(tmp_path, monkeypatch, capsys):

@@ -54,7 +54,7 @@ ARMS = pd.concat([TABLE.assign(arm=arm) for arm in ("darts-second", "hyperdarts-
 FIGURES: dict[str, Callable[[], Figure]] = {
     "method_agreement": lambda: plots.method_agreement(TABLE, grey=METHODS[2:]),
     "agreement_by_arm": lambda: plots.agreement_by_arm(ARMS, grey=METHODS[2:]),
-    "edge_agreement": lambda: plots.edge_agreement(EDGES),
+    "edge_agreement": lambda: plots.edge_agreement(EDGES, DARTS),
     "batch_magnitudes": lambda: plots.batch_magnitudes(REPORTED, VARIED),
 }
 
@@ -113,11 +113,13 @@ def test_the_reference_itself_is_not_drawn():
 
 
 def test_the_heat_map_has_a_row_for_each_method_and_a_column_for_each_edge():
-    normal, reduce, _ = plots.edge_agreement(EDGES).axes
+    normal, reduce, _ = plots.edge_agreement(EDGES, DARTS).axes
     for axes, kind in ((normal, "normal"), (reduce, "reduce")):
         assert axes.get_title() == kind
         values = np.asarray(axes.collections[0].get_array())
         assert values.shape == (len(METHODS), len(DARTS.edges))
+        names = [text.get_text() for text in axes.get_xticklabels()]
+        assert (names[0], names[-1]) == ("$c_{k-2}$ → 0", "2 → 3"), "as in every other figure"
         assert values[1, 0] == pytest.approx(0.1 * 2 * 2), "second method, edge 0-2"
 
 
@@ -132,7 +134,11 @@ def test_figure_32_marks_the_drawn_steps_and_the_other_side_fixes_the_model():
 
 def test_empty_tables_are_refused():
     nothing = pd.DataFrame()
-    for draw in (plots.method_agreement, plots.edge_agreement, lambda frame: plots.batch_magnitudes(frame, VARIED)):
+    for draw in (
+        plots.method_agreement,
+        lambda frame: plots.edge_agreement(frame, DARTS),
+        lambda frame: plots.batch_magnitudes(frame, VARIED),
+    ):
         with pytest.raises(ValueError, match="the table is empty, there is nothing to draw"):
             draw(nothing)
 

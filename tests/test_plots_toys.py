@@ -83,6 +83,11 @@ def test_best_responses_shades_the_alphas_seen_and_draws_local_lines_near_them_o
     ]
     figure = plots.best_responses(pd.DataFrame(rows))
     assert [axes.get_title() for axes in figure.axes] == ["global, MLP", "local, linear"]
+    words = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert words == [
+        *(f"{part}, {way}" for part in ("inner", "outer") for way in ("retrained", "generated")),
+        "alphas seen",
+    ]
     local = figure.axes[1]
     generated = next(line for line in local.lines if line.get_label() == "outer, generated")
     assert np.abs(np.asarray(generated.get_xdata()) - 1.0).max() <= 1.0

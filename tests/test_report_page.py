@@ -246,7 +246,9 @@ def test_a_figure_is_enlarged_turned_and_put_back_by_keys(page: tuple[Browser, P
 
 
 @needs_chromium
-@pytest.mark.parametrize(("width", "layout", "contents"), [(1280, "grid", True), (360, "block", False)])
+@pytest.mark.parametrize(
+    ("width", "layout", "contents"), [(1280, "grid", True), (390, "block", False), (320, "block", False)]
+)
 def test_on_a_phone_the_page_is_as_wide_as_the_screen(
     width: int, layout: str, contents: bool, page: tuple[Browser, Path]
 ) -> None:
@@ -263,6 +265,20 @@ def test_on_a_phone_the_page_is_as_wide_as_the_screen(
         True,
         True,
     ]
+
+
+@needs_chromium
+def test_on_a_phone_a_finger_meets_every_link_and_button(page: tuple[Browser, Path]) -> None:
+    browser, file = page
+    browser.open(file, 390)
+    browser.ask("document.querySelectorAll('details').forEach(one => one.open = true)")
+    heights = """[...document.querySelectorAll('{} :is(a, button, summary)')].filter(one => one.checkVisibility())
+        .map(one => [one.textContent.trim(), one.getBoundingClientRect().height])"""
+    found = browser.ask(heights.format("body"))
+    browser.ask("document.querySelector('figure a').click()")
+    found += browser.ask(heights.format("dialog"))
+    assert len(found) > 20
+    assert [one for one in found if one[1] < 24] == []  # pixels, as WCAG 2.2 asks for
 
 
 @needs_chromium
@@ -287,7 +303,10 @@ def test_a_screen_reader_finds_headings_in_order_and_words_for_pictures(page: tu
     browser.ask("document.querySelector('figure a').click()")
     assert browser.ask("document.images.length") == 4
     assert browser.ask("[...document.images].every(one => one.alt.trim())")
-    assert browser.ask("document.documentElement.lang") == "en"
+    assert browser.ask("document.documentElement.lang") == "en" and browser.ask("document.title") == browser.ask(
+        "document.querySelector('h1').textContent"
+    )
+    assert "width=device-width" in browser.ask("document.querySelector('meta[name=viewport]').content")
     assert browser.ask("[...document.querySelectorAll('button')].every(one => one.ariaLabel || one.textContent.trim())")
 
 
@@ -296,21 +315,42 @@ def test_a_screen_reader_finds_headings_in_order_and_words_for_pictures(page: tu
 def test_words_stand_out_in_light_and_in_the_dark(dark: bool, page: tuple[Browser, Path]) -> None:
     browser, file = page
     browser.open(file, dark=dark)
+    browser.ask("document.querySelectorAll('details').forEach(one => one.open = true)")
+    browser.ask("document.querySelector('figure a').click()")
     paper = colour(browser, "document.body", "backgroundColor")
     assert luminance(paper) < 0.02 if dark else luminance(paper) > 0.9
-    for one in ("main", "figcaption", ".files a", "tr.failed td", "tr.waiting td"):
-        seen = colour(browser, f"document.querySelector('{one}')", "color")
-        low, high = sorted((luminance(paper), luminance(seen)))
-        assert (high + 0.05) / (low + 0.05) >= 4.5, one  # the contrast that WCAG asks for
+    written = browser.ask(WRITTEN)
+    assert {"TD", "TH", "A", "P", "FIGCAPTION", "H1", "SMALL", "BUTTON"} <= {tag for tag, *_ in written}
+    for tag, words, ink, ground in written:
+        low, high = sorted(map(luminance, map(rgb, (ink, ground))))
+        assert (high + 0.05) / (low + 0.05) >= 4.5, (tag, words)  # the contrast that WCAG asks for
     assert luminance(colour(browser, "document.querySelector('figure img')", "backgroundColor")) == 1
 
 
+# tag, words, colour and ground of all that has words of its own; a ground that is transparent is its parent's
+WRITTEN = """(() => {
+  const ground = one => {
+    const own = getComputedStyle(one).backgroundColor;
+    return own === "rgba(0, 0, 0, 0)" && one.parentElement ? ground(one.parentElement) : own;
+  };
+  const words = one => [...one.childNodes].filter(n => n.nodeType === 3).map(n => n.data.trim()).join("");
+  return [...document.body.querySelectorAll("*")]
+    .filter(one => words(one) && one.checkVisibility())
+    .map(one => [one.tagName, words(one), getComputedStyle(one).color, ground(one)]);
+})()"""
+
+
 def colour(browser: Browser, element: str, what: str) -> list[float]:
-    return [int(one) / 255 for one in re.findall(r"\d+", browser.ask(f"getComputedStyle({element}).{what}"))[:3]]
+    return rgb(browser.ask(f"getComputedStyle({element}).{what}"))
 
 
-def luminance(rgb: list[float]) -> float:
-    linear = [one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in rgb]
+def rgb(css: str) -> list[float]:
+    assert css.startswith("rgb("), f"{css}: is not opaque"
+    return [int(one) / 255 for one in re.findall(r"\d+", css)]
+
+
+def luminance(colour: list[float]) -> float:
+    linear = [one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in colour]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 

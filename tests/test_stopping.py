@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 from small_runs import EVALUATION, PROGRAM, SEARCH, computed, differences, environment, signal_at
 
 from hdarts import checkpoint
@@ -74,6 +75,19 @@ def test_outside_of_the_main_thread_nothing_changes():
     thread.start()
     thread.join()
     assert seen == [signal.getsignal(signal.SIGTERM)]
+
+
+@pytest.mark.parametrize("error", [Stopped("stopped by SIGINT"), ParameterError("x = 0: give more")])
+def test_a_notebook_shows_what_a_user_can_act_on_without_a_traceback(error, capsys):
+    def cell():
+        raise error
+
+    shell = InteractiveShell()
+    try:
+        cell()
+    except BaseException:
+        shell.showtraceback()
+    assert capsys.readouterr().out.strip() == f"{type(error).__name__}: {error}"
 
 
 # --- the loops -------------------------------------------------------------------------------------------------------

@@ -178,6 +178,6 @@ def _verdict(looks: Sequence[Look], part: str) -> str:
     resolved = sum(_gap(look, part) > _agreement(look, HALF, part)["relative_error"] for look in looks)
     return (
         f"{part.capitalize()} of the hypernetwork: {verdict} (closer by cosine in {cosine}, by relative error in "
-        f"{error} of {len(rows)} comparisons: snapshots after epochs {epochs}, 4 references each). The difference is "
+        f"{error} of {len(rows)} comparisons: epoch {epochs}, 4 references each). The difference is "
         f"larger than the reference's own uncertainty at {resolved} of {len(looks)} snapshots, all of one search."
     )

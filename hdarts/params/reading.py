@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from hdarts.faults import sentence_alone
 from hdarts.params.models import Parameters
 
 
@@ -19,6 +20,8 @@ class ParameterError(ValueError):
 
     What it quotes from outside may hold anything: line ends and control characters are written as escapes.
     """
+
+    _render_traceback_ = sentence_alone
 
     def __init__(self, message: str) -> None:
         super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))

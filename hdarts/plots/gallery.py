@@ -1,6 +1,7 @@
 """The figures of one notebook: saved into its run folder, shown, and listed with their captions for the report page."""
 
 import json
+import re
 
 from matplotlib.figure import Figure
 
@@ -35,4 +36,5 @@ class Gallery:
         save(self.run, figure, name)
         self.run.write_text("captions.json", json.dumps(self.captions, indent=2) + "\n")
         display(figure, metadata={"image/png": {"alt": caption}})
-        display(Markdown(f"*{caption}*"))
+        escaped = re.sub(r"([*_`\\])", r"\\\1", caption)  # w*(alpha) is no end of the slant
+        display(Markdown(f"*{escaped}*"))

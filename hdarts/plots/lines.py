@@ -22,12 +22,15 @@ def lines(
     linear: Sequence[str] = (),
     points: Sequence[Any] = (),
     dashed: Sequence[Any] = (),
+    least: float | None = None,
+    most: float | None = None,
 ) -> Figure:
     """Return column `y` over column `x`, a line for each value of column `name`, an axes for each value of `facet`.
 
     Of several columns `x` each has an axes, side by side; a value of `facet` then has a row of them. `log`: "x", "y"
     or "xy" for logarithmic axes, where values of 0 or less are not drawn; columns in `linear` are excepted. Names
     in `points` are drawn as crosses, those in `dashed` as thin dashed lines without marks (predictions, references).
+    A line leaves the frame below `least` and above `most`; a frame is no larger than its lines.
     """
     columns = [x] if isinstance(x, str) else list(x)
     what = f"{label(y)} over {', '.join(map(label, columns))}"
@@ -41,9 +44,9 @@ def lines(
     down = -(-len(panels) // across)
     figure = new_figure(0.6 + 2.1 * down if facet else 3.0, layout="constrained")
     grid = figure.subplots(down, across, squeeze=False)
-    plain = {"marker": "", "linestyle": (0, (4, 2)), "color": FAINT}
+    plain = ({"marker": "", "linestyle": (0, (4 / n, 2)), "color": FAINT} for n in range(1, len(dashed) + 1))
     # a method has one look in all figures, whether or not a prediction is drawn beside it
-    look = looks(value for value in rows[name] if value not in dashed) | dict.fromkeys(dashed, plain)
+    look = looks(value for value in rows[name] if value not in dashed) | dict(zip(dashed, plain, strict=True))
     for axes, (title, part, column) in zip(grid.flat, panels, strict=False):
         for value, own in split(part, name).items():
             drawn = dict(look[value])
@@ -52,6 +55,8 @@ def lines(
             axes.plot(np.asarray(own[column]), np.asarray(own[y]), label=str(value), **{"markersize": 3, **drawn})
         axes.set_xscale("log" if "x" in log and column not in linear else "linear")
         axes.set_yscale("log" if "y" in log else "linear")
+        low, high = axes.get_ylim()
+        axes.set_ylim(low if least is None else max(low, least), high if most is None else min(high, most))
         axes.set_title(str(title))
         axes.set_xlabel(label(column))
     for axes in grid[:, 0]:

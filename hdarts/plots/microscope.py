@@ -11,7 +11,20 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
-from hdarts.plots.style import FAINT, INK, integer_axis, label, legend_above, looks, new_figure, require, split, styled
+from hdarts.plots.style import (
+    FAINT,
+    INK,
+    edge_names,
+    integer_axis,
+    label,
+    legend_above,
+    looks,
+    new_figure,
+    require,
+    split,
+    styled,
+)
+from hdarts.space import SearchSpace
 
 PARTS = ("total", "direct", "response")
 PAID = {"color": INK, "marker": "|", "markersize": 8}
@@ -93,10 +106,10 @@ def _plain_ticks(axis: Axis) -> None:
 
 
 @styled
-def edge_agreement(frame: pd.DataFrame) -> Figure:
+def edge_agreement(frame: pd.DataFrame, space: SearchSpace) -> Figure:
     """Return the relative error of every method's hypergradient on each edge, as a heat map on a logarithmic scale.
 
-    Columns: `method`, `kind`, `edge`, `relative_error`, of one epoch; an edge is named "source-node".
+    Columns: `method`, `kind`, `edge`, `relative_error`, of one epoch, the edges in the order of `space`.
     Brighter is worse; errors below 0.1 and above 3 look as those.
     """
     rows = require(frame, ["method", "kind", "edge", "relative_error"], "agreement by edge")
@@ -109,8 +122,8 @@ def edge_agreement(frame: pd.DataFrame) -> Figure:
         table = own.pivot(index="method", columns="edge", values="relative_error").loc[methods, edges]
         centres = range(len(edges)), range(len(methods))
         mesh = axes.pcolormesh(*centres, table.to_numpy(), cmap="cividis", norm=LogNorm(0.1, 3, clip=True))
-        axes.set_xticks(range(len(edges)), edges, rotation=90)
-        axes.set_xlabel("edge (source-node)")
+        axes.set_xticks(range(len(edges)), edge_names(space), rotation=90)
+        axes.set_xlabel("edge")
         axes.set_title(str(kind))
         axes.grid(False)
         axes.tick_params(length=0)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from hdarts.plots.cells import OPERATION_LOOKS
 from hdarts.plots.diagram import SIZE
-from hdarts.plots.style import INK, new_figure, node_name, styled
+from hdarts.plots.style import INK, contrast, new_figure, node_name, styled
 from hdarts.space import NASBENCH201, Genotype, SearchSpace
 
 
@@ -21,16 +21,18 @@ def draw_cell_search(alpha_softmax: ArrayLike, space: SearchSpace, genotype: Gen
     """Return one kind of cell before, after and beyond the relaxation, with its own weights (report figure 19).
 
     Above: all operations on all edges, equally strong, as a search starts. Middle: `alpha_softmax` of shape `(kinds,
-    edges, operations)`; width and opacity of a line are its weight over the largest one. Below: what `genotype` keeps.
+    edges, operations)`; width and opacity of a line say where its weight stands between the smallest and the largest.
+    Below: what `genotype` keeps.
     """
     weights = np.asarray(alpha_softmax, dtype=float)[kind]
     kept = np.zeros_like(weights)
     for node, pairs in _pairs(space, list(genotype.cells.values())[kind]):
         for operation, source in pairs:
             kept[space.edges.index((source, node)), space.operations.index(operation)] = 1.0
+    low, high = contrast(weights)
     panels = {
-        "at the start: all operations equal": np.full_like(weights, 1 / weights.shape[1] / weights.max()),
-        "as searched: softmax(α)": weights / weights.max(),
+        "at the start: all operations equal": (np.full_like(weights, 1 / weights.shape[1]) - low) / (high - low),
+        "as searched: softmax(α)": np.maximum(0.02, (weights - low) / (high - low)),  # the weakest is there, too
         "the discrete cell": kept,
     }
     figure = new_figure(1.75 * len(panels) + 0.4, layout="constrained")
@@ -60,10 +62,9 @@ def _arcs(axes: Axes, space: SearchSpace, strengths: np.ndarray) -> None:
             colour, line = OPERATION_LOOKS[space.operations[o]]
             height = (node - source + 0.8 * o / len(row)) * (-1 if source % 2 else 1)
             path = Path([(source, 0), (source, height), (node, height), (node, 0)], codes)
-            faint = max(0.3, row[o])
             axes.add_artist(
                 PathPatch(
-                    path, fill=False, ec=colour, ls=line, lw=0.4 + 0.9 * row[o], alpha=faint, gid=space.operations[o]
+                    path, fill=False, ec=colour, ls=line, lw=0.4 + 0.9 * row[o], alpha=row[o], gid=space.operations[o]
                 )
             )
     nodes = space.inputs + space.nodes

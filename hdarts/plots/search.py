@@ -8,7 +8,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 from numpy.typing import ArrayLike
 
-from hdarts.plots.style import COLOURS, FAINT, LINES, integer_axis, label, looks, new_figure, node_name, require, styled
+from hdarts.plots.style import (
+    COLOURS,
+    FAINT,
+    LINES,
+    contrast,
+    edge_names,
+    integer_axis,
+    label,
+    looks,
+    new_figure,
+    require,
+    styled,
+)
 from hdarts.space import NASBENCH201, SearchSpace
 
 PARTS = {"train": "training", "validation": "validation", "test": "test"}  # column prefix: word in the legend
@@ -30,7 +42,8 @@ def alpha_heatmap(alpha_softmax: ArrayLike, space: SearchSpace) -> Figure:
     """Return softmax(alpha), `(kinds, edges, operations)`, as one heat map a kind of cell.
 
     Rows are the edges, columns the operations; a dot marks the strongest operation of an edge without `none`, which is
-    the one that a discretisation takes from it.
+    the one that a discretisation takes from it. Colours reach from the smallest to the largest weight, and a little to
+    both sides of equal weights: the noise that a search starts with stays grey.
     """
     figure = new_figure(4.6)
     _alpha_heatmap(figure, alpha_softmax, space)
@@ -92,23 +105,19 @@ def _alpha_heatmap(figure: FigureBase, alpha_softmax: ArrayLike, space: SearchSp
     alpha = np.asarray(alpha_softmax, dtype=float)
     if alpha.shape != space.alpha_shape:
         raise ValueError(f"softmax(alpha) of shape {alpha.shape} is not of space {space.name}: {space.alpha_shape}")
-    output = space.inputs + space.nodes - 1 if space.outputs == 1 else None
     row = figure.subplots(1, len(space.kinds), squeeze=False)[0]
-    most = max(float(alpha.max()), 2 / alpha.shape[-1])  # uniform weights lie in the middle of the scale at most
+    limits = dict(zip(("vmin", "vmax"), contrast(alpha), strict=True))
     mesh = None
     for axes, kind, weights in zip(row, space.kinds, alpha, strict=True):
         centres = np.arange(weights.shape[1]), np.arange(weights.shape[0])
-        mesh = axes.pcolormesh(*centres, weights, cmap="cividis", vmin=0, vmax=most, edgecolors="white", linewidth=0.3)
+        mesh = axes.pcolormesh(*centres, weights, cmap="cividis", **limits, edgecolors="white", linewidth=0.3)
         axes.invert_yaxis()
         left_out = [name == "none" and space is not NASBENCH201 for name in space.operations]  # as in discretise
         strongest = np.where(left_out, -1.0, weights).argmax(-1)
         axes.plot(strongest, range(len(weights)), linestyle="", marker="o", ms=3.5, mfc="white", mec="black", mew=0.8)
         axes.set_title(kind)
         axes.set_xticks(range(len(space.operations)), space.operations, rotation=90)
-        axes.set_yticks(
-            range(len(space.edges)),
-            [" → ".join(node_name(node, space.inputs, output) for node in edge) for edge in space.edges],
-        )
+        axes.set_yticks(range(len(space.edges)), edge_names(space))
         axes.tick_params(length=0)
         axes.grid(False)
         axes.spines[:].set_visible(False)
@@ -118,7 +127,7 @@ def _alpha_heatmap(figure: FigureBase, alpha_softmax: ArrayLike, space: SearchSp
     for axes in row[1:]:
         axes.tick_params(labelleft=False)
     if mesh is not None:
-        figure.colorbar(mesh, ax=list(row), label="softmax(α)", aspect=30)
+        figure.colorbar(mesh, ax=list(row), label=f"softmax(α); equal: {1 / alpha.shape[-1]:.4g}", aspect=30)
 
 
 def _hypergradient_norms(figure: FigureBase, hypergradients: pd.DataFrame) -> None:

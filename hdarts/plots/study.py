@@ -153,16 +153,16 @@ def _over_epochs(
 def _arm(axes: Axes, rows: pd.DataFrame, columns: Mapping[str, str], apart: float, x: str) -> None:
     for (column, kind), look in zip(columns.items(), looks(columns).values(), strict=True):
         colour, line = look["color"], look["linestyle"]
-        runs = split(rows, "seed")
+        runs, steps = split(rows, "seed"), split(rows, x)
+        point = "o" if len(steps) == 1 else ""  # a line through one epoch would not be seen
         for index, run in enumerate(runs.values()):
             heights = run[column] + apart * (index - (len(runs) - 1) / 2)
             name = f"{kind}, one seed".lstrip(", ") if index == 0 else None
-            axes.plot(run[x], heights, color=colour, linestyle=line, linewidth=0.9, label=name)
-        steps = split(rows, x)
+            axes.plot(run[x], heights, color=colour, linestyle=line, linewidth=0.9, marker=point, label=name)
         means = [np.asarray(at[column]).mean() for at in steps.values()]
         name = f"{kind}, mean of seeds".lstrip(", ")
         broad: dict[str, Any] = {"linewidth": 4, "alpha": 0.25, "zorder": 1.5, "solid_capstyle": "butt"}
-        axes.plot(list(steps), means, color=colour, linestyle=line, label=name, **broad)
+        axes.plot(list(steps), means, color=colour, linestyle=line, marker=point, ms=10, label=name, **broad)
 
 
 @styled
@@ -207,10 +207,7 @@ def _strip(axes: Axes, rows: pd.DataFrame, x: str, y: str, hue: str | None) -> N
             ends = [centre - 0.42 * slot, centre + 0.42 * slot]
             axes.plot(ends, [heights.mean()] * 2, color=INK, linewidth=1.4, solid_capstyle="butt")
     width = max(6, 72 // len(categories))  # characters that have room below a category
-    texts = [
-        "\n".join([*textwrap.wrap(str(name), width, break_long_words=False), f"n = {len(own)}"])
-        for name, own in categories.items()
-    ]
+    texts = [f"{_folded(str(name), width)}\nn = {len(own)}" for name, own in categories.items()]
     axes.set_xticks(range(len(categories)), texts)
     axes.set_xlim(-0.6, len(categories) - 0.4)
     axes.grid(False, axis="x")

@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
+from hdarts.space import SearchSpace
+
 WIDTH = 6.3  # inches, the text width of an A4 report
 PIXELS = 110  # an inch is so many pixels of a notebook
 INK, FAINT = "#222222", "#8a8a8a"
@@ -207,6 +209,15 @@ def split(frame: pd.DataFrame, column: str) -> dict[Any, pd.DataFrame]:
     return dict(iter(frame.groupby(column, sort=False)))
 
 
+def contrast(weights: np.ndarray) -> tuple[float, float]:
+    """Return the ends of a scale on which softmax weights, operations last, can be told apart: smallest and largest.
+
+    At least 2 % to both sides of equal weights, so that the noise that a search starts with stays in the middle.
+    """
+    even = 1 / weights.shape[-1]
+    return min(float(weights.min()), 0.98 * even), max(float(weights.max()), 1.02 * even)
+
+
 def node_name(node: int, inputs: int, output: int | None = None) -> str:
     """Return what a node of a cell is called in every figure, for the number of the cell's inputs and its output node.
 
@@ -216,6 +227,12 @@ def node_name(node: int, inputs: int, output: int | None = None) -> str:
     if node < inputs:
         return ("$c_{k-2}$", "$c_{k-1}$")[-inputs:][node]
     return "$c_{k}$" if node == output else str(node - (inputs if inputs == 2 else 0))
+
+
+def edge_names(space: SearchSpace) -> list[str]:
+    """Return what the edges of a space are called in every figure, in their order: source → node."""
+    output = space.inputs + space.nodes - 1 if space.outputs == 1 else None
+    return [" → ".join(node_name(node, space.inputs, output) for node in edge) for edge in space.edges]
 
 
 def true_accuracy_axis(axes: Axes) -> None:
@@ -237,4 +254,4 @@ def integer_axis(axes: Axes) -> None:
     low, high = axes.get_xlim()
     if high - low < 1:
         axes.set_xlim(low - 0.5, high + 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))

@@ -144,7 +144,7 @@ def simplex_paths(
     across = min(3, len(facets))
     down = -(-len(facets) // across)
     width = min(WIDTH, 3.8 * across)
-    figure = new_figure(0.4 + 1.05 * width / across * down, width)
+    figure = new_figure(0.45 + down * (0.8 * width / across + 0.4), width)
     grid = figure.subplots(down, across, squeeze=False)
     x, y = flat(field, names)
     values, look = np.asarray(field[column], dtype=float), looks(rows[name])
@@ -218,7 +218,7 @@ def best_responses(frame: pd.DataFrame) -> Figure:
                 text = f"{column}, generated" if i == 0 else None
                 axes.plot(one["alpha"], one[column], color=colour, linestyle=style, label=text)
                 mean, spread = one[["mean", "spread"]].to_numpy()[0]
-                if column == "inner":
+                if column == "outer":  # last, so that it stands last in the legend
                     ends = np.clip([mean - 2 * spread, mean + 2 * spread], truth["alpha"].min(), truth["alpha"].max())
                     axes.axvspan(*ends, color="#eeeeee")
         axes.set(title=title, xlabel="alpha", ylim=(0, highest))

@@ -177,11 +177,13 @@ def chords(sigmas: Sequence[float], steps: int, seed: int, at: float = 0.8, rate
     return pd.DataFrame(rows)
 
 
-def along_a_line(seed: int, sigma: float, steps: int, rate: float = 0.03, decay: float = 3e-4) -> dict[str, Tensor]:
+def along_a_line(
+    seed: int, sigma: float, steps: int, rate: float = 0.03, decay: float = 3e-4, swings: float = 5
+) -> dict[str, Tensor]:
     """Return response Jacobians (10, 10) on ridge regression of diabetes; the first column is the line of alpha.
 
     Linear is trained by SGD (momentum 0.9, weight decay) from torch's default start while alpha stays on a line through
-    0: it walks, swinging five times to +-0.5; or it jumps to a random place of the same swing at every step; or it
+    0: it walks, `swings` times to +-0.5 and back; or it jumps to a random place of the same swing at every step; or it
     walks and the hypernetwork sees noise around it; or that in the centred form, from W = 0 and the same bias. `start`
     is the common start and `truth` the exact Jacobian at alpha = 0.
     """
@@ -195,7 +197,7 @@ def along_a_line(seed: int, sigma: float, steps: int, rate: float = 0.03, decay:
     arms = [("walk", phases, 0.0, False), ("jumps", jumps, 0.0, False)]
     arms += [("walk + noise", phases, sigma, False), ("walk + noise, centred", phases, sigma, True)]
     for name, places, spread, centred in arms:
-        path = (10 * torch.pi * places).sin()[:, None] / 2 * turn[:, 0]
+        path = (2 * torch.pi * swings * places).sin()[:, None] / 2 * turn[:, 0]
         u = torch.cat([torch.zeros(100), phi[100:]]) if centred else phi
         found[name] = _follow(h, toy, u, path, centred, spread, seed, rate, decay) @ turn
     return found
