@@ -33,7 +33,7 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
     stage: ClassVar[str]
-    later: ClassVar[Mapping[str, Any]] = {"sync_batch_norm": False}
+    later: ClassVar[Mapping[str, Any]] = {"sync_batch_norm": False, "tensorboard": False}
     aside: ClassVar[frozenset[str]] = frozenset(
         {
             "run",
@@ -44,6 +44,7 @@ class Parameters(BaseModel):
             "checkpoint_minutes",
             "keep_epochs",
             "keep_checkpoint",
+            "tensorboard",
         }
     )
     run: Text
@@ -80,12 +81,13 @@ class Images(BaseModel):
 
 
 class Checkpoints(BaseModel):
-    """When a loop saves, which epochs stay, and whether a finished run keeps its large checkpoint."""
+    """When a loop saves, which epochs stay, whether a finished run keeps its large checkpoint, and event files."""
 
     checkpoint_epochs: Count
     checkpoint_minutes: Positive
     keep_epochs: list[CountOrZero]
     keep_checkpoint: bool
+    tensorboard: bool
 
 
 def _no_auto(value: Any) -> Any:

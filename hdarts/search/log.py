@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hdarts.bilevel import Hypergradient
+from hdarts.events import Write, no_events
 from hdarts.params import ParameterError
 from hdarts.records import Run
 from hdarts.search.state import State
@@ -32,12 +33,13 @@ class Log:
     alphas: list[Row]
     timings: list[Row]
     space: SearchSpace
+    events: Write = no_events
     since: float = 0.0
     warn_at: float = 10.0  # times the learning rate
 
     @classmethod
-    def resume(cls, run: Run, state: State) -> "Log":
-        """Read the tables and drop what was written after the checkpoint."""
+    def resume(cls, run: Run, state: State, events: Write = no_events) -> "Log":
+        """Read the tables and drop what was written after the checkpoint; `events` writes the rows of metrics too."""
 
         def done(row: Row) -> bool:
             return row["epoch"] <= state.epoch
@@ -52,11 +54,13 @@ class Log:
             _kept(run, "alpha", done),
             _kept(run, "timings", done),
             state.space,
+            events,
         )
         if [row["epoch"] for row in log.metrics] != list(range(1, state.epoch + 1)):
             raise ParameterError(
                 f"{run.folder / 'metrics.csv'}: misses epochs that the checkpoint has behind it; {MEND}"
             )
+        events(log.metrics)
         if not log.alphas:  # written now: who resumes in the first epoch has an alpha that is no longer the first
             log._alpha(state, 0)
             run.write_table("alpha", log.alphas)
@@ -124,6 +128,7 @@ class Log:
         self._alpha(state, state.epoch + 1)
         for name, rows in (("metrics", self.metrics), ("alpha", self.alphas), ("timings", self.timings)):
             self.run.write_table(name, rows)
+        self.events(self.metrics)
         self.write_steps()
         return row
 
