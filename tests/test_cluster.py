@@ -99,6 +99,28 @@ def test_a_client_that_was_killed_finds_what_went_on_without_it(tmp_path: Path, 
     assert len(starts(runs)) == len(plan(path).runs)
 
 
+def quick(runs: Path, *words: str) -> subprocess.Popen[str]:
+    """Start the quick study."""
+    command = [sys.executable, "-m", "hdarts", "run", str(ROOT / "params/studies/quick.yaml"), *words]
+    return subprocess.Popen(command, cwd=ROOT, env=environment(runs), stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.soak
+def test_the_quick_study_ends_as_on_one_machine_although_its_client_is_killed(tmp_path: Path, dask) -> None:
+    """Killed when two searches have saved: their workers go on, and the next client waits for them."""
+    dask("scheduler"), dask("worker"), dask("worker")
+    runs = tmp_path / "dask"
+    client = quick(runs, *address(tmp_path))
+    until(lambda: len(list(runs.glob("quick/search/*/checkpoint.pt"))) == 2, 3600)
+    client.kill()
+    client.communicate()
+    for asked in ((runs, *address(tmp_path)), (tmp_path / "local",)):
+        client = quick(*asked)
+        out, _ = client.communicate(timeout=4 * 3600)
+        assert client.returncode == 0, out
+    assert differences(tmp_path / "local", runs) == []
+
+
 @pytest.mark.soak
 def test_asked_to_stop_all_workers_let_their_runs_save_and_end(tmp_path: Path, dask) -> None:
     dask("scheduler"), dask("worker")
