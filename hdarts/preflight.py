@@ -33,7 +33,7 @@ def preflight(runs: Iterable[PlannedRun]) -> None:
 
 
 def _check_batch(params: SearchParams | EvaluateParams, fraction: float, known: dict[tuple, tuple[int, int]]) -> None:
-    asked = (params.data, params.data_folder, params.limit, fraction)
+    asked = (params.data, params.data_folder, params.limit, fraction, params.stream)
     if asked not in known:
         known[asked] = sizes(*asked)
     fewest = min(count for count in known[asked] if count)

@@ -33,7 +33,12 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
     stage: ClassVar[str]
-    later: ClassVar[Mapping[str, Any]] = {"sync_batch_norm": False, "tensorboard": False}
+    later: ClassVar[Mapping[str, Any]] = {
+        "sync_batch_norm": False,
+        "tensorboard": False,
+        "stream": False,
+        "workers": 2,
+    }
     aside: ClassVar[frozenset[str]] = frozenset(
         {
             "run",
@@ -45,6 +50,8 @@ class Parameters(BaseModel):
             "keep_epochs",
             "keep_checkpoint",
             "tensorboard",
+            "stream",
+            "workers",
         }
     )
     run: Text
@@ -75,6 +82,8 @@ class Images(BaseModel):
     limit: CountOrZero
     skip_damaged: bool
     image_size: CountOrZero
+    stream: bool  # leave the images of a folder in its files
+    workers: Annotated[int, Field(ge=0, le=1024)]  # processes that read them; 0: the one that computes
     crop_padding: CountOrZero
     flip: bool
     cutout: CountOrZero
