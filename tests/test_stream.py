@@ -15,9 +15,8 @@ from hdarts.data import Augmentation, Batches, Images, Splits, in_order, load
 from hdarts.faults import Stopped
 from hdarts.params import ParameterError
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:This DataLoader will create"
-)  # more workers than this machine has cores
+# this machine may have fewer cores
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
 
 @pytest.fixture

@@ -89,14 +89,15 @@ def refuse_unless_files(part: Part) -> None:
 
 def _passed(dataset: Any, keys: Sequence[Tensor], workers: int) -> Iterator[Any]:
     """Yield `dataset[key]` for each key in order, computed by workers ahead of the one that is asked for."""
-    options = {"num_workers": workers, "worker_init_fn": _deaf, "generator": torch.Generator()}
+    options = {"num_workers": workers, "worker_init_fn": _apart, "generator": torch.Generator()}
     return iter(DataLoader(dataset, batch_size=None, sampler=keys, collate_fn=_as_it_is, **options))
 
 
-def _deaf(number: int) -> None:
-    """Leave a request to stop, which clusters send to all processes, to the one that trains: it saves and ends."""
+def _apart(number: int) -> None:
+    """Leave a request to stop that goes to all processes to the one that trains, which saves first; it ends these."""
+    os.setsid()
     for request in REQUESTS:
-        signal.signal(request, signal.SIG_IGN)
+        signal.signal(request, signal.SIG_DFL if request == signal.SIGTERM else signal.SIG_IGN)
 
 
 def _as_it_is(found: Any) -> Any:
