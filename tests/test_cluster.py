@@ -114,8 +114,8 @@ def test_the_quick_study_ends_as_on_one_machine_although_its_client_is_killed(tm
     until(lambda: len(list(runs.glob("quick/search/*/checkpoint.pt"))) == 2, 3600)
     client.kill()
     client.communicate()
-    for asked in ((runs, *address(tmp_path)), (tmp_path / "local",)):
-        client = quick(*asked)
+    for folder, words in ((runs, address(tmp_path)), (tmp_path / "local", [])):
+        client = quick(folder, *words)
         out, _ = client.communicate(timeout=4 * 3600)
         assert client.returncode == 0, out
     assert differences(tmp_path / "local", runs) == []
