@@ -22,11 +22,11 @@ from hdarts.cluster import Cluster, read_cluster, run_there
 from hdarts.faults import CannotWrite, OutOfMemory, Stopped, of_the_disk
 from hdarts.lock import exclusive
 from hdarts.params import ParameterError
-from hdarts.progress import place, progress
 from hdarts.records import write_atomic
 from hdarts.report_page.pdf import browser, write_pdf
-from hdarts.stopping import end_at_once, on_request, tell
+from hdarts.stopping import end_at_once, on_request
 from hdarts.study import Plan, PlannedRun, plan, record
+from hdarts.watch import Watch, aligned, counts, show
 from hdarts.workbook import start
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -67,16 +67,18 @@ def run(
         _list(planned)
         return _estimate(planned, jobs or min(8, batch.cores()))
     asked = read_cluster(planned.study.cluster, cluster, scheduler) if engine == "dask" else None
-    if todo := [run for run in planned.runs if batch.look(run.folder).state != "done"]:
+    before = {run.name: batch.look(run.folder) for run in planned.runs}
+    if todo := [run for run in planned.runs if before[run.name].state != "done"]:
         from hdarts.preflight import preflight  # imports torch, which a study that is done need not wait for
 
         preflight(todo)
     with exclusive(planned.folder):
         if changed := record(planned):
             print(changed)
+        watch = Watch(planned, before)
         try:
-            with on_request(_stop, end_at_once):
-                bad = _run(planned, *_engine(planned, jobs, asked))
+            with on_request(partial(_stop, watch), end_at_once):
+                bad = _run(planned, watch, *_engine(planned, jobs, asked))
         except Stopped as stopped:
             print(_table(planned, {}))
             print(f"hdarts: {stopped}", file=sys.stderr)
@@ -88,12 +90,13 @@ def run(
 
 @app.command()
 def status(study: StudyFile, scale: Scale = "full") -> None:
-    """Tell how far a study is. Stage by stage, with what failed."""
+    """Tell from the run folders, on any host, how far a study is, run by run and stage by stage, and what failed."""
     planned = plan(study, scale=scale)
-    _list(planned)
-    failed = [(run.name, outcome) for run in planned.runs if (outcome := batch.look(run.folder)).state == "failed"]
-    for name, outcome in failed:
-        print(f"failed: {name}: {outcome.error}")
+    seen = {run.name: batch.look(run.folder) for run in planned.runs}
+    show(planned, {name: outcome.state for name, outcome in seen.items()})
+    for name, outcome in seen.items():
+        if outcome.state == "failed":
+            print(f"failed: {name}: {outcome.error}")
 
 
 @app.command()
@@ -111,8 +114,8 @@ def report(
         print(f"printed: {write_pdf(page)}")
 
 
-def _stop(number: signal.Signals) -> None:
-    tell(f"hdarts: {number.name}: runs save and end; once more ends them at once")
+def _stop(watch: Watch, number: signal.Signals) -> None:
+    watch.tell(f"hdarts: {number.name}: runs save and end; once more ends them at once")
     raise Stopped("stopped; the same command goes on from here")
 
 
@@ -210,32 +213,21 @@ def _engine(planned: Plan, jobs: int, cluster: Cluster | None) -> tuple[str, Cal
     return f"{jobs} at a time", partial(batch.run_here, planned, jobs)
 
 
-def _run(planned: Plan, where: str, start: Callable[[], Ends]) -> dict[str, batch.Outcome]:
+def _run(planned: Plan, watch: Watch, where: str, start: Callable[[], Ends]) -> dict[str, batch.Outcome]:
     """Run what is missing, a line for each run that ends; return the outcomes that are not `done`."""
-    before = {run.name for run in planned.runs if batch.look(run.folder).state == "done"}
+    before = set(watch.ended)
     missing = len(planned.runs) - len(before)
     print(f"study {planned.study.study}: {missing} of {len(planned.runs)} runs to do, {where}", flush=True)
     bad = {}
-    with closing(start()) as every:
-        ending = (pair for pair in every if pair[0].name not in before)
-        # in a log the lines below are progress enough
-        watched = progress(ending, missing, "runs") if missing and place() == "terminal" else ending
-        for number, (ended, outcome) in enumerate(watched, 1):
+    with closing(start()) as every, watch.shown():
+        for number, (ended, outcome) in enumerate((pair for pair in every if pair[0].name not in before), 1):
+            watch.end(ended, outcome)
             took = "" if outcome.seconds is None else f" in {outcome.seconds:.0f} s"
             told = f": {outcome.error}" if outcome.error else ""
-            _tell(f"{number}/{missing} {outcome.state} {ended.name}{took}{told}")
+            print(f"{number}/{missing} {outcome.state} {ended.name}{took}{told}", flush=True)
             if outcome.state != "done":
                 bad[ended.name] = outcome
     return bad
-
-
-def _tell(line: str) -> None:
-    if place() == "terminal":
-        from tqdm import tqdm
-
-        tqdm.write(line)
-    else:
-        print(line, flush=True)
 
 
 def _table(planned: Plan, bad: dict[str, batch.Outcome]) -> str:
@@ -250,14 +242,10 @@ def _table(planned: Plan, bad: dict[str, batch.Outcome]) -> str:
 
 def _list(planned: Plan) -> None:
     """The runs of a study, and how many of each stage are in which state."""
-    states = [batch.look(run.folder).state for run in planned.runs]
-    frame = pd.DataFrame({"stage": [run.stage for run in planned.runs], "state": states})
-    for run, state in zip(planned.runs, states, strict=True):
-        print(f"{state:<10}  {run.name}")
-    print()
-    counts = pd.crosstab(frame["stage"], frame["state"]).reindex(list(planned.study.stages))
-    counts.insert(0, "runs", counts.sum(axis=1))
-    print(aligned(counts.reset_index()))
+    states = {run.name: batch.look(run.folder).state for run in planned.runs}
+    for name, state in states.items():
+        print(f"{state:<10}  {name}")
+    print(f"\n{aligned(counts(planned, states))}")
 
 
 def _estimate(planned: Plan, jobs: int) -> None:
@@ -272,17 +260,6 @@ def _estimate(planned: Plan, jobs: int) -> None:
     except KeyboardInterrupt:
         return print("no estimate: interrupted")
     print("\n".join(["", aligned(found.table), "", *found.notes]))
-
-
-def aligned(frame: pd.DataFrame) -> str:
-    """A table as text: numbers to the right, words to the left."""
-    columns = []
-    for name in frame.columns:
-        words = [str(name), *map(report_page.words_of, frame[name])]
-        width = max(map(len, words))
-        numeric = pd.api.types.is_numeric_dtype(frame[name])
-        columns.append([word.rjust(width) if numeric else word.ljust(width) for word in words])
-    return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
 
 
 def _report(planned: Plan) -> Path | None:

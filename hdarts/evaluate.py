@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from hdarts.distributed import Processes, joined
+from hdarts.events import need_tensorboard
 from hdarts.faults import OutOfMemory
 from hdarts.params import EvaluateParams, ParameterError, read_yaml
 from hdarts.records import with_defaults
@@ -34,6 +35,8 @@ def _evaluate(file: Path, changes: Sequence[str], processes: Processes) -> None:
     with processes.in_turn():  # what is refused is told once
         params = read(file, changes)
         processes.check(params.batch_size, params.device)
+        if params.tensorboard:
+            need_tensorboard()
     run = processes.open(params)
     if processes.first:
         count = f"{processes.world} processes" if processes.world > 1 else "one process"

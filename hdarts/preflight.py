@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from hdarts.data import sizes
+from hdarts.events import need_tensorboard
 from hdarts.params import EvaluateParams, ParameterError, SearchParams
 from hdarts.space import SPACES, plan
 from hdarts.study import PlannedRun
@@ -17,6 +18,8 @@ def preflight(runs: Iterable[PlannedRun]) -> None:
         own = {run.params.space} if isinstance(run.params, SearchParams) else set()
         spaces[run.name] = own.union(*(spaces.get(name, set()) for name in run.needs))
         try:
+            if getattr(run.params, "tensorboard", False):
+                need_tensorboard()
             if isinstance(run.params, SearchParams) and run.params.method != "random":
                 _check_batch(run.params, run.params.validation_fraction, known)
             if isinstance(run.params, EvaluateParams):
@@ -30,7 +33,7 @@ def preflight(runs: Iterable[PlannedRun]) -> None:
 
 
 def _check_batch(params: SearchParams | EvaluateParams, fraction: float, known: dict[tuple, tuple[int, int]]) -> None:
-    asked = (params.data, params.data_folder, params.limit, fraction)
+    asked = (params.data, params.data_folder, params.limit, fraction, params.stream)
     if asked not in known:
         known[asked] = sizes(*asked)
     fewest = min(count for count in known[asked] if count)

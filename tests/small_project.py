@@ -135,5 +135,5 @@ def hdarts(*words: str | Path, runs: Path) -> subprocess.Popen[str]:
 def finished(*words: str | Path, runs: Path) -> tuple[int, str, str]:
     """Run the command `hdarts` to its end; return exit code, standard output and standard error."""
     process = hdarts(*words, runs=runs)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
     return process.returncode, out, err

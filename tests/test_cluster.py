@@ -23,7 +23,7 @@ from hdarts.params import ParameterError
 SLEEPS = "import time\ntime.sleep(1.5)"
 
 
-def until(true: Callable[[], object], seconds: float = 120) -> None:
+def until(true: Callable[[], object], seconds: float = 600) -> None:
     """Wait until something is true."""
     patience = time.monotonic() + seconds
     while not true():
@@ -75,7 +75,7 @@ def test_a_study_ends_as_on_one_machine_although_a_worker_is_killed_in_its_searc
         owner = next(runs.glob("tiny/search/*/.owner")).read_text()
         victim = next(one for one in workers if one.pid in ancestors(of_kernel=int(owner.split()[1])))
         victim.kill()
-        out, _ = process.communicate(timeout=240)
+        out, _ = process.communicate(timeout=600)
     assert process.returncode == 0, out
     assert differences(tmp_path / "local", runs) == []
 
@@ -99,6 +99,28 @@ def test_a_client_that_was_killed_finds_what_went_on_without_it(tmp_path: Path, 
     assert len(starts(runs)) == len(plan(path).runs)
 
 
+def quick(runs: Path, *words: str) -> subprocess.Popen[str]:
+    """Start the quick study."""
+    command = [sys.executable, "-m", "hdarts", "run", str(ROOT / "params/studies/quick.yaml"), *words]
+    return subprocess.Popen(command, cwd=ROOT, env=environment(runs), stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.soak
+def test_the_quick_study_ends_as_on_one_machine_although_its_client_is_killed(tmp_path: Path, dask) -> None:
+    """Killed when two searches have saved: their workers go on, and the next client waits for them."""
+    dask("scheduler"), dask("worker"), dask("worker")
+    runs = tmp_path / "dask"
+    client = quick(runs, *address(tmp_path))
+    until(lambda: len(list(runs.glob("quick/search/*/checkpoint.pt"))) == 2, 3600)
+    client.kill()
+    client.communicate()
+    for folder, words in ((runs, address(tmp_path)), (tmp_path / "local", [])):
+        client = quick(folder, *words)
+        out, _ = client.communicate(timeout=4 * 3600)
+        assert client.returncode == 0, out
+    assert differences(tmp_path / "local", runs) == []
+
+
 @pytest.mark.soak
 def test_asked_to_stop_all_workers_let_their_runs_save_and_end(tmp_path: Path, dask) -> None:
     dask("scheduler"), dask("worker")
@@ -106,7 +128,7 @@ def test_asked_to_stop_all_workers_let_their_runs_save_and_end(tmp_path: Path, d
     client = hdarts("run", path, *address(tmp_path), runs=runs)
     until(lambda: starts(runs))
     client.send_signal(signal.SIGTERM)
-    _, err = client.communicate(timeout=120)
+    _, err = client.communicate(timeout=600)
     assert client.returncode == 75
     assert err.splitlines()[-1] == "hdarts: stopped; the same command goes on from here"
     gone(runs)
@@ -120,7 +142,7 @@ def test_a_scheduler_that_is_lost_is_told_and_the_study_goes_on_with_the_next(tm
     client = hdarts("run", path, *address(tmp_path), runs=runs)
     until(lambda: starts(runs))
     scheduler.kill()
-    out, err = client.communicate(timeout=120)
+    out, err = client.communicate(timeout=600)
     assert client.returncode == 75, err
     assert "the cluster lost it; the same command goes on from here" in out
     gone(runs)

@@ -32,9 +32,11 @@ TWO = yaml.safe_load("""{
     run: ["", mine/run], device: [cpu, "cuda:1"], threads: [1, 2], deterministic: [false, true],
     data: [digits, cifar10], data_folder: ["", images],
     limit: [0, 100], skip_damaged: [false, true], image_size: [0, 16],
+    stream: [false, true], workers: [0, 2],
     crop_padding: [0, 4], flip: [false, true], cutout: [0, 16],
     checkpoint_epochs: [1, 2], checkpoint_minutes: [10.0, 5.0], keep_epochs: [[1, 2], []],
-    keep_checkpoint: [false, true], epochs: [2, 50], batch_size: [64, 48], learning_rate: [0.025, 0.05],
+    keep_checkpoint: [false, true], tensorboard: [false, true],
+    epochs: [2, 50], batch_size: [64, 48], learning_rate: [0.025, 0.05],
     learning_rate_min: [0.001, 0.0], momentum: [0.9, 0.0], weight_decay: [0.0003, 0.0], clip: [5.0, 1.0],
     precision: [float32, bfloat16], search_seed: [2, 20], validation_fraction: [0.5, 0.25], split_seed: [0, 1],
     space: [darts, darts], channels: [16, 4], layers: [8, 5], method: [hypernetwork, darts-second],
@@ -148,6 +150,7 @@ def test_no_value_whatever_leads_to_anything_but_a_parameter_error(name: str, va
 def test_identity_ignores_what_does_not_change_the_computation_and_nothing_else():
     aside = {"run", "device", "threads", "deterministic"}
     aside |= {"checkpoint_epochs", "checkpoint_minutes", "keep_epochs", "keep_checkpoint"}
+    aside |= {"tensorboard", "stream", "workers"}
     start = check(SearchParams, SEARCH)
     for name in SearchParams.model_fields.keys() - {"space", "candidates"}:  # which cannot change alone
         changed = check(SearchParams, {**SEARCH, name: OTHER[name]})

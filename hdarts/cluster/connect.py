@@ -45,6 +45,7 @@ def connected(settings: Cluster) -> Iterator[Any]:
 
 def _here(settings: Cluster) -> Any:
     """Workers as processes of this host; of kind `gpus` each sees one GPU."""
+    from dask import config
     from distributed import Nanny, Scheduler, SpecCluster
 
     count = settings.workers or (_gpus() if settings.kind == "gpus" else max(1, cores() // settings.cores))
@@ -55,7 +56,10 @@ def _here(settings: Cluster) -> Any:
             options["env"] = {"CUDA_VISIBLE_DEVICES": str(number)}
         spec[number] = {"cls": Nanny, "options": options}
     scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": "127.0.0.1:0"}}
-    return SpecCluster(workers=spec, scheduler=scheduler)
+    # their log is not for this screen
+    quiet = {"distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical"}
+    with config.set(quiet):
+        return SpecCluster(workers=spec, scheduler=scheduler)
 
 
 def _gpus() -> int:

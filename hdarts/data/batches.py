@@ -112,10 +112,13 @@ class Batches:
         if not 0 <= start <= len(self):
             raise ParameterError(f"start is {start} and has to be from 0 to {len(self)}, the steps of an epoch")
         order = torch.randperm(len(self.images), generator=generator(seed, purpose, "order", epoch))
-        order = order.to(self.images.pixels.device)
-        for step in range(start, len(self)):
-            rows = order[step * self.batch_size : (step + 1) * self.batch_size]
-            yield self._batch(rows, generator(seed, purpose, "augmentation", epoch, step))
+        order = order.to(self.images.labels.device)
+        whole = order.split(self.batch_size)[start : len(self)]
+        parts = [rows[self._part(len(rows))] for rows in whole]
+        steps = zip(whole, parts, self.images.taken(parts), strict=True)
+        for step, (rows, part, pixels) in enumerate(steps, start):
+            draws = self._draws(len(rows), generator(seed, purpose, "augmentation", epoch, step))
+            yield self._augmented(pixels, draws), self.images.labels.index_select(0, part)
 
     def endless(self, seed: int, purpose: str, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of epoch 0, 1, ... without end, from step `start` on, counted over all epochs."""
@@ -123,23 +126,28 @@ class Batches:
         for epoch in itertools.count(first):
             yield from self.epoch(seed, purpose, epoch, step if epoch == first else 0)
 
-    def _batch(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        images, augmentation, (rank, shares) = self.images, self.augmentation, self.share
-        draws = augmentation.draw(len(rows), *images.shape[1:], generator)
-        part = slice(len(rows) * rank // shares, len(rows) * (rank + 1) // shares)
-        rows, draws = rows[part], draws[:, part].to(rows.device, non_blocking=True)
-        pixels = images.pixels.permute(0, 2, 3, 1).index_select(0, rows)
-        x = _normalise(augmentation.crop_and_flip(pixels, draws), images, self.dtype)
-        x = augmentation.cut(x, draws)
-        return x.permute(0, 3, 1, 2), images.labels.index_select(0, rows)
+    def _part(self, count: int) -> slice:
+        """The share of a batch of so many images."""
+        rank, shares = self.share
+        return slice(count * rank // shares, count * (rank + 1) // shares)
+
+    def _draws(self, count: int, generator: torch.Generator) -> Tensor:
+        """How the images of this share are augmented, drawn for the whole batch."""
+        draws = self.augmentation.draw(count, *self.images.shape[1:], generator)[:, self._part(count)]
+        return draws.to(self.images.labels.device, non_blocking=True)
+
+    def _augmented(self, pixels: Tensor, draws: Tensor) -> Tensor:
+        x = _normalise(self.augmentation.crop_and_flip(pixels, draws), self.images, self.dtype)
+        return self.augmentation.cut(x, draws).permute(0, 3, 1, 2)
 
 
 def in_order(images: Images, batch_size: int, dtype: torch.dtype = torch.float32) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield every image once, in order, not augmented, in batches as those of `Batches`; the last may be short."""
     if batch_size < 1:
         raise ParameterError(f"batch_size is {batch_size} and has to be 1 or more")
-    for pixels, labels in zip(images.pixels.split(batch_size), images.labels.split(batch_size), strict=True):
-        yield _normalise(pixels.permute(0, 2, 3, 1), images, dtype).permute(0, 3, 1, 2), labels
+    rows = torch.arange(len(images), device=images.labels.device).split(batch_size)
+    for pixels, labels in zip(images.taken(rows), images.labels.split(batch_size), strict=True):
+        yield _normalise(pixels, images, dtype).permute(0, 3, 1, 2), labels
 
 
 def _normalise(pixels: Tensor, images: Images, dtype: torch.dtype) -> Tensor:

@@ -3,7 +3,7 @@
 import io
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +56,47 @@ def array_part(pixels: np.ndarray, labels: np.ndarray | Tensor, name: str) -> Pa
     )
 
 
+@dataclass
+class Sieve:
+    """What is kept of images that come one after the other: refuses damaged ones, or notes them, and other sizes.
+
+    kept: their rows; damaged: sentences; form: height and width of all, and the most channels.
+    """
+
+    skip_damaged: bool
+    kept: list[int] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+    form: tuple[int, int, int] = (0, 0, 0)
+    first: str = ""
+
+    def keeps(self, row: int, where: str, shape: tuple[int, ...] | str) -> bool:
+        """Take the shape (H, W, C) of the next image, or the sentence that says what is wrong with it."""
+        if isinstance(shape, str):
+            if not self.skip_damaged:
+                raise ParameterError(f"{shape} (skip_damaged leaves such images out)")
+            self.damaged.append(shape)
+            return False
+        if not self.kept:
+            self.form, self.first = (shape[0], shape[1], shape[2]), where
+        if shape[:2] != self.form[:2]:
+            raise ParameterError(
+                f"images have different sizes: {self.first} is {_size(self.form)}, {where} is {_size(shape)}; "
+                "image_size makes them equal"
+            )
+        self.form = (*self.form[:2], max(self.form[2], shape[2]))
+        self.kept.append(row)
+        return True
+
+    def refuse_nothing(self) -> None:
+        """Raise `ParameterError` where no image was kept."""
+        if not self.kept:
+            raise ParameterError(f"no image could be read: {self.damaged[0] if self.damaged else 'there is none'}")
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}x{shape[0]}"
+
+
 def read(part: Part, rows: Tensor, *, size: int, skip_damaged: bool) -> tuple[Tensor, Tensor, list[str]]:
     """Return pixels `(n, C, H, W)` uint8 (channels last in memory), labels `(n,)` and what was skipped as sentences.
 
@@ -63,38 +104,30 @@ def read(part: Part, rows: Tensor, *, size: int, skip_damaged: bool) -> tuple[Te
     `size x size` (area average; enlarging repeats pixels). Raises ParameterError for images of different sizes and,
     without `skip_damaged`, for the first damaged one.
     """
-    pixels, first = np.empty((0, 0, 0, 0), np.uint8), ""
-    kept: list[int] = []
-    damaged: list[str] = []
+    pixels, sieve = np.empty((0, 0, 0, 0), np.uint8), Sieve(skip_damaged)
+    for row, (where, item) in zip(rows.tolist(), part.items(rows), strict=True):
+        try:
+            image = fitted(where, item, size)
+        except Damaged as error:
+            sieve.keeps(row, where, str(error))
+            continue
+        sieve.keeps(row, where, image.shape)
+        if len(sieve.kept) == 1:
+            pixels = np.empty((len(rows), *image.shape), np.uint8)
+        if image.shape[-1] > pixels.shape[-1]:
+            pixels = np.repeat(pixels, image.shape[-1], axis=-1)  # grey until now
+        pixels[len(sieve.kept) - 1] = image
+    sieve.refuse_nothing()
+    count = len(sieve.kept)
+    return torch.from_numpy(pixels[:count]).permute(0, 3, 1, 2), part.labels[sieve.kept], sieve.damaged
+
+
+def fitted(where: str, item: Item, size: int) -> np.ndarray:
+    """Return the pixels of an image `(H, W, 1 or 3)` uint8, resized where there is a size; raises `Damaged`."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        for row, (where, item) in zip(rows.tolist(), part.items(rows), strict=True):
-            try:
-                image = decode(where, item)
-                image = resize(image, size, size) if size else image
-            except Damaged as error:
-                if not skip_damaged:
-                    raise ParameterError(f"{error} (skip_damaged leaves such images out)") from None
-                damaged.append(str(error))
-                continue
-            if not kept:
-                pixels, first = np.empty((len(rows), *image.shape), np.uint8), where
-            if image.shape[:2] != pixels.shape[1:3]:
-                raise ParameterError(
-                    f"images have different sizes: {first} is {_size(pixels[0])}, {where} is {_size(image)}; "
-                    "image_size makes them equal"
-                )
-            if image.shape[-1] > pixels.shape[-1]:
-                pixels = np.repeat(pixels, image.shape[-1], axis=-1)  # grey until now
-            pixels[len(kept)] = image
-            kept.append(row)
-    if not kept:
-        raise ParameterError(f"no image could be read: {damaged[0] if damaged else 'there is none'}")
-    return torch.from_numpy(pixels[: len(kept)]).permute(0, 3, 1, 2), part.labels[kept], damaged
-
-
-def _size(image: np.ndarray) -> str:
-    return f"{image.shape[1]}x{image.shape[0]}"
+        image = decode(where, item)
+    return resize(image, size, size) if size else image
 
 
 def decode(where: str, item: Item) -> np.ndarray:

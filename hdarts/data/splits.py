@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,18 +13,20 @@ from torch import Tensor
 from hdarts.data.choose import equal_subset, in_proportion
 from hdarts.data.decode import Part, Source, read
 from hdarts.data.sources import find
+from hdarts.data.stream import TOGETHER, Streamed, refuse_unless_files, streamed
 from hdarts.params import ParameterError
 from hdarts.randomness import generator
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Labelled images in memory, with the statistics that normalise them.
+    """Labelled images in memory, or in their files, with the statistics that normalise them.
 
-    pixels `(N, C, H, W)` uint8, labels `(N,)` int64, mean and std `(C,)` float32 of pixels / 255; all on one device.
+    pixels `(N, C, H, W)` uint8 or `Streamed`, labels `(N,)` int64, mean and std `(C,)` float32 of pixels / 255; all on
+    one device.
     """
 
-    pixels: Tensor
+    pixels: Any
     labels: Tensor
     mean: Tensor
     std: Tensor
@@ -39,7 +42,16 @@ class Images:
 
     def to(self, device: str | torch.device) -> "Images":
         """Return the same images on `device`."""
-        return Images(*(tensor.to(device) for tensor in (self.pixels, self.labels, self.mean, self.std)))
+        return Images(*(each.to(device) for each in (self.pixels, self.labels, self.mean, self.std)))
+
+    def taken(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Yield the pixels `(B, H, W, C)` of each of the batches of rows, on the device of the labels."""
+        if isinstance(self.pixels, Streamed):
+            for pixels in self.pixels.batches(batches):
+                yield pixels.to(self.labels.device, non_blocking=True)
+        else:
+            for rows in batches:
+                yield self.pixels.permute(0, 2, 3, 1).index_select(0, rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +101,10 @@ def load(
     test: bool = False,
     device: str | torch.device = "cpu",
     skip_damaged: bool = False,
+    stream: bool = False,
+    workers: int = 0,
 ) -> Splits:
-    """Read a set of images into memory and split its training part.
+    """Read a set of images into memory, or look at its files, and split its training part.
 
     name_or_path: digits, generated, cifar10, cifar100, fashion_mnist, svhn; a Parquet file or folder of them; a folder
         of images by class.
@@ -100,45 +114,49 @@ def load(
     validation_fraction, split_seed: share of the training part, class by class, that becomes the validation part.
     test: open the test part; its files and arrays are not touched otherwise.
     skip_damaged: leave out what cannot be read as an image, and print how many, instead of refusing it.
+    stream, workers: leave the images of a folder in its files, to be read batch by batch by so many processes.
 
     Raises ParameterError for anything that cannot be done, naming the value or the file.
     """
     _check(limit, test_limit, image_size, validation_fraction, device)
     source = find(name_or_path, folder, limit, test_limit)
 
-    def read_part(part: Part, count: int, which: str) -> tuple[Tensor, Tensor, list[str]]:
+    def read_part(part: Part, count: int, which: str) -> tuple[Any, Tensor, list[str]]:
         rows = _subset(part.labels, count, len(source.classes), f"{which} of {source.name}")
-        return read(part, rows, size=image_size, skip_damaged=skip_damaged)
+        how = {"size": image_size, "skip_damaged": skip_damaged}
+        return streamed(part, rows, workers=workers, **how) if stream else read(part, rows, **how)
 
     pixels, labels, damaged = read_part(source.train, limit, "limit")
     rest, chosen = _split(labels, validation_fraction, split_seed)
-    mean, std = statistics(pixels[rest])
+    sha, totals = hashlib.sha256(), torch.zeros(2, pixels.shape[1], dtype=torch.float64)
+    _through(pixels[rest], labels[rest], sha, totals)
+    mean, std = _moments(totals, pixels[rest].shape)
     train = Images(pixels[rest], labels[rest], mean, std)
-    validation = Images(pixels[chosen], labels[chosen], mean, std) if len(chosen) else None
-    tested = None
+    validation = tested = None
+    if len(chosen):
+        validation = Images(pixels[chosen], labels[chosen], mean, std)
+        _through(validation.pixels, validation.labels, sha)
     if test:
         test_pixels, test_labels, more = read_part(source.open_test(), test_limit, "test_limit")
         tested = Images(_like(test_pixels, pixels), test_labels, mean, std)
+        _through(tested.pixels, tested.labels, sha)
         damaged += more
     if damaged:
         told = f"{source.name}: left out {len(damaged)} damaged images, the first is {damaged[0]}"
         print(told, file=sys.stderr)
-    digest = _digest(train, validation, tested)
-    return Splits(
-        source.name,
-        source.classes,
-        train.to(device),
-        validation and validation.to(device),
-        tested and tested.to(device),
-        digest,
-        len(damaged),
-    )
+    parts = [part and part.to(device) for part in (train, validation, tested)]
+    return Splits(source.name, source.classes, *parts, sha.hexdigest(), len(damaged))  # type: ignore[arg-type]
 
 
-def sizes(name_or_path: str, folder: str = "", limit: int = 0, validation_fraction: float = 0.5) -> tuple[int, int]:
+def sizes(
+    name_or_path: str, folder: str = "", limit: int = 0, validation_fraction: float = 0.5, stream: bool = False
+) -> tuple[int, int]:
     """Return how many training and validation images `load` would give; no image is decoded, no test part opened."""
     _check(limit, 0, 0, validation_fraction, "cpu")
-    return _sizes(find(name_or_path, folder, limit, 0), limit, validation_fraction)
+    source = find(name_or_path, folder, limit, 0)
+    if stream:
+        refuse_unless_files(source.train)
+    return _sizes(source, limit, validation_fraction)
 
 
 def _sizes(source: Source, limit: int, validation_fraction: float) -> tuple[int, int]:
@@ -169,11 +187,28 @@ def statistics(pixels: Tensor) -> tuple[Tensor, Tensor]:
 
     A channel that never varies gets standard deviation 1, so that normalising makes it 0.
     """
-    total = torch.zeros(2, pixels.shape[1], dtype=torch.float64)
-    for block in pixels.split(4096):  # keeps the float64 copy small; integers up to 2^53 add up exactly
-        values = block.double()
-        total += torch.stack([values.sum((0, 2, 3)), values.square().sum((0, 2, 3))])
-    mean, square = total / (pixels.numel() // pixels.shape[1])
+    totals = torch.zeros(2, pixels.shape[1], dtype=torch.float64)
+    _through(pixels, torch.empty(0), hashlib.sha256(), totals)
+    return _moments(totals, pixels.shape)
+
+
+def _through(pixels: Any, labels: Tensor, sha: Any, totals: Tensor | None = None) -> None:
+    """Go through a part once: into the digest go its shape, labels and pixels, into the totals sums and squares."""
+    sha.update(str(tuple(pixels.shape)).encode())
+    sha.update(labels.numpy().data)
+    if isinstance(pixels, Streamed):
+        blocks = pixels.batches(torch.arange(len(pixels)).split(TOGETHER))
+    else:  # small blocks keep the float64 copy small
+        blocks = (block.permute(0, 2, 3, 1) for block in pixels.split(4096))
+    for block in blocks:
+        sha.update(np.ascontiguousarray(block.numpy()).data)
+        if totals is not None:  # integers up to 2^53 add up exactly, in any order
+            values = block.double()
+            totals += torch.stack([values.sum((0, 1, 2)), values.square().sum((0, 1, 2))])
+
+
+def _moments(totals: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    mean, square = totals / (shape[0] * shape[2] * shape[3])
     variance = square - mean.square()
     std = torch.where(variance > 1e-9 * square, variance, 255.0**2).sqrt()
     return (mean / 255).float(), (std / 255).float()
@@ -209,7 +244,7 @@ def _split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
     return rest, chosen
 
 
-def _like(pixels: Tensor, train: Tensor) -> Tensor:
+def _like(pixels: Any, train: Any) -> Any:
     """Return test `pixels` as the training images are: grey ones get three channels where those have colour."""
     if pixels.shape[1] == 1 and train.shape[1] == 3:
         pixels = pixels.expand(-1, 3, -1, -1)
@@ -217,12 +252,3 @@ def _like(pixels: Tensor, train: Tensor) -> Tensor:
         shapes = ["x".join(str(size) for size in each.shape[1:]) for each in (train, pixels)]
         raise ParameterError(f"training images are {shapes[0]} (channels, height, width) but test images {shapes[1]}")
     return pixels
-
-
-def _digest(*parts: Images | None) -> str:
-    sha = hashlib.sha256()
-    for images in filter(None, parts):
-        sha.update(str(tuple(images.pixels.shape)).encode())
-        for tensor in (images.labels, images.pixels.permute(0, 2, 3, 1)):
-            sha.update(np.ascontiguousarray(tensor.numpy()).data)
-    return sha.hexdigest()

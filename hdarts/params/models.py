@@ -33,7 +33,12 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
     stage: ClassVar[str]
-    later: ClassVar[Mapping[str, Any]] = {"sync_batch_norm": False}
+    later: ClassVar[Mapping[str, Any]] = {
+        "sync_batch_norm": False,
+        "tensorboard": False,
+        "stream": False,
+        "workers": 2,
+    }
     aside: ClassVar[frozenset[str]] = frozenset(
         {
             "run",
@@ -44,6 +49,9 @@ class Parameters(BaseModel):
             "checkpoint_minutes",
             "keep_epochs",
             "keep_checkpoint",
+            "tensorboard",
+            "stream",
+            "workers",
         }
     )
     run: Text
@@ -74,18 +82,21 @@ class Images(BaseModel):
     limit: CountOrZero
     skip_damaged: bool
     image_size: CountOrZero
+    stream: bool  # leave the images of a folder in its files
+    workers: Annotated[int, Field(ge=0, le=1024)]  # processes that read them; 0: the one that computes
     crop_padding: CountOrZero
     flip: bool
     cutout: CountOrZero
 
 
 class Checkpoints(BaseModel):
-    """When a loop saves, which epochs stay, and whether a finished run keeps its large checkpoint."""
+    """When a loop saves, which epochs stay, whether a finished run keeps its large checkpoint, and event files."""
 
     checkpoint_epochs: Count
     checkpoint_minutes: Positive
     keep_epochs: list[CountOrZero]
     keep_checkpoint: bool
+    tensorboard: bool
 
 
 def _no_auto(value: Any) -> Any:

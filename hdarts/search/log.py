@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hdarts.bilevel import Hypergradient
+from hdarts.events import Write, no_events
 from hdarts.params import ParameterError
 from hdarts.records import Run
 from hdarts.search.state import State
@@ -29,12 +30,13 @@ class Log:
     run: Run
     tables: dict[str, list[Row]]
     space: SearchSpace
+    events: Write = no_events
     since: float = 0.0
     warn_at: float = 10.0  # times the learning rate
 
     @classmethod
-    def resume(cls, run: Run, state: State) -> "Log":
-        """Read the tables and drop what was written after the checkpoint."""
+    def resume(cls, run: Run, state: State, events: Write = no_events) -> "Log":
+        """Read the tables and drop what was written after the checkpoint; `events` writes the rows of metrics too."""
 
         def done(row: Row) -> bool:
             return row["epoch"] <= state.epoch
@@ -43,11 +45,12 @@ class Log:
             return (row["epoch"], row["step_in_epoch"]) < (state.epoch + 1, state.step)
 
         kept = {"metrics": done, "alpha": done, "timings": done, "hypergradients": step_done}
-        log = cls(run, {name: _kept(run, name, keep) for name, keep in kept.items()}, state.space)
+        log = cls(run, {name: _kept(run, name, keep) for name, keep in kept.items()}, state.space, events)
         if [row["epoch"] for row in log.tables["metrics"]] != list(range(1, state.epoch + 1)):
             raise ParameterError(
                 f"{run.folder / 'metrics.csv'}: misses epochs that the checkpoint has behind it; {MEND}"
             )
+        events(log.tables["metrics"])
         if not log.tables["alpha"]:  # written now: in a resumed first epoch alpha is no longer the first
             log._alpha(state, 0)
             log.write("alpha")
@@ -116,6 +119,7 @@ class Log:
         self.tables["timings"].append(times)
         self._alpha(state, state.epoch + 1)
         self.write(*self.tables)
+        self.events(self.tables["metrics"])
         return row
 
     def ranking(self, epoch: int, rows: list[Row]) -> None:

@@ -21,6 +21,7 @@ from torch import Tensor
 from hdarts import checkpoint
 from hdarts.bilevel import Hypergradient
 from hdarts.data import Batches, Splits
+from hdarts.events import Write, event_files
 from hdarts.hypernetwork import ByKind
 from hdarts.lock import exclusive
 from hdarts.loop import CheckpointClock, cosine, last_checkpoint, tidy, use_machine
@@ -71,14 +72,16 @@ def search(
     if params.method == "random":
         _finish_random(params, run, supernet.space if supernet else SPACES[params.space])
         return
-    with exclusive(run.folder), CheckpointClock(params).listening() as clock:
-        yield from _search(params, run, clock, device, data, supernet, hypernetwork, hypergradient)
+    events = event_files(run.folder, params.tensorboard)
+    with exclusive(run.folder), events as write, CheckpointClock(params).listening() as clock:
+        yield from _search(params, run, clock, write, device, data, supernet, hypernetwork, hypergradient)
 
 
 def _search(
     params: SearchParams,
     run: Run,
     clock: CheckpointClock,
+    events: Write,
     device: torch.device,
     data: Splits | None,
     supernet: Any,
@@ -92,7 +95,7 @@ def _search(
     hypergradient = hypergradient or make_hypergradient(params)
     inner, outer = batches(params, data)
     steps = min(len(inner), len(outer))  # a step takes a pair; the longer part gives what the shorter has
-    log, judge = Log.resume(run, state), Judge.of(run, state.space)
+    log, judge = Log.resume(run, state, events), Judge.of(run, state.space)
     threads = torch.get_num_threads()
     run.write_provenance(data=data.told(), device=str(device), threads=threads, **counts(problem, state))
 

@@ -25,6 +25,8 @@ def load_splits(params: SearchParams, device: torch.device) -> Splits:
         limit=params.limit,
         skip_damaged=params.skip_damaged,
         image_size=params.image_size,
+        stream=params.stream,
+        workers=params.workers,
         validation_fraction=params.validation_fraction,
         split_seed=params.split_seed,
         device=device,

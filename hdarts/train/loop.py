@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from hdarts import checkpoint
 from hdarts.data import Augmentation, Batches, Images, Splits, in_order
 from hdarts.distributed import ALONE, Processes, synchronise
+from hdarts.events import Write, event_files, no_events
 from hdarts.lock import exclusive
 from hdarts.loop import CheckpointClock, autocast, cosine, last_checkpoint, refuse_unless_finite, tidy, use_machine
 from hdarts.memory import naming_a_batch_that_fits, peak_memory
@@ -48,6 +49,7 @@ class Training:
     test_images: Images
     clock: CheckpointClock
     processes: Processes
+    events: Write
     sums: Tensor  # `tally` of the steps done in this epoch
     epoch: int = 0
     step: int = 0
@@ -79,8 +81,9 @@ def train(
         tidy(params, run.folder, processes)
         return
     alone = exclusive(run.folder) if processes.first else nullcontext()
-    with alone, CheckpointClock(params, processes).listening() as clock:
-        yield from _train(prepare(params, run, clock, data, network, processes))
+    events = event_files(run.folder, params.tensorboard and processes.first)
+    with alone, events as write, CheckpointClock(params, processes).listening() as clock:
+        yield from _train(prepare(params, run, clock, data, network, processes, write))
 
 
 def _train(training: Training) -> Iterator[Row]:
@@ -190,6 +193,7 @@ def prepare(
     data: Splits | None,
     network: nn.Module | None,
     processes: Processes = ALONE,
+    events: Write = no_events,
 ) -> Training:
     """Return the training before its first step; what parameters can get wrong is refused before a file is written."""
     processes.check(params.batch_size, params.device)
@@ -216,7 +220,7 @@ def prepare(
     describe(run, genotype, data, device, processes)
     sums = torch.zeros(3, dtype=torch.float64, device=device)
     test = data.test.to(device)
-    return Training(params, run, genotype, network, optimiser, batches, test, clock, processes, sums)
+    return Training(params, run, genotype, network, optimiser, batches, test, clock, processes, events, sums)
 
 
 def describe(run: Run, genotype: Genotype, data: Splits, device: torch.device, processes: Processes) -> None:
@@ -240,6 +244,7 @@ def record(training: Training, row: Row, **times: float) -> None:
     training.epoch, training.step = row["epoch"], 0
     training.sums.zero_()
     run.write_table("metrics", training.rows)
+    training.events(training.rows)
     earlier = [old for old in run.table("timings").to_dict(orient="records") if old.get("epoch") in range(row["epoch"])]
     run.write_table("timings", [*earlier, {"epoch": row["epoch"], **times}])
     training.clock.agree()
@@ -279,6 +284,7 @@ def resume(training: Training) -> None:
     training.sums.copy_(state["sums"])
     if training.rows:
         training.run.write_table("metrics", training.rows)
+        training.events(training.rows)
 
 
 def stop_unless_finite(training: Training, **values: float) -> None:

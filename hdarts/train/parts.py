@@ -36,6 +36,8 @@ def load_splits(params: EvaluateParams) -> Splits:
         skip_damaged=params.skip_damaged,
         test_limit=params.test_limit,
         image_size=params.image_size,
+        stream=params.stream,
+        workers=params.workers,
         validation_fraction=0.0,
         test=True,
     )
