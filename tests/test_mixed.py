@@ -34,7 +34,11 @@ def case(channels, nodes, images, size, dtype=torch.float64):
         return made.contiguous(memory_format=torch.channels_last).requires_grad_()
 
     weights = torch.randn(nodes, 5, generator=draw, dtype=dtype).requires_grad_()
-    inputs = [weights, maps(channels), *(maps(nodes * channels) for _ in range(2))]
+    kernels = [
+        torch.randn(nodes * channels, channels, size, size, generator=draw, dtype=dtype).requires_grad_()
+        for size in (1, 3)
+    ]
+    inputs = [weights, maps(channels), *kernels]
     return inputs, [maps(channels) for _ in range(nodes)]
 
 
