@@ -16,6 +16,9 @@ SIZES = [
     (5, 2, 3, (5, 1)),
     (19, 3, 3, (9, 4)),
     (4, 2, 5, (1, 1)),
+    (5, 2, 9, (6, 5)),  # several images at a time, the last few fewer
+    (3, 2, 2, (21, 18)),  # more tiles than go together
+    (33, 2, 2, (6, 6)),
 ]
 
 
