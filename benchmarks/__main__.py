@@ -68,7 +68,8 @@ def main() -> None:
     other = replace(setting, space=NASBENCH201.name, cells=1 if options.quick else 2)
     cases = [(name, of) for of in (setting, other) for name in STEPS]
     if not options.quick:
-        cases += [(name, large) for name in ("weight step", *OTHERS)]
+        cases += [("weight step", large), ("weight step", replace(other, batch=64))]
+        cases += [(name, large) for name in OTHERS]
     where = torch.cuda.get_device_name() if options.device == "cuda" else platform.machine()
     machine = f"{where}, {options.threads} threads, torch {torch.__version__}, {date.today()}"
     print(f"{setting}, {machine}: seconds of a step, plain and ours")

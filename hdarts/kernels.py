@@ -1,6 +1,6 @@
 """The compiled kernels as PyTorch sees them: functions of a C file, called with tensors.
 
-depthwise.c and separable.c take channels-last float32 or float64 on the CPU, channels in vectors of 4, 8 or 16 lanes.
+They take channels-last float32 or float64 on the CPU, channels in vectors of 4, 8 or 16 lanes.
 """
 
 import ctypes

@@ -3,11 +3,12 @@
      nodes[m] += weights[m, SKIP] x + sum over o of weights[m, CONVOLVED + o] BN(y_o[m])
                                     + weights[m, MEAN] mean of the 3x3 pixels of x that are in the image
 
-   Written for hdarts/mixed.py; y_0 and y_1 are the convolutions of all these edges. Means are made again wherever they
-   are needed: that costs less than to keep them. x, each node and each gradient are (image, row, column, channel), y
-   (image, row, column, node, channel), statistics (o, node, chunk, lane). Every function returns 0, or 1 where there
-   was no memory. */
+   Written for hdarts/mixed.py; y_0 and y_1 are the 1x1 and 3x3 convolutions of relu(x) of all these edges (dense.h).
+   They are kept; means, relu and the gradients in y are made again wherever they are needed: that costs less than to
+   keep them. x, each node and each gradient are (image, row, column, channel), y (image, row, column, node, chunk,
+   lane), statistics (o, node, chunk, lane). Every function returns 0, or 1 where there was no memory. */
 
+#include "dense.h"
 #include "moments.h"
 
 enum { SKIP = 1, CONVOLVED = 2, MEAN = 4, OPERATIONS = 5 }; /* 0 is `none` */
@@ -17,7 +18,9 @@ enum { BLOCK = 64 };                                        /* pixels at a time,
 #define BLOCKS_OF(area) int64_t p = 0, size; size = area - p < BLOCK ? area - p : BLOCK, p < area; p += BLOCK
 #define NODES_AND_CHUNKS(s) \
     int64_t node = 0; node < s->fan; node++) for (int64_t k = 0, lanes; lanes = lanes_of(s, k), k < chunks_of(s); k++
-#define ANY(call, ...) (lanes == V ? call(V, __VA_ARGS__) : call(lanes, __VA_ARGS__)) /* without a branch a pixel */
+#define GROUPS_OF(t) /* of images */ \
+    int64_t last = s->images * ((t) + 1) / s->threads, n = s->images * (t) / s->threads, images; \
+    images = last - n < grid.together ? last - n : grid.together, n < last; n += images
 
 static int64_t at_lane(const Shape *s, int64_t o, int64_t node, int64_t k) {
     return ((o * s->fan + node) * chunks_of(s) + k) * V;
@@ -30,7 +33,7 @@ static vec lanes_at(const Shape *s, const REAL *of, int64_t o, int64_t node, int
 /* Where a chunk of a pixel, counted over all images, starts in x or a node, and in y. */
 static int64_t in_x(const Shape *s, int64_t pixel, int64_t k) { return pixel * s->channels + k * V; }
 static int64_t in_y(const Shape *s, int64_t pixel, int64_t node, int64_t k) {
-    return (pixel * s->fan + node) * s->channels + k * V;
+    return (pixel * s->fan + node) * chunks_of(s) + k;
 }
 
 INLINE void load_lanes(int64_t lanes, const REAL *from, int64_t step, int64_t pixels, vec *tile) {
@@ -72,43 +75,74 @@ static void averages(const Shape *s, const REAL *x, int64_t n, vec *to) {
 }
 
 /* One chunk of some pixels: of what is mixed, and the steps from pixel to pixel. */
-typedef struct { const REAL *x, *y[2]; const vec *average; int64_t pixels, step, step_y; } Part;
+typedef struct { const REAL *x; const vec *y[2], *average; int64_t pixels, step, step_y; } Part;
 
-static Part part_of(const Shape *s, const REAL *x, const REAL *const *y, const vec *average, int64_t n, int64_t p,
+static Part part_of(const Shape *s, const REAL *x, const vec *const *y, const vec *average, int64_t n, int64_t p,
                     int64_t pixels, int64_t node, int64_t k) {
-    int64_t area = s->height * s->width, pixel = n * area + p, c = s->channels, here = in_y(s, pixel, node, k);
-    return (Part){x + in_x(s, pixel, k), {y[0] + here, y[1] + here}, average + k * area + p, pixels, c, s->fan * c};
+    int64_t area = s->height * s->width, pixel = n * area + p, here = in_y(s, pixel, node, k);
+    return (Part){x + in_x(s, pixel, k), {y[0] + here, y[1] + here}, average + k * area + p,
+                  pixels, s->channels, s->fan * chunks_of(s)};
 }
 
 INLINE void mix(int64_t lanes, Part of, const REAL *a, const vec *factor, vec shift, REAL *node) {
     for (int64_t p = 0; p < of.pixels; p++) {
         vec sum = gather(node + p * of.step, lanes) + shift + a[SKIP] * gather(of.x + p * of.step, lanes);
         sum += a[MEAN] * of.average[p];
-        for (int o = 0; o < 2; o++) sum += factor[o] * gather(of.y[o] + p * of.step_y, lanes);
+        for (int o = 0; o < 2; o++) sum += factor[o] * of.y[o][p * of.step_y];
         put(sum, node + p * of.step, lanes);
     }
 }
 
-/* Adds to `nodes`; writes mean and 1 / sqrt(variance + EPSILON) of y. */
-int forward(const Shape *s, const REAL *x, const REAL *const *y, const REAL *weights, REAL *mean, REAL *rstd,
-            REAL *const *nodes) {
-    int64_t area = s->height * s->width, all = at_lane(s, 2, 0, 0);
+/* Moments of one vector of some pixels; four sums at a time, since one would wait for itself. */
+static void add_strided(Moments *into, const vec *y, int64_t step, int64_t pixels) {
+    vec sums[4] = {{0}}, squares[4] = {{0}};
+    int64_t p = 0;
+    for (; p + 4 <= pixels; p += 4) FOR(q, 4) sums[q] += y[(p + q) * step];
+    for (; p < pixels; p++) sums[0] += y[p * step];
+    vec mean = (sums[0] + sums[1] + sums[2] + sums[3]) / (REAL)pixels;
+    for (p = 0; p + 4 <= pixels; p += 4)
+        FOR(q, 4) { vec apart = y[(p + q) * step] - mean; squares[q] += apart * apart; }
+    for (; p < pixels; p++) { vec apart = y[p * step] - mean; squares[0] += apart * apart; }
+    vec all = squares[0] + squares[1] + squares[2] + squares[3];
+    for (int l = 0; l < V; l++) merge(into + l, (Moments){pixels, mean[l], all[l]});
+}
+
+/* Writes y, its mean and 1 / sqrt(variance + EPSILON). */
+static int convolve_all(const Shape *s, const REAL *x, const REAL *const *w, vec *const *y, REAL *mean, REAL *rstd) {
+    Grid grid = grid_of(s);
+    int64_t area = s->height * s->width, all = at_lane(s, 2, 0, 0), room = PLACES * APART * (chunks_of(s) + GROUP);
     int failed = 0;
     Moments *moments = calloc(s->threads * all, sizeof *moments);
-    if (!moments) return 1;
+    vec *w1 = malloc(weights_of(s, 1 + PLACES) * sizeof *w1), *w3 = w1 + weights_of(s, 1);
+    if (!moments || !w1) { free(moments); free(w1); return 1; }
+    ready(s, w[0], 1, w1);
+    ready(s, w[1], 3, w3);
     FOR_THREADS
-    for (int64_t t = 0; t < s->threads; t++)
-        for (IMAGES_OF(t))
-            for (BLOCKS_OF(area))
-                for (int64_t o = 0; o < 2; o++)
-                    for (NODES_AND_CHUNKS(s)) {
-                        vec tile[BLOCK];
-                        const REAL *from = y[o] + in_y(s, n * area + p, node, k);
-                        ANY(load_lanes, from, s->fan * s->channels, size, tile);
-                        add_moments(moments + t * all + at_lane(s, o, node, k), tile, size);
-                    }
+    for (int64_t t = 0; t < s->threads; t++) {
+        vec *padded = scratch(padded_of(s, grid) + room);
+        if (!padded) { failed = 1; continue; }
+        memset(padded, 0, padded_of(s, grid) * sizeof *padded);
+        for (GROUPS_OF(t)) {
+            for (int64_t i = 0; i < images; i++) load_relu(s, grid, x + in_x(s, (n + i) * area, 0), i, padded);
+            vec *here[2] = {y[0] + in_y(s, n * area, 0, 0), y[1] + in_y(s, n * area, 0, 0)};
+            convolve(s, grid, images, padded, w1, w3, here[0], here[1], padded + padded_of(s, grid));
+            for (int64_t v = 0; v < 2 * grid.vectors; v++)
+                add_strided(moments + t * all + v * V, here[v / grid.vectors] + v % grid.vectors, grid.vectors,
+                            images * area);
+        }
+    }
     normalisation(moments, s->threads, all, mean, rstd);
     free(moments);
+    free(w1);
+    return failed;
+}
+
+/* Adds to `nodes`; writes y, its mean and 1 / sqrt(variance + EPSILON). w: convolutions of all edges, side by side. */
+int forward(const Shape *s, const REAL *x, const REAL *const *w, const REAL *weights, vec *const *y, REAL *mean,
+            REAL *rstd, REAL *const *nodes) {
+    int64_t area = s->height * s->width;
+    int failed = 0;
+    if (convolve_all(s, x, w, y, mean, rstd)) return 1;
     FOR_THREADS
     for (int64_t t = 0; t < s->threads; t++) {
         vec *average = scratch((chunks_of(s) + 1) * area + s->width);
@@ -123,7 +157,7 @@ int forward(const Shape *s, const REAL *x, const REAL *const *y, const REAL *wei
                         factor[o] = lanes_at(s, rstd, o, node, k) * a[CONVOLVED + o];
                         shift -= lanes_at(s, mean, o, node, k) * factor[o];
                     }
-                    Part of = part_of(s, x, y, average, n, p, size, node, k);
+                    Part of = part_of(s, x, (const vec *const *)y, average, n, p, size, node, k);
                     ANY(mix, of, a, factor, shift, nodes[node] + in_x(s, n * area + p, k));
                 }
         }
@@ -138,14 +172,13 @@ INLINE void add_products(int64_t lanes, Part of, const REAL *g, const vec *middl
         with[SLOPE] += one;
         with[SKIP] += one * gather(of.x + p * of.step, lanes);
         with[MEAN] += one * of.average[p];
-        for (int o = 0; o < 2; o++)
-            with[CONVOLVED + o] += one * (gather(of.y[o] + p * of.step_y, lanes) - middle[o]);
+        for (int o = 0; o < 2; o++) with[CONVOLVED + o] += one * (of.y[o][p * of.step_y] - middle[o]);
     }
     for (int i = 0; i < SUMS; i++) sums[i] = with[i];
 }
 
 /* sums (SUMS, node, chunk, lane): of g, of g x, of g (y - mean) for each y, and of g times the mean of 3x3 pixels */
-static int gradient_sums(const Shape *s, const REAL *x, const REAL *const *y, const REAL *mean, const REAL *const *g,
+static int gradient_sums(const Shape *s, const REAL *x, const vec *const *y, const REAL *mean, const REAL *const *g,
                          double *sums) {
     int64_t area = s->height * s->width, all = at_lane(s, SUMS, 0, 0);
     int failed = 0;
@@ -175,18 +208,6 @@ static int gradient_sums(const Shape *s, const REAL *x, const REAL *const *y, co
     return failed;
 }
 
-/* Through BatchNorm: gy = factor (g - first - (y - mean) second) */
-typedef struct { vec factor, first, second, mean; } Norm;
-
-INLINE void through(int64_t lanes, Norm norm, const REAL *g, int64_t step, const REAL *y, int64_t step_y,
-                    int64_t pixels, REAL *gy) {
-    for (int64_t p = 0; p < pixels; p++) {
-        vec one = gather(g + p * step, lanes) - norm.first;
-        one -= (gather(y + p * step_y, lanes) - norm.mean) * norm.second;
-        put(norm.factor * one, gy + p * step_y, lanes);
-    }
-}
-
 static Norm norm_of(const Shape *s, const double *sums, const REAL *mean, const REAL *rstd, REAL weight, int64_t o,
                     int64_t node, int64_t k) {
     vec scale = lanes_at(s, rstd, o, node, k), first, second;
@@ -198,10 +219,11 @@ static Norm norm_of(const Shape *s, const double *sums, const REAL *mean, const 
     return (Norm){weight * scale, first, second * scale * scale, lanes_at(s, mean, o, node, k)};
 }
 
+/* gx of a chunk of an image: identity, mean of 3x3 pixels, and what came back to relu(x). */
 INLINE void through_means(int64_t lanes, const Shape *s, const REAL *weights, const REAL *const *g, int64_t at,
-                          vec *direct, REAL *gx) {
-    int64_t area = s->height * s->width, c = s->channels;
-    vec *spread = direct + area, *back = spread + area;
+                          Grid grid, const vec *padded, const vec *back, vec *direct, REAL *gx) {
+    int64_t area = s->height * s->width, c = s->channels, step = chunks_of(s);
+    vec *spread = direct + area, *mean = spread + area;
     memset(direct, 0, 2 * area * sizeof *direct);
     for (int64_t node = 0; node < s->fan; node++)
         for (int64_t p = 0; p < area; p++) {
@@ -210,17 +232,15 @@ INLINE void through_means(int64_t lanes, const Shape *s, const REAL *weights, co
             spread[p] += weights[node * OPERATIONS + MEAN] * one;
         }
     divide(s, spread);
-    sums_of_nine(s, spread, back + area, back);
-    for (int64_t p = 0; p < area; p++) put(direct[p] + back[p], gx + at + p * c, lanes);
+    sums_of_nine(s, spread, mean + area, mean);
+    for (int64_t p = 0; p < area; p++) {
+        int64_t pixel = (p / s->width * grid.columns + p % s->width) * step;
+        vec through = (vec)((mask)back[pixel] & (padded[pixel] > 0));
+        put(direct[p] + mean[p] + through, gx + at + p * c, lanes);
+    }
 }
 
-/* Gradients in x, y and weights for g, the gradients in the nodes. */
-int backward(const Shape *s, const REAL *x, const REAL *const *y, const REAL *weights, const REAL *mean,
-             const REAL *rstd, const REAL *const *g, REAL *gx, REAL *const *gy, REAL *weights_g) {
-    int64_t area = s->height * s->width, c = s->channels;
-    int failed = 0;
-    double *sums = malloc(at_lane(s, SUMS, 0, 0) * sizeof *sums);
-    if (!sums || gradient_sums(s, x, y, mean, g, sums)) { free(sums); return 1; }
+static void weight_gradients(const Shape *s, const double *sums, const REAL *rstd, REAL *weights_g) {
     for (int64_t node = 0; node < s->fan; node++)
         for (int64_t o = 0; o < OPERATIONS; o++) {
             const REAL *scale = o == CONVOLVED || o == CONVOLVED + 1 ? rstd + at_lane(s, o - CONVOLVED, node, 0) : NULL;
@@ -229,24 +249,73 @@ int backward(const Shape *s, const REAL *x, const REAL *const *y, const REAL *we
                 sum += sums[at_lane(s, o, node, 0) + i] * (scale ? scale[i] : 1);
             weights_g[node * OPERATIONS + o] = sum;
         }
+}
+
+/* Weights made ready, norms, and the sums of each thread: all that the threads share, in one piece of memory. */
+typedef struct { vec *w1, *w3, *sums; Norm *norms; int64_t apart; } Shared;
+
+static Shared shared_of(const Shape *s, int learn) {
+    int64_t of_w = back_weights_of(s), apart = learn ? weights_of(s, 1 + PLACES) : 0, vectors = grid_of(s).vectors;
+    int64_t ready = (1 + PLACES) * of_w, norms = 2 * vectors * sizeof(Norm) / sizeof(vec);
+    vec *memory = malloc((ready + norms + s->threads * apart) * sizeof(vec));
+    if (!memory) return (Shared){NULL};
+    vec *sums = memory + ready + norms;
+    memset(sums, 0, s->threads * apart * sizeof(vec));
+    return (Shared){memory, memory + of_w, learn ? sums : NULL, (Norm *)(memory + ready), apart};
+}
+
+/* gx and the sums of the weights for some images, from n on. */
+static void back(const Shape *s, Grid grid, Shared of, const REAL *x, const vec *const *y, const REAL *weights,
+                 const REAL *const *g, int64_t n, int64_t images, REAL *gx, vec *sums, vec *padded) {
+    int64_t area = s->height * s->width, pixel = n * area;
+    vec *back = padded + padded_of(s, grid), *room = back + padded_of(s, grid);
+    for (int64_t i = 0; i < images; i++) load_relu(s, grid, x + in_x(s, (n + i) * area, 0), i, padded);
+    memset(back, 0, padded_of(s, grid) * sizeof *back);
+    Slopes slopes = {of.norms, g, y[0] + in_y(s, pixel, 0, 0), pixel};
+    back_1x1(s, grid, images, padded, of.w1, slopes, back, sums, room);
+    slopes.norms += grid.vectors;
+    slopes.y = y[1] + in_y(s, pixel, 0, 0);
+    back_3x3(s, grid, images, padded, of.w3, slopes, back, sums ? sums + weights_of(s, 1) : NULL, room);
+    for (int64_t i = 0; i < images; i++)
+        for (int64_t k = 0; k < chunks_of(s); k++) {
+            int64_t lanes = lanes_of(s, k), at = in_x(s, (n + i) * area, k);
+            const vec *inside = pixel_at(s, grid, padded, i, 1, 1) + k, *came = pixel_at(s, grid, back, i, 1, 1) + k;
+            ANY(through_means, s, weights, g, at, grid, inside, came, room, gx);
+        }
+}
+
+/* Gradients in x, convolutions (or NULL) and weights for g, the gradients in the nodes. */
+int backward(const Shape *s, const REAL *x, const REAL *const *w, const REAL *weights, const vec *const *y,
+             const REAL *mean, const REAL *rstd, const REAL *const *g, REAL *gx, REAL *const *w_g, REAL *weights_g) {
+    Grid grid = grid_of(s);
+    int64_t area = s->height * s->width, chunks = chunks_of(s), room = PLACES * APART * (2 * chunks + GROUP);
+    int64_t row = (s->width + ROWS) * grid.vectors, means = 3 * area + s->width;
+    int failed = 0;
+    double *sums = malloc(at_lane(s, SUMS, 0, 0) * sizeof *sums);
+    Shared of = shared_of(s, w_g[0] != NULL);
+    if (!sums || !of.w1 || gradient_sums(s, x, y, mean, g, sums)) { free(sums); free(of.w1); return 1; }
+    weight_gradients(s, sums, rstd, weights_g);
+    for (int64_t v = 0; v < 2 * grid.vectors; v++) {
+        int64_t o = v / grid.vectors, node = v % grid.vectors / chunks;
+        of.norms[v] = norm_of(s, sums, mean, rstd, weights[node * OPERATIONS + CONVOLVED + o], o, node, v % chunks);
+    }
+    ready_back(s, w[0], 1, of.w1);
+    ready_back(s, w[1], 3, of.w3);
+    room = room > row ? room : row;
+    room = room > means ? room : means;
     FOR_THREADS
     for (int64_t t = 0; t < s->threads; t++) {
-        vec *tiles = scratch(3 * area + s->width);
-        if (!tiles) { failed = 1; continue; }
-        for (IMAGES_OF(t)) {
-            for (BLOCKS_OF(area))
-                for (int64_t o = 0; o < 2; o++)
-                    for (NODES_AND_CHUNKS(s)) {
-                        Norm norm = norm_of(s, sums, mean, rstd, weights[node * OPERATIONS + CONVOLVED + o], o, node, k);
-                        int64_t pixel = n * area + p, at = in_y(s, pixel, node, k);
-                        ANY(through, norm, g[node] + in_x(s, pixel, k), c, y[o] + at, s->fan * c, size, gy[o] + at);
-                    }
-            for (int64_t k = 0; k < chunks_of(s); k++) {
-                int64_t lanes = lanes_of(s, k);
-                ANY(through_means, s, weights, g, in_x(s, n * area, k), tiles, gx);
-            }
-        }
+        vec *padded = scratch(2 * padded_of(s, grid) + room);
+        if (!padded) { failed = 1; continue; }
+        memset(padded, 0, padded_of(s, grid) * sizeof *padded);
+        vec *own = of.sums ? of.sums + t * of.apart : NULL;
+        for (GROUPS_OF(t)) back(s, grid, of, x, y, weights, g, n, images, gx, own, padded);
+    }
+    if (of.sums) {
+        unready(s, of.sums, of.apart, 1, w_g[0]);
+        unready(s, of.sums + weights_of(s, 1), of.apart, 3, w_g[1]);
     }
     free(sums);
+    free(of.w1);
     return failed;
 }

@@ -1,9 +1,10 @@
-"""The edges of NAS-Bench-201 that leave one node, behind their convolutions: mixed for the nodes they lead to.
+"""The edges of NAS-Bench-201 that leave one node: convolved, and mixed for the nodes they lead to.
 
     node_j += a_j1 x + a_j2 BN(y_j) + a_j3 BN(z_j) + a_j4 mean of 3x3 pixels of x
 
-y and z are the 1x1 and 3x3 convolutions of x, a_j the weights of the edge's operations in the order of the space
-(`none` is the first). Two roads to one function, as in hdarts.pooling, with mixed.c where that can be used.
+y and z are the 1x1 and 3x3 convolutions of relu(x), a_j the weights of the edge's operations in the order of the space
+(`none` is the first). Two roads to one function, as in hdarts.pooling, with mixed.c where that can be used: it goes
+image by image in the cache and takes 3x3 convolutions in tiles of 2x2 pixels, 16 products where 36 were (Winograd).
 """
 
 from collections.abc import Sequence
@@ -17,63 +18,74 @@ from hdarts.kernels import Kernel, Shape, kernel, rows
 
 
 def mixed(
-    x: Tensor, convolved: Sequence[Tensor], weights: Tensor, onto: Sequence[Tensor], compiled: bool = True
+    x: Tensor, kernels: Sequence[Tensor], weights: Tensor, onto: Sequence[Tensor], compiled: bool = True
 ) -> Sequence[Tensor]:
     """Return `onto`, a tensor `(N, C, H, W)` for each of m nodes, with what comes from x, `(N, C, H, W)`, added.
 
-    convolved: y and z, `(N, m C, H, W)`; weights `(m, 5)`. `onto` is given away: it may be written to.
+    kernels: those of y and z, `(m C, C, 1, 1)` and `(m C, C, 3, 3)`; weights `(m, 5)`. `onto` is given away: it may be
+    written to.
     """
     usable = compiled and not torch.is_autocast_enabled("cpu") and x[:, 0].numel() > 1
     usable = usable and all(one.is_contiguous(memory_format=torch.channels_last) for one in onto)
     made = kernel("mixed", x.shape[1], x) if usable else None
     if made is not None:
-        return _Compiled.apply(made, weights, x, *convolved, *onto)  # type: ignore[return-value]
-    return [one + more for one, more in zip(onto, in_pytorch(x, convolved, weights), strict=True)]
+        return _Compiled.apply(made, weights, x, *kernels, *onto)  # type: ignore[return-value]
+    return [one + more for one, more in zip(onto, in_pytorch(x, kernels, weights), strict=True)]
 
 
-def in_pytorch(x: Tensor, convolved: Sequence[Tensor], weights: Tensor) -> list[Tensor]:
+def in_pytorch(x: Tensor, kernels: Sequence[Tensor], weights: Tensor) -> list[Tensor]:
     """Return what is added, by PyTorch's operators; a BatchNorm has the weight of its operation as its scale."""
     skip, *scales, average = weights.T[1:].unbind(0)
+    positive = F.relu(x)
     terms = [
-        F.batch_norm(y, None, None, scale.repeat_interleave(x.shape[1]), None, training=True)
-        for y, scale in zip(convolved, scales, strict=True)
-    ]
+        F.batch_norm(
+            F.conv2d(positive, one, padding=one.shape[-1] // 2),
+            None, None, scale.repeat_interleave(x.shape[1]), None, training=True,
+        )
+        for one, scale in zip(kernels, scales, strict=True)
+    ]  # fmt: skip
     mean = F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
     parts = sum(terms).unflatten(1, (len(weights), -1)).unbind(1)  # pyright: ignore[reportAttributeAccessIssue]
     return [part + x * one + mean * other for part, one, other in zip(parts, skip, average, strict=True)]
 
 
 class _Compiled(torch.autograd.Function):
-    """`mixed` by mixed.c. Kept for the backward pass: the weights, x, its convolutions and their statistics."""
+    """`mixed` by mixed.c. Kept for the backward pass: what was given, y and z, and their statistics."""
 
     @staticmethod
-    def forward(ctx: Any, kernel: Kernel, weights: Tensor, x: Tensor, y: Tensor, z: Tensor, *onto: Tensor) -> Any:
-        chunks = -(-x.shape[1] // kernel.lanes)
+    def forward(ctx: Any, kernel: Kernel, weights: Tensor, x: Tensor, one: Tensor, nine: Tensor, *onto: Tensor) -> Any:
+        images, channels, height, width = x.shape
+        chunks = -(-channels // kernel.lanes)
         mean, rstd = (x.new_empty(2, len(onto), chunks, kernel.lanes) for _ in range(2))
-        read = (rows(x), [rows(y), rows(z)], weights.contiguous())
-        kernel.call("forward", _shape(x, len(onto)), *read, mean, rstd, onto)
+        y, z = (x.new_empty(images, height, width, len(onto), chunks, kernel.lanes) for _ in range(2))
+        read = (rows(x), [one.contiguous(), nine.contiguous()], weights.contiguous())
+        kernel.call("forward", _shape(x, len(onto)), *read, [y, z], mean, rstd, onto)
         ctx.kernel = kernel
         ctx.mark_dirty(*onto)
-        ctx.save_for_backward(weights, x, y, z, mean, rstd)
+        ctx.save_for_backward(weights, x, one, nine, y, z, mean, rstd)
         return onto
 
     @staticmethod
     def backward(ctx: Any, *g: Any) -> Any:
         wanted = ctx.needs_input_grad[1:5]
-        weights, x, y, z, mean, rstd = ctx.saved_tensors
+        weights, x, one, nine, y, z, mean, rstd = ctx.saved_tensors
         if not any(wanted):
             return None, *(None for _ in wanted), *g
         if torch.is_grad_enabled():  # a second derivative is wanted
-            weights, x, *both = own = [one.view_as(one) for one in (weights, x, y, z)]  # y and z may come from x
-            needed = [one for one, want in zip(own, wanted, strict=True) if want]
-            made = iter(torch.autograd.grad(in_pytorch(x, both, weights), needed, g, create_graph=True))
+            given = (weights, x, one, nine)  # x may come from the others
+            weights, x, *kernels = own = [each.view_as(each) for each in given]
+            needed = [each for each, want in zip(own, wanted, strict=True) if want]
+            made = iter(torch.autograd.grad(in_pytorch(x, kernels, weights), needed, g, create_graph=True))
             return None, *(next(made) if want else None for want in wanted), *g
-        read = (rows(x), [rows(y), rows(z)], weights.contiguous())
-        of_weights, of_x, of_y, of_z = (torch.empty_like(one) for one in (read[2], read[0], *read[1]))
-        slopes = [rows(one) for one in g]
-        ctx.kernel.call("backward", _shape(x, len(g)), *read, mean, rstd, slopes, of_x, [of_y, of_z], of_weights)
-        found = [of_weights, *(one.permute(0, 3, 1, 2) for one in (of_x, of_y, of_z))]
-        return None, *(one if want else None for one, want in zip(found, wanted, strict=True)), *g
+        read = (rows(x), kernels := [one.contiguous(), nine.contiguous()], weights.contiguous())
+        of_weights, of_x = torch.empty_like(read[2]), torch.empty_like(read[0])
+        of_kernels = [torch.empty_like(each) for each in kernels] if any(wanted[2:]) else [None, None]
+        slopes = [rows(each) for each in g]
+        ctx.kernel.call(
+            "backward", _shape(x, len(g)), *read, [y, z], mean, rstd, slopes, of_x, of_kernels, of_weights
+        )  # fmt: skip
+        found = [of_weights, of_x.permute(0, 3, 1, 2), *of_kernels]
+        return None, *(each if want else None for each, want in zip(found, wanted, strict=True)), *g
 
 
 def _shape(x: Tensor, nodes: int) -> Shape:

@@ -4,17 +4,14 @@
 
 Three stages of cells; between them a residual block of stride 2 that doubles the channels; behind them BatchNorm, ReLU,
 mean over the map and the classifier (Dong and Yang, ICLR 2020, section 2.1). Pooling has no BatchNorm behind it here.
-What is the same for all edges that leave a node is computed once: its ReLU, one convolution of each size for all of
-them, and what mixes them (hdarts.mixed).
+All edges that leave a node are convolved and mixed together (hdarts.mixed).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.graph import saved_tensors_hooks
 
 from hdarts.mixed import mixed
 from hdarts.space import NASBENCH201, RESIDUAL, CellPlan
@@ -62,24 +59,6 @@ def _cell(k: int, x: Tensor, named: Named, weights: Tensor, compiled: bool) -> T
     for source in range(NASBENCH201.nodes):
         leaving = [e for e, (start, _) in enumerate(NASBENCH201.edges) if start == source]  # to nodes source + 1, ...
         kernels = [named[f"{k}.{(source,)}.nor_conv_{size}x{size}.0"] for size in (1, 3)]
-        convolved = _convolved(states[source], kernels, compiled)
         rows = torch.stack([weights[e] for e in leaving])
-        states[source + 1 :] = mixed(states[source], convolved, rows, states[source + 1 :], compiled)
+        states[source + 1 :] = mixed(states[source], kernels, rows, states[source + 1 :], compiled)
     return states[-1]
-
-
-def _convolved(x: Tensor, kernels: list[Tensor], compiled: bool) -> list[Tensor]:
-    """Convolutions of relu(x), which is not kept for the backward pass but made again: x itself is kept anyway.
-
-    Not so with PyTorch's operators alone, where another function may stand for ReLU (hdarts.microscope).
-    """
-    source = x.detach()
-
-    def again(kept: Tensor | None) -> Tensor:
-        return F.relu(source) if kept is None else kept
-
-    with saved_tensors_hooks(lambda _: None, again) if compiled else nullcontext():
-        positive = F.relu(x)
-    place = positive.data_ptr() if compiled else None
-    with saved_tensors_hooks(lambda saved: None if saved.data_ptr() == place else saved, again):
-        return [F.conv2d(positive, kernel, padding=kernel.shape[-1] // 2) for kernel in kernels]

@@ -16,6 +16,9 @@ SIZES = [
     (5, 2, 3, (5, 1)),
     (19, 3, 3, (9, 4)),
     (4, 2, 5, (1, 1)),
+    (5, 2, 9, (6, 5)),  # several images at a time, the last few fewer
+    (3, 2, 2, (21, 18)),  # more tiles than go together
+    (33, 2, 2, (6, 6)),
 ]
 
 
@@ -34,7 +37,11 @@ def case(channels, nodes, images, size, dtype=torch.float64):
         return made.contiguous(memory_format=torch.channels_last).requires_grad_()
 
     weights = torch.randn(nodes, 5, generator=draw, dtype=dtype).requires_grad_()
-    inputs = [weights, maps(channels), *(maps(nodes * channels) for _ in range(2))]
+    kernels = [
+        torch.randn(nodes * channels, channels, size, size, generator=draw, dtype=dtype).requires_grad_()
+        for size in (1, 3)
+    ]
+    inputs = [weights, maps(channels), *kernels]
     return inputs, [maps(channels) for _ in range(nodes)]
 
 

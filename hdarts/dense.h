@@ -1,0 +1,235 @@
+/* The 1x1 and 3x3 convolutions of all edges that leave one node, and their gradients, for some images in the cache.
+
+   y (image, row, column, vector): a vector is a chunk of the channels of a node, counted node * chunks + chunk. Weights
+   are made ready once a call; as rows of channels in they are (place, channel, vector), `back`, as rows of channels
+   out, (place, vector, lane, chunk). */
+
+#pragma once
+
+#include "winograd.h"
+
+/* Images with zeros around them, so large that tiles of 2x2 pixels cover them. */
+typedef struct { int64_t high, wide, tiles, rows, columns, size, together, vectors; } Grid;
+
+static Grid grid_of(const Shape *s) {
+    int64_t high = (s->height + 1) / 2, wide = (s->width + 1) / 2, tiles = high * wide;
+    int64_t rows = 2 * high + 2, columns = 2 * wide + 2;
+    int64_t together = tiles < TILES ? TILES / tiles : 1; /* images */
+    return (Grid){high, wide, tiles, rows, columns, rows * columns * chunks_of(s), together, s->fan * chunks_of(s)};
+}
+
+static int64_t padded_of(const Shape *s, Grid grid) { return grid.together * grid.size + ROWS * chunks_of(s); }
+static int64_t weights_of(const Shape *s, int64_t places) { return places * s->channels * s->fan * chunks_of(s); }
+static int64_t back_weights_of(const Shape *s) { return s->fan * chunks_of(s) * V * chunks_of(s); } /* a place */
+
+/* Where lane l of vector v is in the weights, or -1. */
+static int64_t out_at(const Shape *s, int64_t v, int64_t l) {
+    int64_t chunks = chunks_of(s), channel = v % chunks * V + l;
+    return channel < s->channels ? v / chunks * s->channels + channel : -1;
+}
+
+INLINE vec *pixel_at(const Shape *s, Grid grid, vec *padded, int64_t image, int64_t row, int64_t column) {
+    return padded + image * grid.size + (row * grid.columns + column) * chunks_of(s);
+}
+
+static void load_relu(const Shape *s, Grid grid, const REAL *x, int64_t image, vec *padded) {
+    int64_t chunks = chunks_of(s);
+    for (int64_t r = 0; r < s->height; r++)
+        for (int64_t c = 0; c < s->width; c++, x += s->channels) {
+            vec *to = pixel_at(s, grid, padded, image, r + 1, c + 1);
+            for (int64_t k = 0; k < chunks; k++) to[k] = relu(gather(x + k * V, lanes_of(s, k)));
+        }
+}
+
+/* Weights (out, in, size, size), size 1 or 3, -> (place, channel, vector). */
+static void ready(const Shape *s, const REAL *w, int64_t size, vec *to) {
+    int64_t vectors = grid_of(s).vectors, taps = size * size;
+    FOR_THREADS
+    for (int64_t t = 0; t < s->threads; t++)
+        for (int64_t c = s->channels * t / s->threads; c < s->channels * (t + 1) / s->threads; c++)
+            for (int64_t v = 0; v < vectors; v++) {
+                vec of[3][3] = {{{0}}};
+                for (int64_t l = 0, at; l < V; l++)
+                    for (int64_t i = 0; i < taps && (at = out_at(s, v, l)) >= 0; i++)
+                        of[i / 3][i % 3][l] = w[(at * s->channels + c) * taps + i];
+                vec *into = to + c * vectors + v;
+                if (size == 1) *into = of[0][0];
+                else of_weights(of, into, s->channels * vectors);
+            }
+}
+
+/* The same -> (place, vector, lane, chunk of channels in). */
+static void ready_back(const Shape *s, const REAL *w, int64_t size, vec *to) {
+    int64_t outs = grid_of(s).vectors * V, taps = size * size, chunks = chunks_of(s);
+    FOR_THREADS
+    for (int64_t t = 0; t < s->threads; t++)
+        for (int64_t o = outs * t / s->threads; o < outs * (t + 1) / s->threads; o++)
+            for (int64_t k = 0, at = out_at(s, o / V, o % V); k < chunks; k++) {
+                vec of[3][3] = {{{0}}};
+                for (int64_t l = 0; at >= 0 && l < lanes_of(s, k); l++)
+                    for (int64_t i = 0; i < taps; i++)
+                        of[i / 3][i % 3][l] = w[(at * s->channels + k * V + l) * taps + i];
+                vec *into = to + o * chunks + k;
+                if (size == 1) *into = of[0][0];
+                else of_weights(of, into, outs * chunks);
+            }
+}
+
+/* Gradients (thread, place, channel, vector) -> those in weights (out, in, size, size). */
+static void unready(const Shape *s, const vec *parts, int64_t apart, int64_t size, REAL *w) {
+    int64_t vectors = grid_of(s).vectors, taps = size * size, places = size == 1 ? 1 : PLACES;
+    FOR_THREADS
+    for (int64_t t = 0; t < s->threads; t++)
+        for (int64_t c = s->channels * t / s->threads; c < s->channels * (t + 1) / s->threads; c++)
+            for (int64_t v = 0; v < vectors; v++) {
+                vec sums[PLACES], of[3][3];
+                for (int64_t p = 0; p < places; p++) {
+                    sums[p] = parts[(p * s->channels + c) * vectors + v];
+                    for (int64_t i = 1; i < s->threads; i++)
+                        sums[p] += parts[i * apart + (p * s->channels + c) * vectors + v];
+                }
+                if (size == 1) of[0][0] = sums[0];
+                else to_weights(sums, 1, of);
+                for (int64_t l = 0, at; l < V; l++)
+                    for (int64_t i = 0; i < taps && (at = out_at(s, v, l)) >= 0; i++)
+                        w[(at * s->channels + c) * taps + i] = of[i / 3][i % 3][l];
+            }
+}
+
+/* Places (place, tile, chunk) of `count` tiles of the images in `padded`. */
+static void transform(const Shape *s, Grid grid, vec *padded, int64_t first, int64_t count, vec *places) {
+    int64_t chunks = chunks_of(s);
+    for (int64_t t = 0; t < count; t++) {
+        int64_t i = first + t, row = i % grid.tiles / grid.wide, column = i % grid.wide;
+        const vec *corner = pixel_at(s, grid, padded, i / grid.tiles, 2 * row, 2 * column);
+        for (int64_t k = 0; k < chunks; k++)
+            of_input(corner + k, grid.columns * chunks, chunks, places + t * chunks + k, APART * chunks);
+    }
+}
+
+/* The transposed map, added. */
+static void transform_back(const Shape *s, Grid grid, const vec *places, int64_t first, int64_t count, vec *padded) {
+    int64_t chunks = chunks_of(s);
+    for (int64_t t = 0; t < count; t++) {
+        int64_t i = first + t, row = i % grid.tiles / grid.wide, column = i % grid.wide;
+        vec *corner = pixel_at(s, grid, padded, i / grid.tiles, 2 * row, 2 * column);
+        for (int64_t k = 0; k < chunks; k++)
+            add_input(places + t * chunks + k, APART * chunks, corner + k, grid.columns * chunks, chunks);
+    }
+}
+
+/* Both convolutions of `images` images in `padded`; `room` for PLACES * APART * (chunks + GROUP) vectors. */
+static void convolve(const Shape *s, Grid grid, int64_t images, vec *padded, const vec *w1, const vec *w3, vec *y1,
+                     vec *y3, vec *room) {
+    int64_t chunks = chunks_of(s), c = s->channels, all = grid.vectors, most = group_of(all);
+    vec *results = room + PLACES * APART * chunks;
+    for (int64_t first = 0, count; first < images * grid.tiles; first += count) {
+        count = images * grid.tiles - first < TILES ? images * grid.tiles - first : TILES;
+        transform(s, grid, padded, first, count, room);
+        for (int64_t v = 0, n; v < all; v += n) {
+            n = all - v < most ? all - v : most;
+            for (int64_t p = 0; p < PLACES; p++)
+                product((const REAL *)(room + p * APART * chunks), chunks * V, 1, w3 + p * c * all + v, all, c,
+                        results + p * APART * n, n, count, n, 0);
+            for (int64_t t = 0; t < count; t++) {
+                int64_t i = first + t, row = 2 * (i % grid.tiles / grid.wide), column = 2 * (i % grid.wide);
+                vec *to = y3 + ((i / grid.tiles * s->height + row) * s->width + column) * all + v, of[2][2];
+                for (int64_t j = 0; j < n; j++) {
+                    to_result(results + t * n + j, APART * n, of);
+                    FOR(a, 2) FOR(b, 2)
+                        if (row + a < s->height && column + b < s->width) to[(a * s->width + b) * all + j] = of[a][b];
+                }
+            }
+        }
+    }
+    for (int64_t row = 0; row < images * s->height; row++) {
+        vec *from = pixel_at(s, grid, padded, row / s->height, row % s->height + 1, 1);
+        product((const REAL *)from, chunks * V, 1, w1, all, c, y1 + row * s->width * all, all, s->width, all, 0);
+    }
+}
+
+/* --- back -------------------------------------------------------------------------------------------------------- */
+
+#define ANY(call, ...) (lanes == V ? call(V, __VA_ARGS__) : call(lanes, __VA_ARGS__)) /* without a branch a pixel */
+
+/* Through BatchNorm: the gradient in y is factor (g - first - (y - mean) second). */
+typedef struct { vec factor, first, second, mean; } Norm;
+
+/* What comes back to some images: a norm a vector, the gradients in the nodes, y. */
+typedef struct { const Norm *norms; const REAL *const *g; const vec *y; int64_t pixel; } Slopes;
+
+INLINE vec slope_of(int64_t lanes, Norm norm, const REAL *g, vec y) {
+    return norm.factor * (gather(g, lanes) - norm.first - (y - norm.mean) * norm.second);
+}
+
+static const REAL *slope_at(const Shape *s, Slopes of, int64_t v) {
+    return of.g[v / chunks_of(s)] + of.pixel * s->channels + v % chunks_of(s) * V;
+}
+
+INLINE void slopes_of_tiles(int64_t lanes, const Shape *s, Grid grid, Slopes of, int64_t v, int64_t first,
+                            int64_t count, vec *to, int64_t step) {
+    const REAL *g = slope_at(s, of, v);
+    const vec *y = of.y + v;
+    Norm norm = of.norms[v];
+    for (int64_t t = 0; t < count; t++) {
+        int64_t i = first + t, row = 2 * (i % grid.tiles / grid.wide), column = 2 * (i % grid.wide);
+        int64_t pixel = (i / grid.tiles * s->height + row) * s->width + column;
+        vec tile[2][2] = {{{0}}};
+        FOR(a, 2) FOR(b, 2)
+            if (row + a < s->height && column + b < s->width) {
+                int64_t at = pixel + a * s->width + b;
+                tile[a][b] = slope_of(lanes, norm, g + at * s->channels, y[at * grid.vectors]);
+            }
+        of_slope(tile, to + t * step, APART * step);
+    }
+}
+
+/* Adds to `back`, padded images, and, if they are there, to the sums of the weights (place, channel, vector). `room`
+   for PLACES * APART * (2 chunks + GROUP) vectors. */
+static void back_3x3(const Shape *s, Grid grid, int64_t images, vec *padded, const vec *w, Slopes of, vec *back,
+                     vec *sums, vec *room) {
+    int64_t chunks = chunks_of(s), c = s->channels, all = grid.vectors, most = group_of(all);
+    vec *back_places = room + PLACES * APART * chunks, *slopes = back_places + PLACES * APART * chunks;
+    for (int64_t first = 0, count; first < images * grid.tiles; first += count) {
+        count = images * grid.tiles - first < TILES ? images * grid.tiles - first : TILES;
+        if (sums) transform(s, grid, padded, first, count, room);
+        for (int64_t v = 0, n; v < all; v += n) {
+            n = all - v < most ? all - v : most;
+            for (int64_t j = 0, lanes; lanes = lanes_of(s, (v + j) % chunks), j < n; j++)
+                ANY(slopes_of_tiles, s, grid, of, v + j, first, count, slopes + j, n);
+            for (int64_t p = 0; p < PLACES; p++) {
+                const vec *here = slopes + p * APART * n;
+                product((const REAL *)here, n * V, 1, w + (p * all + v) * V * chunks, chunks, n * V,
+                        back_places + p * APART * chunks, chunks, count, chunks, v > 0);
+                if (sums)
+                    product((const REAL *)(room + p * APART * chunks), 1, chunks * V, here, n, count,
+                            sums + p * c * all + v, all, c, n, 1);
+            }
+        }
+        transform_back(s, grid, back_places, first, count, back);
+    }
+}
+
+INLINE void slopes_of_row(int64_t lanes, const Shape *s, Grid grid, Slopes of, int64_t v, int64_t row, vec *to) {
+    const REAL *g = slope_at(s, of, v) + row * s->width * s->channels;
+    const vec *y = of.y + row * s->width * grid.vectors + v;
+    Norm norm = of.norms[v];
+    for (int64_t p = 0; p < s->width; p++)
+        to[p * grid.vectors + v] = slope_of(lanes, norm, g + p * s->channels, y[p * grid.vectors]);
+}
+
+/* The same for 1x1; `room` for width + ROWS times all vectors. */
+static void back_1x1(const Shape *s, Grid grid, int64_t images, vec *padded, const vec *w, Slopes of, vec *back,
+                     vec *sums, vec *room) {
+    int64_t chunks = chunks_of(s), all = grid.vectors;
+    for (int64_t row = 0; row < images * s->height; row++) {
+        for (int64_t v = 0, lanes; lanes = lanes_of(s, v % chunks), v < all; v++)
+            ANY(slopes_of_row, s, grid, of, v, row, room);
+        int64_t image = row / s->height, r = row % s->height + 1;
+        product((const REAL *)room, all * V, 1, w, chunks, all * V, pixel_at(s, grid, back, image, r, 1), chunks,
+                s->width, chunks, 1);
+        if (sums)
+            product((const REAL *)pixel_at(s, grid, padded, image, r, 1), 1, chunks * V, room, all, s->width, sums, all,
+                    s->channels, all, 1);
+    }
+}
