@@ -46,35 +46,44 @@ def vjp(hypernetwork: Any, phi: Tensor, alpha: Tensor, g: Tensor) -> tuple[Tenso
     return of_alpha, Dense(of_phi)
 
 
-def _n_phi(h: Any) -> int:
-    """Number of values in head and output layer: n_head + n_weights x (width of the layer's input + 1)."""
-    return h.n_head + h.output.n_parameters
+class LinearAtItsEnd:
+    """A hypernetwork whose last layer is linear; it says what feeds that layer, and this the rest."""
 
+    n_alpha: int
+    n_head: int  # number of values before the output layer
+    output: SegmentedLinear
 
-def _initial_phi(h: Any, generator: torch.Generator) -> Tensor:
-    """Return all layers, weights and biases, as torch.nn.Linear starts."""
-    head = uniform(h.n_head, h.n_alpha, generator)
-    return torch.cat([head, uniform(h.output.n_parameters, h.output.width, generator)])
+    def features(self, head: Tensor, alpha: Tensor) -> Tensor:
+        """Return the input of the output layer, a row a segment's input."""
+        raise NotImplementedError
 
+    @property
+    def n_phi(self) -> int:
+        """Number of values in head and output layer: n_head + n_weights x (width of the layer's input + 1)."""
+        return self.n_head + self.output.n_parameters
 
-def _generate(h: Any, phi: Tensor, alpha: Tensor) -> Tensor:
-    """Return the generated weights `(n_weights,)`."""
-    return h.output(phi[h.n_head :], h.features(phi[: h.n_head], alpha))
+    def initial_phi(self, generator: torch.Generator) -> Tensor:
+        """Return all layers, weights and biases, as torch.nn.Linear starts."""
+        head = uniform(self.n_head, self.n_alpha, generator)
+        return torch.cat([head, uniform(self.output.n_parameters, self.output.width, generator)])
 
+    def __call__(self, phi: Tensor, alpha: Tensor) -> Tensor:
+        """Return the generated weights `(n_weights,)`."""
+        return self.output(phi[self.n_head :], self.features(phi[: self.n_head], alpha))
 
-def _factored_vjp(h: Any, phi: Tensor, alpha: Tensor, g: Tensor) -> tuple[Tensor, Factored]:
-    """`vjp` by autograd for the head and factors for the output layer."""
-    n = h.n_head
-    with torch.enable_grad():
-        head, alpha = phi[:n].detach().requires_grad_(), alpha.detach().requires_grad_()
-        z = h.features(head, alpha)
-    of_z = h.output.pull_back(phi[n:].detach(), g)
-    of_alpha, of_head = torch.autograd.grad(z, (alpha, head), of_z, materialize_grads=True)
-    return of_alpha, Factored(h.output, of_head, g.unsqueeze(0), z.detach().unsqueeze(0))
+    def vjp(self, phi: Tensor, alpha: Tensor, g: Tensor) -> tuple[Tensor, Factored]:
+        """`vjp` by autograd for the head and factors for the output layer."""
+        n = self.n_head
+        with torch.enable_grad():
+            head, alpha = phi[:n].detach().requires_grad_(), alpha.detach().requires_grad_()
+            z = self.features(head, alpha)
+        of_z = self.output.pull_back(phi[n:].detach(), g)
+        of_alpha, of_head = torch.autograd.grad(z, (alpha, head), of_z, materialize_grads=True)
+        return of_alpha, Factored(self.output, of_head, g.unsqueeze(0), z.detach().unsqueeze(0))
 
 
 @dataclass(frozen=True)
-class Linear:
+class Linear(LinearAtItsEnd):
     """w = W alpha + b: the hypernetwork of hyperDARTS-1, "1-layer linear" (report 4.6)."""
 
     n_alpha: int
@@ -92,11 +101,9 @@ class Linear:
         """Input of the output layer `(1, n_alpha)`: alpha itself."""
         return alpha.reshape(1, -1)
 
-    n_phi, initial_phi, __call__, vjp = property(_n_phi), _initial_phi, _generate, _factored_vjp
-
 
 @dataclass(frozen=True)
-class LowRank:
+class LowRank(LinearAtItsEnd):
     """w = U (V alpha) + b with V `(rank, n_alpha)`, U `(n_weights, rank)`."""
 
     n_alpha: int
@@ -118,11 +125,9 @@ class LowRank:
         """V alpha `(1, rank)`."""
         return (head.view(self.rank, self.n_alpha) @ alpha.reshape(-1)).unsqueeze(0)
 
-    n_phi, initial_phi, __call__, vjp = property(_n_phi), _initial_phi, _generate, _factored_vjp
-
 
 @dataclass(frozen=True)
-class MLP:
+class MLP(LinearAtItsEnd):
     """w = W2 f(W1 alpha + b1) + b2, biases everywhere (report 4.6: hidden = n_alpha / 2, f = sigmoid in hyperDARTS-2).
 
     `sizes`: number of weights of each convolution. `shared`: one hidden layer for all of them (104.4 million weights
@@ -165,8 +170,6 @@ class MLP:
         rows = self.perceptrons * self.hidden
         first = head[: rows * self.n_alpha].view(rows, self.n_alpha) @ alpha.reshape(-1) + head[rows * self.n_alpha :]
         return ACTIVATIONS[self.activation](first).view(self.perceptrons, self.hidden)
-
-    n_phi, initial_phi, __call__, vjp = property(_n_phi), _initial_phi, _generate, _factored_vjp
 
 
 @dataclass(frozen=True)

@@ -287,7 +287,7 @@ def test_the_heat_map_knows_the_other_space_and_refuses_other_shapes():
 
 @pytest.mark.parametrize("draw", [plots.validation_curves, plots.skips_over_epochs, plots.entropy_over_epochs])
 def test_searches_of_one_epoch_are_points(draw: Callable[[pd.DataFrame], Any]):
-    figure = draw(CURVES[CURVES["epoch"] == 1])
+    figure = draw(CURVES.query("epoch == 1"))
     assert all(line.get_marker() == "o" for line in figure.axes[0].lines if not str(line.get_label()).startswith("_"))
     assert not any(line.get_marker() == "o" for line in draw(CURVES).axes[0].lines)
 
