@@ -46,11 +46,6 @@ def vjp(hypernetwork: Any, phi: Tensor, alpha: Tensor, g: Tensor) -> tuple[Tenso
     return of_alpha, Dense(of_phi)
 
 
-def _n_phi(h: Any) -> int:
-    """Number of values in head and output layer: n_head + n_weights x (width of the layer's input + 1)."""
-    return h.n_head + h.output.n_parameters
-
-
 def _initial_phi(h: Any, generator: torch.Generator) -> Tensor:
     """Return all layers, weights and biases, as torch.nn.Linear starts."""
     head = uniform(h.n_head, h.n_alpha, generator)
@@ -92,7 +87,12 @@ class Linear:
         """Input of the output layer `(1, n_alpha)`: alpha itself."""
         return alpha.reshape(1, -1)
 
-    n_phi, initial_phi, __call__, vjp = property(_n_phi), _initial_phi, _generate, _factored_vjp
+    @property
+    def n_phi(self) -> int:
+        """n_weights x (n_alpha + 1)."""
+        return self.n_head + self.output.n_parameters
+
+    initial_phi, __call__, vjp = _initial_phi, _generate, _factored_vjp
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,12 @@ class LowRank:
         """V alpha `(1, rank)`."""
         return (head.view(self.rank, self.n_alpha) @ alpha.reshape(-1)).unsqueeze(0)
 
-    n_phi, initial_phi, __call__, vjp = property(_n_phi), _initial_phi, _generate, _factored_vjp
+    @property
+    def n_phi(self) -> int:
+        """rank x n_alpha + n_weights x (rank + 1)."""
+        return self.n_head + self.output.n_parameters
+
+    initial_phi, __call__, vjp = _initial_phi, _generate, _factored_vjp
 
 
 @dataclass(frozen=True)
@@ -166,7 +171,12 @@ class MLP:
         first = head[: rows * self.n_alpha].view(rows, self.n_alpha) @ alpha.reshape(-1) + head[rows * self.n_alpha :]
         return ACTIVATIONS[self.activation](first).view(self.perceptrons, self.hidden)
 
-    n_phi, initial_phi, __call__, vjp = property(_n_phi), _initial_phi, _generate, _factored_vjp
+    @property
+    def n_phi(self) -> int:
+        """perceptrons x hidden x (n_alpha + 1) + n_weights x (hidden + 1)."""
+        return self.n_head + self.output.n_parameters
+
+    initial_phi, __call__, vjp = _initial_phi, _generate, _factored_vjp
 
 
 @dataclass(frozen=True)
