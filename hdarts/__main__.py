@@ -22,6 +22,7 @@ from hdarts.cluster import Cluster, read_cluster, run_there
 from hdarts.faults import CannotWrite, OutOfMemory, Stopped, of_the_disk
 from hdarts.lock import exclusive
 from hdarts.params import ParameterError
+from hdarts.preflight import preflight
 from hdarts.progress import place, progress
 from hdarts.records import write_atomic
 from hdarts.report_page.pdf import browser, write_pdf
@@ -68,8 +69,6 @@ def run(
         return _estimate(planned, jobs or min(8, batch.cores()))
     asked = read_cluster(planned.study.cluster, cluster, scheduler) if engine == "dask" else None
     if todo := [run for run in planned.runs if batch.look(run.folder).state != "done"]:
-        from hdarts.preflight import preflight  # imports torch, which a study that is done need not wait for
-
         preflight(todo)
     with exclusive(planned.folder):
         if changed := record(planned):
