@@ -22,6 +22,7 @@ from hdarts.cluster import Cluster, read_cluster, run_there
 from hdarts.faults import CannotWrite, OutOfMemory, Stopped, of_the_disk
 from hdarts.lock import exclusive
 from hdarts.params import ParameterError
+from hdarts.preflight import preflight
 from hdarts.records import write_atomic
 from hdarts.report_page.pdf import browser, write_pdf
 from hdarts.stopping import end_at_once, on_request
@@ -69,8 +70,6 @@ def run(
     asked = read_cluster(planned.study.cluster, cluster, scheduler) if engine == "dask" else None
     before = {run.name: batch.look(run.folder) for run in planned.runs}
     if todo := [run for run in planned.runs if before[run.name].state != "done"]:
-        from hdarts.preflight import preflight  # imports torch, which a study that is done need not wait for
-
         preflight(todo)
     with exclusive(planned.folder):
         if changed := record(planned):

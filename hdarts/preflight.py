@@ -1,13 +1,14 @@
-"""What can be known before a kernel starts: are the images there, do batches fit, can the genotype be read."""
+"""What can be known before a kernel starts: are the images there, do batches fit, can the genotype be read.
+
+What reads images and genotypes imports torch, which a study whose runs ask for none need not wait for.
+"""
 
 from collections.abc import Iterable
 
-from hdarts.data import sizes
 from hdarts.events import need_tensorboard
 from hdarts.params import EvaluateParams, ParameterError, SearchParams
 from hdarts.space import SPACES, plan
 from hdarts.study import PlannedRun
-from hdarts.train import read_genotype
 
 
 def preflight(runs: Iterable[PlannedRun]) -> None:
@@ -25,6 +26,8 @@ def preflight(runs: Iterable[PlannedRun]) -> None:
             if isinstance(run.params, EvaluateParams):
                 _check_batch(run.params, 0.0, known)
                 if run.params.genotype not in run.needs:
+                    from hdarts.train import read_genotype
+
                     spaces[run.name] = {read_genotype(run.params.genotype).space.name}
                 for space in spaces[run.name]:
                     plan(run.params.channels, run.params.layers, SPACES[space])  # refuses too few layers
@@ -33,6 +36,8 @@ def preflight(runs: Iterable[PlannedRun]) -> None:
 
 
 def _check_batch(params: SearchParams | EvaluateParams, fraction: float, known: dict[tuple, tuple[int, int]]) -> None:
+    from hdarts.data import sizes
+
     asked = (params.data, params.data_folder, params.limit, fraction, params.stream)
     if asked not in known:
         known[asked] = sizes(*asked)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from test_main import called
 
 from hdarts.records import notebooks_folder, read_result
 
@@ -131,7 +132,8 @@ def test_a_study_of_three_runs_killed_and_started_again_ends_as_an_undisturbed_o
         ("each: {stage: select, as: genotype}", "after: [search]", "genotype"),
     ],
 )
-def test_bad_input_is_one_sentence_and_nothing_is_written(old, new, told, tmp_path, environment):
+def test_bad_input_is_one_sentence_and_nothing_is_written(old, new, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "runs"))
     text = (ROOT / "params" / "studies" / "tiny.yaml").read_text()
     assert old in text
     study = ROOT / "params" / "studies" / f".bad-{os.getpid()}.yaml"
@@ -139,9 +141,9 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(old, new, told, tmp_pa
     try:
         if new.startswith("after"):
             study.write_text(study.read_text().replace("cutout: 0}", "cutout: 0, genotype: no-such-file.json}"))
-        done = hdarts("run", str(study), environment=environment)
+        assert called(monkeypatch, "run", study) == 2
     finally:
         study.unlink()
-    assert done.returncode == 2
-    assert told in done.stderr and len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stderr
+    err = capsys.readouterr().err
+    assert told in err and len(err.strip().splitlines()) == 1 and "Traceback" not in err
     assert not (tmp_path / "runs").exists()

@@ -106,6 +106,28 @@ def test_the_core_imports_on_a_host_without_notebooks_and_plots():
     python(CORE_ALONE, json.dumps(sorted(absent | {"dask"})), json.dumps(core))
 
 
+RANDOM = """
+from hdarts import params as p, search
+from hdarts.loop import use_machine
+from hdarts.records import notebooks_folder
+use_machine(p.check(p.SearchParams, p.notebook_defaults(notebooks_folder() / "03_search.ipynb")))
+"""
+
+
+@pytest.mark.parametrize(
+    ("start", "unused"),
+    [
+        ("import hdarts.__main__, hdarts.selection, hdarts.plots", {"torch", "scipy.optimize", "scipy.stats"}),
+        ("import hdarts.execute, hdarts.notebook_page", {"torch", "pandas"}),
+        (RANDOM, {"torch._dynamo", "torchvision", "sklearn", "scipy.stats", "scipy.optimize", "matplotlib"}),
+    ],
+    ids=["the command, selecting, drawing", "a run's own process", "a search that computes nothing"],
+)
+def test_a_start_waits_for_nothing_that_it_does_not_use(start, unused):
+    loaded = json.loads(python(f"{start}\nimport json, sys\nprint(json.dumps([*sys.modules]))"))
+    assert not unused & set(loaded)
+
+
 # --- size and words --------------------------------------------------------------------------------------------------
 
 
