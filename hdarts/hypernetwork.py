@@ -52,10 +52,7 @@ class LinearAtItsEnd:
     n_alpha: int
     n_head: int  # number of values before the output layer
     output: SegmentedLinear
-
-    def features(self, head: Tensor, alpha: Tensor) -> Tensor:
-        """Return the input of the output layer, a row a segment's input."""
-        raise NotImplementedError
+    features: Callable[[Tensor, Tensor], Tensor]  # (head, alpha) -> input of the output layer
 
     @property
     def n_phi(self) -> int:
