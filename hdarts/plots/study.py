@@ -127,7 +127,7 @@ def _over_epochs(
 ) -> Figure:
     """Draw `columns` (with the words for them in the legend) over `x`, one axes an arm, on common scales."""
     arms = split(require(frame, ["arm", "seed", x, *columns], f"{text} by {x}"), "arm")
-    across = min(FACETS, len(arms))
+    across = 2 if len(arms) == 4 else min(FACETS, len(arms))  # no row of one
     down = -(-len(arms) // across)
     figure = new_figure(0.4 + 1.75 * down)
     grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
