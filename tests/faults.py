@@ -61,9 +61,10 @@ def start(what: str, runs: Path, **more: str) -> subprocess.Popen[str]:
     )
 
 
-def short_study(folder: Path) -> str:
-    """Write a study of a search alone and return its file."""
+def short_study(folder: Path, **parameters: Any) -> str:
+    """Write a study of a search alone, with other parameters if need be, and return its file."""
     whole = yaml.safe_load(STUDY.read_text())
+    whole["stages"]["search"]["parameters"] |= parameters
     file = folder / "short.yaml"
     file.write_text(yaml.safe_dump({**whole, "stages": {"search": whole["stages"]["search"]}}))
     return str(file)
