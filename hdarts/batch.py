@@ -49,8 +49,8 @@ def cores() -> int:
 def look(folder: Path) -> Outcome:
     """Return the state of a run as its folder tells it.
 
-    It is done when its result is there and its notebook came to its end and is shown as a page: a run that is killed
-    after its result still lacks figures, and is executed once more.
+    Its notebook has come to its end when it is shown as a page (papermill says so of one whose kernel died, too): a run
+    that is killed after its result still lacks figures, and is executed once more.
     """
     try:
         notebook = json.loads((folder / "notebook.ipynb").read_text(encoding="utf-8"))
@@ -62,11 +62,11 @@ def look(folder: Path) -> Outcome:
         return Outcome("unfinished" if folder.is_dir() else "waiting")
     if told.get("exception"):
         return _failure(notebook, seconds)
-    if not told.get("end_time"):
+    if not told.get("end_time") or not (folder / PAGE).is_file():
         return Outcome("unfinished")
     if read_result(folder) is None:
         return Outcome("failed", seconds, "the notebook ended but wrote no result")
-    return Outcome("done", seconds) if (folder / PAGE).is_file() else Outcome("unfinished")
+    return Outcome("done", seconds)
 
 
 def _failure(notebook: Mapping[str, Any], seconds: float | None) -> Outcome:

@@ -150,10 +150,10 @@ def test_the_state_of_a_run_is_read_from_its_folder(tmp_path: Path) -> None:
     asked = written(tmp_path / "asked", {"exception": True}, error("Stopped", "stopped by SIGTERM after saving"))
     assert look(asked) == Outcome("stopped", None, "stopped by SIGTERM after saving", 75)
     silent = written(tmp_path / "silent", {"end_time": "now", "duration": 3.0})
+    assert look(silent) == Outcome("unfinished"), "its kernel died"
+    (silent / "notebook.html").write_text("page")
     assert look(silent) == Outcome("failed", 3.0, "the notebook ended but wrote no result")
     (silent / "result.json").write_text('{"accuracy": 1}')
-    assert look(silent) == Outcome("unfinished"), "it was killed before its page was written"
-    (silent / "notebook.html").write_text("page")
     assert look(silent) == Outcome("done", 3.0)
     (going / "result.json").write_text('{"accuracy": 1}')
     assert look(going) == Outcome("unfinished"), "its last cells were not executed"
@@ -161,6 +161,9 @@ def test_the_state_of_a_run_is_read_from_its_folder(tmp_path: Path) -> None:
     assert look(failed).state == "failed"
     (silent / "result.json").write_text('{"accuracy": ')
     assert look(silent).state == "failed"
+    (silent / "result.json").write_text('{"accuracy": 1}')
+    (silent / "notebook.html").unlink()
+    assert look(silent) == Outcome("unfinished"), "it was killed before its page was written"
 
 
 # --- with kernels ----------------------------------------------------------------------------------------------------
