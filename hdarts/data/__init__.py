@@ -2,7 +2,7 @@
 
 `load` reads a named set, Parquet files or a folder of images by class; `Batches` makes shuffled, augmented, normalised
 batches of them on their device, and `in_order` is the plain pass of an evaluation. Everything is a function of its
-arguments: no state, no worker processes, and the test set stays closed unless asked for.
+arguments, also where worker processes read (`stream`): no state, and the test set stays closed unless asked for.
 """
 
 from hdarts.data.batches import Augmentation, Batches, in_order

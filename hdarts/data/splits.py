@@ -128,10 +128,10 @@ def load(
 
     pixels, labels, damaged = read_part(source.train, limit, "limit")
     rest, chosen = _split(labels, validation_fraction, split_seed)
-    sha, totals = hashlib.sha256(), torch.zeros(2, pixels.shape[1], dtype=torch.float64)
-    _through(pixels[rest], labels[rest], sha, totals)
-    mean, std = _moments(totals, pixels[rest].shape)
-    train = Images(pixels[rest], labels[rest], mean, std)
+    sha, totals, learned = hashlib.sha256(), torch.zeros(2, pixels.shape[1], dtype=torch.float64), pixels[rest]
+    _through(learned, labels[rest], sha, totals)
+    mean, std = _moments(totals, learned.shape)
+    train = Images(learned, labels[rest], mean, std)
     validation = tested = None
     if len(chosen):
         validation = Images(pixels[chosen], labels[chosen], mean, std)
@@ -182,16 +182,6 @@ def outline(name: str, folder: str = "", limit: int = 0, validation_fraction: fl
     return Outline(*_sizes(source, limit, validation_fraction), tuple(first.shape[1:]), len(source.classes))
 
 
-def statistics(pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and population standard deviation `(C,)` float32 of `pixels / 255`, exact sums over `(N, H, W)`.
-
-    A channel that never varies gets standard deviation 1, so that normalising makes it 0.
-    """
-    totals = torch.zeros(2, pixels.shape[1], dtype=torch.float64)
-    _through(pixels, torch.empty(0), hashlib.sha256(), totals)
-    return _moments(totals, pixels.shape)
-
-
 def _through(pixels: Any, labels: Tensor, sha: Any, totals: Tensor | None = None) -> None:
     """Go through a part once: into the digest go its shape, labels and pixels, into the totals sums and squares."""
     sha.update(str(tuple(pixels.shape)).encode())
@@ -208,6 +198,10 @@ def _through(pixels: Any, labels: Tensor, sha: Any, totals: Tensor | None = None
 
 
 def _moments(totals: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Return mean and population standard deviation of pixels / 255 of each channel, `(C,)` float32.
+
+    A channel that never varies gets standard deviation 1, so that normalising makes it 0.
+    """
     mean, square = totals / (shape[0] * shape[2] * shape[3])
     variance = square - mean.square()
     std = torch.where(variance > 1e-9 * square, variance, 255.0**2).sqrt()
