@@ -212,7 +212,7 @@ class Run:
 
     def add_provenance(self, **more: Any) -> None:
         """Add to `provenance.json` what is known at the end only, such as the most memory that was held."""
-        before = read_json(self.folder / "provenance.json") or {}
+        before = json.loads((self.folder / "provenance.json").read_text(encoding="utf-8"))
         self.write_text("provenance.json", json.dumps({**before, **more}, indent=2, default=str) + "\n")
 
 
