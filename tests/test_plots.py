@@ -419,5 +419,12 @@ def test_the_map_of_two_settings_has_means_and_frames_the_best_of_each_row():
 
 def test_memory_starts_at_0_and_shows_every_run():
     axes = plots.memory_over_setting(LENGTHS, "embedding").axes[0]
-    assert axes.get_ylim()[0] == 0
+    assert axes.get_ylim()[0] == 0 and axes.get_ylim()[1] > 1.05 * np.asarray(LENGTHS["peak_memory_mib"]).max()
     assert len(np.asarray(axes.lines[0].get_xdata())) == 4
+
+
+def test_arms_of_one_schedule_share_a_line():
+    twin = RATES[RATES["arm"] == ARMS[0]].assign(arm="twin")
+    figure = plots.schedules(pd.concat([RATES, twin]))
+    assert len(figure.axes[0].lines) == len(ARMS)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [f"{ARMS[0]} and 1 more", *ARMS[1:]]

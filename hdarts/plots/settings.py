@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from hdarts.plots.style import COLOURS, integer_axis, label, looks, new_figure, require, split, styled
+from hdarts.plots.style import COLOURS, integer_axis, label, legend_above, looks, new_figure, require, split, styled
 
 
 @styled
@@ -72,7 +72,7 @@ def memory_over_setting(frame: pd.DataFrame, x: str) -> Figure:
     means = {at: np.asarray(own["peak_memory_mib"]).mean() for at, own in split(rows.sort_values(x), x).items()}
     axes.plot(list(means), list(means.values()), color=COLOURS[0], linewidth=1)
     axes.set_xticks(list(means))
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.08 * np.asarray(rows["peak_memory_mib"]).max())  # whole marks, however little they differ
     axes.set_xlabel(label(x))
     axes.set_ylabel(label("peak_memory_mib"))
     return figure
@@ -80,20 +80,24 @@ def memory_over_setting(frame: pd.DataFrame, x: str) -> Figure:
 
 @styled
 def schedules(frame: pd.DataFrame) -> Figure:
-    """Return the learning rate of the weights over the epochs, a line for each arm (report section 5.2.3).
+    """Return the learning rate of the weights over the epochs, a line for each schedule (report section 5.2.3).
 
-    Columns: `arm`, `seed`, `epoch`, `learning_rate`; of an arm's seeds, which share a schedule, the first is drawn.
+    Columns: `arm`, `seed`, `epoch`, `learning_rate`; an arm's seeds share a schedule. A line has the name of the first
+    of the arms that have it.
     """
     rows = require(frame, ["arm", "seed", "epoch", "learning_rate"], "learning rates")
     figure = new_figure(2.4)
     axes = figure.subplots()
-    arms = split(rows, "arm")
-    for (arm, own), look in zip(arms.items(), looks(arms).values(), strict=True):
+    alike: dict[tuple[tuple[float, float], ...], list[str]] = {}
+    for arm, own in split(rows, "arm").items():
         first = own.loc[own["seed"] == own["seed"].iloc[0]]
-        axes.plot(first["epoch"], first["learning_rate"], markevery=max(1, len(first) // 8), label=arm, **look)
+        alike.setdefault(tuple(zip(first["epoch"], first["learning_rate"], strict=True)), []).append(str(arm))
+    names = [arms[0] if len(arms) == 1 else f"{arms[0]} and {len(arms) - 1} more" for arms in alike.values()]
+    for points, (name, look) in zip(alike, looks(names).items(), strict=True):
+        axes.plot(*zip(*points, strict=True), markevery=max(1, len(points) // 8), label=name, **look)
     axes.set_ylim(bottom=0)
     axes.set_xlabel(label("epoch"))
     axes.set_ylabel(label("learning_rate"))
     integer_axis(axes)
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    legend_above(figure)
     return figure
