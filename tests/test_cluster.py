@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from faults import ROOT, STUDY, gone, short_study, to_the_end
+from faults import ROOT, STUDY, gone, to_the_end
 from small_project import finished, hdarts, plan, write_project
 from small_runs import contents, differences, environment
 
@@ -67,15 +67,11 @@ def starts(runs: Path) -> list[str]:
     return path.read_text().split() if path.exists() else []
 
 
-@pytest.mark.parametrize("stages", ["search", pytest.param("all", marks=pytest.mark.soak)])
-def test_a_study_ends_as_on_one_machine_although_a_worker_is_killed_in_its_search(
-    stages: str, tmp_path: Path, dask
-) -> None:
-    study = short_study(tmp_path) if stages == "search" else str(STUDY)
-    to_the_end(study, tmp_path / "local")
+def test_a_study_ends_as_on_one_machine_although_a_worker_is_killed_in_its_search(tmp_path: Path, dask) -> None:
+    to_the_end("study", tmp_path / "local")
     dask("scheduler")
     workers, runs = [dask("worker"), dask("worker")], tmp_path / "dask"
-    command = [sys.executable, "-m", "hdarts", "run", study, *address(tmp_path)]
+    command = [sys.executable, "-m", "hdarts", "run", str(STUDY), *address(tmp_path)]
     with subprocess.Popen(command, cwd=ROOT, env=environment(runs), stdout=subprocess.PIPE, text=True) as process:
         until(lambda: list(runs.glob("tiny/search/*/checkpoint.pt")))
         owner = next(runs.glob("tiny/search/*/.owner")).read_text()

@@ -217,7 +217,6 @@ list(search(params, Run.open(params)))
 """
 
 
-@pytest.mark.soak
 def test_a_search_killed_at_random_moments_ends_as_an_undisturbed_one(runs):
     changes = {"hypernetwork": "linear", "epochs": 3, "checkpoint_minutes": 0.001}
     undisturbed = whole(parameters(**changes, run="undisturbed"))

@@ -107,10 +107,10 @@ def test_the_core_imports_on_a_host_without_notebooks_and_plots():
 
 
 RANDOM = """
-from hdarts import params as p, search
+from hdarts import params, search
 from hdarts.loop import use_machine
-from hdarts.records import notebooks_folder
-use_machine(p.check(p.SearchParams, p.notebook_defaults(notebooks_folder() / "03_search.ipynb")))
+from hdarts.records import with_defaults
+use_machine(with_defaults(params.SearchParams, {}))
 """
 
 

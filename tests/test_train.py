@@ -234,7 +234,6 @@ list(train(params, Run.open(params)))
 """
 
 
-@pytest.mark.soak
 def test_killed_with_sigkill_at_a_random_moment_it_ends_the_same(runs):
     seed = time.time_ns()
     print(f"seed of the random moment: {seed}")
