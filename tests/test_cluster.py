@@ -57,7 +57,7 @@ def dask(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen]]:
 
 def address(folder: Path) -> list[str]:
     """The engine and the address that the scheduler has written down."""
-    until((folder / "scheduler.json").exists)
+    until(lambda: (folder / "scheduler.json").exists() and (folder / "scheduler.json").read_text().endswith("}"))
     return ["--engine", "dask", "--scheduler", json.loads((folder / "scheduler.json").read_text())["address"]]
 
 
@@ -174,9 +174,17 @@ def test_a_scheduler_that_is_lost_is_told_and_the_study_goes_on_with_the_next(tm
 
 @pytest.mark.soak
 def test_jobs_of_a_queue(tmp_path: Path, monkeypatch) -> None:
-    """Stand-ins for Slurm's commands start a job at once, on this host; the job script is dask-jobqueue's own."""
+    """Stand-ins for Slurm's commands start a job at once, on this host; the job script is dask-jobqueue's own.
+
+    Like Slurm they keep a copy of it, since it is removed as soon as it is handed in.
+    """
     commands = {
-        "sbatch": '#!/bin/sh\nsetsid sh "$1" > /dev/null 2>&1 &\necho "Submitted batch job $!"\n',
+        "sbatch": f"""#!/bin/sh
+job=$(mktemp {tmp_path}/job-XXXXXX)
+cp "$1" "$job"
+setsid sh "$job" > "$job.log" 2>&1 &
+echo "Submitted batch job $!"
+""",
         "scancel": '#!/bin/sh\nkill -- "-$1"\n',
     }
     for name, text in commands.items():
