@@ -3,16 +3,18 @@
 The output layer of a hypernetwork gets one input vector z a step, so the gradient of its weight matrix is the outer
 product g z^T: the matrix is never formed. Momentum and weight decay go in the same blocked pass: 4 transfers of the
 matrix a step and 2 copies in memory (weights and momentum), where `clip_grad_norm_` and `torch.optim.SGD` need 15 and
-4. The step is the one they would take (tests compare them in float64).
+4. The step is the one they would take (tests compare them in float64). factored.c does the same where it can be used.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+from hdarts.kernels import Kernel, Sizes, integers, kernel
 
 ROWS = 4096  # of the matrix in one block of the SGD pass: weights and momentum of a block stay in the cache
 
@@ -25,6 +27,14 @@ def sgd_(value: Tensor, velocity: Tensor, gradient: Tensor, scale: Tensor, rate:
 
 class Gradient(Protocol):
     """Gradient of a loss in the weights `phi` of a hypernetwork, dense or in factors."""
+
+    def plus(self, other: Any) -> "Gradient":
+        """Return the sum with another one of the same kind."""
+        ...
+
+    def scaled(self, factor: float) -> "Gradient":
+        """Return the gradient times a number."""
+        ...
 
     def squared_norm(self) -> Tensor:
         """Sum of the squares of all its entries."""
@@ -56,6 +66,12 @@ class Dense:
     def step_(self, phi: Tensor, velocity: Tensor, scale: Tensor, rate: float, momentum: float, decay: float) -> None:
         """Take one SGD step (see `sgd_`)."""
         sgd_(phi, velocity, self.value, scale, rate, momentum, decay)
+
+
+class Layer(Sizes):
+    """A layer's size as factored.c has it."""
+
+    _fields_ = integers("rows", "width", "segments", "threads")
 
 
 @dataclass(frozen=True)
@@ -95,10 +111,58 @@ class SegmentedLinear:
         offset = self.offset(parameters)
         return out if offset is None else out + offset
 
+    def outputs(self, parameters: Tensor, z: Tensor) -> Tensor:
+        """Return the same, without derivatives."""
+        made = self.kernel(parameters)
+        if made is None:
+            return self(parameters, z)
+        out = parameters.new_empty(self.rows)
+        made.call("outputs", *self._sizes, self.matrix(parameters), self.offset(parameters), z.contiguous(), out)
+        return out
+
     def pull_back(self, parameters: Tensor, g: Tensor) -> Tensor:
         """Return the gradient in `z` `(segments, width)` for the gradient `g` `(rows,)` in the outputs: W^T g."""
-        blocks = self.matrix(parameters).split(list(self.sizes))
-        return torch.stack([torch.mv(b.T, part) for b, part in zip(blocks, g.split(list(self.sizes)), strict=True)])
+        made = self.kernel(parameters)
+        if made is None:
+            parts = zip(self.matrix(parameters).split(list(self.sizes)), g.split(list(self.sizes)), strict=True)
+            return torch.stack([torch.mv(block.T, part) for block, part in parts])
+        layer, ends = self._sizes
+        sums = parameters.new_zeros(layer.threads, len(self.sizes), self.width)
+        made.call("pull_back", layer, ends, self.matrix(parameters), g.contiguous(), sums)
+        return sums.sum(0)
+
+    def step_(
+        self, parameters: Tensor, velocity: Tensor, g: Tensor, z: Tensor, rate: float, momentum: float, decay: float
+    ) -> None:
+        """Take an SGD step in place along sum_k g_k z_k^T: `g` `(k, rows)`, `z` `(k, segments, width)` (see `sgd_`)."""
+        w, v = self.matrix(parameters), self.matrix(velocity)
+        b, speed = self.offset(parameters), self.offset(velocity)
+        made = self.kernel(parameters)
+        if made is not None:
+            settings = parameters.new_tensor([momentum, decay, rate])
+            made.call("step", *self._sizes, w, v, b, speed, len(g), g.contiguous(), z.contiguous(), settings)
+            return
+        for segment, start, end in self.row_blocks():
+            speeds = v[start:end]
+            torch.addmm(speeds, g[:, start:end].T, z[:, segment], beta=momentum, out=speeds)
+            speeds.add_(w[start:end], alpha=decay)
+            w[start:end].add_(speeds, alpha=-rate)
+        if b is not None and speed is not None:
+            sgd_(b, speed, g.sum(0), g.new_ones(()), rate, momentum, decay)
+
+    def kernel(self, parameters: Tensor) -> Kernel | None:
+        """Return factored.c for these parameters, or None; it takes rows of 4 values and more."""
+        lanes = next((lanes for lanes in (16, 8, 4) if lanes <= self.width), None)
+        return None if lanes is None else kernel("factored", lanes, parameters)
+
+    @property
+    def _sizes(self) -> tuple[Layer, Tensor]:
+        """What each function of factored.c is told first: sizes, and the end of each segment."""
+        return Layer.of(self.rows, self.width, len(self.sizes)), self._ends
+
+    @cached_property
+    def _ends(self) -> Tensor:
+        return torch.tensor(self.sizes).cumsum(0)
 
     @cached_property
     def segment_of_row(self) -> Tensor:
@@ -151,17 +215,7 @@ class Factored:
         """Take one SGD step on [head | W | b] in place, block by block (see `sgd_`)."""
         n = self.head.numel()
         sgd_(phi[:n], velocity[:n], self.head, scale, rate, momentum, decay)
-        weights, speeds = self.layer.matrix(phi[n:]), self.layer.matrix(velocity[n:])
-        g = self.g * scale
-        for segment, start, end in self.layer.row_blocks():
-            w, v = weights[start:end], speeds[start:end]
-            torch.addmm(v, g[:, start:end].T, self.z[:, segment], beta=momentum, out=v)
-            v.add_(w, alpha=decay)
-            w.add_(v, alpha=-rate)
-        if (offset := self.layer.offset(phi[n:])) is not None:
-            speed = self.layer.offset(velocity[n:])
-            assert speed is not None
-            sgd_(offset, speed, self.g.sum(0), scale, rate, momentum, decay)
+        self.layer.step_(phi[n:], velocity[n:], self.g * scale, self.z, rate, momentum, decay)
 
 
 def clip_factor(squared_norms: Sequence[Tensor], most: float) -> tuple[Tensor, Tensor]:

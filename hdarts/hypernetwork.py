@@ -1,9 +1,9 @@
 """Hypernetworks: functions `h(phi, alpha) -> weights` that generate the supernet's cell weights (report 4.4.2, eq. 18).
 
 Each is a small frozen object; its own weights are one flat vector `phi`. A search asks of it `n_alpha`, `n_weights`,
-`n_phi` (their numbers), `initial_phi(generator)` and the call, which is the plain differentiable definition. `vjp` is
-the road a search takes: from the gradient in the generated weights to the gradients in `alpha` and `phi`, the latter in
-factors where the output layer is linear (hdarts.factored). The input is the raw `alpha`.
+`n_phi` (their numbers), `initial_phi(generator)` and the call, which is the plain differentiable definition. A search
+takes quicker roads: `generate` the weights, and from the gradient in them get the `response` in `alpha` and the
+`gradient` in `phi`, in factors where the output layer is linear (hdarts.factored). The input is the raw `alpha`.
 
 What ends in a linear layer is made of two parts, and phi = [head | output]:
 
@@ -36,14 +36,28 @@ def uniform(count: int, fan_in: int, generator: torch.Generator) -> Tensor:
     return torch.empty(count).uniform_(-bound, bound, generator=generator)
 
 
-def vjp(hypernetwork: Any, phi: Tensor, alpha: Tensor, g: Tensor) -> tuple[Tensor, Gradient]:
-    """Return (dh/dalpha)^T g, shaped like `alpha`, and (dh/dphi)^T g for the gradient `g` in the generated weights."""
-    if hasattr(hypernetwork, "vjp"):
-        return hypernetwork.vjp(phi, alpha, g)
+@torch.no_grad()
+def generate(hypernetwork: Any, phi: Tensor, alpha: Tensor) -> Tensor:
+    """Return h(phi, alpha), without derivatives."""
+    return getattr(hypernetwork, "generate", hypernetwork)(phi, alpha)
+
+
+def response(hypernetwork: Any, phi: Tensor, alpha: Tensor, g: Tensor) -> Tensor:
+    """Return (dh/dalpha)^T g, shaped like `alpha`, for the gradient `g` in the generated weights."""
+    if hasattr(hypernetwork, "response"):
+        return hypernetwork.response(phi, alpha, g)
     with torch.enable_grad():
-        phi, alpha = phi.detach().requires_grad_(), alpha.detach().requires_grad_()
-        of_alpha, of_phi = torch.autograd.grad(hypernetwork(phi, alpha), (alpha, phi), g, materialize_grads=True)
-    return of_alpha, Dense(of_phi)
+        alpha = alpha.detach().requires_grad_()
+        return torch.autograd.grad(hypernetwork(phi.detach(), alpha), alpha, g, materialize_grads=True)[0]
+
+
+def gradient(hypernetwork: Any, phi: Tensor, alpha: Tensor, g: Tensor) -> Gradient:
+    """Return (dh/dphi)^T g for the gradient `g` in the generated weights."""
+    if hasattr(hypernetwork, "gradient"):
+        return hypernetwork.gradient(phi, alpha, g)
+    with torch.enable_grad():
+        phi = phi.detach().requires_grad_()
+        return Dense(torch.autograd.grad(hypernetwork(phi, alpha.detach()), phi, g, materialize_grads=True)[0])
 
 
 class LinearAtItsEnd:
@@ -68,15 +82,28 @@ class LinearAtItsEnd:
         """Return the generated weights `(n_weights,)`."""
         return self.output(phi[self.n_head :], self.features(phi[: self.n_head], alpha))
 
-    def vjp(self, phi: Tensor, alpha: Tensor, g: Tensor) -> tuple[Tensor, Factored]:
-        """`vjp` by autograd for the head and factors for the output layer."""
-        n = self.n_head
+    def generate(self, phi: Tensor, alpha: Tensor) -> Tensor:
+        """h(phi, alpha) by the quicker road."""
+        return self.output.outputs(phi[self.n_head :], self.features(phi[: self.n_head], alpha))
+
+    def response(self, phi: Tensor, alpha: Tensor, g: Tensor) -> Tensor:
+        """(dh/dalpha)^T g: through the output layer by W^T g, through the features by autograd."""
         with torch.enable_grad():
-            head, alpha = phi[:n].detach().requires_grad_(), alpha.detach().requires_grad_()
-            z = self.features(head, alpha)
-        of_z = self.output.pull_back(phi[n:].detach(), g)
-        of_alpha, of_head = torch.autograd.grad(z, (alpha, head), of_z, materialize_grads=True)
-        return of_alpha, Factored(self.output, of_head, g.unsqueeze(0), z.detach().unsqueeze(0))
+            alpha = alpha.detach().requires_grad_()
+            z = self.features(phi[: self.n_head].detach(), alpha)
+        of_z = self.output.pull_back(phi[self.n_head :].detach(), g)
+        return torch.autograd.grad(z, alpha, of_z, materialize_grads=True)[0]
+
+    def gradient(self, phi: Tensor, alpha: Tensor, g: Tensor) -> Factored:
+        """(dh/dphi)^T g: by autograd for the head, in factors for the output layer."""
+        with torch.enable_grad():
+            head = phi[: self.n_head].detach().requires_grad_()
+            z = self.features(head, alpha.detach())
+        of_head = torch.zeros_like(head)
+        if self.n_head:
+            of_z = self.output.pull_back(phi[self.n_head :].detach(), g)
+            (of_head,) = torch.autograd.grad(z, head, of_z, materialize_grads=True)
+        return Factored(self.output, of_head, g.unsqueeze(0), z.detach().unsqueeze(0))
 
 
 @dataclass(frozen=True)
@@ -275,3 +302,8 @@ class ByKind:
         """Return the generated weights [normal | reduce (| rest)] for alpha `(kinds, edges, operations)`."""
         parts = zip(self.parts, self.split_phi(phi), self.inputs(alpha), strict=True)
         return torch.cat([h(p, a) for h, p, a in parts])
+
+    def generate(self, phi: Tensor, alpha: Tensor) -> Tensor:
+        """Return the same by the roads of each, without derivatives."""
+        parts = zip(self.parts, self.split_phi(phi), self.inputs(alpha), strict=True)
+        return torch.cat([generate(*part) for part in parts])

@@ -6,7 +6,7 @@ They take channels-last float32 or float64 on the CPU, channels in vectors of 4,
 import ctypes
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -18,21 +18,26 @@ REGISTER = 64 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 32  # 
 MOST = 32  # terms of a node's sum that separable.c takes at a time
 
 
-class Shape(ctypes.Structure):
-    """One convolution: size of its input, edges = sources x fan, kernel, and the threads to use (depthwise.h)."""
+def integers(*names: str) -> list[tuple[str, type]]:
+    """Return fields of a structure, int64_t each."""
+    return [(name, ctypes.c_int64) for name in names]
 
-    _fields_ = [
-        (name, ctypes.c_int64)
-        for name in (
-            *("images", "height", "width", "channels", "sources", "fan"),
-            *("kernel", "stride", "dilation", "threads"),
-        )
-    ]
+
+class Sizes(ctypes.Structure):
+    """The sizes a function of a C file is told; the last field is the number of threads to use."""
 
     @classmethod
-    def of(cls, *sizes: int) -> "Shape":
-        """Make a shape of all sizes but the threads, which are PyTorch's."""
+    def of(cls, *sizes: int) -> Self:
+        """Make it of all sizes but the threads, which are PyTorch's."""
         return cls(*sizes, torch.get_num_threads())
+
+
+class Shape(Sizes):
+    """One convolution: size of its input, edges = sources x fan, kernel, and the threads (depthwise.h)."""
+
+    _fields_ = integers(
+        *("images", "height", "width", "channels", "sources", "fan"), *("kernel", "stride", "dilation", "threads")
+    )
 
     def size_out(self) -> tuple[int, int]:
         """Height and width of the result: zeros at the borders keep the size at stride 1."""
@@ -46,10 +51,10 @@ class Kernel:
     library: ctypes.CDLL
     lanes: int
 
-    def call(self, name: str, shape: Shape, *arguments: Any) -> None:
+    def call(self, name: str, sizes: Sizes, *arguments: Any) -> None:
         """Call a function of the library; tensors and lists of tensors are given as pointers."""
-        if getattr(self.library, name)(ctypes.byref(shape), *map(_pointer, arguments)):
-            raise MemoryError(f"no memory for {name} of {shape.images} images")
+        if getattr(self.library, name)(ctypes.byref(sizes), *map(_pointer, arguments)):
+            raise MemoryError(f"no memory for {name} of {sizes}")
 
 
 def _pointer(value: Any) -> Any:

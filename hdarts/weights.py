@@ -6,6 +6,7 @@ algorithm 2), and a gradient in `w` is pulled back to `alpha`.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hdarts.factored import clip_factor, sgd_
-from hdarts.hypernetwork import ByKind, vjp
+from hdarts.hypernetwork import ByKind, gradient, response
 from hdarts.loop import autocast
 from hdarts.params import ParameterError, Precision
 from hdarts.replay import may_look
@@ -152,7 +153,7 @@ class Generated:
         return a - alpha if self.exploration.centred else a
 
     def _at(self, fed: Tensor) -> Tensor:
-        return torch.cat([self.hypernetwork(self.phi, fed), self.rest])
+        return torch.cat([self.hypernetwork.generate(self.phi, fed), self.rest])
 
     @torch.no_grad()
     def value(self, alpha: Tensor) -> Tensor:
@@ -162,20 +163,17 @@ class Generated:
     def response(self, alpha: Tensor, g: Tensor) -> Tensor:
         """Return (dh/dalpha)^T g: what reaches alpha through the generated weights (report eq. 22)."""
         fed = self._input(alpha, alpha)
-        back = self._pull_back(fed, g)[0]
+        back = torch.zeros_like(fed)
+        for i, (part, phi, a, part_g) in enumerate(self._named(fed, g)):
+            rows = back[i] if i < len(self.hypernetwork.hypernetworks) else back
+            rows += response(part, phi, a, part_g).view(rows.shape)
         return fed * (back - (fed * back).sum(-1, keepdim=True)) if self.exploration.softmax else back
 
-    def _pull_back(self, fed: Tensor, g: Tensor) -> tuple[Tensor, list[Any]]:
-        """Return the gradient in alpha, and the one in phi for each hypernetwork."""
-        h, of_alpha, of_phi = self.hypernetwork, torch.zeros_like(fed), []
+    def _named(self, fed: Tensor, g: Tensor) -> Iterator[tuple[Any, Tensor, Tensor, Tensor]]:
+        """Yield each hypernetwork, its phi, what it is fed, and the gradient in what it makes."""
+        h = self.hypernetwork
         parts = g[: h.n_weights].split([part.n_weights for part in h.parts])
-        named = zip(h.parts, h.split_phi(self.phi), h.inputs(fed), parts, strict=True)
-        for i, (part, phi, a, part_g) in enumerate(named):
-            back, gradient = vjp(part, phi, a, part_g)
-            rows = of_alpha[i] if i < len(h.hypernetworks) else of_alpha
-            rows += back.view(rows.shape)
-            of_phi.append(gradient)
-        return of_alpha, of_phi
+        return zip(h.parts, h.split_phi(self.phi), h.inputs(fed), parts, strict=True)
 
     @torch.no_grad()
     def step(self, problem: Any, alpha: Tensor, batch: Batch, rate: float, epsilon: Tensor) -> Step:
@@ -187,16 +185,16 @@ class Generated:
             a = alpha + way * self.exploration.noise * epsilon
             fed = self._input(alpha, a)
             g, way_loss, way_correct = _inner_gradient(problem, self._at(fed), a, batch)
-            gradients = [gradient.scaled(1 / len(ways)) for gradient in self._pull_back(fed, g)[1]]
+            gradients = [gradient(*part).scaled(1 / len(ways)) for part in self._named(fed, g)]
             of_phi = [x.plus(y) for x, y in zip(of_phi, gradients, strict=True)] if of_phi else gradients
             of_rest += g[self.hypernetwork.n_weights :] / len(ways)
             loss, correct = loss + way_loss / len(ways), correct + way_correct / len(ways)
-        squared_norms = [gradient.squared_norm() for gradient in of_phi] + [of_rest.square().sum()]
+        squared_norms = [one.squared_norm() for one in of_phi] + [of_rest.square().sum()]
         norm, scale = clip_factor(squared_norms, self.settings.clip)
         step = _finite(Step(loss, correct, norm))
         h, (momentum, decay, _) = self.hypernetwork, self.settings
-        for gradient, phi, velocity in zip(of_phi, h.split_phi(self.phi), h.split_phi(self.phi_velocity), strict=True):
-            gradient.step_(phi, velocity, scale, rate, momentum, decay)
+        for one, phi, velocity in zip(of_phi, h.split_phi(self.phi), h.split_phi(self.phi_velocity), strict=True):
+            one.step_(phi, velocity, scale, rate, momentum, decay)
         sgd_(self.rest, self.rest_velocity, of_rest, scale, rate, momentum, decay)
         return step
 

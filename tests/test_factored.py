@@ -8,7 +8,8 @@ from torch import Tensor
 
 from hdarts import factored
 from hdarts.factored import Dense, Factored, SegmentedLinear, clip_factor, sgd_
-from hdarts.hypernetwork import ACTIVATIONS, MLP, Chunked, Linear, LowRank, vjp
+from hdarts.hypernetwork import ACTIVATIONS, MLP, Chunked, Linear, LowRank
+from hdarts.hypernetwork import gradient as gradient_of
 from hdarts.randomness import generator
 
 N_ALPHA, SIZES, STEPS = 5, (9, 2, 14), 200
@@ -24,6 +25,20 @@ HYPERNETWORKS = {
 }
 
 every = pytest.mark.parametrize("h", HYPERNETWORKS.values(), ids=HYPERNETWORKS)
+
+
+@pytest.fixture
+def in_pytorch(monkeypatch) -> None:
+    """The road without a C compiler, in several blocks of rows."""
+    monkeypatch.setattr(factored, "kernel", lambda *_: None)
+    monkeypatch.setattr(factored, "ROWS", 4)
+
+
+@pytest.fixture(params=["factored.c", "PyTorch"])
+def roads(request) -> None:
+    """Both roads of a layer."""
+    if request.param == "PyTorch":
+        request.getfixturevalue("in_pytorch")
 
 
 class Problem:
@@ -69,7 +84,7 @@ class Problem:
             for a in ways:
                 error = torch.cat([self.h(phi, a), rest]) - target
                 g = weight * 2 * error / (1 + error.square()) / len(ways)
-                one = vjp(self.h, phi, a, g[: len(g) - 3])[1]
+                one = gradient_of(self.h, phi, a, g[: len(g) - 3])
                 gradient = one if gradient is None else gradient.plus(one)  # type: ignore[attr-defined]
                 of_rest += g[len(g) - 3 :]
             assert gradient is not None
@@ -86,8 +101,7 @@ def close(a, b) -> None:
 
 @every
 @pytest.mark.parametrize("antithetic", [False, True])
-def test_two_hundred_steps_are_those_of_torch(h, antithetic: bool, monkeypatch):
-    monkeypatch.setattr(factored, "ROWS", 4)  # several blocks even here
+def test_two_hundred_steps_are_those_of_torch(h, antithetic: bool, roads):
     plain, ours = Problem(h, antithetic), Problem(h, antithetic)
     expected = plain.by_torch(plain.phi, plain.rest)
     norms = ours.by_factors(ours.phi, ours.rest, [torch.zeros_like(ours.phi), torch.zeros_like(ours.rest)])
@@ -121,14 +135,15 @@ def dense(gradient: Factored) -> Tensor:
 @pytest.mark.parametrize("sizes", [(7,), (4, 1, 6)], ids=str)
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("terms", [1, 2])
-def test_the_norm_and_the_step_are_those_of_the_full_gradient(sizes, bias: bool, terms: int):
+@pytest.mark.parametrize("width", [3, 5])
+def test_the_norm_and_the_step_are_those_of_the_full_gradient(sizes, bias: bool, terms: int, width: int, roads):
     draw = generator(1, "factored")
-    layer = SegmentedLinear(sizes, 3, bias)
+    layer = SegmentedLinear(sizes, width, bias)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=draw, dtype=torch.float64)
 
-    factors = [Factored(layer, normal(2), normal(1, layer.rows), normal(1, len(sizes), 3)) for _ in range(terms)]
+    factors = [Factored(layer, normal(2), normal(1, layer.rows), normal(1, len(sizes), width)) for _ in range(terms)]
     total = factors[0] if terms == 1 else factors[0].plus(factors[1]).scaled(0.5)
     full = sum((dense(gradient) for gradient in factors), torch.zeros(())) / terms
     close(dense(total), full)
@@ -150,3 +165,53 @@ def test_clipping_is_that_of_torch_on_both_sides_of_the_limit():
         ours, factor = clip_factor(list(squares), CLIP)
         close(ours, norm)
         close(size * factor.expand(4), parameter.grad)
+
+
+# --- factored.c ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def compiler() -> None:
+    """Skips where factored.c cannot be compiled."""
+    if SegmentedLinear((1,), 4).kernel(torch.zeros(1)) is None:
+        pytest.skip("there is no C compiler (with OpenMP) here: PyTorch's road is the only one")
+
+
+def layer_and_tensors(sizes: tuple[int, ...], width: int, bias: bool, dtype: torch.dtype) -> tuple:
+    """A layer, its parameters and velocity, two input vectors a segment and two gradients in the outputs."""
+    layer, draw = SegmentedLinear(sizes, width, bias), generator(2, "factored")
+    shapes = [(layer.n_parameters,), (layer.n_parameters,), (2, len(sizes), width), (2, layer.rows)]
+    return layer, *(torch.randn(shape, generator=draw, dtype=dtype) for shape in shapes)
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("width", [4, 5, 8, 15, 16, 17, 30, 32, 56, 112])  # whole vectors, and rests of each length
+@pytest.mark.parametrize("sizes", [(1,), (37,), (5, 1, 0, 11)], ids=str)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_the_compiled_layer_is_that_of_pytorch(width: int, sizes, bias: bool, threads: int, monkeypatch):
+    layer, parameters, velocity, z, g = layer_and_tensors(sizes, width, bias, torch.float64)
+
+    def all_three() -> list[Tensor]:
+        moved, speed = parameters.clone(), velocity.clone()
+        layer.step_(moved, speed, g, z, RATE, MOMENTUM, DECAY)
+        return [layer.outputs(parameters, z[0]), layer.pull_back(parameters, g[0]), moved, speed]
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    compiled = all_three()
+    assert all(map(torch.equal, compiled, all_three()))  # the same bits again
+    monkeypatch.setattr(factored, "kernel", lambda *_: None)
+    for ours, torchs in zip(compiled, all_three(), strict=True):
+        torch.testing.assert_close(ours, torchs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.usefixtures("compiler")
+def test_single_precision_is_taken_too_and_numbers_that_are_not_finite_come_through():
+    layer, parameters, velocity, z, g = layer_and_tensors((9, 8), 30, True, torch.float32)
+    torch.testing.assert_close(layer.outputs(parameters, z[0]), layer(parameters, z[0]))
+    parameters[30 * 4 + 7], g[0, 16] = math.nan, math.inf
+    assert layer.outputs(parameters, z[0]).isnan().nonzero().tolist() == [[4]]
+    assert layer.pull_back(parameters, g[1]).isnan().nonzero().tolist() == [[0, 7]]
+    layer.step_(parameters, velocity, g, z, RATE, MOMENTUM, DECAY)
+    assert parameters[30 * 4 + 7].isnan() and not layer.matrix(parameters)[16].isfinite().any()
+    assert layer.matrix(parameters)[[0, 5, 15]].isfinite().all()
