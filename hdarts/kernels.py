@@ -4,6 +4,7 @@ They take channels-last float32 or float64 on the CPU, channels in vectors of 4,
 """
 
 import ctypes
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -79,3 +80,19 @@ def kernel(name: str, channels: int, x: Tensor) -> Kernel | None:
 def rows(x: Tensor) -> Tensor:
     """`(N, C, H, W)` as `(N, H, W, C)`, contiguous: no copy where it is channels-last."""
     return x.permute(0, 2, 3, 1).contiguous()
+
+
+def twice(
+    function: Callable[..., Sequence[Tensor]],
+    inputs: Sequence[Tensor | None],
+    wanted: Sequence[bool],
+    g: Sequence[Tensor],
+) -> list[Tensor | None]:
+    """Return the gradients in the `wanted` inputs of a function of PyTorch's operators, to be differentiated again.
+
+    That is the backward pass of a kernel where a second derivative is asked for.
+    """
+    own = [None if one is None else one.view_as(one) for one in inputs]  # an input may come from another one
+    needed = [one for one, want in zip(own, wanted, strict=True) if want and one is not None]
+    found = iter(torch.autograd.grad(function(*own), needed, g, create_graph=True))
+    return [next(found) if want else None for want in wanted]

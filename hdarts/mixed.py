@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hdarts.kernels import Kernel, Shape, kernel, rows
+from hdarts.kernels import Kernel, Shape, kernel, rows, twice
 
 
 def mixed(
@@ -72,11 +72,8 @@ class _Compiled(torch.autograd.Function):
         if not any(wanted):
             return None, *(None for _ in wanted), *g
         if torch.is_grad_enabled():  # a second derivative is wanted
-            given = (weights, x, one, nine)  # x may come from the others
-            weights, x, *kernels = own = [each.view_as(each) for each in given]
-            needed = [each for each, want in zip(own, wanted, strict=True) if want]
-            made = iter(torch.autograd.grad(in_pytorch(x, kernels, weights), needed, g, create_graph=True))
-            return None, *(next(made) if want else None for want in wanted), *g
+            given = (weights, x, one, nine)
+            return None, *twice(lambda a, x, *kernels: in_pytorch(x, kernels, a), given, wanted, g), *g
         read = (rows(x), kernels := [one.contiguous(), nine.contiguous()], weights.contiguous())
         of_weights, of_x = torch.empty_like(read[2]), torch.empty_like(read[0])
         of_kernels = [torch.empty_like(each) for each in kernels] if any(wanted[2:]) else [None, None]

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hdarts.kernels import Kernel, Shape, kernel, rows
+from hdarts.kernels import Kernel, Shape, kernel, rows, twice
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,7 @@ class _Compiled(torch.autograd.Function):
         if not any(wanted):
             return None, None, *(None for _ in wanted), *g
         if torch.is_grad_enabled():  # a second derivative is wanted
-            needed = [one for one, want in zip((mixing, *x), wanted, strict=True) if want]
-            made = iter(torch.autograd.grad(spec.in_pytorch(x, mixing), needed, g, create_graph=True))
-            return None, None, *(next(made) if want else None for want in wanted), *g
+            return None, None, *twice(lambda a, *x: spec.in_pytorch(x, a), (mixing, *x), wanted, g), *g
         sources, slopes = [rows(one) for one in x], [rows(one) for one in g]
         mixing = mixing.contiguous()
         of_mixing, of_x = torch.empty_like(mixing), [torch.empty_like(one) for one in sources]

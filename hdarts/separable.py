@@ -1,6 +1,6 @@
 """Separable convolutions of all edges that leave some nodes, mixed: most of the arithmetic of a network of cells.
 
-    node_j = sum_i sum_o BN(pointwise(depthwise(relu(...)))(node_i))         (report eq. 12; BN's scale is o's weight)
+    node_j = sum_i sum_o BN(pointwise(depthwise(relu(node_i))))     (report eq. 12; BN's scale is the weight of o)
 
 Two roads to one function. In PyTorch the edges are groups of channels of one convolution; it runs anywhere and is
 differentiable any number of times. On the CPU, where there is a C compiler, separable.c does the same image by image
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hdarts.depthwise import depthwise
-from hdarts.kernels import MOST, Kernel, Shape, kernel, rows
+from hdarts.kernels import MOST, Kernel, Shape, kernel, rows, twice
 from hdarts.operations import Block
 
 
@@ -164,9 +164,8 @@ class _Compiled(torch.autograd.Function):
         inputs, made = ctx.saved_tensors[: len(wanted)], list(ctx.saved_tensors[len(wanted) :])
         x, flat, g = inputs[: spec.sources], inputs[spec.sources :], grads[: spec.nodes]
         if torch.is_grad_enabled():  # a second derivative is wanted
-            needed = [one for one, want in zip(inputs, wanted, strict=True) if want]
-            found = iter(torch.autograd.grad(spec.in_pytorch(x, _blocks(flat)), needed, g, create_graph=True))
-            return None, None, *(next(found) if want else None for want in wanted)
+            n = spec.sources
+            return None, None, *twice(lambda *all: spec.in_pytorch(all[:n], _blocks(all[n:])), inputs, wanted, g)
         # convolutions; else they are constants
         learn = any(want for i, want in enumerate(wanted[spec.sources :]) if i % 4 < 2)
         sources, slopes = [rows(one) for one in x], [rows(one) for one in g]
