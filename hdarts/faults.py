@@ -8,7 +8,7 @@ import errno
 
 def sentence_alone(error: BaseException) -> list[str]:
     """What IPython shows of an error whose message says all there is to know: no traceback."""
-    return [f"{type(error).__name__}: {error}"]
+    return [str(error)]
 
 
 class Stopped(KeyboardInterrupt):

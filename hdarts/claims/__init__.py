@@ -11,7 +11,7 @@ import pandas as pd
 from hdarts.claims.evidence import Evidence, NotRun, read
 from hdarts.claims.finding import CONTRADICTED, LEVEL, NOT_RUN, SUPPORTED, UNDECIDED, Effect, Finding
 from hdarts.claims.rules import RULES
-from hdarts.claims.tables import best_of_n, intervals, linked
+from hdarts.claims.tables import best_of_n, in_words, intervals, linked
 from hdarts.report import table
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Effect",
     "Finding",
     "best_of_n",
+    "in_words",
     "intervals",
     "judge",
     "linked",

@@ -51,6 +51,13 @@ def best_of_n(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def in_words(table: pd.DataFrame) -> Styler:
+    """Return a table of sentences for a notebook: to the left, without its index, escaped."""
+    styler = table.style.hide()
+    styler.format(escape="html")
+    return styler.set_table_styles([{"selector": "td, th", "props": "text-align: left"}])
+
+
 def linked(verdicts: pd.DataFrame, folder: Path) -> Styler:
     """Return the verdicts for a notebook in `folder`, with a link to each run; the words are escaped."""
 
@@ -58,7 +65,7 @@ def linked(verdicts: pd.DataFrame, folder: Path) -> Styler:
         found = ((run, os.path.relpath(below_runs(run), folder)) for run in runs.split())
         return " ".join(f'<a href="{escape(path)}">{escape(run.split("/")[-1])}</a>' for run, path in found)
 
-    styler = verdicts.style.hide()
+    styler = in_words(verdicts)
     styler.format({"runs": links}, escape="html")
     return styler
 
