@@ -6,12 +6,12 @@ from itertools import takewhile
 import pandas as pd
 
 from hdarts import results
-from hdarts.params import read_yaml
+from hdarts.params import SearchParams, read_yaml
 from hdarts.records import below_runs
 
 
 def families(study: str) -> dict[str, pd.DataFrame]:
-    """Return the searches that are done, by family: equal in all parameters but their labels and the search seed.
+    """Return the searches that are done, by family: they compute the same but for their labels and the search seed.
 
     Columns: run, seed, the labels that vary, and `setting`, their values ("0.05, 48"). A family has at least two
     settings; its name is what the names of its arms begin with.
@@ -20,7 +20,7 @@ def families(study: str) -> dict[str, pd.DataFrame]:
     for row in results.done(study, "search"):
         if row["varied"]:
             left_out = {"run", "search_seed", *row["varied"]}
-            params = read_yaml(below_runs(row["run"]) / "params.yaml")
+            params = SearchParams.identifying(read_yaml(below_runs(row["run"]) / "params.yaml"))
             alike = {name: value for name, value in params.items() if name not in left_out}
             groups.setdefault(json.dumps([row["varied"], alike], sort_keys=True), []).append(row)
     found: dict[str, pd.DataFrame] = {}

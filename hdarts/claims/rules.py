@@ -30,7 +30,7 @@ def difference(
 ) -> Finding:
     """Is a measure of one arm higher (lower) than that of the others? Paired over search seeds; all have to hold.
 
-    `margin`: as good as the others is enough if it is not worse by more than this.
+    `margin`: as good as the others is enough if it is not worse by more than this; below 0 it has to be better by that.
     """
     return together([_against(evidence, first, other, of, want, float(margin), where) for other in others])
 
