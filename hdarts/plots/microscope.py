@@ -93,7 +93,8 @@ def _marks(
     for index, (value, own) in enumerate(look.items()):
         drawn = rows.loc[rows[name] == value]
         heights = [methods.index(method) + 0.6 * ((index + 0.5) / len(look) - 0.5) for method in drawn["method"]]
-        axes.plot(np.asarray(drawn[column]), heights, **{"markersize": 4, **own, "linestyle": ""}, label=str(value))
+        apart = {"markersize": 4.5, **own, "linestyle": "", "markeredgecolor": "white", "markeredgewidth": 0.5}
+        axes.plot(np.asarray(drawn[column]), heights, **apart, label=str(value))
     if column != "gradients":
         axes.axvline({"cosine": 0, "relative_error": 1}[column], color=FAINT, linewidth=1.0, zorder=1)
 
