@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hdarts.plots.style import (
+    COLOURS,
     FAINT,
     INK,
     LINES,
@@ -166,18 +167,15 @@ def _arm(axes: Axes, rows: pd.DataFrame, columns: Mapping[str, str], apart: floa
 
 
 @styled
-def strip(
-    frame: pd.DataFrame, x: str, y: str, hue: str | None = None, lines: Mapping[str, float] | None = None
-) -> Figure:
+def strip(frame: pd.DataFrame, x: str, y: str, lines: Mapping[str, float] | None = None) -> Figure:
     """Return all values of column `y` as points over the categories of column `x`, with ticks at their means.
 
-    `hue`: a column whose values stand beside each other with own colours and marks. `lines`: horizontal lines for
-    reference, {label: value}. A category names its number of values.
+    `lines`: horizontal lines for reference, {label: value}. A category names its number of values.
     """
-    rows = require(frame, [x, y, *([hue] if hue else [])], f"{label(y)} by {x}")
+    rows = require(frame, [x, y], f"{label(y)} by {x}")
     figure = new_figure(3.2)
     axes = figure.subplots()
-    _strip(axes, rows, x, y, hue)
+    _strip(axes, rows, x, y)
     for index, (name, value) in enumerate((lines or {}).items()):
         line = LINES[(index + 1) % len(LINES)]
         axes.axhline(value, color=FAINT, linestyle=line, linewidth=1.2, zorder=1, label=f"{name}: {value:.4g}")
@@ -188,24 +186,15 @@ def strip(
     return figure
 
 
-def _strip(axes: Axes, rows: pd.DataFrame, x: str, y: str, hue: str | None) -> None:
+def _strip(axes: Axes, rows: pd.DataFrame, x: str, y: str) -> None:
     categories = split(rows, x)
-    values = list(split(rows, hue)) if hue else [None]
-    slot = 0.8 / len(values)
-    unnamed = set(values) if hue else set()
     for place, category in enumerate(categories.values()):
-        for index, (value, look) in enumerate(looks(values).items()):
-            heights = np.asarray((split(category, hue).get(value, category.head(0)) if hue else category)[y])
-            if not len(heights):
-                continue
-            centre = place + (index - (len(values) - 1) / 2) * slot
-            step = min(0.12, 0.7 * slot / len(heights))  # side by side in the table's order, none behind another
-            across = centre + step * (np.arange(len(heights)) - (len(heights) - 1) / 2)
-            name = f"{hue} {value}".replace("_", " ") if value in unnamed else None
-            unnamed.discard(value)
-            axes.plot(across, heights, **{**look, "linestyle": ""}, alpha=0.9, label=name)
-            ends = [centre - 0.42 * slot, centre + 0.42 * slot]
-            axes.plot(ends, [heights.mean()] * 2, color=INK, linewidth=1.4, solid_capstyle="butt")
+        heights = np.asarray(category[y])
+        step = min(0.12, 0.56 / len(heights))  # side by side in the table's order, none behind another
+        across = place + step * (np.arange(len(heights)) - (len(heights) - 1) / 2)
+        axes.plot(across, heights, color=COLOURS[0], marker="o", linestyle="", alpha=0.9)
+        ends = [place - 0.336, place + 0.336]
+        axes.plot(ends, [heights.mean()] * 2, color=INK, linewidth=1.4, solid_capstyle="butt")
     width = max(6, 72 // len(categories))  # characters that have room below a category
     texts = [f"{_folded(str(name), width)}\nn = {len(own)}" for name, own in categories.items()]
     axes.set_xticks(range(len(categories)), texts)
@@ -250,7 +239,7 @@ def seconds_by_arm(frame: pd.DataFrame) -> Figure:
     unit, length = next((u, s) for u, s in (("h", 3600), ("min", 60), ("s", 1)) if longest >= 2 * s or s == 1)
     figure = new_figure(2.8)
     axes = figure.subplots()
-    _strip(axes, rows.assign(time=rows["seconds"] / length), "arm", "time", None)
+    _strip(axes, rows.assign(time=rows["seconds"] / length), "arm", "time")
     axes.set_ylim(bottom=0)
     axes.set_ylabel(f"time ({unit})")
     return figure
