@@ -70,7 +70,6 @@ LABELS = {
     "validation_accuracy": "validation accuracy (%)",
     "embedding": "length of the embedding vectors z",
     "peak_memory_mib": "most memory held (MiB)",
-    "best_validation_accuracy": "best validation accuracy (%)",
     "test_accuracy": "test accuracy (%)",
     "cifar10_test": "true CIFAR-10 test accuracy (%)",
     "seconds": "time (s)",
