@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from PIL import Image
 
 from hdarts import plots
 from hdarts.plots.cells import OPERATION_LOOKS
-from hdarts.plots.style import legend_above, looks, new_figure, style, write_below
+from hdarts.plots.style import FAINT, legend_above, looks, new_figure, style, write_below
+from hdarts.selection import select
 from hdarts.space import DARTS, NASBENCH201, Genotype, SearchSpace
 
 CELL = [("sep_conv_3x3", 0), ("skip_connect", 1), ("dil_conv_5x5", 2), ("max_pool_3x3", 0)] * 2
@@ -105,6 +106,22 @@ GRID = pd.DataFrame(
 LENGTHS = pd.DataFrame({"embedding": [8, 32, 32, 128], "peak_memory_mib": [600.0, 800, 820, 2000]})
 RATES = CURVES.assign(learning_rate=[0.1 / (epoch + ARMS.index(arm)) for arm, epoch in CURVES[["arm", "epoch"]].values])
 NOTHING = pd.DataFrame()
+SEEDS = (2, 20, 200)
+SEARCHES = pd.concat(  # as tables of runs are put together: each has its own index
+    [
+        pd.DataFrame({"run": f"s/search/s{seed}", "epoch": EPOCHS, "validation_accuracy": 80 + seed / 100 - 9 / EPOCHS})
+        for seed in SEEDS
+    ]
+)
+
+
+def selected(seeds: Sequence[int]) -> pd.DataFrame:
+    """Return the selection of SEARCHES, told to be of `seeds`: the third has no skip connection, the second is best."""
+    skips, none = ([(operation, 0), (operation, 1)] * 4 for operation in ("skip_connect", "sep_conv_3x3"))
+    cells = [Genotype(normal=normal, reduce=none) for normal in (skips, skips, none)]
+    runs = [f"s/search/s{seed}" for seed in SEEDS]
+    return select([(run, cell, 80 + i, seeds[i]) for i, (run, cell) in enumerate(zip(runs, cells, strict=True))]).table
+
 
 FIGURES: dict[str, Callable[[], Figure]] = {
     "draw_genotype": lambda: plots.draw_genotype(Genotype(normal=CELL, reduce=CELL)),
@@ -126,6 +143,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "strip": lambda: plots.strip(RUNS, "arm", "test_accuracy", lines={"report": 97.3, "random average": 96.2}),
     "validation_against_test": lambda: plots.validation_against_test(RUNS),
     "seconds_by_arm": lambda: plots.seconds_by_arm(RUNS),
+    "selection_curves": lambda: plots.selection_curves(SEARCHES, selected(SEEDS)),
 }
 
 
@@ -349,6 +367,22 @@ def test_a_strip_shows_all_values_apart_and_ticks_at_the_means():
     assert len({round(x, 6) for x in seen[:, 0]}) == len(RUNS), "no point stands behind another"
     ticks = [np.asarray(line.get_ydata())[0] for line in axes.lines if line not in points]
     assert np.allclose(sorted(ticks), np.sort(np.asarray(RUNS.groupby("arm")["test_accuracy"].mean())))
+
+
+def test_a_selection_shows_each_search_its_best_epoch_and_why_it_was_not_chosen():
+    figure = plots.selection_curves(SEARCHES, selected(SEEDS))
+    *curves, rings = figure.axes[0].lines
+    named = ["seed 20, chosen", "seed 2, kept", "seed 200, disregarded: no skip connection"]
+    assert [line.get_label() for line in curves] == named
+    assert [line.get_linewidth() for line in curves] == [3, 1, 1] and curves[2].get_color() == FAINT
+    for line, run in zip(curves, ("s20", "s2", "s200"), strict=True):
+        own = SEARCHES.loc[SEARCHES["run"] == f"s/search/{run}", "validation_accuracy"]
+        assert np.array_equal(np.asarray(line.get_ydata()), own)
+    assert np.asarray(rings.get_xdata()).tolist() == [EPOCHS[-1]] * 3
+
+
+def test_searches_of_one_seed_go_by_their_runs():
+    assert {"s2, kept", "s20, chosen"} <= set(words(plots.selection_curves(SEARCHES, selected((2, 2, 2)))))
 
 
 def test_lines_for_reference_have_their_labels():

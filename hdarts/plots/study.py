@@ -38,11 +38,51 @@ def validation_curves(frame: pd.DataFrame) -> Figure:
     starts at the lowest value of the last three quarters of the epochs, since the first rise hides all differences.
     """
     figure = _over_epochs(frame, {"validation_accuracy": ""}, label("validation_accuracy"))
-    epochs, accuracies = np.asarray(frame["epoch"]), np.asarray(frame["validation_accuracy"])
-    late = accuracies[epochs >= np.nanmax(epochs) / 4]
-    low, high = float(np.nanmin(late)), float(np.nanmax(late))
+    _without_rise(figure.axes[0], frame)
+    return figure
+
+
+def _without_rise(axes: Axes, frame: pd.DataFrame) -> None:
+    """Let the vertical axis begin at the lowest accuracy of the last three quarters of the epochs."""
+    accuracies = np.asarray(frame["validation_accuracy"])
+    late = np.asarray(frame["epoch"]) >= np.nanmax(frame["epoch"]) / 4
+    low, high = float(np.nanmin(accuracies[late])), float(np.nanmax(accuracies))
     if low < high:
-        figure.axes[0].set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+        axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+
+
+@styled
+def selection_curves(frame: pd.DataFrame, selection: pd.DataFrame) -> Figure:
+    """Return search-validation accuracy (%) of searches over the epochs, and which of them a selection chose.
+
+    `frame`: `run`, `epoch`, `validation_accuracy`; `selection`: the table of `hdarts.selection.select`. The chosen
+    search is a broad line, those that were kept are thin ones, those disregarded are grey with hollow marks. A ring is
+    a search's best epoch, by which it is judged. The axis starts as that of `validation_curves`.
+    """
+    rows = require(frame, ["run", "epoch", "validation_accuracy"], "curves of a selection").reset_index()
+    figure = new_figure(3.2)
+    axes, curves = figure.subplots(), split(rows, "run")
+    searches = [search for search in selection.to_dict("records") if search["run"] in curves]
+    searches.sort(key=lambda search: not search["chosen"])  # the chosen one has the first colour and the solid line
+    one_setting = selection["search_seed"].is_unique
+    for search, look in zip(searches, looks(search["run"] for search in searches).values(), strict=True):
+        own = curves[search["run"]]
+        name = f"seed {search['search_seed']}" if one_setting else search["run"].rpartition("/")[2]
+        why = search["why"].partition(":")[0] if search["kept"] else search["why"].removesuffix(" in the normal cell")
+        line: dict[str, Any] = {"linewidth": 1.0, "markevery": max(1, len(own) // 8)}
+        if search["chosen"]:
+            line |= {"linewidth": 3.0, "zorder": 2.5}
+        elif not search["kept"]:
+            line |= {"color": FAINT, "markerfacecolor": "white"}
+        axes.plot(own["epoch"], own["validation_accuracy"], label=f"{name}, {why}", **look | line)
+    best = rows.loc[rows.groupby("run")["validation_accuracy"].idxmax()]
+    ring: dict[str, Any] = {"marker": "o", "markersize": 9, "markerfacecolor": "none", "color": INK, "zorder": 3}
+    axes.plot(best["epoch"], best["validation_accuracy"], linestyle="", label="best epoch", **ring)
+    axes.set_xlabel(label("epoch"))
+    axes.set_ylabel(label("validation_accuracy"))
+    integer_axis(axes)
+    _without_rise(axes, rows)
+    legend_above(figure)
     return figure
 
 
