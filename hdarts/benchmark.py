@@ -61,11 +61,11 @@ class Table:
         return cls(cells)
 
     @classmethod
-    def read(cls, folder: str = "") -> "Table":
-        """Return the table in a data folder, `$HDARTS_DATA` if none is given, there or in its `nasbench201/`."""
-        if (path := where(folder)) is None:
+    def read(cls) -> "Table":
+        """Return the table in the data folder, `$HDARTS_DATA`, there or in its `nasbench201/`."""
+        if (path := where()) is None:
             raise ParameterError(
-                f"{FILE} is not in {places(folder)[-1]} nor in its nasbench201/: put it there, or make it of the "
+                f"{FILE} is not in {places('')[-1]} nor in its nasbench201/: put it there, or make it of the "
                 "official NATS-Bench file (NATS-tss-v1_0, github.com/D-X-Y/NATS-Bench) by hdarts convert-benchmark"
             )
         try:
@@ -89,13 +89,13 @@ class Table:
         squares = (self.cells[f"{data}_test"] - groups.transform("mean")) ** 2
         return float(np.sqrt(squares.sum() / (len(squares) - groups.ngroups)))
 
-    def best_of(self, draws: int, data: str = "cifar10") -> float:
-        """Return the expected test accuracy of the cell of best validation accuracy among `draws` drawn at random.
+    def best_of(self, draws: int) -> float:
+        """Return the expected CIFAR-10 test accuracy of the cell that validates best among `draws` drawn at random.
 
         Drawn with replacement: the cell of rank r from below of n is the best with chance (r^k - (r - 1)^k) / n^k.
         One draw gives the mean of all cells.
         """
-        tests = self.cells.sort_values(f"{data}_validation")[f"{data}_test"].to_numpy()
+        tests = self.cells.sort_values("cifar10_validation")["cifar10_test"].to_numpy()
         chances = np.diff((np.arange(len(tests) + 1) / len(tests)) ** draws)
         return float(chances @ tests)
 
@@ -105,9 +105,9 @@ def _strings() -> pd.Index:
     return pd.Index([cell.to_string() for cell in every_cell()])
 
 
-def where(folder: str = "") -> Path | None:
+def where() -> Path | None:
     """Return the file of the table, or None where there is none."""
-    paths = [place / name for place in places(folder) for name in (f"nasbench201/{FILE}", FILE)]
+    paths = [place / name for place in places("") for name in (f"nasbench201/{FILE}", FILE)]
     return next((path for path in paths if path.is_file()), None)
 
 

@@ -272,11 +272,6 @@ class ByKind:
         return [*self.hypernetworks, *([] if self.rest is None else [self.rest])]
 
     @property
-    def n_alpha(self) -> int:
-        """Number of values in alpha."""
-        return sum(h.n_alpha for h in self.hypernetworks)
-
-    @property
     def n_weights(self) -> int:
         """Number of generated weights."""
         return sum(h.n_weights for h in self.parts)

@@ -23,7 +23,7 @@ def random_search(table: Table, draw: np.random.Generator) -> Iterator[str]:
 
 
 def regularised_evolution(
-    table: Table, draw: np.random.Generator, population: int = 10, sample: int = 3, data: str = "cifar10"
+    table: Table, draw: np.random.Generator, population: int = 10, sample: int = 3
 ) -> Iterator[str]:
     """Yield the cells of regularised evolution without end (Real et al., AAAI 2019).
 
@@ -31,7 +31,7 @@ def regularised_evolution(
     operation on one edge, which takes the place of the oldest member.
     """
     members: list[tuple[float, Operations]] = []
-    scores = table.cells[f"{data}_validation"].to_dict()
+    scores = table.cells["cifar10_validation"].to_dict()
     while True:
         if len(members) < population:
             child = tuple(draw.integers(KINDS, size=EDGES))
@@ -49,12 +49,12 @@ SEARCHES: dict[str, Callable[..., Iterator[str]]] = {
 }
 
 
-def course(table: Table, lookups: int, runs: int, data: str = "cifar10") -> pd.DataFrame:
+def course(table: Table, lookups: int, runs: int) -> pd.DataFrame:
     """Return means over `runs` of each search: `search`, `lookups`, `test_accuracy` of the best cell so far.
 
-    The best by validation accuracy; per cent. Runs are drawn from seeds 0, 1, ...
+    The best by validation accuracy on CIFAR-10; per cent. Runs are drawn from seeds 0, 1, ...
     """
-    validation, test = (table.cells[f"{data}_{part}"].to_dict() for part in ("validation", "test"))
+    validation, test = (table.cells[f"cifar10_{part}"].to_dict() for part in ("validation", "test"))
     frames = []
     for name, cells in SEARCHES.items():
         found = np.zeros(lookups)

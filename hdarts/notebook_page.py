@@ -12,13 +12,18 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 from hdarts.records import write_atomic
 
-# JupyterLab's look without what it loads from elsewhere; a picture is described by its caption
+# JupyterLab's look without what it loads from elsewhere; a picture is described by its caption, and what is printed
+# breaks between words, within one only where it is longer than a line
 TEMPLATE = """
 {%- extends "index.html.j2" -%}
 {%- block html_head_js_requirejs -%}{%- endblock -%}
 {%- block html_head_js_mathjax -%}{%- endblock -%}
 {%- block html_head_js_mermaidjs -%}{%- endblock -%}
 {%- block jupyter_widgets -%}{%- endblock -%}
+{%- block html_head_css -%}
+{{- super() -}}
+<style>.jp-OutputArea-output pre { word-break: normal; overflow-wrap: anywhere; }</style>
+{%- endblock -%}
 {%- block data_png scoped -%}
 {%- set alt = output | get_metadata("alt", "image/png") -%}
 {{- super() | replace("<img ", '<img alt="' ~ (alt | escape) ~ '" ', 1) if alt else super() -}}

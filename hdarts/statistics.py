@@ -10,13 +10,14 @@ import numpy as np
 import scipy  # its parts are imported where they are used: each takes a while
 from numpy.typing import ArrayLike
 
+CONFIDENCE = 0.95  # of all intervals
 EXACT_BOOTSTRAP = 9  # up to this number of values all resamples are counted: C(17, 9) = 24,310 multisets
 EXACT_TEST = 20  # up to this number of pairs all 2^n sign flips are counted
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean, sample standard deviation, interval of the mean, and order statistics of `n` values."""
+    """Mean, sample standard deviation, interval of the mean, smallest and largest of `n` values."""
 
     n: int
     mean: float
@@ -24,7 +25,6 @@ class Summary:
     low: float
     high: float
     minimum: float
-    median: float
     maximum: float
 
 
@@ -48,18 +48,17 @@ class Correlation:
     high: float
     p: float
     n: int
-    level: float
 
     def __str__(self) -> str:
         symbol = {"spearman": "Spearman ρ", "kendall": "Kendall τ"}[self.method]
         if math.isnan(self.value):
             return f"{symbol} is not defined for these {self.n} runs"
-        interval = f"{self.level:.0%} interval {self.low:.2f} to {self.high:.2f}"
+        interval = f"{CONFIDENCE:.0%} interval {self.low:.2f} to {self.high:.2f}"
         return f"{symbol} = {self.value:.2f} ({'no interval' if math.isnan(self.low) else interval}, n = {self.n})"
 
 
-def summary(values: ArrayLike, level: float = 0.95) -> Summary:
-    """Return mean, sample standard deviation (n - 1), bootstrap interval of the mean, and order statistics.
+def summary(values: ArrayLike) -> Summary:
+    """Return mean, sample standard deviation (n - 1), 95 % bootstrap interval of the mean, smallest and largest value.
 
     The interval is the percentile bootstrap's (Efron, 1979). For up to 9 values it is exact, over all n^n resamples;
     for more it is scipy's with a fixed seed. With few runs it is too narrow (at n = 4 its extremes are the extremes of
@@ -72,18 +71,18 @@ def summary(values: ArrayLike, level: float = 0.95) -> Summary:
     """
     x = _finite(values, "values")
     n = len(x)
-    low, high = _bootstrap(x, level) if n > 1 else (math.nan, math.nan)
+    low, high = _bootstrap(x) if n > 1 else (math.nan, math.nan)
     deviation = float(x.std(ddof=1)) if n > 1 else math.nan
-    return Summary(n, float(x.mean()), deviation, low, high, float(x.min()), float(np.median(x)), float(x.max()))
+    return Summary(n, float(x.mean()), deviation, low, high, float(x.min()), float(x.max()))
 
 
-def _bootstrap(x: np.ndarray, level: float) -> tuple[float, float]:
+def _bootstrap(x: np.ndarray) -> tuple[float, float]:
     n = len(x)
-    tail = (1 - level) / 2
+    tail = (1 - CONFIDENCE) / 2
     if n > EXACT_BOOTSTRAP:
         generator = np.random.default_rng(0)
         result = scipy.stats.bootstrap(
-            (x,), np.mean, confidence_level=level, method="percentile", n_resamples=20_000, rng=generator
+            (x,), np.mean, confidence_level=CONFIDENCE, method="percentile", n_resamples=20_000, rng=generator
         )
         return float(result.confidence_interval.low), float(result.confidence_interval.high)
     # a resample is a multiset of the n values; n! / prod(count!) of the n^n ordered resamples give the same one
@@ -144,8 +143,8 @@ def unpaired_test(a: ArrayLike, b: ArrayLike) -> tuple[float, float]:
     return float(x.mean() - y.mean()), float(result.pvalue)
 
 
-def unpaired_interval(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of the mean difference a - b of two independent samples (fixed seed).
+def unpaired_interval(a: ArrayLike, b: ArrayLike) -> tuple[float, float]:
+    """Return the 95 % percentile bootstrap interval of the mean of a less that of b, independent samples (fixed seed).
 
     It is too narrow for few values, as that of `summary`. One value has no interval: both ends are nan.
     Raises ValueError for no values, or values that are not finite.
@@ -156,7 +155,7 @@ def unpaired_interval(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> tuple[
     result = scipy.stats.bootstrap(
         (x, y),
         lambda u, v, axis: u.mean(axis) - v.mean(axis),
-        confidence_level=level,
+        confidence_level=CONFIDENCE,
         method="percentile",
         n_resamples=20_000,
         rng=np.random.default_rng(0),
@@ -178,11 +177,11 @@ def expected_maximum(values: ArrayLike, n: int) -> float:
     return float(weights @ x / math.comb(len(x), n))
 
 
-def proportion(count: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Return the interval of Clopper and Pearson (1934) of a share of which `count` of `n` were seen."""
+def proportion(count: int, n: int) -> tuple[float, float]:
+    """Return the 95 % interval of Clopper and Pearson (1934) of a share of which `count` of `n` were seen."""
     if not 0 <= count <= n or n < 1:
         raise ValueError(f"{count} of {n} is no share")
-    interval = scipy.stats.binomtest(count, n).proportion_ci(level, "exact")
+    interval = scipy.stats.binomtest(count, n).proportion_ci(CONFIDENCE, "exact")
     return float(interval.low), float(interval.high)
 
 
@@ -206,10 +205,8 @@ def what_n_can_show(n: int, level: float = 0.05) -> str:
     )
 
 
-def rank_correlation(
-    x: ArrayLike, y: ArrayLike, method: Literal["spearman", "kendall"] = "spearman", level: float = 0.95
-) -> Correlation:
-    """Return Spearman's rho or Kendall's tau-b (scipy) with an interval by Fisher's z.
+def rank_correlation(x: ArrayLike, y: ArrayLike, method: Literal["spearman", "kendall"] = "spearman") -> Correlation:
+    """Return Spearman's rho or Kendall's tau-b (scipy) with a 95 % interval by Fisher's z.
 
         tanh(arctanh(r) -+ q s),   s^2 = (1 + r^2 / 2) / (n - 3) for rho (Bonett and Wright, 2000),
                                    s^2 = 0.437 / (n - 4) for tau (Fieller, Hartley and Pearson, 1957)
@@ -222,17 +219,17 @@ def rank_correlation(
         raise ValueError(f"a rank correlation needs one y for each x; there are {len(u)} and {len(v)}")
     n = len(u)
     if n < 2 or np.ptp(u) == 0 or np.ptp(v) == 0:
-        return Correlation(method, math.nan, math.nan, math.nan, math.nan, n, level)
+        return Correlation(method, math.nan, math.nan, math.nan, math.nan, n)
     result: Any = scipy.stats.spearmanr(u, v) if method == "spearman" else scipy.stats.kendalltau(u, v)
     r, p = float(result.statistic), float(result.pvalue)
     if n <= 4:
-        return Correlation(method, r, math.nan, math.nan, p, n, level)
+        return Correlation(method, r, math.nan, math.nan, p, n)
     step = 12 / (n * (n * n - 1)) if method == "spearman" else 4 / (n * (n - 1))
     held = max(-1 + step / 2, min(1 - step / 2, r))
     deviation = math.sqrt((1 + held**2 / 2) / (n - 3) if method == "spearman" else 0.437 / (n - 4))
-    half = float(scipy.stats.norm.ppf((1 + level) / 2)) * deviation
+    half = float(scipy.stats.norm.ppf((1 + CONFIDENCE) / 2)) * deviation
     low, high = math.tanh(math.atanh(held) - half), math.tanh(math.atanh(held) + half)
-    return Correlation(method, r, low, high, p, n, level)
+    return Correlation(method, r, low, high, p, n)
 
 
 def _finite(values: ArrayLike | Sequence[float], name: str) -> np.ndarray:

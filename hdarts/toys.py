@@ -2,17 +2,15 @@
 
 Each is a `BilevelProblem` whose inner loss is quadratic in w, so that w*(alpha) is one linear solve, `best_response`,
 and the hypergradient follows by differentiating outer(w*(alpha), alpha) through that solve: no Hessian, no product,
-nothing shared with `hdarts.hypergradient`. `alpha_star` is where it vanishes, for the toys with a closed form or one
-alpha. `n_w` and `alpha_shape` tell what the losses take; `batch` is always None. Data and constants are float64 on
-the CPU, and follow the dtype and device of the arguments. Errors: ValueError where w or alpha has another number of
-elements.
+nothing shared with `hdarts.hypergradient`. `n_w` and `alpha_shape` tell what the losses take; `batch` is always None.
+Data and constants are float64 on the CPU, and follow the dtype and device of the arguments. Errors: ValueError where w
+or alpha has another number of elements.
 """
 
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Protocol
 
-import scipy  # its parts are imported where they are used: each takes a while
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -67,10 +65,6 @@ class Sine:
 
     exact_hypergradient = _by_differentiation
 
-    def alpha_star(self) -> Tensor:
-        """-arcsin t, and -+ pi/2 for a t that the sine does not reach; one of infinitely many minimisers."""
-        return -torch.tensor(self.t, dtype=torch.float64).clamp(-1, 1).asin()
-
 
 @dataclass(frozen=True)
 class Quadratic2D:
@@ -105,12 +99,6 @@ class Quadratic2D:
         return torch.linalg.solve(a, b @ _vector("alpha", alpha, 2))
 
     exact_hypergradient = _by_differentiation
-
-    def alpha_star(self) -> Tensor:
-        """(J^T J + I) alpha = J^T t + s."""
-        a, b, (t, s) = self.constants
-        j = torch.linalg.solve(a, b)
-        return torch.linalg.solve(j.T @ j + torch.eye(2).to(j), j.T @ t + s)
 
 
 @dataclass(frozen=True)
@@ -188,14 +176,6 @@ class RidgeDigits:
         return _ridge(self.data[0], _vector("alpha", alpha, 1).exp())
 
     exact_hypergradient = _by_differentiation
-
-    def alpha_star(self) -> Tensor:
-        """The root of the hypergradient between -8 and 8, by Brent's method."""
-
-        def slope(a: float) -> float:
-            return self.exact_hypergradient(torch.tensor(a, dtype=torch.float64)).total.item()
-
-        return torch.tensor(scipy.optimize.brentq(slope, -8.0, 8.0, xtol=1e-13), dtype=torch.float64)
 
 
 @dataclass(frozen=True)

@@ -219,9 +219,14 @@ class Generated:
             part.output.offset(phi[part.n_head :]).copy_(target)
 
     def diagnostics(self, alpha: Tensor, rate: float) -> dict[str, float]:
-        """Return ||alpha||, the effective step lr (1 + ||input||^2) of a linear hypernetwork fed alpha, and ||phi||."""
-        fed = alpha.softmax(-1) if self.exploration.softmax else alpha
-        step = rate * (1 + float(fed.norm()) ** 2)
+        """Return ||alpha||, ||phi||, and the effective step: how far generated weights move along their gradient.
+
+        effective_step = max over hypernetworks of lr (1 + ||z||^2), z what that one is fed, without noise: a kind's own
+        rows of alpha (or of softmax(alpha), or 0 where centred), for the rest all of them. Exact for linear ones, whose
+        w = b + W z moves by -lr (g + g z^T z); others feed their output layer with features of z.
+        """
+        fed = self.hypernetwork.inputs(self._input(alpha, alpha))
+        step = rate * (1 + max(float(z.norm()) for z in fed) ** 2)
         return {"alpha_norm": float(alpha.norm()), "effective_step": step, "phi_norm": float(self.phi.norm())}
 
     def tensors(self) -> dict[str, Tensor]:

@@ -97,19 +97,22 @@ def test_the_best_of_some_draws_is_what_drawing_finds(frame: pd.DataFrame):
 def test_a_table_is_found_in_the_data_folder_and_below_it(tmp_path: Path, monkeypatch, frame: pd.DataFrame):
     monkeypatch.setenv("HDARTS_DATA", str(put(tmp_path)))
     assert_frame_equal(Table.read().cells, Table.of(frame).cells)
-    assert where(str(tmp_path / "nasbench201")) == tmp_path / "nasbench201" / FILE
+    monkeypatch.setenv("HDARTS_DATA", str(tmp_path / "nasbench201"))
+    assert where() == tmp_path / "nasbench201" / FILE
 
 
-def test_who_has_no_table_is_told_where_it_is_and_how_to_make_one(tmp_path: Path):
+def test_who_has_no_table_is_told_where_it_is_and_how_to_make_one(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("HDARTS_DATA", str(tmp_path))
     told = r"nasbench201.parquet is not in .* put it there, or make it of .*NATS-Bench.* by hdarts convert-benchmark"
     with pytest.raises(ParameterError, match=told):
-        Table.read(str(tmp_path))
+        Table.read()
 
 
-def test_bad_tables_are_named(frame: pd.DataFrame, tmp_path: Path):
+def test_bad_tables_are_named(frame: pd.DataFrame, tmp_path: Path, monkeypatch):
     (tmp_path / FILE).write_text("no parquet")
+    monkeypatch.setenv("HDARTS_DATA", str(tmp_path))
     with pytest.raises(ParameterError, match=r"nasbench201.parquet: cannot be read as Parquet"):
-        Table.read(str(tmp_path))
+        Table.read()
     with pytest.raises(ParameterError, match=r"table: lacks the column 'cifar100_test_200ep' of"):
         Table.of(frame.drop(columns="cifar100_test_200ep"))
     with pytest.raises(ParameterError, match=r"lacks 2 of the 15,625 cells, such as \|avg_pool_3x3~0\|\+"):

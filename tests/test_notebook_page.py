@@ -56,6 +56,30 @@ def test_every_formula_of_the_notebooks_is_converted(notebook: Path) -> None:
 
 
 @needs_chromium
+def test_what_is_printed_breaks_between_words_also_in_a_narrow_window(tmp_path: Path) -> None:
+    words = [f"a{'-long' * (n % 4)} word {n}" for n in range(20)]
+    printed = nbformat.v4.new_output("stream", name="stdout", text=" ".join([*words, "x" * 200, "end."]))
+    notebook = tmp_path / "notebook.ipynb"
+    cell = nbformat.v4.new_code_cell("tell()", outputs=[printed])
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), notebook)
+    write_page(notebook)
+    lines_of_words = """(() => {
+        const text = document.querySelector(".jp-OutputArea-output pre").firstChild
+        return [...text.data.matchAll(/[^ -]+/g)].map(word => {
+            const range = document.createRange()
+            range.setStart(text, word.index)
+            range.setEnd(text, word.index + word[0].length)
+            return range.getClientRects().length
+        })
+    })()"""
+    with chromium(tmp_path) as browser:
+        browser.open(notebook.with_suffix(".html"), width=400)
+        *lines, long, _ = browser.ask(lines_of_words)
+        assert set(lines) == {1} and long > 3, "only a word longer than a line is broken"
+        assert browser.ask("document.documentElement.scrollWidth") == 400
+
+
+@needs_chromium
 def test_a_browser_sets_formulas_offline(written: Path, tmp_path: Path) -> None:
     with chromium(tmp_path) as browser:
         browser.open(written)

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from PIL import Image
 
 from hdarts import plots
 from hdarts.plots.cells import OPERATION_LOOKS
-from hdarts.plots.style import legend_above, looks, new_figure, style, write_below
-from hdarts.space import DARTS, NASBENCH201, Genotype
+from hdarts.plots.style import FAINT, legend_above, looks, new_figure, style, write_below
+from hdarts.selection import select
+from hdarts.space import DARTS, NASBENCH201, Genotype, SearchSpace
 
 CELL = [("sep_conv_3x3", 0), ("skip_connect", 1), ("dil_conv_5x5", 2), ("max_pool_3x3", 0)] * 2
 EPOCHS = np.arange(1, 13)
@@ -105,13 +106,26 @@ GRID = pd.DataFrame(
 LENGTHS = pd.DataFrame({"embedding": [8, 32, 32, 128], "peak_memory_mib": [600.0, 800, 820, 2000]})
 RATES = CURVES.assign(learning_rate=[0.1 / (epoch + ARMS.index(arm)) for arm, epoch in CURVES[["arm", "epoch"]].values])
 NOTHING = pd.DataFrame()
+SEEDS = (2, 20, 200)
+SEARCHES = pd.concat(  # as tables of runs are put together: each has its own index
+    [
+        pd.DataFrame({"run": f"s/search/s{seed}", "epoch": EPOCHS, "validation_accuracy": 80 + seed / 100 - 9 / EPOCHS})
+        for seed in SEEDS
+    ]
+)
+
+
+def selected(seeds: Sequence[int]) -> pd.DataFrame:
+    """Return the selection of SEARCHES, told to be of `seeds`: the third has no skip connection, the second is best."""
+    skips, none = ([(operation, 0), (operation, 1)] * 4 for operation in ("skip_connect", "sep_conv_3x3"))
+    cells = [Genotype(normal=normal, reduce=none) for normal in (skips, skips, none)]
+    runs = [f"s/search/s{seed}" for seed in SEEDS]
+    return select([(run, cell, 80 + i, seeds[i]) for i, (run, cell) in enumerate(zip(runs, cells, strict=True))]).table
+
 
 FIGURES: dict[str, Callable[[], Figure]] = {
-    "draw_cell": lambda: plots.draw_cell(CELL, "normal cell"),
     "draw_genotype": lambda: plots.draw_genotype(Genotype(normal=CELL, reduce=CELL)),
-    "alpha_heatmap": lambda: plots.alpha_heatmap(ALPHA, DARTS),
     "learning_curves": lambda: plots.learning_curves(METRICS),
-    "hypergradient_norms": lambda: plots.hypergradient_norms(HYPERGRADIENTS),
     "search_panel": lambda: plots.search_panel(METRICS, HYPERGRADIENTS, ALPHA, DARTS),
     "first_epoch": lambda: plots.search_panel(METRICS.head(1), NOTHING, ALPHA, DARTS),
     "validation_curves": lambda: plots.validation_curves(CURVES),
@@ -127,11 +141,10 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "schedules": lambda: plots.schedules(RATES),
     "accuracy_and_cost": lambda: plots.accuracy_and_cost(COMPARED),
     "strip": lambda: plots.strip(RUNS, "arm", "test_accuracy", lines={"report": 97.3, "random average": 96.2}),
-    "strip_with_hue": lambda: plots.strip(RUNS, "arm", "test_accuracy", "evaluation_seed"),
     "validation_against_test": lambda: plots.validation_against_test(RUNS),
     "seconds_by_arm": lambda: plots.seconds_by_arm(RUNS),
+    "selection_curves": lambda: plots.selection_curves(SEARCHES, selected(SEEDS)),
 }
-CELLS = ("draw_cell", "draw_genotype")
 
 
 @pytest.fixture(scope="module", params=list(FIGURES))
@@ -149,11 +162,11 @@ def words(figure: Figure) -> list[str]:
 
 def test_no_axes_is_empty_and_each_names_what_it_shows(drawn: tuple[str, Figure]):
     name, figure = drawn
-    shown = [axes for axes in figure.axes if axes.axison or name in CELLS]
+    shown = [axes for axes in figure.axes if axes.axison or name == "draw_genotype"]
     assert shown
     for axes in shown:
         assert axes.has_data() or axes.patches or axes.get_label() == "<colorbar>"
-    if name not in CELLS:
+    if name != "draw_genotype":
         assert any(
             word in " ".join(words(figure))
             for word in ("(%)", "nats", "(s)", "(min)", "softmax(α)", "count", "(MiB)", "rate")
@@ -217,7 +230,6 @@ def test_drawing_leaves_no_global_trace():
     "draw",
     [
         plots.learning_curves,
-        plots.hypergradient_norms,
         plots.validation_curves,
         plots.skips_over_epochs,
         plots.entropy_over_epochs,
@@ -244,7 +256,7 @@ def test_a_missing_column_or_value_is_named():
 
 
 def test_a_notebook_shows_a_figure_as_a_picture():
-    figure = FIGURES["draw_cell"]()
+    figure = FIGURES["draw_genotype"]()
     shown, size = DisplayFormatter().format(figure)
     assert shown["image/png"] == plots.picture(figure, "png")
     assert size["image/png"]["width"] == round(110 * 6.3)
@@ -258,31 +270,35 @@ def test_names_differ_in_colour_marker_and_line():
     assert len({colour for colour, _ in OPERATION_LOOKS.values()}) == len(DARTS.operations)
 
 
+def heat_maps(alpha: np.ndarray, space: SearchSpace) -> list[Any]:
+    """Return the axes of softmax(alpha) in the panel of a search: they follow those of loss and accuracy."""
+    return plots.search_panel(METRICS, HYPERGRADIENTS, alpha, space).axes[2 : 2 + len(space.kinds)]
+
+
 def test_the_heat_map_shows_alpha_and_marks_the_strongest_operations():
-    figure = plots.alpha_heatmap(ALPHA, DARTS)
-    for kind, axes in enumerate(figure.axes[:2]):
+    for kind, axes in enumerate(heat_maps(ALPHA, DARTS)):
         assert np.array_equal(np.asarray(axes.collections[0].get_array()), ALPHA[kind])
         assert axes.get_title() == DARTS.kinds[kind]
         strongest = ALPHA[kind][:, 1:].argmax(-1) + 1
         assert np.array_equal(np.asarray(axes.lines[0].get_xdata()), strongest), "`none` is never marked"
-    assert {*DARTS.operations, "$c_{k-2}$ → 0", "2 → 3"} <= set(words(figure))
+    assert {*DARTS.operations, "$c_{k-2}$ → 0", "2 → 3"} <= set(words(FIGURES["search_panel"]()))
 
 
 def test_colours_of_the_heat_map_tell_weights_apart_but_not_the_noise_of_the_start():
     noise = np.full(DARTS.alpha_shape, 0.125)
     noise[0, 0, :2] += (0.0001, -0.0001)
-    assert plots.alpha_heatmap(noise, DARTS).axes[0].collections[0].get_clim() == pytest.approx((0.1225, 0.1275))
-    drawn = plots.alpha_heatmap(ALPHA, DARTS).axes[0].collections[0]
-    assert drawn.get_clim() == pytest.approx((ALPHA.min(), ALPHA.max()))
+    assert heat_maps(noise, DARTS)[0].collections[0].get_clim() == pytest.approx((0.1225, 0.1275))
+    assert heat_maps(ALPHA, DARTS)[0].collections[0].get_clim() == pytest.approx((ALPHA.min(), ALPHA.max()))
 
 
 def test_the_heat_map_knows_the_other_space_and_refuses_other_shapes():
     alpha = np.full(NASBENCH201.alpha_shape, 0.2)
-    figure = plots.alpha_heatmap(alpha, NASBENCH201)
-    assert {"$c_{k-1}$ → 1", "1 → 2", "2 → $c_{k}$"} <= set(words(figure)), "the names that the drawn cell has"
-    assert not np.any(figure.axes[0].lines[0].get_xdata()), "of equal ones the first, which is none"
+    (axes,) = heat_maps(alpha, NASBENCH201)
+    named = {text.get_text() for text in axes.get_yticklabels()}
+    assert {"$c_{k-1}$ → 1", "1 → 2", "2 → $c_{k}$"} <= named, "the names that the drawn cell has"
+    assert not np.any(axes.lines[0].get_xdata()), "of equal ones the first, which is none"
     with pytest.raises(ValueError, match=r"shape \(1, 6, 5\) is not of space darts: \(2, 14, 8\)"):
-        plots.alpha_heatmap(alpha, DARTS)
+        heat_maps(alpha, DARTS)
 
 
 @pytest.mark.parametrize("draw", [plots.validation_curves, plots.skips_over_epochs, plots.entropy_over_epochs])
@@ -307,8 +323,8 @@ def test_learning_curves_show_test_or_validation_as_the_table_has_it():
 
 
 def test_a_part_of_the_hypergradient_that_vanishes_is_named():
-    figure = plots.hypergradient_norms(HYPERGRADIENTS)
-    assert figure.axes[0].get_yscale() == "log"
+    figure = FIGURES["search_panel"]()
+    assert figure.axes[-1].get_yscale() == "log"
     assert {"direct, normal", "response, normal", "response, reduce (0)"} <= set(words(figure))
 
 
@@ -343,16 +359,30 @@ def test_entropy_shows_both_kinds_of_cell():
     assert {"normal, one seed", "reduce, mean of seeds"} <= set(words(plots.entropy_over_epochs(CURVES)))
 
 
-@pytest.mark.parametrize("hue", [None, "evaluation_seed"])
-def test_a_strip_shows_all_values_apart_and_ticks_at_the_means(hue: str | None):
-    axes = plots.strip(RUNS, "arm", "test_accuracy", hue).axes[0]
+def test_a_strip_shows_all_values_apart_and_ticks_at_the_means():
+    axes = plots.strip(RUNS, "arm", "test_accuracy").axes[0]
     points = [line for line in axes.lines if line.get_linestyle() == "None"]
     seen = np.concatenate([np.asarray(line.get_xydata()) for line in points])
     assert sorted(seen[:, 1]) == sorted(RUNS["test_accuracy"].tolist())
     assert len({round(x, 6) for x in seen[:, 0]}) == len(RUNS), "no point stands behind another"
     ticks = [np.asarray(line.get_ydata())[0] for line in axes.lines if line not in points]
-    groups = RUNS.groupby(["arm", hue] if hue else "arm")["test_accuracy"]
-    assert np.allclose(sorted(ticks), np.sort(np.asarray(groups.mean())))
+    assert np.allclose(sorted(ticks), np.sort(np.asarray(RUNS.groupby("arm")["test_accuracy"].mean())))
+
+
+def test_a_selection_shows_each_search_its_best_epoch_and_why_it_was_not_chosen():
+    figure = plots.selection_curves(SEARCHES, selected(SEEDS))
+    *curves, rings = figure.axes[0].lines
+    named = ["seed 20, chosen", "seed 2, kept", "seed 200, disregarded: no skip connection"]
+    assert [line.get_label() for line in curves] == named
+    assert [line.get_linewidth() for line in curves] == [3, 1, 1] and curves[2].get_color() == FAINT
+    for line, run in zip(curves, ("s20", "s2", "s200"), strict=True):
+        own = SEARCHES.loc[SEARCHES["run"] == f"s/search/{run}", "validation_accuracy"]
+        assert np.array_equal(np.asarray(line.get_ydata()), own)
+    assert np.asarray(rings.get_xdata()).tolist() == [EPOCHS[-1]] * 3
+
+
+def test_searches_of_one_seed_go_by_their_runs():
+    assert {"s2, kept", "s20, chosen"} <= set(words(plots.selection_curves(SEARCHES, selected((2, 2, 2)))))
 
 
 def test_lines_for_reference_have_their_labels():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, PathPatch
+from matplotlib.patches import PathPatch
 
 from hdarts import plots
 from hdarts.network import EvaluationNetwork
@@ -56,14 +56,6 @@ def test_the_reports_search_network_is_drawn_with_its_shapes():
         "256×8×8",
     ]
     assert shown.count("2 ×\nnormal") == 3 and shown.count("1 ×\nreduction") == 2 and "10\nclasses" in shown
-
-
-def test_the_auxiliary_head_hangs_on_the_last_reduction():
-    figure = plots.draw_network(plan(36, 20), DARTS, (3, 32, 32), 100, auxiliary=True)
-    arrows = [one for one in figure.findobj(FancyArrowPatch) if isinstance(one, FancyArrowPatch)]
-    boxes = [arrow.patchA for arrow in arrows[:-1]]
-    assert boxes.index(arrows[-1].patchA) == 5, "after images, stem, normal, reduction, normal"
-    assert "auxiliary head (training only)" in words(figure)
 
 
 def test_a_cell_tells_the_shapes_inside_it():

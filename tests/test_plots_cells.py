@@ -7,30 +7,32 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import pytest
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.transforms import Bbox
 
 from hdarts import plots
-from hdarts.params import ParameterError
 from hdarts.plots.cells import OPERATION_LOOKS
-from hdarts.space import DARTS, Genotype
+from hdarts.space import DARTS, NASBENCH201, Genotype
 
 CELLS = Path(__file__).parent.parent / "params" / "genotypes"
 DARTS_V2 = Genotype.from_json((CELLS / "darts-v2.json").read_text())
 
 
-def random_cell(generator: random.Random) -> list[tuple[str, int]]:
-    return [
-        (generator.choice(DARTS.operations[1:]), source)
-        for node in range(2, 6)
-        for source in generator.sample(range(node), 2)
+def random_genotype(generator: random.Random) -> Genotype:
+    cells = [
+        [
+            (generator.choice(DARTS.operations[1:]), source)
+            for node in range(2, 6)
+            for source in generator.sample(range(node), 2)
+        ]
+        for _ in DARTS.kinds
     ]
+    return Genotype(normal=cells[0], reduce=cells[1])
 
 
-def boxes(figure: Figure) -> list[Bbox]:
-    return [patch.get_window_extent() for axes in figure.axes for patch in axes.patches if is_box(patch)]
+def boxes(axes: Axes) -> list[Bbox]:
+    return [patch.get_window_extent() for patch in axes.patches if is_box(patch)]
 
 
 def is_box(patch: Any) -> bool:
@@ -53,7 +55,7 @@ def test_a_published_cell_shows_all_nodes_and_operations():
 
 
 def test_lines_lead_from_source_to_node_in_the_look_of_their_operation():
-    (axes,) = plots.draw_cell(DARTS_V2.normal).axes
+    axes = plots.draw_genotype(DARTS_V2).axes[0]
     lines = [patch for patch in axes.patches if isinstance(patch, PathPatch)]
     assert len(lines) == 8 + 4, "8 operations, and 4 nodes that are concatenated"
     centre = {text.get_text(): np.array(text.get_position()) for text in axes.texts}
@@ -72,29 +74,29 @@ def test_lines_lead_from_source_to_node_in_the_look_of_their_operation():
 
 
 def test_the_first_input_stands_above_the_second():
-    for seed in range(20):
-        (axes,) = plots.draw_cell(random_cell(random.Random(seed))).axes
-        height = {text.get_text(): text.get_position()[1] for text in axes.texts}
-        assert height["$c_{k-2}$"] > height["$c_{k-1}$"]
+    for seed in range(10):
+        for axes in plots.draw_genotype(random_genotype(random.Random(seed))).axes:
+            height = {text.get_text(): text.get_position()[1] for text in axes.texts}
+            assert height["$c_{k-2}$"] > height["$c_{k-1}$"]
 
 
 def test_no_boxes_and_labels_overlap_and_no_line_crosses_a_foreign_one():
     generator = random.Random(0)
-    for _ in range(200):
-        figure = plots.draw_cell(random_cell(generator), "normal cell")
-        (axes,) = figure.axes
-        all_boxes = boxes(figure)
-        assert len(all_boxes) == 7 + 8
-        shown = [*all_boxes, axes.texts[0].get_window_extent()]
-        assert axes.texts[0].get_text() == "normal cell"
+    for _ in range(100):
+        figure = plots.draw_genotype(random_genotype(generator))
+        all_boxes = [box for axes in figure.axes for box in boxes(axes)]
+        assert len(all_boxes) == 2 * (7 + 8)
+        shown = [*all_boxes, *(axes.texts[0].get_window_extent() for axes in figure.axes)]
+        assert [axes.texts[0].get_text() for axes in figure.axes] == ["normal cell", "reduction cell"]
         assert not any(overlap(a, b) for a, b in combinations(shown, 2))
         low, high = np.array([box.min for box in shown]).min(0), np.array([box.max for box in shown]).max(0)
         assert (low >= 0).all() and (high <= figure.bbox.max).all(), "all lies on the page"
-        lines = [patch for patch in axes.patches if isinstance(patch, PathPatch)]
-        for index, line in enumerate(lines):
-            points = axes.transData.transform(on(line))
-            met = sum(bool(within(box, points).any()) for box in all_boxes)
-            assert met == (index < 8), "a line passes under its own label and under nothing else"
+        for axes in figure.axes:
+            lines = [patch for patch in axes.patches if isinstance(patch, PathPatch)]
+            for index, line in enumerate(lines):
+                points = axes.transData.transform(on(line))
+                met = sum(bool(within(box, points).any()) for box in all_boxes)
+                assert met == (index < 8), "a line passes under its own label and under nothing else"
 
 
 def on(line: PathPatch) -> np.ndarray:
@@ -109,14 +111,10 @@ def within(box: Bbox, points: np.ndarray) -> np.ndarray:
 
 
 def test_every_text_of_a_label_lies_in_its_box():
-    every = [(operation, index % 2) for index, operation in enumerate((*DARTS.operations, "none", "none")[2:])]
-    figure = plots.draw_cell(every)
-    for text in figure.axes[0].texts[1:]:
-        extent = text.get_window_extent()
-        assert any(box.x0 < extent.x0 and extent.x1 < box.x1 for box in boxes(figure) if overlap(box, extent))
-
-
-@pytest.mark.parametrize("cell", [[], [("skip_connect", 0)], [("skip_connect", 0), ("skip_connect", 2)]])
-def test_what_is_no_cell_is_refused(cell: list[tuple[str, int]]):
-    with pytest.raises(ParameterError, match=r"two .* pairs for each node|node 2 takes input 2, not one of 0 to 1"):
-        plots.draw_cell(cell)
+    every = [(operation, index % 2) for index, operation in enumerate((*DARTS.operations, "skip_connect")[1:])]
+    other = [(NASBENCH201.operations[index % 5], source) for index, (source, _) in enumerate(NASBENCH201.edges)]
+    for genotype in (Genotype(normal=every, reduce=every), Genotype(cell=other)):
+        axes = plots.draw_genotype(genotype).axes[0]
+        for text in axes.texts[1:]:
+            extent = text.get_window_extent()
+            assert any(box.x0 < extent.x0 and extent.x1 < box.x1 for box in boxes(axes) if overlap(box, extent))

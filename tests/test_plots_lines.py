@@ -86,11 +86,6 @@ def test_a_line_may_leave_the_frame_which_its_lines_fill():
     assert plots.lines(TABLE, "K", "error", "method", least=-9, most=9).axes[0].get_ylim() == (low, high)
 
 
-def test_points_are_crosses_without_a_line():
-    (points,) = plots.lines(TABLE.head(3), "K", "error", "method", points=["predicted"]).axes[0].lines
-    assert points.get_marker() == "x" and points.get_linestyle() == "None"
-
-
 def test_an_empty_table_is_refused():
     with pytest.raises(ValueError, match="the table is empty"):
         plots.lines(TABLE.head(0), "K", "error", "method")

@@ -24,6 +24,7 @@ from hdarts import weights as hdarts_weights
 from hdarts.bilevel import Hypergradient, Reparametrised
 from hdarts.data import load
 from hdarts.hypergradient import derivatives
+from hdarts.hypernetwork import ByKind, Linear
 from hdarts.params import ParameterError, SearchParams, identity, read_yaml
 from hdarts.randomness import generator
 from hdarts.records import Run, notebooks_folder, with_defaults
@@ -175,6 +176,33 @@ def test_centred_weights_stay_on_the_line_when_alpha_moves():
     matrix = h.parts[0].output.matrix(h.split_phi(weights.phi)[0])
     moved = before[: h.parts[0].n_weights] + matrix @ change[0].flatten()
     torch.testing.assert_close(weights.value(alpha + change)[: len(moved)], moved)
+
+
+class Slope:
+    """A problem whose loss is g^T w: one plain SGD step moves generated weights by their effective step along -g."""
+
+    def __init__(self, g: torch.Tensor):
+        self.g = g
+
+    def outcome(self, w, alpha, batch):
+        return w @ self.g, torch.tensor(0)
+
+
+@pytest.mark.parametrize("changes", [{}, {"softmax": True}, {"centred": True}], ids=str)
+@pytest.mark.parametrize("rest", [None, Linear(12, 2)], ids=["own", "generated"])
+def test_the_effective_step_is_the_longest_that_generated_weights_take(changes, rest):
+    alpha = torch.tensor([[[0.5, -1.0], [2.0, 0.0], [0.0, 1.0]], [[3.0, 0.0], [0.0, 1.0], [-1.0, 0.5]]]).double()
+    h = ByKind([Linear(6, 4), Linear(6, 3)], rest)
+    phi, g = h.initial_phi(generator(0)).double(), torch.arange(1.0, 10.0).double()
+    own = torch.zeros(9 - h.n_weights).double()
+    weights = Generated(h, phi, own, SGDSettings(momentum=0.0, decay=0.0, clip=1e9), Exploration(**changes))
+    told = weights.diagnostics(alpha, 0.1)["effective_step"]
+    before = weights.value(alpha)
+    weights.step(Slope(g), alpha, (g, g), 0.1, torch.zeros_like(alpha))
+    steps = (before - weights.value(alpha)) / g
+    assert told == pytest.approx(float(steps.max()))
+    kinds = [float(part[0]) for part in steps[:7].split([4, 3])]
+    assert changes == {"centred": True} or kinds[0] != pytest.approx(kinds[1]), "each is fed its own alpha"
 
 
 def test_zero_response_starts_as_the_layers_do():

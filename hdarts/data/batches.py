@@ -79,7 +79,7 @@ class Batches:
     """Shuffled batches of `images`: step s of an epoch is a function of (seed, purpose, epoch, s) only.
 
     So `epoch(..., start=k)` yields exactly what the k-th and later batches of the whole pass are. A batch is
-    `(x, y)`: x `(B, C, H, W)` of `dtype`, normalised, channels last in memory; y `(B,)` int64. With `drop_last` an
+    `(x, y)`: x `(B, C, H, W)` float32, normalised, channels last in memory; y `(B,)` int64. With `drop_last` an
     epoch leaves out the images that fill no whole batch, and all shapes are static. With `share` (i, n) they are the
     i-th n-th of each batch: what one of n processes takes.
     """
@@ -88,7 +88,6 @@ class Batches:
     batch_size: int
     augmentation: Augmentation = Augmentation()
     drop_last: bool = True
-    dtype: torch.dtype = torch.float32
     share: tuple[int, int] = (0, 1)
 
     def __post_init__(self) -> None:
@@ -120,11 +119,10 @@ class Batches:
             draws = self._draws(len(rows), generator(seed, purpose, "augmentation", epoch, step))
             yield self._augmented(pixels, draws), self.images.labels.index_select(0, part)
 
-    def endless(self, seed: int, purpose: str, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the batches of epoch 0, 1, ... without end, from step `start` on, counted over all epochs."""
-        first, step = divmod(start, len(self))
-        for epoch in itertools.count(first):
-            yield from self.epoch(seed, purpose, epoch, step if epoch == first else 0)
+    def endless(self, seed: int, purpose: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches of epoch 0, 1, ... without end."""
+        for epoch in itertools.count():
+            yield from self.epoch(seed, purpose, epoch)
 
     def _part(self, count: int) -> slice:
         """The share of a batch of so many images."""
@@ -137,24 +135,22 @@ class Batches:
         return draws.to(self.images.labels.device, non_blocking=True)
 
     def _augmented(self, pixels: Tensor, draws: Tensor) -> Tensor:
-        x = _normalise(self.augmentation.crop_and_flip(pixels, draws), self.images, self.dtype)
+        x = _normalise(self.augmentation.crop_and_flip(pixels, draws), self.images)
         return self.augmentation.cut(x, draws).permute(0, 3, 1, 2)
 
 
-def in_order(images: Images, batch_size: int, dtype: torch.dtype = torch.float32) -> Iterator[tuple[Tensor, Tensor]]:
+def in_order(images: Images, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield every image once, in order, not augmented, in batches as those of `Batches`; the last may be short."""
     if batch_size < 1:
         raise ParameterError(f"batch_size is {batch_size} and has to be 1 or more")
     rows = torch.arange(len(images), device=images.labels.device).split(batch_size)
     for pixels, labels in zip(images.taken(rows), images.labels.split(batch_size), strict=True):
-        yield _normalise(pixels, images, dtype).permute(0, 3, 1, 2), labels
+        yield _normalise(pixels, images).permute(0, 3, 1, 2), labels
 
 
-def _normalise(pixels: Tensor, images: Images, dtype: torch.dtype) -> Tensor:
-    """Return `(pixels / 255 - mean) / std`, `(B, H, W, C)`, computed in float32 at least."""
-    work = torch.promote_types(dtype, torch.float32)
-    mean, std = images.mean.to(work), images.std.to(work)
+def _normalise(pixels: Tensor, images: Images) -> Tensor:
+    """Return `(pixels / 255 - mean) / std`, `(B, H, W, C)` float32."""
     width = pixels.shape[2]
     # Columns and channels as one axis: several times as fast on the CPU as broadcasting over an axis of 3.
-    scale, shift = (1 / (255 * std)).repeat(width), (-mean / std).repeat(width)
-    return pixels.flatten(2).to(work).mul_(scale).add_(shift).to(dtype).view(pixels.shape)
+    scale, shift = (1 / (255 * images.std)).repeat(width), (-images.mean / images.std).repeat(width)
+    return pixels.flatten(2).float().mul_(scale).add_(shift).view(pixels.shape)

@@ -70,13 +70,13 @@ def digits() -> Source:
     return hold_out("digits", tuple("0123456789"), array_part(pixels, bunch.target, "digits"))
 
 
-def generated(count: int, test_count: int, size: int = 8) -> Source:
-    """Return 10 classes of `size x size` RGB images: a fixed random pattern each, under noise of the same strength."""
-    patterns = torch.randn(10, size, size, 3, generator=generator(0, "generated", "patterns"))
+def generated(count: int, test_count: int) -> Source:
+    """Return 10 classes of 8x8 RGB images: a fixed random pattern each, under noise of the same strength."""
+    patterns = torch.randn(10, 8, 8, 3, generator=generator(0, "generated", "patterns"))
 
     def part(purpose: str, count: int) -> Part:
         labels = torch.arange(count) % 10
-        noise = torch.randn(count, size, size, 3, generator=generator(0, "generated", purpose))
+        noise = torch.randn(count, 8, 8, 3, generator=generator(0, "generated", purpose))
         pixels = (128 + 40 * (patterns[labels] + noise)).clamp(0, 255).byte()
         return array_part(pixels.numpy(), labels, f"generated {purpose}")
 

@@ -102,8 +102,8 @@ def _means(rows: Sequence[Row], key: str) -> dict[Any, float]:
     return {value: fmean(row["mean"] for row in rows if row[key] == value) for value in {row[key]: 0 for row in rows}}
 
 
-def _agreement(look: Look, method: str, part: str, truth: str = REFERENCE) -> Row:
-    return agreement(look.found[method].part(part), look.found[truth].part(part))
+def _agreement(look: Look, method: str, part: str) -> Row:
+    return agreement(look.found[method].part(part), look.found[REFERENCE].part(part))
 
 
 def _told(row: Row) -> str:

@@ -5,14 +5,14 @@ A figure is saved in a run folder with `save` (or a `Gallery`, with its caption)
 
 from hdarts.plots.architecture import draw_cell_shapes, draw_network
 from hdarts.plots.benchmark import error_against_truth, truth_over_time
-from hdarts.plots.cells import draw_cell, draw_genotype
+from hdarts.plots.cells import draw_genotype
 from hdarts.plots.comparison import accuracy_and_cost
 from hdarts.plots.gallery import Gallery, save
 from hdarts.plots.lines import lines
 from hdarts.plots.methods import draw_hypernetworks, draw_method
 from hdarts.plots.microscope import agreement_by_arm, batch_magnitudes, edge_agreement, method_agreement
 from hdarts.plots.relaxation import draw_cell_search
-from hdarts.plots.search import alpha_heatmap, hypergradient_norms, learning_curves, search_panel
+from hdarts.plots.search import learning_curves, search_panel
 from hdarts.plots.settings import memory_over_setting, schedules, setting_curves, setting_map
 from hdarts.plots.sliders import approach, chords, slide
 from hdarts.plots.study import (
@@ -22,6 +22,7 @@ from hdarts.plots.study import (
     hypergradient_parts,
     optimisation_gap,
     seconds_by_arm,
+    selection_curves,
     skips_over_epochs,
     strip,
     validation_against_test,
@@ -34,13 +35,11 @@ __all__ = [
     "Gallery",
     "accuracy_and_cost",
     "agreement_by_arm",
-    "alpha_heatmap",
     "approach",
     "batch_magnitudes",
     "best_responses",
     "chords",
     "dots",
-    "draw_cell",
     "draw_cell_search",
     "draw_cell_shapes",
     "draw_genotype",
@@ -52,7 +51,6 @@ __all__ = [
     "entropy_over_epochs",
     "error_against_truth",
     "hypergradient_magnitudes",
-    "hypergradient_norms",
     "hypergradient_parts",
     "learning_curves",
     "lines",
@@ -67,6 +65,7 @@ __all__ = [
     "schedules",
     "search_panel",
     "seconds_by_arm",
+    "selection_curves",
     "setting_curves",
     "setting_map",
     "simplex_maps",

@@ -43,13 +43,10 @@ def stages(cells: Sequence[CellPlan], space: SearchSpace, image: Shape) -> list[
 
 
 @styled
-def draw_network(
-    cells: Sequence[CellPlan], space: SearchSpace, image: Shape, classes: int, auxiliary: bool = False
-) -> Figure:
+def draw_network(cells: Sequence[CellPlan], space: SearchSpace, image: Shape, classes: int) -> Figure:
     """Return the macro-architecture: stem, cells, classifier, and the C × H × W after each (report figure 23).
 
-    `cells` is `hdarts.space.plan` of the network, `image` the shape of its images. `auxiliary`: the head of an
-    evaluation network, on the maps of the last cell that halves their size.
+    `cells` is `hdarts.space.plan` of the network, `image` the shape of its images.
     """
     rows = stages(cells, space, image)
     stem = (cells[0].previous, *image[1:])
@@ -59,7 +56,7 @@ def draw_network(
         for row in rows
     ]
     named += [("pooling,\nclassifier", "made", None)]
-    d = Diagram(1.15 if auxiliary else 0.85)
+    d = Diagram(0.85)
     step = WIDTH / (len(named) + 1)
     boxes = []
     for place, (name, kind, maps) in enumerate(named):
@@ -70,10 +67,6 @@ def draw_network(
     boxes.append(d.box(step * (len(named) + 0.5), 0.55, f"{classes}\nclasses"))
     for start, end in pairwise(boxes):
         d.arrow(start, end)
-    if auxiliary:
-        last = max(place for place, row in enumerate(rows) if cells[row.cells[0]].reduces) + 2
-        head = d.box(step * (last + 1.5), 1.0, "auxiliary head (training only)", "made")
-        d.arrow(boxes[last], head)
     return d.figure
 
 

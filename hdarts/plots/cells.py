@@ -10,7 +10,6 @@ from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
 from matplotlib.path import Path
 from matplotlib.textpath import TextPath
 
-from hdarts.params import ParameterError
 from hdarts.plots.layout import HEIGHTS, Edge, Layout, lay_out
 from hdarts.plots.style import FAINT, INK, WIDTH, new_figure, node_name, styled
 from hdarts.space import DARTS, NASBENCH201, Genotype
@@ -56,21 +55,12 @@ class _Graph:
 
 
 @styled
-def draw_cell(cell: Cell, title: str = "") -> Figure:
-    """Return the picture of one cell, given as DARTS's list of (operation, input) pairs, two a node in order.
-
-    Nodes stand as boxes from left to right: the outputs c_{k-2}, c_{k-1} of the two cells before, the intermediate
-    nodes 0 to 3, and the cell's output c_k, their concatenation. An operation has its name, colour and line style.
-    Raises `ParameterError` when a node has another number of inputs than two, or one that does not come before it.
-    """
-    return _draw([_darts(title, cell)])
-
-
-@styled
 def draw_genotype(genotype: Genotype) -> Figure:
     """Return the picture of a genotype: normal and reduction cell, one above the other, or NAS-Bench-201's one cell.
 
-    In that all six edges are drawn, those with the operation `none` too; its inner nodes are 1 and 2.
+    Nodes stand as boxes from left to right: the outputs c_{k-2}, c_{k-1} of the two cells before, the intermediate
+    nodes 0 to 3, and the cell's output c_k, their concatenation. An operation has its name, colour and line style. Of
+    NAS-Bench-201 all six edges are drawn, those with the operation `none` too; its inner nodes are 1 and 2.
     """
     if genotype.space is NASBENCH201:
         named = zip(genotype.cell, NASBENCH201.edges, strict=True)
@@ -80,14 +70,8 @@ def draw_genotype(genotype: Genotype) -> Figure:
 
 
 def _darts(title: str, cell: Cell) -> _Graph:
-    if not cell or len(cell) % 2:
-        raise ParameterError(f"a cell has two (operation, input) pairs for each node, not {len(cell)} pairs in all")
     output = DARTS.inputs + len(cell) // 2
     edges = [Edge(source, DARTS.inputs + index // 2, operation) for index, (operation, source) in enumerate(cell)]
-    if wrong := [edge for edge in edges if not 0 <= edge.source < edge.target]:
-        raise ParameterError(
-            f"node {wrong[0].target} takes input {wrong[0].source}, not one of 0 to {wrong[0].target - 1}"
-        )
     edges += [Edge(node, output, None) for node in range(DARTS.inputs, output)]
     return _Graph(title, edges, DARTS.inputs)
 
@@ -96,7 +80,7 @@ def _draw(cells: list[_Graph]) -> Figure:
     layouts = [
         lay_out(range(cell.output + 1), cell.edges, upright=(0, 1) if cell.inputs == 2 else None) for cell in cells
     ]
-    extents = [_extent(layout, cell.title) for cell, layout in zip(cells, layouts, strict=True)]
+    extents = [_extent(layout) for layout in layouts]
     total = sum(top - foot for foot, top in extents)
     figure = new_figure(total, layout="none")
     above = total
@@ -109,12 +93,12 @@ def _draw(cells: list[_Graph]) -> Figure:
     return figure
 
 
-def _extent(layout: Layout, title: str) -> tuple[float, float]:
-    """Lowest and highest point of a cell's picture, in inches of the layout."""
+def _extent(layout: Layout) -> tuple[float, float]:
+    """Lowest and highest point of a cell's picture with its title, in inches of the layout."""
     reach = [HEIGHTS[place.kind] / 2 + MARGIN for place in layout.places]
     foot = min(height - half for height, half in zip(layout.heights, reach, strict=True))
     top = max(height + half for height, half in zip(layout.heights, reach, strict=True))
-    return foot, top + (TITLE if title else 0)
+    return foot, top + TITLE
 
 
 def _draw_layout(axes: Axes, cell: _Graph, layout: Layout) -> None:

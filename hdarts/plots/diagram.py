@@ -24,9 +24,9 @@ ARROWS: dict[str, tuple[str, Any, str]] = {
 }
 
 
-def text_width(text: str, size: float = SIZE) -> float:
+def text_width(text: str) -> float:
     """Return the width of the longest line of `text` in inches; $...$ is mathematics."""
-    paths = [TextPath((0, 0), line or " ", size) for line in _lines(text)]
+    paths = [TextPath((0, 0), line or " ", SIZE) for line in _lines(text)]
     return max(float(np.ptp(np.asarray(path.vertices)[:, 0])) for path in paths) / 72
 
 
@@ -43,11 +43,11 @@ def count(n: int) -> str:
 
 
 class Diagram:
-    """A page of `width` by `height` inches on which boxes stand and arrows lead from box to box."""
+    """A page of `WIDTH` by `height` inches on which boxes stand and arrows lead from box to box."""
 
-    def __init__(self, height: float, width: float = WIDTH):
-        self.figure: Figure = new_figure(height, width, layout="none")
-        self.axes = self.figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
+    def __init__(self, height: float):
+        self.figure: Figure = new_figure(height, layout="none")
+        self.axes = self.figure.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(0, height))
         self.axes.set_axis_off()
 
     def box(self, x: float, y: float, text: str, kind: str = "data", width: float = 0.0) -> FancyBboxPatch:

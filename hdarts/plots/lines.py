@@ -20,7 +20,6 @@ def lines(
     facet: str | None = None,
     log: str = "",
     linear: Sequence[str] = (),
-    points: Sequence[Any] = (),
     dashed: Sequence[Any] = (),
     least: float | None = None,
     most: float | None = None,
@@ -29,8 +28,8 @@ def lines(
 
     Of several columns `x` each has an axes, side by side; a value of `facet` then has a row of them. `log`: "x", "y"
     or "xy" for logarithmic axes, where values of 0 or less are not drawn; columns in `linear` are excepted. Names
-    in `points` are drawn as crosses, those in `dashed` as thin dashed lines without marks (predictions, references).
-    A line leaves the frame below `least` and above `most`; a frame is no larger than its lines.
+    in `dashed` are drawn as thin dashed lines without marks (predictions, references). A line leaves the frame below
+    `least` and above `most`; a frame is no larger than its lines.
     """
     columns = [x] if isinstance(x, str) else list(x)
     what = f"{label(y)} over {', '.join(map(label, columns))}"
@@ -49,10 +48,7 @@ def lines(
     look = looks(value for value in rows[name] if value not in dashed) | dict(zip(dashed, plain, strict=True))
     for axes, (title, part, column) in zip(grid.flat, panels, strict=False):
         for value, own in split(part, name).items():
-            drawn = dict(look[value])
-            if value in points:
-                drawn |= {"linestyle": "", "marker": "x", "color": "#000000", "markersize": 5, "zorder": 3}
-            axes.plot(np.asarray(own[column]), np.asarray(own[y]), label=str(value), **{"markersize": 3, **drawn})
+            axes.plot(np.asarray(own[column]), np.asarray(own[y]), label=str(value), markersize=3, **look[value])
         axes.set_xscale("log" if "x" in log and column not in linear else "linear")
         axes.set_yscale("log" if "y" in log else "linear")
         low, high = axes.get_ylim()

@@ -17,16 +17,16 @@ from hdarts.space import NASBENCH201, Genotype, SearchSpace
 
 
 @styled
-def draw_cell_search(alpha_softmax: ArrayLike, space: SearchSpace, genotype: Genotype, kind: int = 0) -> Figure:
-    """Return one kind of cell before, after and beyond the relaxation, with its own weights (report figure 19).
+def draw_cell_search(alpha_softmax: ArrayLike, space: SearchSpace, genotype: Genotype) -> Figure:
+    """Return the first kind of cell before, after and beyond the relaxation, with its own weights (report figure 19).
 
     Above: all operations on all edges, equally strong, as a search starts. Middle: `alpha_softmax` of shape `(kinds,
     edges, operations)`; width and opacity of a line say where its weight stands between the smallest and the largest.
     Below: what `genotype` keeps.
     """
-    weights = np.asarray(alpha_softmax, dtype=float)[kind]
+    weights = np.asarray(alpha_softmax, dtype=float)[0]
     kept = np.zeros_like(weights)
-    for node, pairs in _pairs(space, list(genotype.cells.values())[kind]):
+    for node, pairs in _pairs(space, next(iter(genotype.cells.values()))):
         for operation, source in pairs:
             kept[space.edges.index((source, node)), space.operations.index(operation)] = 1.0
     low, high = contrast(weights)

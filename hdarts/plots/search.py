@@ -38,38 +38,14 @@ def learning_curves(metrics: pd.DataFrame) -> Figure:
 
 
 @styled
-def alpha_heatmap(alpha_softmax: ArrayLike, space: SearchSpace) -> Figure:
-    """Return softmax(alpha), `(kinds, edges, operations)`, as one heat map a kind of cell.
-
-    Rows are the edges, columns the operations; a dot marks the strongest operation of an edge without `none`, which is
-    the one that a discretisation takes from it. Colours reach from the smallest to the largest weight, and a little to
-    both sides of equal weights: the noise that a search starts with stays grey.
-    """
-    figure = new_figure(4.6)
-    _alpha_heatmap(figure, alpha_softmax, space)
-    return figure
-
-
-@styled
-def hypergradient_norms(hypergradients: pd.DataFrame) -> Figure:
-    """Return the Euclidean norm of both parts of the hypergradient over the steps of a search, by kind of cell.
-
-    Columns: `step` and, for each kind of cell, `direct_<kind>` and `response_<kind>`. A part that is 0 throughout has
-    no place on the logarithmic axis; the legend says so. Of long tables the running geometric mean is drawn over the
-    pale single steps.
-    """
-    figure = new_figure(2.6, 4.2)
-    _hypergradient_norms(figure, hypergradients)
-    return figure
-
-
-@styled
 def search_panel(
     metrics: pd.DataFrame, hypergradients: pd.DataFrame, alpha_softmax: ArrayLike, space: SearchSpace
 ) -> Figure:
     """Return loss, accuracy, softmax(alpha) and hypergradient norms of a search in one picture.
 
-    Meant to be drawn anew while it runs. `hypergradients` may be empty: random cells have none.
+    Meant to be drawn anew while it runs. `metrics` as for `learning_curves`; `alpha_softmax` `(kinds, edges,
+    operations)`; `hypergradients` has `step` and, for each kind of cell, `direct_<kind>` and `response_<kind>`, the
+    Euclidean norms of both parts, or is empty: random cells have none.
     """
     figure = new_figure(5.6)
     above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(1, 1.45))[:, 0]
@@ -102,6 +78,12 @@ def _line(axes: Axes, x: Any, y: Any, marker: str, **look: Any) -> None:
 
 
 def _alpha_heatmap(figure: FigureBase, alpha_softmax: ArrayLike, space: SearchSpace) -> None:
+    """Draw softmax(alpha) as one heat map a kind of cell, edges as rows, operations as columns.
+
+    A dot marks the strongest operation of an edge without `none`, which is the one that a discretisation takes from it.
+    Colours reach from the smallest to the largest weight, and a little to both sides of equal weights: the noise that a
+    search starts with stays grey.
+    """
     alpha = np.asarray(alpha_softmax, dtype=float)
     if alpha.shape != space.alpha_shape:
         raise ValueError(f"softmax(alpha) of shape {alpha.shape} is not of space {space.name}: {space.alpha_shape}")
@@ -131,6 +113,10 @@ def _alpha_heatmap(figure: FigureBase, alpha_softmax: ArrayLike, space: SearchSp
 
 
 def _hypergradient_norms(figure: FigureBase, hypergradients: pd.DataFrame) -> None:
+    """Draw the norm of both parts over the steps, by kind of cell; of long tables the running geometric mean over them.
+
+    A part that is 0 throughout has no place on the logarithmic axis; the legend says so.
+    """
     kinds = [str(column).removeprefix("direct_") for column in hypergradients if str(column).startswith("direct_")]
     columns = [f"{part}_{kind}" for part in ("direct", "response") for kind in kinds or ["normal"]]
     rows = require(hypergradients, ["step", *columns], "hypergradient norms")

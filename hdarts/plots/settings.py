@@ -9,11 +9,12 @@ from hdarts.plots.style import COLOURS, integer_axis, label, legend_above, looks
 
 
 @styled
-def setting_curves(frame: pd.DataFrame, names: str, y: str = "validation_accuracy") -> Figure:
-    """Return column `y` over the epochs, a line a setting: the mean of its seeds, which stand behind, thin.
+def setting_curves(frame: pd.DataFrame, names: str) -> Figure:
+    """Return search-validation accuracy over the epochs, a line a setting: its seeds' mean, before the thin seeds.
 
-    Columns: `setting`, `seed`, `epoch` and `y`; `names` says what the settings are values of.
+    Columns: `setting`, `seed`, `epoch`, `validation_accuracy`; `names` says what the settings are values of.
     """
+    y = "validation_accuracy"
     rows = require(frame, ["setting", "seed", "epoch", y], f"{label(y)} by {names}")
     figure = new_figure(2.6)
     axes = figure.subplots()
@@ -32,11 +33,13 @@ def setting_curves(frame: pd.DataFrame, names: str, y: str = "validation_accurac
 
 
 @styled
-def setting_map(frame: pd.DataFrame, x: str, y: str, value: str = "validation_accuracy") -> Figure:
-    """Return column `value` over two settings that are numbers, `x` and `y`: means over seeds, written into the fields.
+def setting_map(frame: pd.DataFrame, x: str, y: str) -> Figure:
+    """Return search-validation accuracy over two settings that are numbers, `x` and `y`: means of seeds, written down.
 
-    A row for each run. The best value of `x` in each row has a frame: it moves where the settings depend on each other.
+    Columns: `x`, `y`, `validation_accuracy`, a row for each run. The best value of `x` in each row has a frame: it
+    moves where the settings depend on each other.
     """
+    value = "validation_accuracy"
     rows = require(frame, [x, y, value], f"{label(value)} over {label(x)} and {label(y)}")
     table = rows.pivot_table(index=y, columns=x, values=value)
     figure = new_figure(1.2 + 0.5 * len(table), 4.6)

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hdarts.plots.style import (
+    COLOURS,
     FAINT,
     INK,
     LINES,
@@ -37,11 +38,51 @@ def validation_curves(frame: pd.DataFrame) -> Figure:
     starts at the lowest value of the last three quarters of the epochs, since the first rise hides all differences.
     """
     figure = _over_epochs(frame, {"validation_accuracy": ""}, label("validation_accuracy"))
-    epochs, accuracies = np.asarray(frame["epoch"]), np.asarray(frame["validation_accuracy"])
-    late = accuracies[epochs >= np.nanmax(epochs) / 4]
-    low, high = float(np.nanmin(late)), float(np.nanmax(late))
+    _without_rise(figure.axes[0], frame)
+    return figure
+
+
+def _without_rise(axes: Axes, frame: pd.DataFrame) -> None:
+    """Let the vertical axis begin at the lowest accuracy of the last three quarters of the epochs."""
+    accuracies = np.asarray(frame["validation_accuracy"])
+    late = np.asarray(frame["epoch"]) >= np.nanmax(frame["epoch"]) / 4
+    low, high = float(np.nanmin(accuracies[late])), float(np.nanmax(accuracies))
     if low < high:
-        figure.axes[0].set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+        axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+
+
+@styled
+def selection_curves(frame: pd.DataFrame, selection: pd.DataFrame) -> Figure:
+    """Return search-validation accuracy (%) of searches over the epochs, and which of them a selection chose.
+
+    `frame`: `run`, `epoch`, `validation_accuracy`; `selection`: the table of `hdarts.selection.select`. The chosen
+    search is a broad line, those that were kept are thin ones, those disregarded are grey with hollow marks. A ring is
+    a search's best epoch, by which it is judged. The axis starts as that of `validation_curves`.
+    """
+    rows = require(frame, ["run", "epoch", "validation_accuracy"], "curves of a selection").reset_index()
+    figure = new_figure(3.2)
+    axes, curves = figure.subplots(), split(rows, "run")
+    searches = [search for search in selection.to_dict("records") if search["run"] in curves]
+    searches.sort(key=lambda search: not search["chosen"])  # the chosen one has the first colour and the solid line
+    one_setting = selection["search_seed"].is_unique
+    for search, look in zip(searches, looks(search["run"] for search in searches).values(), strict=True):
+        own = curves[search["run"]]
+        name = f"seed {search['search_seed']}" if one_setting else search["run"].rpartition("/")[2]
+        why = search["why"].partition(":")[0] if search["kept"] else search["why"].removesuffix(" in the normal cell")
+        line: dict[str, Any] = {"linewidth": 1.0, "markevery": max(1, len(own) // 8)}
+        if search["chosen"]:
+            line |= {"linewidth": 3.0, "zorder": 2.5}
+        elif not search["kept"]:
+            line |= {"color": FAINT, "markerfacecolor": "white"}
+        axes.plot(own["epoch"], own["validation_accuracy"], label=f"{name}, {why}", **look | line)
+    best = rows.loc[rows.groupby("run")["validation_accuracy"].idxmax()]
+    ring: dict[str, Any] = {"marker": "o", "markersize": 9, "markerfacecolor": "none", "color": INK, "zorder": 3}
+    axes.plot(best["epoch"], best["validation_accuracy"], linestyle="", label="best epoch", **ring)
+    axes.set_xlabel(label("epoch"))
+    axes.set_ylabel(label("validation_accuracy"))
+    integer_axis(axes)
+    _without_rise(axes, rows)
+    legend_above(figure)
     return figure
 
 
@@ -166,18 +207,15 @@ def _arm(axes: Axes, rows: pd.DataFrame, columns: Mapping[str, str], apart: floa
 
 
 @styled
-def strip(
-    frame: pd.DataFrame, x: str, y: str, hue: str | None = None, lines: Mapping[str, float] | None = None
-) -> Figure:
+def strip(frame: pd.DataFrame, x: str, y: str, lines: Mapping[str, float] | None = None) -> Figure:
     """Return all values of column `y` as points over the categories of column `x`, with ticks at their means.
 
-    `hue`: a column whose values stand beside each other with own colours and marks. `lines`: horizontal lines for
-    reference, {label: value}. A category names its number of values.
+    `lines`: horizontal lines for reference, {label: value}. A category names its number of values.
     """
-    rows = require(frame, [x, y, *([hue] if hue else [])], f"{label(y)} by {x}")
+    rows = require(frame, [x, y], f"{label(y)} by {x}")
     figure = new_figure(3.2)
     axes = figure.subplots()
-    _strip(axes, rows, x, y, hue)
+    _strip(axes, rows, x, y)
     for index, (name, value) in enumerate((lines or {}).items()):
         line = LINES[(index + 1) % len(LINES)]
         axes.axhline(value, color=FAINT, linestyle=line, linewidth=1.2, zorder=1, label=f"{name}: {value:.4g}")
@@ -188,24 +226,15 @@ def strip(
     return figure
 
 
-def _strip(axes: Axes, rows: pd.DataFrame, x: str, y: str, hue: str | None) -> None:
+def _strip(axes: Axes, rows: pd.DataFrame, x: str, y: str) -> None:
     categories = split(rows, x)
-    values = list(split(rows, hue)) if hue else [None]
-    slot = 0.8 / len(values)
-    unnamed = set(values) if hue else set()
     for place, category in enumerate(categories.values()):
-        for index, (value, look) in enumerate(looks(values).items()):
-            heights = np.asarray((split(category, hue).get(value, category.head(0)) if hue else category)[y])
-            if not len(heights):
-                continue
-            centre = place + (index - (len(values) - 1) / 2) * slot
-            step = min(0.12, 0.7 * slot / len(heights))  # side by side in the table's order, none behind another
-            across = centre + step * (np.arange(len(heights)) - (len(heights) - 1) / 2)
-            name = f"{hue} {value}".replace("_", " ") if value in unnamed else None
-            unnamed.discard(value)
-            axes.plot(across, heights, **{**look, "linestyle": ""}, alpha=0.9, label=name)
-            ends = [centre - 0.42 * slot, centre + 0.42 * slot]
-            axes.plot(ends, [heights.mean()] * 2, color=INK, linewidth=1.4, solid_capstyle="butt")
+        heights = np.asarray(category[y])
+        step = min(0.12, 0.56 / len(heights))  # side by side in the table's order, none behind another
+        across = place + step * (np.arange(len(heights)) - (len(heights) - 1) / 2)
+        axes.plot(across, heights, color=COLOURS[0], marker="o", linestyle="", alpha=0.9)
+        ends = [place - 0.336, place + 0.336]
+        axes.plot(ends, [heights.mean()] * 2, color=INK, linewidth=1.4, solid_capstyle="butt")
     width = max(6, 72 // len(categories))  # characters that have room below a category
     texts = [f"{_folded(str(name), width)}\nn = {len(own)}" for name, own in categories.items()]
     axes.set_xticks(range(len(categories)), texts)
@@ -250,7 +279,7 @@ def seconds_by_arm(frame: pd.DataFrame) -> Figure:
     unit, length = next((u, s) for u, s in (("h", 3600), ("min", 60), ("s", 1)) if longest >= 2 * s or s == 1)
     figure = new_figure(2.8)
     axes = figure.subplots()
-    _strip(axes, rows.assign(time=rows["seconds"] / length), "arm", "time", None)
+    _strip(axes, rows.assign(time=rows["seconds"] / length), "arm", "time")
     axes.set_ylim(bottom=0)
     axes.set_ylabel(f"time ({unit})")
     return figure

@@ -4,7 +4,7 @@ import functools
 import io
 import math
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, ParamSpec
 
@@ -70,7 +70,6 @@ LABELS = {
     "validation_accuracy": "validation accuracy (%)",
     "embedding": "length of the embedding vectors z",
     "peak_memory_mib": "most memory held (MiB)",
-    "best_validation_accuracy": "best validation accuracy (%)",
     "test_accuracy": "test accuracy (%)",
     "cifar10_test": "true CIFAR-10 test accuracy (%)",
     "seconds": "time (s)",
@@ -169,15 +168,11 @@ def looks(names: Iterable[Any]) -> dict[Any, dict[str, Any]]:
     }
 
 
-def legend_above(figure: Figure, named: Mapping[str, Any] | None = None) -> None:
-    """Put a legend above all axes, in as few rows as the width of the figure allows.
-
-    `named`: what to draw for each name; left out, what the axes have labelled, each label once.
-    """
-    if named is None:
-        axes = (pair for axes in figure.axes for pair in zip(*axes.get_legend_handles_labels(), strict=True))
-        named = {}
-        for handle, name in axes:
+def legend_above(figure: Figure) -> None:
+    """Put a legend of what the axes have labelled, each label once, above them in as few rows as the width allows."""
+    named: dict[str, Any] = {}
+    for axes in figure.axes:
+        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
             named.setdefault(name, handle)
     for rows in range(1, len(named) + 1):
         columns = math.ceil(len(named) / rows)

@@ -63,7 +63,7 @@ def _agrees(row: Row, value: float | str) -> bool:
     return value < float(stated) if row["relation"] == "<" else value > float(stated)
 
 
-def deviations(read: Read = table) -> pd.DataFrame:
+def deviations() -> pd.DataFrame:
     """Return every standard deviation stated under a table, and which formula gives it.
 
     Columns: place, what, stated, population, sample, fits (population | sample | both | neither).
@@ -71,10 +71,10 @@ def deviations(read: Read = table) -> pd.DataFrame:
     The report used the population's (numpy's default): all but one fit it, and half of them nothing else.
     """
     rows = []
-    for row in read("stated").fillna("").to_dict("records"):
+    for row in table("stated").fillna("").to_dict("records"):
         if row["rule"] != "deviation" or row["place"] in ("table 22", "table 23"):
             continue
-        x = np.array(values(read, row["of"]))
+        x = np.array(values(table, row["of"]))
         both = {"population": float(x.std(ddof=0)), "sample": float(x.std(ddof=1))}
         fits = [name for name, value in both.items() if _agrees(row, value)]
         word = {0: "neither", 1: fits[0] if fits else "", 2: "both"}[len(fits)]
@@ -82,13 +82,13 @@ def deviations(read: Read = table) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def overfitting(read: Read = table) -> pd.DataFrame:
+def overfitting() -> pd.DataFrame:
     """Return, a table a row, the searches without a skip connection in the normal cell: overfitted, by section 5.2.2.4.
 
     Columns: place, searches, without_skip, share, low, high (95 % interval of Clopper and Pearson). The last row adds
     to table 20 the eight searches of which section 5.3.2 tells without giving them, one of every four overfitted.
     """
-    tables = {f"table {n}": read(str(n)) for n in (11, 12, 15, 16, 17, 19, 20)}
+    tables = {f"table {n}": table(str(n)) for n in (11, 12, 15, 16, 17, 19, 20)}
     counts = {place: (list(rows["skip"]).count("no"), len(rows)) for place, rows in tables.items()}
     without, searches = counts["table 20"]
     counts["5.3.2, with 8 searches told of"] = (without + 2, searches + 8)

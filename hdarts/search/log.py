@@ -75,8 +75,7 @@ class Log:
         row |= entropies(state.alpha, self.space)
         if isinstance(state.weights, Generated):
             row |= state.weights.diagnostics(state.alpha, rate)
-            if not state.weights.exploration.centred:
-                self._warn(state, row["effective_step"])
+            self._warn(state, row["effective_step"])
         edges = found.total.norm(dim=-1)
         row |= {
             f"{kind}_{source}-{node}": float(edges[k, e])
@@ -88,14 +87,15 @@ class Log:
     def _warn(self, state: State, step: float) -> None:
         """Warn of a hypernetwork's step that grows with alpha, before it explodes, and again at each doubling.
 
-        Fed alpha, the generated weights move lr (1 + ||alpha||^2) along their gradient; along a curvature kappa that is
-        stable below 2 (1 + momentum) / kappa, so a learning rate chosen at alpha = 0 has so much less room.
+        Fed alpha, generated weights move lr (1 + ||alpha||^2) along their gradient, alpha that of their kind of cell;
+        along a curvature kappa that is stable below 2 (1 + momentum) / kappa, so a learning rate chosen at alpha = 0
+        has so much less room. Centred ones are fed 0, and their step stays the learning rate.
         """
         times = step / getattr(self.run.params, "learning_rate", math.inf)
         if times >= self.warn_at:
             self.warn_at = 2 * times
             warnings.warn(
-                f"{state.where}: a step of the hypernetwork, lr (1 + ||alpha||^2) = {step:.3g}, is {times:.0f} times "
+                f"{state.where}: a step of the hypernetwork, lr (1 + ||input||^2) = {step:.3g}, is {times:.0f} times "
                 "the learning rate and may soon explode; lower alpha_learning_rate or learning_rate, or set centred",
                 RuntimeWarning,
                 stacklevel=2,
