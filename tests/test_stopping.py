@@ -87,7 +87,7 @@ def test_a_notebook_shows_what_a_user_can_act_on_without_a_traceback(error, caps
         cell()
     except BaseException:
         shell.showtraceback()
-    assert capsys.readouterr().out.strip() == f"{type(error).__name__}: {error}"
+    assert capsys.readouterr().out.strip() == str(error)
 
 
 # --- the loops -------------------------------------------------------------------------------------------------------
