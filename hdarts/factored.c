@@ -23,11 +23,14 @@ static inline int64_t segment(const int64_t *ends, int64_t from, int64_t row) {
 }
 
 static inline REAL sum_of(vec x) {
-    REAL lanes[V];
-    *(vec *)lanes = x;
-    for (int half = V / 2; half; half /= 2)
-        for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
-    return lanes[0];
+    mask other; /* lane i gets lane i ^ half: in the end each lane has the sum */
+#pragma GCC unroll 4
+    for (int half = V / 2; half; half /= 2) {
+#pragma GCC unroll 16
+        for (int i = 0; i < V; i++) other[i] = i ^ half;
+        x += __builtin_shuffle(x, other);
+    }
+    return x[0];
 }
 
 /* out = W z + b; b may be NULL. */
@@ -66,11 +69,11 @@ int pull_back(const Layer *l, const int64_t *ends, const REAL *w, const REAL *g,
     return 0;
 }
 
-/* v <- m v + (sum_k g_k z_k + d w), w <- w - rate v, for W with z (k, segment, width) and g (k, row), and for b, where z is
-   1; settings: m, d, rate. */
+/* v <- m v + (s sum_k g_k z_k + d w), w <- w - rate v, for W with z (k, segment, width) and g (k, row), and for b, where z
+   is 1; settings: s, m, d, rate. */
 int step(const Layer *l, const int64_t *ends, REAL *w, REAL *v, REAL *b, REAL *speed, int64_t factors, const REAL *g,
          const REAL *z, const REAL *settings) {
-    REAL m = settings[0], d = settings[1], rate = settings[2];
+    REAL scale = settings[0], m = settings[1], d = settings[2], rate = settings[3];
     int64_t vectors = vectors_of(l), last = l->width - V;
     PARALLEL for (int64_t t = 0; t < l->threads; t++)
         for (int64_t r = first_of(l, t), of = 0; r < first_of(l, t + 1); r++) {
@@ -81,14 +84,14 @@ int step(const Layer *l, const int64_t *ends, REAL *w, REAL *v, REAL *b, REAL *s
                 int64_t at = column(l, c);
                 vec here = c + 1 < vectors ? LOAD(row + at) : old_w, slope = d * here;
                 for (int64_t k = 0; k < factors; k++)
-                    slope += g[k * l->rows + r] * LOAD(z + (k * l->segments + of) * l->width + at);
+                    slope += scale * g[k * l->rows + r] * LOAD(z + (k * l->segments + of) * l->width + at);
                 vec faster = m * (c + 1 < vectors ? LOAD(moving + at) : old_v) + slope;
                 *(vec *)(moving + at) = faster;
                 *(vec *)(row + at) = here - rate * faster;
             }
             if (!b) continue;
             REAL slope = d * b[r];
-            for (int64_t k = 0; k < factors; k++) slope += g[k * l->rows + r];
+            for (int64_t k = 0; k < factors; k++) slope += scale * g[k * l->rows + r];
             speed[r] = m * speed[r] + slope;
             b[r] -= rate * speed[r];
         }

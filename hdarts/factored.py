@@ -32,10 +32,6 @@ class Gradient(Protocol):
         """Return the sum with another one of the same kind."""
         ...
 
-    def scaled(self, factor: float) -> "Gradient":
-        """Return the gradient times a number."""
-        ...
-
     def squared_norm(self) -> Tensor:
         """Sum of the squares of all its entries."""
         ...
@@ -54,10 +50,6 @@ class Dense:
     def plus(self, other: "Dense") -> "Dense":
         """Return the sum of two gradients."""
         return Dense(self.value + other.value)
-
-    def scaled(self, factor: float) -> "Dense":
-        """Return the gradient times a number."""
-        return Dense(self.value * factor)
 
     def squared_norm(self) -> Tensor:
         """Sum of the squares of all its entries."""
@@ -111,14 +103,13 @@ class SegmentedLinear:
         offset = self.offset(parameters)
         return out if offset is None else out + offset
 
-    def outputs(self, parameters: Tensor, z: Tensor) -> Tensor:
-        """Return the same, without derivatives."""
+    def write(self, parameters: Tensor, z: Tensor, out: Tensor) -> None:
+        """Write the same into `out` `(rows,)`, without derivatives."""
         made = self.kernel(parameters)
         if made is None:
-            return self(parameters, z)
-        out = parameters.new_empty(self.rows)
-        made.call("outputs", *self._sizes, self.matrix(parameters), self.offset(parameters), z.contiguous(), out)
-        return out
+            out.copy_(self(parameters, z))
+        else:
+            made.call("outputs", *self._sizes, self.matrix(parameters), self.offset(parameters), z.contiguous(), out)
 
     def pull_back(self, parameters: Tensor, g: Tensor) -> Tensor:
         """Return the gradient in `z` `(segments, width)` for the gradient `g` `(rows,)` in the outputs: W^T g."""
@@ -132,16 +123,18 @@ class SegmentedLinear:
         return sums.sum(0)
 
     def step_(
-        self, parameters: Tensor, velocity: Tensor, g: Tensor, z: Tensor, rate: float, momentum: float, decay: float
-    ) -> None:
+        self, parameters: Tensor, velocity: Tensor, g: Tensor, z: Tensor, scale: Tensor, rate: float, momentum: float,
+        decay: float,
+    ) -> None:  # fmt: skip
         """Take an SGD step in place along sum_k g_k z_k^T: `g` `(k, rows)`, `z` `(k, segments, width)` (see `sgd_`)."""
         w, v = self.matrix(parameters), self.matrix(velocity)
         b, speed = self.offset(parameters), self.offset(velocity)
         made = self.kernel(parameters)
         if made is not None:
-            settings = parameters.new_tensor([momentum, decay, rate])
+            settings = torch.cat([scale.reshape(1), scale.new_tensor([momentum, decay, rate])])
             made.call("step", *self._sizes, w, v, b, speed, len(g), g.contiguous(), z.contiguous(), settings)
             return
+        g = g * scale
         for segment, start, end in self.row_blocks():
             speeds = v[start:end]
             torch.addmm(speeds, g[:, start:end].T, z[:, segment], beta=momentum, out=speeds)
@@ -194,10 +187,6 @@ class Factored:
         """Return the sum of two gradients of one layer; the factors are put side by side."""
         return Factored(self.layer, self.head + other.head, torch.cat([self.g, other.g]), torch.cat([self.z, other.z]))
 
-    def scaled(self, factor: float) -> "Factored":
-        """Return the gradient times a number."""
-        return Factored(self.layer, self.head * factor, self.g * factor, self.z)
-
     def squared_norm(self) -> Tensor:
         """||head||^2 + sum_{k, l} sum_rows g_k g_l (z_k . z_l + 1): the trace of G^T G Z^T Z, bias included."""
         products = torch.einsum("ksw,lsw->kls", self.z, self.z) + float(self.layer.bias)
@@ -215,7 +204,7 @@ class Factored:
         """Take one SGD step on [head | W | b] in place, block by block (see `sgd_`)."""
         n = self.head.numel()
         sgd_(phi[:n], velocity[:n], self.head, scale, rate, momentum, decay)
-        self.layer.step_(phi[n:], velocity[n:], self.g * scale, self.z, rate, momentum, decay)
+        self.layer.step_(phi[n:], velocity[n:], self.g, self.z, scale, rate, momentum, decay)
 
 
 def clip_factor(squared_norms: Sequence[Tensor], most: float) -> tuple[Tensor, Tensor]:

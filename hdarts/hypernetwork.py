@@ -37,9 +37,12 @@ def uniform(count: int, fan_in: int, generator: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def generate(hypernetwork: Any, phi: Tensor, alpha: Tensor) -> Tensor:
-    """Return h(phi, alpha), without derivatives."""
-    return getattr(hypernetwork, "generate", hypernetwork)(phi, alpha)
+def generate(hypernetwork: Any, phi: Tensor, alpha: Tensor, out: Tensor) -> None:
+    """Write h(phi, alpha) into `out` `(n_weights,)`, without derivatives."""
+    if hasattr(hypernetwork, "generate"):
+        hypernetwork.generate(phi, alpha, out)
+    else:
+        out.copy_(hypernetwork(phi, alpha))
 
 
 def response(hypernetwork: Any, phi: Tensor, alpha: Tensor, g: Tensor) -> Tensor:
@@ -82,9 +85,9 @@ class LinearAtItsEnd:
         """Return the generated weights `(n_weights,)`."""
         return self.output(phi[self.n_head :], self.features(phi[: self.n_head], alpha))
 
-    def generate(self, phi: Tensor, alpha: Tensor) -> Tensor:
-        """h(phi, alpha) by the quicker road."""
-        return self.output.outputs(phi[self.n_head :], self.features(phi[: self.n_head], alpha))
+    def generate(self, phi: Tensor, alpha: Tensor, out: Tensor) -> None:
+        """Write h(phi, alpha) into `out` by the quicker road."""
+        self.output.write(phi[self.n_head :], self.features(phi[: self.n_head], alpha), out)
 
     def response(self, phi: Tensor, alpha: Tensor, g: Tensor) -> Tensor:
         """(dh/dalpha)^T g: through the output layer by W^T g, through the features by autograd."""
@@ -298,7 +301,8 @@ class ByKind:
         parts = zip(self.parts, self.split_phi(phi), self.inputs(alpha), strict=True)
         return torch.cat([h(p, a) for h, p, a in parts])
 
-    def generate(self, phi: Tensor, alpha: Tensor) -> Tensor:
-        """Return the same by the roads of each, without derivatives."""
-        parts = zip(self.parts, self.split_phi(phi), self.inputs(alpha), strict=True)
-        return torch.cat([generate(*part) for part in parts])
+    def generate(self, phi: Tensor, alpha: Tensor, out: Tensor) -> None:
+        """Write the same into `out` by the roads of each, without derivatives."""
+        parts = out.split([h.n_weights for h in self.parts])
+        for h, p, a, part in zip(self.parts, self.split_phi(phi), self.inputs(alpha), parts, strict=True):
+            generate(h, p, a, part)

@@ -153,7 +153,11 @@ class Generated:
         return a - alpha if self.exploration.centred else a
 
     def _at(self, fed: Tensor) -> Tensor:
-        return torch.cat([self.hypernetwork.generate(self.phi, fed), self.rest])
+        n = self.hypernetwork.n_weights
+        w = self.rest.new_empty(n + len(self.rest))
+        self.hypernetwork.generate(self.phi, fed, w[:n])
+        w[n:] = self.rest
+        return w
 
     @torch.no_grad()
     def value(self, alpha: Tensor) -> Tensor:
@@ -185,9 +189,10 @@ class Generated:
             a = alpha + way * self.exploration.noise * epsilon
             fed = self._input(alpha, a)
             g, way_loss, way_correct = _inner_gradient(problem, self._at(fed), a, batch)
-            gradients = [gradient(*part).scaled(1 / len(ways)) for part in self._named(fed, g)]
+            g = g if len(ways) == 1 else g / len(ways)
+            gradients = [gradient(*part) for part in self._named(fed, g)]
             of_phi = [x.plus(y) for x, y in zip(of_phi, gradients, strict=True)] if of_phi else gradients
-            of_rest += g[self.hypernetwork.n_weights :] / len(ways)
+            of_rest += g[self.hypernetwork.n_weights :]
             loss, correct = loss + way_loss / len(ways), correct + way_correct / len(ways)
         squared_norms = [one.squared_norm() for one in of_phi] + [of_rest.square().sum()]
         norm, scale = clip_factor(squared_norms, self.settings.clip)

@@ -144,8 +144,8 @@ def test_the_norm_and_the_step_are_those_of_the_full_gradient(sizes, bias: bool,
         return torch.randn(shape, generator=draw, dtype=torch.float64)
 
     factors = [Factored(layer, normal(2), normal(1, layer.rows), normal(1, len(sizes), width)) for _ in range(terms)]
-    total = factors[0] if terms == 1 else factors[0].plus(factors[1]).scaled(0.5)
-    full = sum((dense(gradient) for gradient in factors), torch.zeros(())) / terms
+    total = factors[0] if terms == 1 else factors[0].plus(factors[1])
+    full = sum((dense(gradient) for gradient in factors), torch.zeros(()))
     close(dense(total), full)
     assert math.isclose(float(total.squared_norm()), float(full.square().sum()), rel_tol=1e-12)
     ends = []
@@ -192,10 +192,13 @@ def layer_and_tensors(sizes: tuple[int, ...], width: int, bias: bool, dtype: tor
 def test_the_compiled_layer_is_that_of_pytorch(width: int, sizes, bias: bool, threads: int, monkeypatch):
     layer, parameters, velocity, z, g = layer_and_tensors(sizes, width, bias, torch.float64)
 
+    scale, out = torch.tensor(0.7, dtype=torch.float64), torch.empty(layer.rows, dtype=torch.float64)
+
     def all_three() -> list[Tensor]:
         moved, speed = parameters.clone(), velocity.clone()
-        layer.step_(moved, speed, g, z, RATE, MOMENTUM, DECAY)
-        return [layer.outputs(parameters, z[0]), layer.pull_back(parameters, g[0]), moved, speed]
+        layer.step_(moved, speed, g, z, scale, RATE, MOMENTUM, DECAY)
+        layer.write(parameters, z[0], out)
+        return [out.clone(), layer.pull_back(parameters, g[0]), moved, speed]
 
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     compiled = all_three()
@@ -208,10 +211,12 @@ def test_the_compiled_layer_is_that_of_pytorch(width: int, sizes, bias: bool, th
 @pytest.mark.usefixtures("compiler")
 def test_single_precision_is_taken_too_and_numbers_that_are_not_finite_come_through():
     layer, parameters, velocity, z, g = layer_and_tensors((9, 8), 30, True, torch.float32)
-    torch.testing.assert_close(layer.outputs(parameters, z[0]), layer(parameters, z[0]))
+    layer.write(parameters, z[0], out := torch.empty(layer.rows))
+    torch.testing.assert_close(out, layer(parameters, z[0]))
     parameters[30 * 4 + 7], g[0, 16] = math.nan, math.inf
-    assert layer.outputs(parameters, z[0]).isnan().nonzero().tolist() == [[4]]
+    layer.write(parameters, z[0], out)
+    assert out.isnan().nonzero().tolist() == [[4]]
     assert layer.pull_back(parameters, g[1]).isnan().nonzero().tolist() == [[0, 7]]
-    layer.step_(parameters, velocity, g, z, RATE, MOMENTUM, DECAY)
+    layer.step_(parameters, velocity, g, z, torch.tensor(1.0), RATE, MOMENTUM, DECAY)
     assert parameters[30 * 4 + 7].isnan() and not layer.matrix(parameters)[16].isfinite().any()
     assert layer.matrix(parameters)[[0, 5, 15]].isfinite().all()
