@@ -35,11 +35,11 @@ def hypergradients(change: Callable[[Tensor], Tensor] = lambda phi: phi) -> Tens
     pairs = zip(training.epoch(2, "inner", 0), validation.epoch(2, "outer", 0), strict=False)
     for (inner_x, inner_y), (outer_x, outer_y) in itertools.islice(pairs, STEPS):
         inner, outer = (inner_x.double(), inner_y), (outer_x.double(), outer_y)
-        alpha.grad = find(problem, weights, alpha, inner, outer, RATE).total
-        found.append(torch.clone(alpha.grad).flatten())
+        found.append(find(problem, weights, alpha, inner, outer, RATE).total)
+        alpha.grad = found[-1].clone()
         optimiser.step()
         weights.step(problem, alpha, inner, RATE, torch.zeros_like(alpha))
-    return torch.stack(found)
+    return torch.stack(found).flatten(1)
 
 
 def apart(one: Tensor, other: Tensor) -> list[float]:
