@@ -20,9 +20,7 @@ CPU = torch.device("cpu")
 
 def hypergradients(change: Callable[[Tensor], Tensor] = lambda phi: phi) -> Tensor:
     """The first hypergradients of a search on the digits, in float64, for a start that is changed a little."""
-    params = with_defaults(
-        SearchParams, {"run": "rounding", "hypernetwork": "linear"}
-    )  # fed the raw alpha, as the report
+    params = with_defaults(SearchParams, {"run": "rounding", "hypernetwork": "linear"})
     data = s.load_splits(params, CPU)
     problem = Classification(s.make_supernet(params, data))
     weights = make_weights(params, problem.supernet, None, CPU)
