@@ -131,7 +131,7 @@ class SegmentedLinear:
         b, speed = self.offset(parameters), self.offset(velocity)
         made = self.kernel(parameters)
         if made is not None:
-            settings = torch.cat([scale.reshape(1), scale.new_tensor([momentum, decay, rate])])
+            settings = torch.cat([scale.reshape(1).to(parameters), parameters.new_tensor([momentum, decay, rate])])
             made.call("step", *self._sizes, w, v, b, speed, len(g), g.contiguous(), z.contiguous(), settings)
             return
         g = g * scale
