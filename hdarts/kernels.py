@@ -1,6 +1,6 @@
 """The compiled kernels as PyTorch sees them: functions of a C file, called with tensors.
 
-They take channels-last float32 or float64 on the CPU, channels in vectors of 4, 8 or 16 lanes.
+They take float32 or float64 on the CPU in vectors of 4, 8 or 16 lanes: images channels-last, matrices row by row.
 """
 
 import ctypes
@@ -31,6 +31,9 @@ class Sizes(ctypes.Structure):
     def of(cls, *sizes: int) -> Self:
         """Make it of all sizes but the threads, which are PyTorch's."""
         return cls(*sizes, torch.get_num_threads())
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {getattr(self, name)}" for name, *_ in self._fields_)
 
 
 class Shape(Sizes):

@@ -51,11 +51,11 @@ def test_both_roads_of_a_hypernetworks_output_layer_take_a_search_the_same_way(m
     assert max(apart(compiled, hypergradients())) < 1e-12
 
 
-def test_one_part_in_ten_million_is_one_in_twenty_after_some_steps():
+def test_one_part_in_ten_million_is_one_in_ten_after_five_steps():
     """README: the digits of a search are one draw. Maxima and ReLU change sides, and the steps are long ones."""
 
     def nudged(phi: Tensor) -> Tensor:
         return phi * (1 + 1e-7 * torch.randn(phi.shape, generator=generator(0, "nudge"), dtype=torch.float64))
 
     distances = apart(hypergradients(nudged), hypergradients())
-    assert distances[0] < 1e-5 and distances[-1] > 0.05, distances
+    assert distances[0] < 1e-5 and distances[-1] > 0.1, distances
