@@ -17,11 +17,11 @@ from typing import TypeVar
 
 import pandas as pd
 
-from hdarts import batch
-from hdarts.cluster import Cluster, connect
-from hdarts.cluster.engine import Workers
-from hdarts.records import checkout, write_atomic
-from hdarts.study import Plan, PlannedRun, plan, record
+from hdarts.runs.atomic import write_atomic
+from hdarts.runs.paths import checkout
+from hdarts.workbook.cluster import Cluster, connect
+from hdarts.workbook.cluster.engine import Workers
+from hdarts.workbook.study import Plan, PlannedRun, plan, record, runner
 
 T = TypeVar("T")
 ENDED = '{"metadata": {"papermill": {"end_time": "2026"}}}'
@@ -32,18 +32,18 @@ stages: {{search: {{notebook: 03_search, parameters: {{method: random}}, matrix:
 """
 
 
-def trivial(run: PlannedRun) -> batch.Outcome:
+def trivial(run: PlannedRun) -> runner.Outcome:
     """Do what cannot be left out of a run: its folder, its result, and a notebook that has ended."""
     run.folder.mkdir(parents=True, exist_ok=True)
-    for name, text in {"result.json": "{}", "notebook.ipynb": ENDED, batch.PAGE: ""}.items():
+    for name, text in {"result.json": "{}", "notebook.ipynb": ENDED, runner.PAGE: ""}.items():
         write_atomic(run.folder / name, text)
-    return batch.Outcome("done", 0.0)
+    return runner.Outcome("done", 0.0)
 
 
 def locally(planned: Plan, jobs: int) -> None:
     """Run all by the local engine."""
     with ThreadPoolExecutor(jobs) as executor:
-        for _ in batch.run_all(planned.runs, executor, trivial, lambda: None):
+        for _ in runner.run_all(planned.runs, executor, trivial, lambda: None):
             pass
 
 
@@ -55,7 +55,7 @@ def workers(jobs: int) -> Generator[Callable[[Plan, int], None], None, None]:
         executor = Workers(client, connect.offers(client, settings))
 
         def there(planned: Plan, jobs: int) -> None:
-            for _ in batch.run_all(planned.runs, executor, trivial, lambda: None):
+            for _ in runner.run_all(planned.runs, executor, trivial, lambda: None):
                 pass
 
         yield there
@@ -68,7 +68,7 @@ def measure(folder: Path, name: str, count: int, engine: Callable[[Plan, int], N
     seconds, planned = timed(lambda: plan(path))
     parts = {"expand": seconds, "record": timed(lambda: record(planned))[0]}
     parts["run"] = timed(lambda: engine(planned, jobs))[0]
-    parts["states"], states = timed(lambda: [batch.look(run.folder).state for run in planned.runs])
+    parts["states"], states = timed(lambda: [runner.look(run.folder).state for run in planned.runs])
     assert states == ["done"] * count
     return {part: 1000 * each / count for part, each in parts.items()}
 

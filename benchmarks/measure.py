@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.setting import Setting, Step
 from benchmarks.steps import SIDES, step
-from hdarts.memory import peak_memory
+from hdarts.runs.memory import peak_memory
 
 
 def seconds(function: Step) -> float:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hdarts.space import DARTS, CellPlan, plan
-from hdarts.vectors import Layout
+from hdarts.supernet.layout import Layout
 
 EDGES = DARTS.edges
 OPERATIONS = DARTS.operations

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from benchmarks.reference import Named, PlainSupernet
 from benchmarks.reference_nasbench201 import PlainBenchmarkSupernet
-from hdarts.randomness import generator
+from hdarts.runs.randomness import generator
+from hdarts.search.weights import Batch, SGDSettings
 from hdarts.space import DARTS, SPACES, SearchSpace
 from hdarts.supernet import Supernet
-from hdarts.weights import Batch, SGDSettings
 
 Step = Callable[[], object]
 

@@ -16,10 +16,10 @@ from benchmarks.reference import PlainHyperdarts
 from benchmarks.setting import CLIP, DECAY, HIDDEN, MOMENTUM, RATE, SGD, Setting, Step, plain_sgd
 from hdarts import hypergradient
 from hdarts.bilevel import Hypergradient
-from hdarts.factored import Factored, SegmentedLinear, clip_factor
 from hdarts.hypernetwork import MLP, ByKind, Linear
-from hdarts.randomness import generator
-from hdarts.weights import Batch, Classification, Exploration, Generated, Own
+from hdarts.kernels.output_layer import Factored, SegmentedLinear, clip_factor
+from hdarts.runs.randomness import generator
+from hdarts.search.weights import Batch, Classification, Exploration, Generated, Own
 
 
 def adam(alpha: Tensor) -> torch.optim.Adam:

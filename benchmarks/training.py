@@ -12,7 +12,7 @@ from benchmarks.reference_network import PlainNetwork
 from benchmarks.setting import Setting, Step, plain_sgd
 from hdarts.data import Augmentation, Batches, Images
 from hdarts.network import EvaluationNetwork
-from hdarts.randomness import generator
+from hdarts.runs.randomness import generator
 from hdarts.space import Genotype
 
 TRAINING_STEP = "training step of a found network"

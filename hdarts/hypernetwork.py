@@ -3,7 +3,7 @@
 Each is a small frozen object; its own weights are one flat vector `phi`. A search asks of it `n_alpha`, `n_weights`,
 `n_phi` (their numbers), `initial_phi(generator)` and the call, which is the plain differentiable definition. A search
 takes quicker roads: `generate` the weights, and from the gradient in them get the `response` in `alpha` and the
-`gradient` in `phi`, in factors where the output layer is linear (hdarts.factored). The input is the raw `alpha`.
+`gradient` in `phi`, in factors where the output layer is linear (kernels.output_layer). The input is the raw `alpha`.
 
 What ends in a linear layer is made of two parts, and phi = [head | output]:
 
@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hdarts.factored import Dense, Factored, Gradient, SegmentedLinear
+from hdarts.kernels.output_layer import Dense, Factored, Gradient, SegmentedLinear
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda x: x,

@@ -13,19 +13,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hdarts.depthwise import depthwise
-from hdarts.nasbench201 import halved
-from hdarts.operations import Block, Convolution, blocks, drop_path, factorised_reduction
-from hdarts.own import Operation, Own, OwnOperation, check_operations
-from hdarts.params import ParameterError
-from hdarts.separable import BlockWeights, Separable
+from hdarts.errors import ParameterError
+from hdarts.kernels.depthwise import depthwise
+from hdarts.kernels.separable import BlockWeights, Separable
 from hdarts.space import DARTS, NASBENCH201, RESIDUAL, CellPlan, Genotype, plan
+from hdarts.space.operations import Block, Convolution, blocks, drop_path, factorised_reduction
+from hdarts.supernet.custom import Operation, Own, OwnOperation, check_operations
+from hdarts.supernet.nasbench201 import halved
 
 POINTWISE = Block((Convolution(1),))
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """nn.Conv2d with a group a channel, zero padding that keeps the size, and the backward pass of hdarts.depthwise."""
+    """nn.Conv2d with one group per channel, padding that keeps the size, and the backward pass of kernels.depthwise."""
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         return depthwise(x, self.weight, self.stride[0], self.dilation[0])
@@ -49,7 +49,7 @@ def block(spec: Block, channels_in: int, channels_out: int) -> nn.Module:
 
 
 class SeparableConvolutions(nn.Sequential):
-    """Blocks of relu, depthwise and pointwise convolution and BatchNorm; trained on the CPU by hdarts.separable."""
+    """Blocks of relu, depthwise and pointwise convolution and BatchNorm; trained on the CPU by kernels.separable."""
 
     def __init__(self, specs: tuple[Block, ...], channels: int):
         super().__init__(*(block(spec, channels, channels) for spec in specs))

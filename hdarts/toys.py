@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hdarts.bilevel import BilevelProblem, Hypergradient
-from hdarts.randomness import generator
+from hdarts.runs.randomness import generator
 
 Part = tuple[Tensor, Tensor]  # inputs (rows, columns) and targets (rows, outputs)
 

@@ -19,13 +19,13 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from faults import KINDS, Tried, filled, kill_points, small_disk, to_the_end
-from small_project import plan, write_project
-from small_runs import computed, differences
+from helpers.faults import KINDS, Tried, filled, kill_points, small_disk, to_the_end
+from helpers.small_project import plan, write_project
+from helpers.small_runs import computed, differences
 
-from hdarts.batch import execute
-from hdarts.checkpoint import BEFORE, NEWEST, DamagedCheckpoint
-from hdarts.params import ParameterError
+from hdarts.errors import ParameterError
+from hdarts.runs.checkpoint import BEFORE, NEWEST, DamagedCheckpoint
+from hdarts.workbook.study.runner import execute
 
 POINTS = {"search": (12, 14), "evaluation": (10, 12), "study": (8, 10)}  # at moments, in writes
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from hdarts import hypergradient
 from hdarts.bilevel import Hypergradient, Reparametrised
-from hdarts.randomness import generator
+from hdarts.runs.randomness import generator
 
 
 class Cubic:

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks.reference_network import PlainNetwork
+from hdarts.errors import ParameterError
 from hdarts.network import EvaluationNetwork, count_parameters
-from hdarts.params import ParameterError
 from hdarts.space import DARTS, Genotype
 
 CELLS = Path(__file__).parent.parent / "params" / "genotypes"
@@ -220,7 +220,7 @@ def test_every_published_cell_makes_a_network():
 BACKWARD = """
 import torch
 from hdarts.network import block
-from hdarts.operations import factorised_reduction
+from hdarts.space.operations import factorised_reduction
 for channels in (2, 3, 4) * 20:
     halved = block(factorised_reduction(), channels, 2).to(memory_format=torch.channels_last)
     halved(torch.randn(16, channels, 8, 8).contiguous(memory_format=torch.channels_last)).sum().backward()

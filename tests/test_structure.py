@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 
 from hdarts.params import MODELS, check, notebook_defaults, read_yaml
 from hdarts.space import Genotype
-from hdarts.study import plan
+from hdarts.workbook.study import plan
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "hdarts").rglob("*.py"))
@@ -27,7 +27,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PRESETS = sorted(path for path in (ROOT / "params").glob("*/*.yaml") if path.parent.name in ("search", "evaluate"))
 STUDIES = sorted((ROOT / "params" / "studies").glob("*.yaml"))
 EXPERIMENTS = sorted(path for path in (ROOT / "params/studies/report").glob("*.yaml") if path.stem != "common")
-TEXTS = [*SOURCES, *NOTEBOOKS, *(ROOT / "params").rglob("*.*"), *(ROOT / "tests").glob("*.py"), ROOT / "README.md"]
+TEXTS = [*SOURCES, *NOTEBOOKS, *(ROOT / "params").rglob("*.*"), *(ROOT / "tests").rglob("*.py"), ROOT / "README.md"]
 
 every_source = pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -36,11 +36,10 @@ every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: pat
 # --- imports ---------------------------------------------------------------------------------------------------------
 
 
-def floors() -> list[list[str]]:
-    """The modules of each floor, the highest first, as import-linter is told them."""
+def core() -> list[str]:
+    """The names of the core's rooms, as import-linter is told them."""
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
-    layers = next(contract["layers"] for contract in config["contracts"] if contract["type"] == "layers")
-    return [[name.strip(" ()") for name in layer.split(":")] for layer in layers]
+    return next(contract["source_modules"] for contract in config["contracts"] if contract["type"] == "forbidden")
 
 
 def test_imports_point_down_and_have_no_circles(monkeypatch, capsys):
@@ -100,16 +99,17 @@ for module in modules:
 def test_the_core_imports_on_a_host_without_notebooks_and_plots():
     absent = not_on_a_bare_host() - {"hdarts"}
     assert absent >= {"papermill", "jupyter_core", "IPython", "seaborn", "matplotlib", "nbformat"}
-    there = {path.relative_to(ROOT / "hdarts").parts[0].removesuffix(".py") for path in SOURCES}
-    core = [f"hdarts.{name}" for floor in floors()[1:] for name in floor if name in there - {"plots"}]
-    assert "hdarts.search" in core
-    python(CORE_ALONE, json.dumps(sorted(absent | {"dask"})), json.dumps(core))
+    rooms = {f"hdarts.{path.relative_to(ROOT / 'hdarts').parts[0].removesuffix('.py')}" for path in SOURCES}
+    assert set(core()) == rooms - {"hdarts.__init__", "hdarts.__main__", "hdarts.plots", "hdarts.workbook"}
+    modules = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in SOURCES]
+    below = [name for name in modules if any(f"{name}.".startswith(f"{room}.") for room in core())]
+    python(CORE_ALONE, json.dumps(sorted(absent | {"dask"})), json.dumps(below))
 
 
 RANDOM = """
 from hdarts import params, search
-from hdarts.loop import use_machine
-from hdarts.records import with_defaults
+from hdarts.runs.device import use_machine
+from hdarts.runs.paths import with_defaults
 use_machine(with_defaults(params.SearchParams, {}))
 """
 
@@ -117,8 +117,11 @@ use_machine(with_defaults(params.SearchParams, {}))
 @pytest.mark.parametrize(
     ("start", "unused"),
     [
-        ("import hdarts.__main__, hdarts.selection, hdarts.plots", {"torch", "scipy.optimize", "scipy.stats"}),
-        ("import hdarts.execute, hdarts.notebook_page", {"torch", "pandas"}),
+        (
+            "import hdarts.workbook.cli, hdarts.search.selection, hdarts.plots",
+            {"torch", "scipy.optimize", "scipy.stats"},
+        ),
+        ("import hdarts.workbook.study.run_notebook, hdarts.workbook.page.notebook", {"torch", "pandas"}),
         (RANDOM, {"torch._dynamo", "torchvision", "sklearn", "scipy.stats", "scipy.optimize", "matplotlib"}),
     ],
     ids=["the command, selecting, drawing", "a run's own process", "a search that computes nothing"],
@@ -233,7 +236,10 @@ def test_experiments_of_the_report_are_parts_of_one_study_at_both_scales(path: P
 
 def test_every_arm_that_a_claim_names_is_searched_in_the_study_of_the_report():
     arms = {run.labels.get("arm") for run in plan(ROOT / "params/studies/report/all.yaml").runs}
-    rules = [claim["of"] for claim in csv.DictReader((ROOT / "hdarts/report/claims.csv").read_text().splitlines())]
+    rules = [
+        claim["of"]
+        for claim in csv.DictReader((ROOT / "hdarts/workbook/claims/thesis/claims.csv").read_text().splitlines())
+    ]
     named = {word for rule in rules for word in shlex.split(rule) if "=" not in word}
     assert named - {"setting"} <= arms
 

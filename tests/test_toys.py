@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hdarts import toys
-from hdarts.randomness import generator
+from hdarts.runs.randomness import generator
 
 TOYS = [
     toys.Sine(0.3),

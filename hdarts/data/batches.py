@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from hdarts.data.splits import Images
-from hdarts.params import ParameterError
-from hdarts.randomness import generator
+from hdarts.errors import ParameterError
+from hdarts.runs.randomness import generator
 
 
 @dataclass(frozen=True)

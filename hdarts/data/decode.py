@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from hdarts.params import ParameterError
+from hdarts.errors import ParameterError
 
 # Only formats that are pictures and nothing else: no program (PostScript) and no container of other formats.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "PPM")

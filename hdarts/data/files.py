@@ -13,8 +13,8 @@ from torch import Tensor
 
 from hdarts.data.choose import in_proportion
 from hdarts.data.decode import Item, Part, Source
-from hdarts.params import ParameterError
-from hdarts.randomness import generator
+from hdarts.errors import ParameterError
+from hdarts.runs.randomness import generator
 
 IMAGE_COLUMNS, LABEL_COLUMNS = ("img", "image"), ("label", "fine_label")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm")

@@ -11,8 +11,8 @@ import torch
 
 from hdarts.data.decode import Part, Source, array_part
 from hdarts.data.files import has_parquet, hold_out, image_folder, parquet
-from hdarts.params import ParameterError
-from hdarts.randomness import generator
+from hdarts.errors import ParameterError
+from hdarts.runs.randomness import generator
 
 # Name: class in torchvision.datasets, and the files to put into the data folder where they cannot be downloaded.
 DOWNLOADS = {

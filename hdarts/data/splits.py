@@ -14,8 +14,8 @@ from hdarts.data.choose import equal_subset, in_proportion
 from hdarts.data.decode import Part, Source, read
 from hdarts.data.sources import find
 from hdarts.data.stream import TOGETHER, Streamed, refuse_unless_files, streamed
-from hdarts.params import ParameterError
-from hdarts.randomness import generator
+from hdarts.errors import ParameterError
+from hdarts.runs.randomness import generator
 
 
 @dataclass(frozen=True, eq=False)

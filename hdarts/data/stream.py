@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from hdarts.data.decode import Damaged, Part, Sieve, fitted
-from hdarts.params import ParameterError
-from hdarts.stopping import REQUESTS
+from hdarts.errors import ParameterError
+from hdarts.runs.signals import REQUESTS
 
 TOGETHER = 64  # images that a worker looks at before it tells of them
 

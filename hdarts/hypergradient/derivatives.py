@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hdarts.bilevel import Hypergradient
-from hdarts.replay import capturing
+from hdarts.runs.cuda_graph import capturing
 
 Loss = Callable[[Tensor, Tensor, Any], Tensor]
 

@@ -12,7 +12,7 @@ import scipy  # its parts are imported where they are used: each takes a while
 import torch
 from torch import Tensor
 
-from hdarts.randomness import generator
+from hdarts.runs.randomness import generator
 
 TOLERANCE = 0.1  # relative; Ritz values are nearer than their bound, so the ends come out to about 2 %
 BASIS = 8  # Lanczos vectors kept; each is as long as the variables

@@ -4,6 +4,7 @@ The models hold names, types and limits, but no defaults: a notebook's parameter
 missing or impossible value raises `ParameterError` with one sentence before any work is done.
 """
 
+from hdarts.errors import ParameterError
 from hdarts.params.models import (
     MODELS,
     SGD,
@@ -20,16 +21,7 @@ from hdarts.params.models import (
     ToyBilevelParams,
     ToyHypernetworkParams,
 )
-from hdarts.params.reading import (
-    ParameterError,
-    check,
-    collect,
-    identity,
-    notebook_defaults,
-    read_yaml,
-    recorded,
-    validated,
-)
+from hdarts.params.reading import check, collect, identity, notebook_defaults, read_yaml, recorded, validated
 
 __all__ = [
     "MODELS",

@@ -11,21 +11,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from hdarts.faults import sentence_alone
+from hdarts.errors import ParameterError
 from hdarts.params.models import Parameters
-
-
-class ParameterError(ValueError):
-    """A parameter, file or name that the user has to mend; its message is one sentence on one line.
-
-    What it quotes from outside may hold anything: line ends and control characters are written as escapes.
-    """
-
-    _render_traceback_ = sentence_alone
-
-    def __init__(self, message: str) -> None:
-        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
-
 
 P = TypeVar("P", bound=Parameters)
 M = TypeVar("M", bound=BaseModel)

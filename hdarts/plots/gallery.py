@@ -6,7 +6,7 @@ import re
 from matplotlib.figure import Figure
 
 from hdarts.plots.style import picture, show_as, write_below
-from hdarts.records import Run
+from hdarts.runs.run import Run
 
 
 def save(run: Run, figure: Figure, name: str) -> None:

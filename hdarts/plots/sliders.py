@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
 from hdarts.plots.style import COLOURS, FAINT, INK, PIXELS, looks, new_figure, picture, require, split, styled
-from hdarts.progress import interactive
+from hdarts.runs.progress import interactive
 
 
 def slide(draw: Callable[[Any], Figure], label: str, values: Sequence[Any], start: Any) -> None:

@@ -24,7 +24,6 @@ from hdarts.plots.style import (
     styled,
     true_accuracy_axis,
 )
-from hdarts.statistics import rank_correlation
 
 FACETS = 3  # axes in a row
 PARTS = ("direct", "response")
@@ -55,7 +54,7 @@ def _without_rise(axes: Axes, frame: pd.DataFrame) -> None:
 def selection_curves(frame: pd.DataFrame, selection: pd.DataFrame) -> Figure:
     """Return search-validation accuracy (%) of searches over the epochs, and which of them a selection chose.
 
-    `frame`: `run`, `epoch`, `validation_accuracy`; `selection`: the table of `hdarts.selection.select`. The chosen
+    `frame`: `run`, `epoch`, `validation_accuracy`; `selection`: the table of `search.selection.select`. The chosen
     search is a broad line, those that were kept are thin ones, those disregarded are grey with hollow marks. A ring is
     a search's best epoch, by which it is judged. The axis starts as that of `validation_curves`.
     """
@@ -249,10 +248,10 @@ def _folded(name: str, width: int) -> str:
 
 
 @styled
-def validation_against_test(frame: pd.DataFrame) -> Figure:
-    """Return test accuracy of the trained cells over their search-validation accuracy, with Spearman's and Kendall's.
+def validation_against_test(frame: pd.DataFrame, correlation: str = "") -> Figure:
+    """Return test accuracy of the trained cells over their search-validation accuracy.
 
-    Columns: `arm`, `validation_accuracy`, `test_accuracy`, both in percent, a row for each run.
+    Columns: `arm`, `validation_accuracy`, `test_accuracy`, both in per cent, one row per run; `correlation`: title.
     """
     rows = require(frame, ["arm", "validation_accuracy", "test_accuracy"], "validation against test accuracy")
     figure = new_figure(3.2, 5.4)
@@ -262,8 +261,7 @@ def validation_against_test(frame: pd.DataFrame) -> Figure:
         axes.plot(own["validation_accuracy"], own["test_accuracy"], label=arm, **{**look, "linestyle": ""})
     axes.set_xlabel(label("validation_accuracy"))
     axes.set_ylabel(label("test_accuracy"))
-    pair = rows["validation_accuracy"], rows["test_accuracy"]
-    axes.set_title(f"{rank_correlation(*pair)}\n{rank_correlation(*pair, 'kendall')}", loc="left")
+    axes.set_title(correlation, loc="left")
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), handlelength=1)
     return figure
 

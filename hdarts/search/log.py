@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from hdarts.bilevel import Hypergradient
-from hdarts.events import Write, no_events
-from hdarts.params import ParameterError
-from hdarts.records import Run
+from hdarts.errors import ParameterError
+from hdarts.runs.run import Run
+from hdarts.runs.tensorboard import Write, no_events
 from hdarts.search.state import State
+from hdarts.search.weights import Generated
 from hdarts.space import SearchSpace, discretise, skip_count
-from hdarts.weights import Generated
 
 Row = dict[str, Any]
 PLACE = ("epoch", "kind", "source", "node")  # columns of alpha.csv, behind them the operations
@@ -102,7 +102,7 @@ class Log:
             )
 
     def end_epoch(self, state: State, rate: float, seen: Row) -> Row:
-        """Write all tables and return the row of the epoch, with what was `seen` at its end (hdarts.search.look)."""
+        """Write all tables and return the row of the epoch, with what was `seen` at its end (search.validation)."""
         loss, correct, images = state.sums.tolist()
         row = {
             "epoch": state.epoch + 1,

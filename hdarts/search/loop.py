@@ -18,27 +18,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hdarts import checkpoint
 from hdarts.bilevel import Hypergradient
 from hdarts.data import Batches, Splits
-from hdarts.events import Write, event_files
 from hdarts.hypernetwork import ByKind
-from hdarts.lock import exclusive
-from hdarts.loop import CheckpointClock, cosine, last_checkpoint, tidy, use_machine
-from hdarts.memory import naming_a_batch_that_fits, peak_memory
+from hdarts.kernels.compiler import compiler
 from hdarts.params import SearchParams, identity
-from hdarts.progress import progress
-from hdarts.randomness import generator
-from hdarts.records import Run
-from hdarts.replay import Replayed, may_look
-from hdarts.search.judge import Judge
+from hdarts.runs import checkpoint
+from hdarts.runs.checkpoint import CheckpointClock, last_checkpoint, tidy
+from hdarts.runs.cuda_graph import Replayed, may_look
+from hdarts.runs.device import use_machine
+from hdarts.runs.lock import exclusive
+from hdarts.runs.memory import naming_a_batch_that_fits, peak_memory
+from hdarts.runs.progress import progress
+from hdarts.runs.randomness import generator
+from hdarts.runs.run import Run
+from hdarts.runs.schedule import cosine
+from hdarts.runs.tensorboard import Write, event_files
 from hdarts.search.log import Log
-from hdarts.search.look import accuracy, look
 from hdarts.search.parts import batches, load_splits, make_hypergradient, make_supernet
 from hdarts.search.ranking import random_cell, rank
 from hdarts.search.state import State, save
+from hdarts.search.truth import Judge
+from hdarts.search.validation import accuracy, look
+from hdarts.search.weights import Batch, Classification, Step
 from hdarts.space import SPACES, Genotype, SearchSpace, corner, discretise, skip_count
-from hdarts.weights import Batch, Classification, Step
 
 Row = dict[str, Any]
 
@@ -97,7 +100,9 @@ def _search(
     steps = min(len(inner), len(outer))  # a step takes a pair; the longer part gives what the shorter has
     log, judge = Log.resume(run, state, events), Judge.of(run, state.space)
     threads = torch.get_num_threads()
-    run.write_provenance(data=data.told(), device=str(device), threads=threads, **counts(problem, state))
+    run.write_provenance(
+        data=data.told(), c_compiler=compiler(), device=str(device), threads=threads, **counts(problem, state)
+    )
 
     while not (state.step == 0 < state.epoch and ends_with(params, state, state.epoch)):
         epoch = state.epoch
@@ -295,6 +300,6 @@ def _finish_random(params: SearchParams, run: Run, space: SearchSpace) -> None:
     genotype = random_cell(space, params.search_seed, "random cell")
     run.write_text("genotype.json", genotype.to_json())
     Judge.of(run, space).score({0: genotype})
-    run.write_provenance(data=params.data, peak_memory_mib=peak_memory("cpu"))
+    run.write_provenance(data=params.data, c_compiler=compiler(), peak_memory_mib=peak_memory("cpu"))
     plain = {"method": params.method, "search_seed": params.search_seed, "data": params.data}
     run.finish({**plain, "skips_normal": skip_count(genotype), "genotype": genotype.model_dump()})

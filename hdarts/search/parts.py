@@ -11,10 +11,10 @@ from hdarts.bilevel import Hypergradient
 from hdarts.data import Augmentation, Batches, Splits, load
 from hdarts.hypernetwork import MLP, ByKind, Chunked, Linear, LowRank
 from hdarts.params import SearchParams
-from hdarts.randomness import generator
+from hdarts.runs.randomness import generator
+from hdarts.search.weights import Batch, Exploration, Generated, Own, SGDSettings, Weights
 from hdarts.space import SPACES
 from hdarts.supernet import Supernet
-from hdarts.weights import Batch, Exploration, Generated, Own, SGDSettings, Weights
 
 
 def load_splits(params: SearchParams, device: torch.device) -> Splits:

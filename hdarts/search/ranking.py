@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hdarts.params import SearchParams
-from hdarts.randomness import generator
+from hdarts.runs.randomness import generator
 from hdarts.space import Genotype, SearchSpace, corner, discretise
 
 Row = dict[str, Any]

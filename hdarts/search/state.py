@@ -6,16 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hdarts import checkpoint
 from hdarts.hypernetwork import ByKind
-from hdarts.loop import CheckpointClock, refuse_unless_finite
 from hdarts.params import SearchParams, identity
-from hdarts.randomness import generator
-from hdarts.records import Run
+from hdarts.runs import checkpoint
+from hdarts.runs.checkpoint import CheckpointClock, refuse_unless_finite
+from hdarts.runs.randomness import generator
+from hdarts.runs.run import Run
 from hdarts.search.parts import make_weights
+from hdarts.search.weights import Step, Weights
 from hdarts.space import DARTS, SearchSpace
 from hdarts.supernet import Supernet
-from hdarts.weights import Step, Weights
 
 SUMS = ("loss", "correct", "images")  # over the images of the epoch so far
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from hdarts.params import ParameterError
+from hdarts.errors import ParameterError
 from hdarts.space.genotype import Genotype
 from hdarts.space.spaces import DARTS, NASBENCH201, SPACES, SearchSpace
 

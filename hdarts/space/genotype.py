@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, StrictInt, model_serializer, model_validator
 
-from hdarts.params import ParameterError, validated
+from hdarts.errors import ParameterError
+from hdarts.params import validated
 from hdarts.space.spaces import DARTS, NASBENCH201, SPACES, SearchSpace, check_space
 
 FORMAT = 1  # of a genotype on disk

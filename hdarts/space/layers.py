@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hdarts.params import ParameterError
+from hdarts.errors import ParameterError
 from hdarts.space.spaces import DARTS, NASBENCH201, SearchSpace
 
 RESIDUAL = "residual"  # the block between two stages of NAS-Bench-201, fixed and no kind of cell of the space

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hdarts.params import ParameterError
+from hdarts.errors import ParameterError
 
 
 @dataclass(frozen=True)

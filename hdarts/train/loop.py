@@ -17,20 +17,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hdarts import checkpoint
 from hdarts.data import Augmentation, Batches, Images, Splits, in_order
-from hdarts.distributed import ALONE, Processes, synchronise
-from hdarts.events import Write, event_files, no_events
-from hdarts.lock import exclusive
-from hdarts.loop import CheckpointClock, autocast, cosine, last_checkpoint, refuse_unless_finite, tidy, use_machine
-from hdarts.memory import naming_a_batch_that_fits, peak_memory
+from hdarts.errors import ParameterError
+from hdarts.kernels.compiler import compiler
 from hdarts.network import count_parameters
-from hdarts.params import EvaluateParams, ParameterError, identity
-from hdarts.progress import progress
-from hdarts.randomness import generator
-from hdarts.records import Run
-from hdarts.replay import may_look
+from hdarts.params import EvaluateParams, identity
+from hdarts.runs import checkpoint
+from hdarts.runs.checkpoint import CheckpointClock, last_checkpoint, refuse_unless_finite, tidy
+from hdarts.runs.cuda_graph import may_look
+from hdarts.runs.device import autocast, use_machine
+from hdarts.runs.lock import exclusive
+from hdarts.runs.memory import naming_a_batch_that_fits, peak_memory
+from hdarts.runs.progress import progress
+from hdarts.runs.randomness import generator
+from hdarts.runs.run import Run
+from hdarts.runs.schedule import cosine
+from hdarts.runs.tensorboard import Write, event_files, no_events
 from hdarts.space import Genotype
+from hdarts.train.distributed import ALONE, Processes, synchronise
 from hdarts.train.parts import load_splits, new_network, read_genotype
 
 Row = dict[str, Any]
@@ -71,18 +75,23 @@ def train(
     and `drop_path`. The loss that is minimised adds `params.auxiliary` times the auxiliary head's cross entropy.
 
     `data` and `network` (a module called as `EvaluationNetwork` is) replace what the parameters describe. Of several
-    `processes` each calls this, and is one part of one training (hdarts.distributed). Writes metrics.csv, timings.csv,
+    `processes` each calls this, and is one part of one training (train.distributed). Writes metrics.csv, timings.csv,
     genotype.json, provenance.json, checkpoints, and result.json last; a run that is done only yields its rows. Raises
     `ParameterError` before any work, `FloatingPointError` at the step where loss or gradient is not finite, and
     `Stopped` after a signal asked for an end and the state was saved.
     """
     if run.done:
         yield from run.table("metrics").to_dict(orient="records")
-        tidy(params, run.folder, processes)
+        if processes.first:
+            tidy(params, run.folder)
         return
     alone = exclusive(run.folder) if processes.first else nullcontext()
     events = event_files(run.folder, params.tensorboard and processes.first)
-    with alone, events as write, CheckpointClock(params, processes).listening() as clock:
+    with (
+        alone,
+        events as write,
+        CheckpointClock(params, processes.agreed if processes.world > 1 else None).listening() as clock,
+    ):
         yield from _train(prepare(params, run, clock, data, network, processes, write))
 
 
@@ -110,7 +119,8 @@ def _train(training: Training) -> Iterator[Row]:
         yield row
 
     finish(training)
-    tidy(params, run.folder, training.processes)
+    if training.processes.first:
+        tidy(params, run.folder)
 
 
 def train_epoch(training: Training, learning_rate: float, drop_path: float) -> None:
@@ -231,7 +241,7 @@ def describe(run: Run, genotype: Genotype, data: Splits, device: torch.device, p
         raise ParameterError(f"{path}: this run was started with another genotype; name another run")
     run.write_text(path.name, text)
     machine = {"device": str(device), "threads": torch.get_num_threads(), "processes": processes.world}
-    run.write_provenance(data=data.told(), **machine)
+    run.write_provenance(data=data.told(), c_compiler=compiler(), **machine)
 
 
 def record(training: Training, row: Row, **times: float) -> None:

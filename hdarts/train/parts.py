@@ -5,10 +5,11 @@ from pathlib import Path
 import torch
 
 from hdarts.data import Splits, load
+from hdarts.errors import ParameterError
 from hdarts.network import EvaluationNetwork
-from hdarts.params import EvaluateParams, ParameterError
-from hdarts.randomness import generator
-from hdarts.records import runs_folder, workbook_folder
+from hdarts.params import EvaluateParams
+from hdarts.runs.paths import runs_folder, workbook_folder
+from hdarts.runs.randomness import generator
 from hdarts.space import Genotype
 
 

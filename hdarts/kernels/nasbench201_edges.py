@@ -1,0 +1,90 @@
+"""The edges of NAS-Bench-201 that leave one node: convolved, and mixed for the nodes they lead to.
+
+    node_j += a_j1 x + a_j2 BN(y_j) + a_j3 BN(z_j) + a_j4 mean of 3x3 pixels of x
+
+y and z are the 1x1 and 3x3 convolutions of relu(x), a_j the weights of the edge's operations in the order of the space
+(`none` is the first). There are two implementations, as in hdarts.kernels.pooling. nasbench201_edges.c goes
+image by image in the cache and takes 3x3 convolutions in tiles of 2x2 pixels, 16 products where 36 were (Winograd).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hdarts.kernels.bindings import Kernel, Shape, kernel, rows, twice
+
+
+def mixed(
+    x: Tensor, kernels: Sequence[Tensor], weights: Tensor, onto: Sequence[Tensor], compiled: bool = True
+) -> Sequence[Tensor]:
+    """Return `onto`, a tensor `(N, C, H, W)` for each of m nodes, with what comes from x, `(N, C, H, W)`, added.
+
+    kernels: those of y and z, `(m C, C, 1, 1)` and `(m C, C, 3, 3)`; weights `(m, 5)`. `onto` is given away: it may be
+    written to.
+    """
+    usable = compiled and not torch.is_autocast_enabled("cpu") and x[:, 0].numel() > 1
+    usable = usable and all(one.is_contiguous(memory_format=torch.channels_last) for one in onto)
+    made = kernel("nasbench201_edges", x.shape[1], x) if usable else None
+    if made is not None:
+        return _Compiled.apply(made, weights, x, *kernels, *onto)  # type: ignore[return-value]
+    return [one + more for one, more in zip(onto, in_pytorch(x, kernels, weights), strict=True)]
+
+
+def in_pytorch(x: Tensor, kernels: Sequence[Tensor], weights: Tensor) -> list[Tensor]:
+    """Return what is added, by PyTorch's operators; a BatchNorm has the weight of its operation as its scale."""
+    skip, *scales, average = weights.T[1:].unbind(0)
+    positive = F.relu(x)
+    terms = [
+        F.batch_norm(
+            F.conv2d(positive, one, padding=one.shape[-1] // 2),
+            None, None, scale.repeat_interleave(x.shape[1]), None, training=True,
+        )
+        for one, scale in zip(kernels, scales, strict=True)
+    ]  # fmt: skip
+    mean = F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+    parts = sum(terms).unflatten(1, (len(weights), -1)).unbind(1)  # pyright: ignore[reportAttributeAccessIssue]
+    return [part + x * one + mean * other for part, one, other in zip(parts, skip, average, strict=True)]
+
+
+class _Compiled(torch.autograd.Function):
+    """`mixed` by nasbench201_edges.c. Kept for the backward pass: what was given, y and z, and their statistics."""
+
+    @staticmethod
+    def forward(ctx: Any, kernel: Kernel, weights: Tensor, x: Tensor, one: Tensor, nine: Tensor, *onto: Tensor) -> Any:
+        images, channels, height, width = x.shape
+        chunks = -(-channels // kernel.lanes)
+        mean, rstd = (x.new_empty(2, len(onto), chunks, kernel.lanes) for _ in range(2))
+        y, z = (x.new_empty(images, height, width, len(onto), chunks, kernel.lanes) for _ in range(2))
+        read = (rows(x), [one.contiguous(), nine.contiguous()], weights.contiguous())
+        kernel.call("forward", _shape(x, len(onto)), *read, [y, z], mean, rstd, onto)
+        ctx.kernel = kernel
+        ctx.mark_dirty(*onto)
+        ctx.save_for_backward(weights, x, one, nine, y, z, mean, rstd)
+        return onto
+
+    @staticmethod
+    def backward(ctx: Any, *g: Any) -> Any:
+        wanted = ctx.needs_input_grad[1:5]
+        weights, x, one, nine, y, z, mean, rstd = ctx.saved_tensors
+        if not any(wanted):
+            return None, *(None for _ in wanted), *g
+        if torch.is_grad_enabled():  # a second derivative is wanted
+            given = (weights, x, one, nine)
+            return None, *twice(lambda a, x, *kernels: in_pytorch(x, kernels, a), given, wanted, g), *g
+        read = (rows(x), kernels := [one.contiguous(), nine.contiguous()], weights.contiguous())
+        of_weights, of_x = torch.empty_like(read[2]), torch.empty_like(read[0])
+        of_kernels = [torch.empty_like(each) for each in kernels] if any(wanted[2:]) else [None, None]
+        slopes = [rows(each) for each in g]
+        ctx.kernel.call(
+            "backward", _shape(x, len(g)), *read, [y, z], mean, rstd, slopes, of_x, of_kernels, of_weights
+        )  # fmt: skip
+        found = [of_weights, of_x.permute(0, 3, 1, 2), *of_kernels]
+        return None, *(each if want else None for each, want in zip(found, wanted, strict=True)), *g
+
+
+def _shape(x: Tensor, nodes: int) -> Shape:
+    images, channels, height, width = x.shape
+    return Shape.of(images, height, width, channels, 1, nodes, 3, 1, 1)

@@ -1,0 +1,216 @@
+"""A linear layer whose weight gradient stays in factors, and the SGD step that uses them.
+
+The output layer of a hypernetwork gets one input vector z a step, so the gradient of its weight matrix is the outer
+product g z^T: the matrix is never formed. Momentum and weight decay go in the same blocked pass: 4 transfers of the
+matrix a step and 2 copies in memory (weights and momentum), where `clip_grad_norm_` and `torch.optim.SGD` need 15 and
+4. The step is the one they would take (tests compare them in float64). output_layer.c does the same, if compiled.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from hdarts.kernels.bindings import Kernel, Sizes, integers, kernel
+
+ROWS = 4096  # of the matrix in one block of the SGD pass: weights and momentum of a block stay in the cache
+
+
+def sgd_(value: Tensor, velocity: Tensor, gradient: Tensor, scale: Tensor, rate: float, momentum: float, decay: float):
+    """Take one step of `torch.optim.SGD` in place: v <- m v + (s g + d w), w <- w - rate v; s is the clip factor."""
+    velocity.mul_(momentum).addcmul_(gradient, scale).add_(value, alpha=decay)
+    value.add_(velocity, alpha=-rate)
+
+
+class Gradient(Protocol):
+    """Gradient of a loss in the weights `phi` of a hypernetwork, dense or in factors."""
+
+    def plus(self, other: Any) -> "Gradient":
+        """Return the sum with another one of the same kind."""
+        ...
+
+    def squared_norm(self) -> Tensor:
+        """Sum of the squares of all its entries."""
+        ...
+
+    def step_(self, phi: Tensor, velocity: Tensor, scale: Tensor, rate: float, momentum: float, decay: float) -> None:
+        """Take one SGD step on `phi` and its `velocity` in place, the gradient multiplied by `scale`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A gradient as one flat vector like `phi`."""
+
+    value: Tensor
+
+    def plus(self, other: "Dense") -> "Dense":
+        """Return the sum of two gradients."""
+        return Dense(self.value + other.value)
+
+    def squared_norm(self) -> Tensor:
+        """Sum of the squares of all its entries."""
+        return self.value.square().sum()
+
+    def step_(self, phi: Tensor, velocity: Tensor, scale: Tensor, rate: float, momentum: float, decay: float) -> None:
+        """Take one SGD step (see `sgd_`)."""
+        sgd_(phi, velocity, self.value, scale, rate, momentum, decay)
+
+
+class Layer(Sizes):
+    """A layer's size as output_layer.c has it."""
+
+    _fields_ = integers("rows", "width", "segments", "threads")
+
+
+@dataclass(frozen=True)
+class SegmentedLinear:
+    """w = W z + b, where the rows of W come in segments with an input vector each.
+
+    `sizes`: rows of each segment; `width`: length of an input vector. The parameters lie flat: [W row by row | b].
+    One segment is an ordinary linear layer; a segment for each convolution is the report's perceptrons, all at once.
+    """
+
+    sizes: tuple[int, ...]
+    width: int
+    bias: bool = True
+
+    @property
+    def rows(self) -> int:
+        """Number of outputs."""
+        return sum(self.sizes)
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of weights and biases."""
+        return self.rows * (self.width + int(self.bias))
+
+    def matrix(self, parameters: Tensor) -> Tensor:
+        """W `(rows, width)`, a view."""
+        return parameters[: self.rows * self.width].view(self.rows, self.width)
+
+    def offset(self, parameters: Tensor) -> Tensor | None:
+        """b `(rows,)`, a view, or None without bias."""
+        return parameters[self.rows * self.width :] if self.bias else None
+
+    def __call__(self, parameters: Tensor, z: Tensor) -> Tensor:
+        """Return the outputs `(rows,)` for the input vectors `z` `(segments, width)`."""
+        blocks = self.matrix(parameters).split(list(self.sizes))
+        out = torch.cat([torch.mv(block, row) for block, row in zip(blocks, z, strict=True)])
+        offset = self.offset(parameters)
+        return out if offset is None else out + offset
+
+    def write(self, parameters: Tensor, z: Tensor, out: Tensor) -> None:
+        """Write the same into `out` `(rows,)`, without derivatives."""
+        made = self.kernel(parameters)
+        if made is None:
+            out.copy_(self(parameters, z))
+        else:
+            made.call("outputs", *self._sizes, self.matrix(parameters), self.offset(parameters), z.contiguous(), out)
+
+    def pull_back(self, parameters: Tensor, g: Tensor) -> Tensor:
+        """Return the gradient in `z` `(segments, width)` for the gradient `g` `(rows,)` in the outputs: W^T g."""
+        made = self.kernel(parameters)
+        if made is None:
+            parts = zip(self.matrix(parameters).split(list(self.sizes)), g.split(list(self.sizes)), strict=True)
+            return torch.stack([torch.mv(block.T, part) for block, part in parts])
+        layer, ends = self._sizes
+        sums = parameters.new_zeros(layer.threads, len(self.sizes), self.width)
+        made.call("pull_back", layer, ends, self.matrix(parameters), g.contiguous(), sums)
+        return sums.sum(0)
+
+    def step_(
+        self, parameters: Tensor, velocity: Tensor, g: Tensor, z: Tensor, scale: Tensor, rate: float, momentum: float,
+        decay: float,
+    ) -> None:  # fmt: skip
+        """Take an SGD step in place along sum_k g_k z_k^T: `g` `(k, rows)`, `z` `(k, segments, width)` (see `sgd_`)."""
+        w, v = self.matrix(parameters), self.matrix(velocity)
+        b, speed = self.offset(parameters), self.offset(velocity)
+        made = self.kernel(parameters)
+        if made is not None:
+            settings = torch.cat([scale.reshape(1).to(parameters), parameters.new_tensor([momentum, decay, rate])])
+            made.call("step", *self._sizes, w, v, b, speed, len(g), g.contiguous(), z.contiguous(), settings)
+            return
+        g = g * scale
+        for segment, start, end in self.row_blocks():
+            speeds = v[start:end]
+            torch.addmm(speeds, g[:, start:end].T, z[:, segment], beta=momentum, out=speeds)
+            speeds.add_(w[start:end], alpha=decay)
+            w[start:end].add_(speeds, alpha=-rate)
+        if b is not None and speed is not None:
+            sgd_(b, speed, g.sum(0), g.new_ones(()), rate, momentum, decay)
+
+    def kernel(self, parameters: Tensor) -> Kernel | None:
+        """Return output_layer.c for these parameters, or None; it takes rows of 4 values and more."""
+        lanes = next((lanes for lanes in (16, 8, 4) if lanes <= self.width), None)
+        return None if lanes is None else kernel("output_layer", lanes, parameters)
+
+    @property
+    def _sizes(self) -> tuple[Layer, Tensor]:
+        """What each function of output_layer.c is told first: sizes, and the end of each segment."""
+        return Layer.of(self.rows, self.width, len(self.sizes)), self._ends
+
+    @cached_property
+    def _ends(self) -> Tensor:
+        return torch.tensor(self.sizes).cumsum(0)
+
+    @cached_property
+    def segment_of_row(self) -> Tensor:
+        """Index of the segment each row belongs to."""
+        return torch.repeat_interleave(torch.arange(len(self.sizes)), torch.tensor(self.sizes))
+
+    def row_blocks(self) -> Iterator[tuple[int, int, int]]:
+        """Yield (segment, first row, end) of blocks of at most `ROWS` rows."""
+        first = 0
+        for segment, size in enumerate(self.sizes):
+            for start in range(first, first + size, ROWS):
+                yield segment, start, min(start + ROWS, first + size)
+            first += size
+
+
+@dataclass(frozen=True)
+class Factored:
+    """Gradient of [head | W | b]: dense in the head, sum_k g_k z_k^T in W and sum_k g_k in b.
+
+    `g` `(k, rows)`, `z` `(k, segments, width)`; k = 1, or 2 for an antithetic pair.
+    """
+
+    layer: SegmentedLinear
+    head: Tensor
+    g: Tensor
+    z: Tensor
+
+    def plus(self, other: "Factored") -> "Factored":
+        """Return the sum of two gradients of one layer; the factors are put side by side."""
+        return Factored(self.layer, self.head + other.head, torch.cat([self.g, other.g]), torch.cat([self.z, other.z]))
+
+    def squared_norm(self) -> Tensor:
+        """||head||^2 + sum_{k, l} sum_rows g_k g_l (z_k . z_l + 1): the trace of G^T G Z^T Z, bias included."""
+        products = torch.einsum("ksw,lsw->kls", self.z, self.z) + float(self.layer.bias)
+        total = self.head.square().sum()
+        if len(self.layer.sizes) == 1:
+            total = total + (products[..., 0] * (self.g @ self.g.T)).sum()
+        else:
+            segment = self.layer.segment_of_row.to(self.g.device)
+            for k, l_ in torch.cartesian_prod(torch.arange(len(self.g)), torch.arange(len(self.g))).tolist():
+                total = total + (self.g[k] * self.g[l_] * products[k, l_, segment]).sum()
+        return total
+
+    @torch.no_grad()
+    def step_(self, phi: Tensor, velocity: Tensor, scale: Tensor, rate: float, momentum: float, decay: float) -> None:
+        """Take one SGD step on [head | W | b] in place, block by block (see `sgd_`)."""
+        n = self.head.numel()
+        sgd_(phi[:n], velocity[:n], self.head, scale, rate, momentum, decay)
+        self.layer.step_(phi[n:], velocity[n:], self.g, self.z, scale, rate, momentum, decay)
+
+
+def clip_factor(squared_norms: Sequence[Tensor], most: float) -> tuple[Tensor, Tensor]:
+    """Return the joint gradient norm and the factor of `clip_grad_norm_`: min(1, most / (norm + 1e-6)).
+
+    Both stay on their device: nothing waits for it.
+    """
+    norm = torch.stack(list(squared_norms)).sum().sqrt()
+    return norm, (most / (norm + 1e-6)).clamp(max=1.0)

@@ -1,0 +1,95 @@
+"""Pooling and identity of the nodes that a wave of edges leaves, mixed for each node they lead to.
+
+    node_j += sum_i a_ij BN(max pool(node_i)) + b_ij BN(average pool(node_i)) + c_ij node_i       (report eq. 12)
+
+What is the same for all edges that leave a node is computed once. Two implementations, as in kernels.separable:
+PyTorch's runs anywhere and is differentiable any number of times; pooling.c needs a CPU and a C compiler.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hdarts.kernels.bindings import Kernel, Shape, kernel, rows, twice
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """Maximum and average of 3x3 pixels, and at stride 1 identity, from each of `sources` to each of `nodes`."""
+
+    sources: int
+    nodes: int
+    stride: int
+    compiled: bool = True
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """What is mixed, in the order of `mixing`."""
+        return ("max_pool_3x3", "avg_pool_3x3", "skip_connect")[: 3 if self.stride == 1 else 2]
+
+    def __call__(self, x: Sequence[Tensor], mixing: Tensor, onto: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return `onto`, a tensor `(N, C, H', W')` a node, with what comes from the sources `(N, C, H, W)` added.
+
+        mixing `(nodes, operations, sources)`. `onto` is given away: it is written to where that saves a copy.
+        """
+        made = self._kernel(x, onto)
+        if made is None:
+            return tuple(one + more for one, more in zip(onto, self.in_pytorch(x, mixing), strict=True))
+        return _Compiled.apply(self, made, mixing, *x, *onto)  # type: ignore[return-value]
+
+    def _kernel(self, x: Sequence[Tensor], onto: Sequence[Tensor]) -> Kernel | None:
+        if not self.compiled or torch.is_autocast_enabled("cpu") or onto[0][:, 0].numel() < 2:
+            return None
+        in_place = all(one.permute(0, 2, 3, 1).is_contiguous() and one._base is None for one in onto)
+        return kernel("pooling", x[0].shape[1], x[0]) if in_place else None
+
+    def in_pytorch(self, x: Sequence[Tensor], mixing: Tensor) -> tuple[Tensor, ...]:
+        """Return what is added, by PyTorch's operators: one matrix product for all edges."""
+        largest = [F.max_pool2d(one, 3, self.stride, 1) for one in x]
+        average = [F.avg_pool2d(one, 3, self.stride, 1, count_include_pad=False) for one in x]
+        parts = [F.batch_norm(pool, None, None, training=True) for pool in largest + average]
+        parts += x if self.stride == 1 else []
+        stacked = torch.stack([part.permute(0, 2, 3, 1) for part in parts])  # (operations S, N, H, W, C)
+        mixed = (mixing.flatten(1) @ stacked.flatten(1)).view(self.nodes, *stacked.shape[1:])
+        return mixed.permute(0, 1, 4, 2, 3).unbind(0)
+
+    def shape(self, x: Sequence[Tensor]) -> Shape:
+        """Shape of the windows over x, as the C file has it."""
+        images, channels, height, width = x[0].shape
+        return Shape.of(images, height, width, channels, self.sources, self.nodes, 3, self.stride, 1)
+
+
+class _Compiled(torch.autograd.Function):
+    """Pooling by pooling.c. Kept for the backward pass: the sources, mixing and the statistics."""
+
+    @staticmethod
+    def forward(ctx: Any, spec: Pooling, kernel: Kernel, mixing: Tensor, *tensors: Tensor) -> Any:
+        x, onto = tensors[: spec.sources], tensors[spec.sources :]
+        chunks = -(-x[0].shape[1] // kernel.lanes)
+        mean, rstd = (x[0].new_empty(2, spec.sources, chunks, kernel.lanes) for _ in range(2))
+        sources = [rows(one) for one in x]
+        kernel.call("forward", spec.shape(x), mixing.shape[1], sources, mixing.contiguous(), mean, rstd, onto)
+        ctx.spec, ctx.kernel = spec, kernel
+        ctx.mark_dirty(*onto)
+        ctx.save_for_backward(mixing, *x, mean, rstd)
+        return onto
+
+    @staticmethod
+    def backward(ctx: Any, *g: Any) -> Any:
+        spec, kernel, wanted = ctx.spec, ctx.kernel, ctx.needs_input_grad[2 : 3 + ctx.spec.sources]
+        mixing, *x, mean, rstd = ctx.saved_tensors
+        if not any(wanted):
+            return None, None, *(None for _ in wanted), *g
+        if torch.is_grad_enabled():  # a second derivative is wanted
+            return None, None, *twice(lambda a, *x: spec.in_pytorch(x, a), (mixing, *x), wanted, g), *g
+        sources, slopes = [rows(one) for one in x], [rows(one) for one in g]
+        mixing = mixing.contiguous()
+        of_mixing, of_x = torch.empty_like(mixing), [torch.empty_like(one) for one in sources]
+        arguments = (mixing.shape[1], sources, mixing, mean, rstd, slopes, of_x, of_mixing)
+        kernel.call("backward", spec.shape(x), *arguments)
+        found = [of_mixing, *(one.permute(0, 3, 1, 2) for one in of_x)]
+        return None, None, *(one if want else None for one, want in zip(found, wanted, strict=True)), *g

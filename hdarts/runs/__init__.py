@@ -1,0 +1,1 @@
+"""One run on disk: folder, checkpoints, atomic files, locks, signals, provenance, device, memory, progress, randomness."""

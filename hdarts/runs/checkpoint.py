@@ -1,0 +1,184 @@
+"""Checkpoints: complete, atomic, verified; the last two are kept.
+
+A file is one header line and the bytes of `torch.save`. The header holds the format version, the digest of the
+parameters the state belongs to, and the SHA-256 of these two and the bytes. Reading verifies all three and loads
+tensors and plain values only (`weights_only`). A damaged newest file is set aside by name and the one before is used.
+"""
+
+import hashlib
+import io
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hdarts.errors import ParameterError, Stopped
+from hdarts.params import Checkpoints
+from hdarts.runs.atomic import write_atomic
+from hdarts.runs.signals import on_request, orphans_are_asked, tell
+
+MAGIC, FORMAT = "hdarts-checkpoint", 1
+NEWEST, BEFORE = "checkpoint.pt", "checkpoint.previous.pt"
+
+
+class DamagedCheckpoint(Exception):
+    """A checkpoint file that cannot be what was written."""
+
+
+def save(folder: Path, state: dict[str, Any], digest: str, keep_as: str = "") -> None:
+    """Write `state` (tensors and plain values) as the newest checkpoint of a run folder; the one before it stays.
+
+    `digest` names the parameters (hdarts.params.identity). With `keep_as`, a copy `checkpoint.<keep_as>.pt` is
+    written too, which rotation leaves alone.
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    torch.load(buffer, weights_only=True, map_location="meta")  # what could not be read back fails now, not at resume
+    payload = buffer.getvalue()
+    header = {"magic": MAGIC, "format": FORMAT, "parameters": digest, "sha256": _checksum(FORMAT, digest, payload)}
+    content = json.dumps(header).encode() + b"\n" + payload
+    if keep_as:  # first: whoever is killed between the two files resumes before this epoch and writes both again
+        write_atomic(folder / f"checkpoint.{keep_as}.pt", content)
+    if (folder / NEWEST).exists():
+        (folder / NEWEST).replace(folder / BEFORE)
+    write_atomic(folder / NEWEST, content)
+
+
+def _checksum(form: Any, digest: Any, payload: bytes) -> str:
+    checksum = hashlib.sha256(f"{form} {digest}\n".encode())
+    checksum.update(payload)
+    return checksum.hexdigest()
+
+
+def read(path: Path, digest: str | None = None) -> dict[str, Any]:
+    """Return the state in one checkpoint file.
+
+    Raises `DamagedCheckpoint` when the bytes are not those that were written, `ParameterError` when there is no such
+    file, or it is whole but has another format, belongs to other parameters than `digest` or holds other objects.
+    """
+    try:
+        header_line, _, payload = path.read_bytes().partition(b"\n")
+    except OSError as error:
+        raise ParameterError(f"{path}: this checkpoint cannot be read: {error.strerror}") from None
+    try:
+        header = json.loads(header_line)
+        form, owner, checksum = header["format"], header["parameters"], header["sha256"]
+        if header["magic"] != MAGIC:
+            raise KeyError
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise DamagedCheckpoint(f"{path}: the header is not that of a checkpoint") from None
+    if _checksum(form, owner, payload) != checksum:
+        raise DamagedCheckpoint(f"{path}: the content does not have the checksum it was written with")
+    if form != FORMAT:
+        raise ParameterError(f"{path}: checkpoint format {form!r} is not known; this release reads format {FORMAT}")
+    if digest is not None and owner != digest:
+        raise ParameterError(f"{path}: belongs to a run with other parameters ({owner}, not {digest})")
+    try:
+        return torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")
+    except Exception:  # the bytes are whole, so it is what they hold
+        raise ParameterError(f"{path}: holds more than tensors and plain values; such a file is not opened") from None
+
+
+def load(folder: Path, digest: str) -> dict[str, Any] | None:
+    """Return the newest whole state of a run folder, or None when the run never saved one.
+
+    A damaged file is renamed to `<name>.damaged`, named on standard error, and the one before is read. When files
+    were there and none is whole, `DamagedCheckpoint` is raised: never a silent fresh start. What a kill left half
+    written is removed: such files are large.
+    """
+    for half in folder.glob(".checkpoint*.part"):
+        half.unlink(missing_ok=True)
+    present = [folder / name for name in (NEWEST, BEFORE) if (folder / name).exists()]
+    for path in present:
+        try:
+            return read(path, digest)
+        except DamagedCheckpoint as damage:
+            aside = path.with_name(path.name + ".damaged")
+            path.replace(aside)
+            print(f"warning: {damage}; set aside as {aside.name}", file=sys.stderr)
+    if present or list(folder.glob("checkpoint*.damaged")):
+        raise DamagedCheckpoint(f"{folder}: no checkpoint is whole; remove the folder to start this run afresh")
+    return None
+
+
+def prune(folder: Path) -> None:
+    """Remove the rotating checkpoints of a finished run; snapshots named by `keep_epochs` stay."""
+    for name in (NEWEST, BEFORE):
+        (folder / name).unlink(missing_ok=True)
+
+
+@dataclass
+class CheckpointClock:
+    """Tells when to save: every `checkpoint_epochs` epochs, after `checkpoint_minutes`, and when asked to stop.
+
+    Several processes have to stop at the same step. `agreed` maps the signal that this process received (or None) to
+    the one that any of them received (`Processes.agreed`); None: there is one process.
+    """
+
+    params: Checkpoints
+    agreed: Callable[[signal.Signals | None], signal.Signals | None] | None = None
+    last: float = field(default_factory=time.monotonic)
+    asked: signal.Signals | None = None
+    heard: signal.Signals | None = None
+
+    @contextmanager
+    def listening(self) -> Iterator["CheckpointClock"]:
+        """Inside, a signal that asks for an end is kept until the next step, which saves and ends."""
+        with on_request(self._ask), orphans_are_asked():
+            yield self
+
+    def _ask(self, number: signal.Signals) -> None:
+        self.heard = number
+        if self.agreed is None:
+            self.asked = number
+        tell(f"{number.name}: saves at the next step and ends; once more ends at once")
+
+    def agree(self) -> None:
+        """Let all processes know what any of them has heard; each calls this at the same places of its loop."""
+        self.asked = self.heard if self.agreed is None else self.agreed(self.heard)
+
+    def due_in_epoch(self) -> bool:
+        """Whether the minutes have passed since the last save, or a signal has asked for an end."""
+        return self.asked is not None or time.monotonic() - self.last >= 60 * self.params.checkpoint_minutes
+
+    def due_after(self, epoch: int, epochs: int) -> bool:
+        """Whether to save at the end of `epoch` (1 is the first)."""
+        by_count = epoch % self.params.checkpoint_epochs == 0 or epoch in self.params.keep_epochs
+        return by_count or epoch == epochs or self.due_in_epoch()
+
+    def saved(self) -> None:
+        """Start the minutes anew; raise `Stopped` where a signal has asked for an end."""
+        self.last = time.monotonic()
+        if self.asked is not None:
+            raise Stopped(f"stopped by {self.asked.name} after saving; the same command goes on from here")
+
+
+def refuse_unless_finite(tensors: Mapping[str, Tensor], where: str, folder: Path) -> None:
+    """Raise `FloatingPointError` for the first tensor that is not finite, before it is saved over what is good.
+
+    A step that is too large shows in the next loss only.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise FloatingPointError(f"{where}: {name} is not finite after the step; {last_checkpoint(folder)}")
+
+
+def tidy(params: Checkpoints, folder: Path) -> None:
+    """Remove the large checkpoints of a run that is done, unless they are to be kept."""
+    if not params.keep_checkpoint:
+        prune(folder)
+
+
+def last_checkpoint(folder: Path) -> str:
+    """Say which checkpoint a run goes on from; all that is in it is finite."""
+    path = folder / NEWEST
+    return f"the last checkpoint is {path}" if path.exists() else "no checkpoint had been saved yet"

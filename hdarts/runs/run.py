@@ -1,0 +1,133 @@
+"""The run folder: parameters, tables, figures, result and provenance; written so that a kill leaves no half file.
+
+    runs/<study>/<stage>/<slug>-<hash>/
+        params.yaml  metrics.csv  hypergradients.csv  timings.csv  checkpoint.pt  genotype.json
+        notebook.ipynb  figures/*.png|svg  provenance.json  result.json
+
+A run is done when `result.json` is there and valid. What depends on the clock lives only in `timings.csv` and
+`provenance.json`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from hdarts.errors import CannotWrite, ParameterError
+from hdarts.params import Parameters, identity, read_yaml
+from hdarts.runs.atomic import write_atomic
+from hdarts.runs.paths import below_runs, runs_folder
+from hdarts.runs.provenance import provenance
+
+if TYPE_CHECKING:  # pandas takes longer to import than all else here, and few who write a file write a table
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder and the parameters it belongs to."""
+
+    folder: Path
+    params: Parameters
+
+    @classmethod
+    def open(cls, params: Parameters) -> "Run":
+        """Open, or make, the folder of `params`; a folder that belongs to other parameters is refused."""
+        name = params.run or f"interactive/{params.stage}/{params.slug()}-{identity(params)}"
+        run = cls(below_runs(name), params)
+        mine = params.identifying(params.model_dump())
+        try:
+            if not (run.folder / "params.yaml").exists():
+                run.write_text("params.yaml", yaml.safe_dump(params.model_dump(), sort_keys=False))
+        except CannotWrite:
+            raise
+        except OSError as error:
+            raise ParameterError(f"run folder {run.folder} cannot be written: {error.strerror}") from None
+        theirs = params.identifying(read_yaml(run.folder / "params.yaml"))
+        if differing := [k for k in sorted(mine.keys() | theirs.keys()) if mine.get(k) != theirs.get(k)]:
+            told = ", ".join(f"{k}: {theirs.get(k)!r} there, {mine.get(k)!r} asked" for k in differing[:3])
+            raise ParameterError(f"run folder {name} belongs to other parameters ({told}); name another run")
+        return run
+
+    @property
+    def name(self) -> str:
+        """Name of the run: its folder below `runs_folder()`."""
+        return self.folder.relative_to(runs_folder().resolve()).as_posix()
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Write a text file of the run and return its path."""
+        write_atomic(self.folder / name, text)
+        return self.folder / name
+
+    def table(self, name: str) -> "pd.DataFrame":
+        """Return the table `<name>.csv`, empty when it is not there yet."""
+        return read_table(self.folder, name)
+
+    def write_table(self, name: str, rows: "pd.DataFrame | Sequence[Mapping[str, Any]]") -> None:
+        """Write the whole table `<name>.csv`; tables are small, so a row costs one whole atomic file."""
+        import pandas as pd
+
+        frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows)
+        self.write_text(f"{name}.csv", frame.to_csv(index=False))
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """The content of `result.json`, or None while the run is not done."""
+        return read_result(self.folder)
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has ended with a valid result."""
+        return self.result is not None
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write `result.json`, the last file of a run."""
+        self.write_text("result.json", json.dumps(dict(result), indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+    def write_picture(self, name: str, content: bytes) -> Path:
+        """Write a picture as figures/<name>, such as loss.png, and return its path."""
+        write_atomic(self.folder / "figures" / name, content)
+        return self.folder / "figures" / name
+
+    def write_provenance(self, **more: Any) -> None:
+        """Write `provenance.json`: versions, machine, git state, command and what the caller adds."""
+        self.write_text("provenance.json", json.dumps({**provenance(), **more}, indent=2, default=str) + "\n")
+
+    def add_provenance(self, **more: Any) -> None:
+        """Add to `provenance.json` what is known at the end only, such as the most memory that was held."""
+        before = json.loads((self.folder / "provenance.json").read_text(encoding="utf-8"))
+        self.write_text("provenance.json", json.dumps({**before, **more}, indent=2, default=str) + "\n")
+
+
+def read_table(folder: Path, name: str) -> "pd.DataFrame":
+    """Return the table `<name>.csv` of a run folder, empty where there is none; a damaged one is a `ParameterError`."""
+    import pandas as pd
+
+    path = folder / f"{name}.csv"
+    # what is read back and written again is the same text, so a resumed table equals an unbroken one: numbers are
+    # read exactly (pandas 3.1 on), and only the empty field is a missing one (the word "None" stays a word)
+    try:
+        return pd.read_csv(path, keep_default_na=False, na_values=[""])
+    except (FileNotFoundError, pd.errors.EmptyDataError):
+        return pd.DataFrame()
+    except ValueError as error:
+        raise ParameterError(f"{path}: cannot be read as a table: {' '.join(str(error).split())}") from None
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the object in a JSON file, or None when there is none that can be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """Return the result in a run folder, or None when there is none that can be read."""
+    return read_json(folder / "result.json")
+
+

@@ -1,0 +1,62 @@
+"""What a search looks at between two epochs: accuracy, what discretisation would cost, how curved the outer loss is."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hdarts.bilevel import BilevelProblem
+from hdarts.data import Images, Splits, in_order
+from hdarts.hypergradient.derivatives import products
+from hdarts.hypergradient.spectrum import eigenvalues
+from hdarts.params import SearchParams
+from hdarts.search.state import State
+from hdarts.search.weights import Classification
+from hdarts.space import corner, discretise
+
+
+def look(params: SearchParams, problem: Classification, state: State, data: Splits, last: bool) -> dict[str, float]:
+    """Return what is seen on the validation part after an epoch, the `last` one perhaps; nan where it is not due.
+
+    `discretised_accuracy` is the supernet's with the one-hot mixture of the cell derived from alpha: what it lacks to
+    `validation_accuracy` is the optimisation gap of report section 5.2.3.
+    """
+    images = data.validation
+    assert images is not None
+    w, alpha, epoch = state.weights.value(state.alpha), state.alpha, state.epoch + 1
+
+    def due(every: int) -> bool:
+        return every > 0 and (epoch % every == 0 or last)
+
+    loss, correct = accuracy(problem, w, alpha, images, params.batch_size)
+    seen = {"validation_loss": loss, "validation_accuracy": correct, "discretised_accuracy": math.nan}
+    if due(params.discretise_epochs) and not params.candidates:  # those find their cell in another way
+        # the weights stay as they are, and so do the edges that are kept; those that are not (DARTS) hold `none`, 0
+        chosen = corner(discretise(alpha, state.space)).to(alpha)
+        seen["discretised_accuracy"] = accuracy(problem, w, chosen, images, params.batch_size)[1]
+    first = next(in_order(images, params.batch_size))
+    seen["eigenvalue"] = dominant_eigenvalue(problem, w, alpha, first) if due(params.eigenvalue_epochs) else math.nan
+    return seen
+
+
+@torch.no_grad()
+def accuracy(
+    problem: Classification, w: Tensor, alpha: Tensor, images: Images | None, batch_size: int
+) -> tuple[float, float]:
+    """Return loss and accuracy (per cent) of the supernet on images: not augmented, batch statistics."""
+    assert images is not None
+    loss, correct = 0.0, 0
+    for batch in in_order(images, batch_size):
+        batch_loss, batch_correct = problem.outcome(w, alpha, batch)
+        loss, correct = loss + float(batch_loss) * len(batch[1]), correct + int(batch_correct)
+    return loss / len(images), 100 * correct / len(images)
+
+
+def dominant_eigenvalue(problem: BilevelProblem, w: Tensor, alpha: Tensor, batch: Any) -> float:
+    """Return the eigenvalue of largest magnitude of d2 outer/d alpha2 at fixed w, on one batch, in nats.
+
+    Its growth announces cells that collapse: Zela et al., Understanding and Robustifying DARTS, ICLR 2020.
+    """
+    second = products(lambda a, _, b: problem.outer(w.detach(), a, b), alpha, alpha, batch, "the outer loss")
+    return eigenvalues(lambda q: second(q)[0], alpha, 1, "LM")[0]

@@ -1,0 +1,103 @@
+"""One snapshot, every method, and the references they are held against.
+
+The reference is the exact derivative of what plain SGD would do next: T steps of the supernet's own weights, alpha
+held, from the snapshot on, each on the next batch of a fixed sequence; then the outer loss of a fixed batch. It is not
+the response at an inner minimum, which is many more steps away, and it depends on T and on the batches. How much is
+measured: half the reference has the first T/2 batches, `other batches` the last T/2. Conjugate gradients on the
+damped Hessian at the snapshot's own weights are a second opinion of another kind: a local one.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from hdarts import hypergradient as hg
+from hdarts.bilevel import Hypergradient
+from hdarts.params import HypergradientParams
+from hdarts.search.weights import Batch
+from hdarts.space import DARTS, SearchSpace
+from hdarts.workbook.analysis.diagnostics.snapshot import Snapshot
+
+EPSILON = 0.01  # of DARTS's finite difference
+REFERENCE, HALF, OTHER = "reference", "half the reference", "half, other batches"
+REFERENCES = (REFERENCE, HALF, OTHER)
+DIRECT, DIFFERENCE, ONE_STEP = "first order", "DARTS (finite difference)", "one step, exact"
+SECOND, HYPERNETWORK = "conjugate gradient", "hypernetwork"
+
+
+class Found(NamedTuple):
+    """A hypergradient, its cost (`gradients` counts gradients and Hessian-vector products) and what was warned of."""
+
+    hypergradient: Hypergradient
+    gradients: int
+    note: str = ""
+
+    def part(self, name: str) -> Tensor:
+        """Return the part `total`, `direct` or `response`, shaped like alpha."""
+        return getattr(self.hypergradient, name)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was found at one snapshot: {method: Found}; the references are among them."""
+
+    epoch: int
+    found: dict[str, Found]
+    space: SearchSpace = DARTS
+
+
+def look(snapshot: Snapshot, params: HypergradientParams, damping: float) -> Look:
+    """Return the hypergradient of a snapshot by every method and by the references, all on the same outer batch.
+
+    Methods that take one inner batch get the first of the sequence; those that go on take `params.terms` steps, terms
+    or iterations. `damping` is that of conjugate gradients.
+    """
+    inner = snapshot.batches("inner", params.batch_size, max(params.reference_steps, params.terms), params.seed)
+    (outer,) = snapshot.batches("outer", params.batch_size, 1, params.seed)
+    plans = _methods(snapshot, params, inner, outer, damping) | _references(snapshot, params, inner, outer)
+    return Look(snapshot.epoch, {name: _run(method, cost) for name, (method, cost) in plans.items()}, snapshot.space)
+
+
+Plan = tuple[Callable[[], Hypergradient], int]  # and its gradients, without one product for each iteration
+
+
+def _methods(
+    snapshot: Snapshot, params: HypergradientParams, inner: list[Batch], outer: Batch, damping: float
+) -> dict[str, Plan]:
+    at: tuple[Any, Tensor, Tensor] = (snapshot.problem, snapshot.w, snapshot.alpha)
+    first, k, step_size = inner[0], params.terms, params.step_size
+    plans: dict[str, Plan] = {
+        DIRECT: (lambda: hg.direct(*at, outer), 1),
+        DIFFERENCE: (lambda: hg.finite_difference(*at, first, outer, step_size, EPSILON), 4),
+        ONE_STEP: (lambda: hg.unrolled(*at, [first], outer, step_size), 3),
+        f"unrolled, {k} steps": (lambda: hg.unrolled(*at, inner[:k], outer, step_size), 2 * k + 1),
+        f"Neumann, {k} terms": (lambda: hg.neumann(*at, first, outer, step_size, k), 2),
+        SECOND: (lambda: hg.conjugate_gradient(*at, first, outer, k, damping=damping), 3),
+    }
+    if (composed := snapshot.composed()) is not None:
+        plans[HYPERNETWORK] = (lambda: hg.hypernetwork(*composed, snapshot.alpha, outer), 1)
+    return plans
+
+
+def _references(snapshot: Snapshot, params: HypergradientParams, inner: list[Batch], outer: Batch) -> dict[str, Plan]:
+    at = (snapshot.problem, snapshot.w, snapshot.alpha)
+
+    def steps(batches: list[Batch]) -> Plan:
+        return lambda: hg.unrolled(*at, batches, outer, params.step_size), 2 * len(batches) + 1
+
+    inner, half = inner[: params.reference_steps], params.reference_steps // 2
+    return {REFERENCE: steps(inner), HALF: steps(inner[:half]), OTHER: steps(inner[-half:])}
+
+
+def _run(method: Callable[[], Hypergradient], cost: int) -> Found:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", hg.HypergradientWarning)
+        hypergradient = method()
+    notes = [str(w.message) for w in caught if issubclass(w.category, hg.HypergradientWarning)]
+    for w in caught:  # those of others are passed on
+        if not issubclass(w.category, hg.HypergradientWarning):
+            warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
+    return Found(hypergradient, cost + int(hypergradient.info.get("iterations", 0)), "; ".join(notes))

@@ -1,0 +1,78 @@
+"""Searches of NAS-Bench-201 that look cells up in its table: reference lines, no equals of searches that train.
+
+Each look-up would cost the training of a network for 200 epochs. Both go by the table's validation accuracy.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+import numpy as np
+import pandas as pd
+
+from hdarts.data.nasbench201_table import Table
+from hdarts.space import NASBENCH201, Genotype
+
+Operations = tuple[int, ...]  # a number for each edge
+EDGES, KINDS = len(NASBENCH201.edges), len(NASBENCH201.operations)
+
+
+def random_search(table: Table, draw: np.random.Generator) -> Iterator[str]:
+    """Yield cells drawn at random, without end."""
+    while True:
+        yield _string(tuple(draw.integers(KINDS, size=EDGES)))
+
+
+def regularised_evolution(
+    table: Table, draw: np.random.Generator, population: int = 10, sample: int = 3
+) -> Iterator[str]:
+    """Yield the cells of regularised evolution without end (Real et al., AAAI 2019).
+
+    After `population` random cells: of `sample` members drawn from the population the best has a child with one other
+    operation on one edge, which takes the place of the oldest member.
+    """
+    members: list[tuple[float, Operations]] = []
+    scores = table.cells["cifar10_validation"].to_dict()
+    while True:
+        if len(members) < population:
+            child = tuple(draw.integers(KINDS, size=EDGES))
+        else:
+            _, parent = max(members[i] for i in draw.choice(population, sample, replace=False))
+            child = _mutated(parent, draw)
+            del members[0]
+        members.append((scores[_string(child)], child))
+        yield _string(child)
+
+
+SEARCHES: dict[str, Callable[..., Iterator[str]]] = {
+    "random search": random_search,
+    "regularised evolution": regularised_evolution,
+}
+
+
+def course(table: Table, lookups: int, runs: int) -> pd.DataFrame:
+    """Return means over `runs` of each search: `search`, `lookups`, `test_accuracy` of the best cell so far.
+
+    The best by validation accuracy on CIFAR-10; per cent. Runs are drawn from seeds 0, 1, ...
+    """
+    validation, test = (table.cells[f"cifar10_{part}"].to_dict() for part in ("validation", "test"))
+    frames = []
+    for name, cells in SEARCHES.items():
+        found = np.zeros(lookups)
+        for seed in range(runs):
+            seen = list(islice(cells(table, np.random.default_rng(seed)), lookups))
+            scores = np.array([validation[cell] for cell in seen])
+            new = scores >= np.maximum.accumulate(scores)  # the best so far is the last one that was new
+            best = np.maximum.accumulate(np.where(new, np.arange(lookups), 0))
+            found += np.array([test[cell] for cell in seen])[best] / runs
+        frames.append(pd.DataFrame({"search": name, "lookups": np.arange(1, lookups + 1), "test_accuracy": found}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _string(operations: Operations) -> str:
+    named = zip(operations, NASBENCH201.edges, strict=True)
+    return Genotype(cell=[(NASBENCH201.operations[o], source) for o, (source, _) in named]).to_string()
+
+
+def _mutated(parent: Operations, draw: np.random.Generator) -> Operations:
+    edge, step = int(draw.integers(EDGES)), int(draw.integers(1, KINDS))
+    return tuple((o + step) % KINDS if e == edge else o for e, o in enumerate(parent))

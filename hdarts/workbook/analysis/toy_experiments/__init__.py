@@ -1,0 +1,55 @@
+"""What notebooks 01 and 02 compute: hypergradients and hypernetworks where the answer is known. Tables out."""
+
+from hdarts.workbook.analysis.toy_experiments.accuracy import (
+    COMPONENTS,
+    METHODS,
+    OPERATIONS,
+    CrossEntropy,
+    approach,
+    by_steps,
+    curvatures,
+    descend,
+    memory,
+    over_epsilon,
+    over_step_size,
+    over_the_simplex,
+    start,
+)
+from hdarts.workbook.analysis.toy_experiments.joint import Generated, Own, Retrained, all_ways, run_jointly
+from hdarts.workbook.analysis.toy_experiments.local import (
+    along_a_line,
+    bias_over_sigma,
+    chords,
+    converged,
+    figure_22,
+    learned_over_sigma,
+    shrinkage,
+)
+
+__all__ = [
+    "COMPONENTS",
+    "METHODS",
+    "OPERATIONS",
+    "CrossEntropy",
+    "Generated",
+    "Own",
+    "Retrained",
+    "all_ways",
+    "along_a_line",
+    "approach",
+    "bias_over_sigma",
+    "by_steps",
+    "chords",
+    "converged",
+    "curvatures",
+    "descend",
+    "figure_22",
+    "learned_over_sigma",
+    "memory",
+    "over_epsilon",
+    "over_step_size",
+    "over_the_simplex",
+    "run_jointly",
+    "shrinkage",
+    "start",
+]

@@ -1,0 +1,198 @@
+"""Notebook 02: joint training of alpha and weights on micro-DARTS (report algorithm 2 in small), many runs at once.
+
+A way of holding the weights is an object with `start(seed) -> u`, `parts(u, alpha) -> (direct, response)`,
+`slope(u, alpha, noises) -> d inner/du` and `moved(u, change) -> u`. All four are pure, so that torch.func.vmap takes a
+step of all seeds and all parts together.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.func import grad, vjp, vmap
+
+from hdarts.bilevel import Centred, Reparametrised
+from hdarts.hypernetwork import Linear
+from hdarts.runs.randomness import generator
+from hdarts.toys import MicroDARTS, retrained_loss
+from hdarts.workbook.analysis.toy_experiments.accuracy import OPERATIONS
+
+PARTS = {"total": (1.0, 1.0), "response": (0.0, 1.0), "direct": (1.0, 0.0)}  # weights of direct and response part
+
+
+def read_out(seed: int) -> Tensor:
+    """Return the read-out as torch.nn.Linear(64, 10) starts, float64 `(640,)`."""
+    return torch.empty(640, dtype=torch.float64).uniform_(-1 / 8, 1 / 8, generator=generator(seed, "w"))
+
+
+@dataclass(frozen=True)
+class Own:
+    """w as it is: first-order DARTS (`step_size` 0) or second-order with the product C^T v exact."""
+
+    toy: MicroDARTS
+    step_size: float = 0.0
+
+    def start(self, seed: int) -> Tensor:
+        return read_out(seed)
+
+    def parts(self, u: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+        ahead, back, *_ = vjp(lambda a: u - self.step_size * grad(self.toy.inner)(u, a, None), alpha)
+        v, direct = grad(self.toy.outer, argnums=(0, 1))(ahead, alpha, None)
+        return direct, back(v)[0]
+
+    def slope(self, u: Tensor, alpha: Tensor, noises: Tensor) -> Tensor:
+        return grad(self.toy.inner)(u, alpha, None)
+
+    def moved(self, u: Tensor, change: Tensor) -> Tensor:
+        return u
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """The exact hypergradient: w is w*(alpha) at every step, nothing is learned jointly."""
+
+    toy: MicroDARTS
+
+    def start(self, seed: int) -> Tensor:
+        return read_out(seed)
+
+    def parts(self, u: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+        w = self.toy.best_response(alpha)
+        direct = grad(self.toy.outer, argnums=1)(w, alpha, None)
+        return direct, grad(lambda a: retrained_loss(self.toy, a))(alpha) - direct
+
+    def slope(self, u: Tensor, alpha: Tensor, noises: Tensor) -> Tensor:
+        return torch.zeros_like(u)
+
+    def moved(self, u: Tensor, change: Tensor) -> Tensor:
+        return u
+
+
+@dataclass(frozen=True)
+class Generated:
+    """w = h(phi, alpha), plain or centred; `zero_response` starts with W = 0 and the read-out's own start as bias."""
+
+    toy: MicroDARTS
+    hypernetwork: Any
+    centred: bool = False
+    zero_response: bool = False
+
+    def problem(self, alpha: Tensor) -> Reparametrised:
+        return Reparametrised(self.toy, Centred(self.hypernetwork, alpha) if self.centred else self.hypernetwork)
+
+    def start(self, seed: int) -> Tensor:
+        phi = self.hypernetwork.initial_phi(generator(seed, "phi")).double()
+        if self.zero_response:
+            phi = torch.zeros_like(phi)
+            phi[-self.toy.n_w :] = read_out(seed)
+        return phi
+
+    def parts(self, u: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+        problem = self.problem(alpha)
+        w, back, *_ = vjp(lambda a: problem.weights(u, a), alpha)
+        v, direct = grad(self.toy.outer, argnums=(0, 1))(w, alpha, None)
+        return direct, back(v)[0]
+
+    def slope(self, u: Tensor, alpha: Tensor, noises: Tensor) -> Tensor:
+        problem = self.problem(alpha)
+        return grad(lambda phi: vmap(lambda noise: problem.inner(phi, alpha, None, noise))(noises).mean())(u)
+
+    def moved(self, u: Tensor, change: Tensor) -> Tensor:
+        """When alpha moves, a centred h keeps its weights there: b <- b + h(change) - h(0)."""
+        if not self.centred:
+            return u
+        shift = self.hypernetwork(u, change) - self.hypernetwork(u, torch.zeros_like(change))
+        n = self.hypernetwork.n_weights
+        return torch.cat([u[:-n], u[-n:] + shift])
+
+
+def noises(sigma: float, seed: int, step: int, antithetic: bool) -> Tensor:
+    """Return sigma eps of a step (draws, 3): one draw, or a pair +-."""
+    if not sigma:
+        return torch.zeros(1, 3, dtype=torch.float64)
+    draw = sigma * torch.randn(1, 3, generator=generator(seed, "noise", step), dtype=torch.float64)
+    return torch.cat([draw, -draw]) if antithetic else draw
+
+
+@dataclass(frozen=True)
+class Rates:
+    """SGD with momentum on u, Adam (as DARTS has it) on alpha."""
+
+    inner: float = 0.02
+    momentum: float = 0.9
+    alpha: float = 0.02
+    beta1: float = 0.5
+    beta2: float = 0.999
+
+
+def run_jointly(
+    way: Any, parts: Sequence[str], seeds: Sequence[int], steps: int, sigma: float = 0.0, antithetic: bool = False
+) -> pd.DataFrame:
+    """Return the path of every run: shares, retrained outer loss, and how right the step's hypergradient was.
+
+    A step: alpha along the wanted parts of the hypergradient at the present u, then u along the inner gradient at the
+    noisy alpha. 20 rows a run and its end; relative error and cosine are against the exact hypergradient there.
+    """
+    runs, rates = [(part, seed) for part in parts for seed in seeds], Rates()
+    mask = torch.tensor([PARTS[part] for part, _ in runs], dtype=torch.float64)
+    starts = [1e-3 * torch.randn(3, generator=generator(s, "alpha"), dtype=torch.float64) for _, s in runs]
+    alpha, u = torch.stack(starts), torch.stack([way.start(seed) for _, seed in runs])
+    velocity, m1, m2, rows = torch.zeros_like(u), torch.zeros_like(alpha), torch.zeros_like(alpha), []
+    find, slope, moved = vmap(way.parts), vmap(way.slope), vmap(way.moved)
+    truth = vmap(torch.func.grad_and_value(lambda a: retrained_loss(way.toy, a)))
+    for step in range(steps + 1):
+        found = torch.stack(find(u, alpha), 1).mul(mask[:, :, None]).sum(1)
+        if step % max(1, steps // 20) == 0 or step == steps:
+            exact, loss = truth(alpha)
+            rows += _rows(runs, step, alpha, found, exact, loss)
+        m1 = rates.beta1 * m1 + (1 - rates.beta1) * found
+        m2 = rates.beta2 * m2 + (1 - rates.beta2) * found.square()
+        scale = (m2 / (1 - rates.beta2 ** (step + 1))).sqrt() + 1e-8
+        change = -rates.alpha * m1 / (1 - rates.beta1 ** (step + 1)) / scale
+        u, alpha = moved(u, change), alpha + change
+        draws = torch.stack([noises(sigma, seed, step, antithetic) for _, seed in runs])
+        velocity = rates.momentum * velocity + slope(u, alpha, draws)
+        u = u - rates.inner * velocity
+    return pd.DataFrame(rows)
+
+
+def all_ways(toy: MicroDARTS, sigma: float, seeds: Sequence[int], steps: int) -> pd.DataFrame:
+    """Return `run_jointly` of DARTS, of a linear hypernetwork in four settings and of the exact hypergradient.
+
+    Column `way`: its name. DARTS and exact ones have the part `total` alone.
+    """
+    h, every = Linear(3, toy.n_w), tuple(PARTS)
+    arms: list[tuple[str, Any, Sequence[str], float, bool]] = [
+        ("exact", Retrained(toy), every[:1], 0.0, False),
+        ("DARTS, first order", Own(toy), every[:1], 0.0, False),
+        ("DARTS, second order", Own(toy, Rates().inner), every[:1], 0.0, False),
+        ("hypernetwork, as in the report", Generated(toy, h), every, 0.0, False),
+        ("+ zero response at the start", Generated(toy, h, zero_response=True), every, 0.0, False),
+        ("+ noise", Generated(toy, h, zero_response=True), every, sigma, False),
+        ("+ centred, antithetic", Generated(toy, h, centred=True, zero_response=True), every, sigma, True),
+    ]
+    runs = [
+        run_jointly(way, parts, seeds, steps, spread, antithetic).assign(way=name)
+        for name, way, parts, spread, antithetic in arms
+    ]
+    return pd.concat(runs, ignore_index=True)
+
+
+def _rows(
+    runs: Sequence[tuple[str, int]], step: int, alpha: Tensor, found: Tensor, exact: Tensor, loss: Tensor
+) -> list[dict[str, Any]]:
+    error = (found - exact).norm(dim=1) / exact.norm(dim=1)
+    columns = {
+        **dict(zip(OPERATIONS, alpha.softmax(1).T, strict=True)),
+        "retrained": loss,
+        "relative_error": error,
+        "cosine": torch.cosine_similarity(found, exact),
+    }
+    values = {name: column.tolist() for name, column in columns.items()}
+    return [
+        {"part": part, "seed": seed, "step": step, **{name: column[i] for name, column in values.items()}}
+        for i, (part, seed) in enumerate(runs)
+    ]

@@ -1,0 +1,63 @@
+"""Verdicts on the report's claims, computed from the runs of a study by stated rules; no verdict is typed.
+
+`thesis/claims.csv` has one row per claim: the sentence, its line in the report, a rule (claims.rules) and what it
+is applied to. Runs smaller than the report's can only speak at mini scale.
+"""
+
+import shlex
+
+import pandas as pd
+
+from hdarts.workbook.claims.evidence import Evidence, NotRun, read
+from hdarts.workbook.claims.finding import CONTRADICTED, LEVEL, NOT_RUN, SUPPORTED, UNDECIDED, Effect, Finding
+from hdarts.workbook.claims.rules import RULES
+from hdarts.workbook.claims.tables import accuracy_and_cost, best_of_n, in_words, intervals, linked
+from hdarts.workbook.claims.thesis import table
+
+__all__ = [
+    "CONTRADICTED",
+    "LEVEL",
+    "NOT_RUN",
+    "SUPPORTED",
+    "UNDECIDED",
+    "Effect",
+    "Finding",
+    "accuracy_and_cost",
+    "best_of_n",
+    "in_words",
+    "intervals",
+    "judge",
+    "linked",
+    "read",
+    "verdicts",
+]
+
+
+def verdicts(evidence: Evidence) -> pd.DataFrame:
+    """Return the claims of the report with what a study says of them.
+
+    Columns: id, claim, verdict, result, ran, line, runs (names, a space between them).
+    """
+    rows = []
+    for row in table("claims").fillna("").to_dict("records"):
+        found = judge(evidence, row["rule"], row["of"])
+        rows.append({"id": row["id"], "claim": row["claim"], "verdict": found.verdict, "result": found.result})
+        rows[-1] |= {"ran": found.ran, "line": row["line"], "runs": " ".join(found.runs)}
+    return pd.DataFrame(rows)
+
+
+def judge(evidence: Evidence, rule: str, of: str) -> Finding:
+    """Return what a rule finds with the arguments `of`, as `a b want=higher`; names with blanks stand in quotes.
+
+    A decided verdict from runs smaller than the report's is one at mini scale. Raises ValueError for an unknown rule.
+    """
+    if rule not in RULES:
+        raise ValueError(f"rule {rule!r} is not one of {', '.join(RULES)}")
+    words = shlex.split(of)
+    named = dict(word.split("=", 1) for word in words if "=" in word)
+    try:
+        found = RULES[rule](evidence, *(word for word in words if "=" not in word), **named)
+    except NotRun as missing:
+        return Finding("", f"missing: {missing}", NOT_RUN, ())
+    mini = found.verdict in (SUPPORTED, CONTRADICTED) and not evidence.full_scale(found.runs)
+    return Finding(found.ran, found.result, f"{found.verdict} at mini scale", found.runs) if mini else found

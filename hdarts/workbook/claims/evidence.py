@@ -1,0 +1,163 @@
+"""What a study can say for or against a claim: one row a search, one row a tested cell, with names of their runs."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from hdarts.runs.paths import below_runs
+from hdarts.runs.run import read_table
+from hdarts.workbook.analysis import tables
+
+Row = dict[str, Any]
+# sizes of the report (its sections 4.8.1, 4.8.2); a run with fewer is a mini run
+SEARCH_SIZES = {"channels": 16, "layers": 8, "epochs": 45}  # 45: the shortest of its experiment 1.3
+EVALUATION_SIZES = {"channels": 36, "layers": 20, "epochs": 600}
+REPORT_DATA = ("cifar10", "cifar100")
+
+
+class NotRun(Exception):
+    """What a claim needs and the study does not have, in one sentence."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The rows of a study. Search seeds and evaluation seeds are never mixed.
+
+    `searches`: a row a search that is done: run, arm, search_seed, its other labels and parameters, and what was
+    measured (`_measured`). `cells`: a row a tested cell and data set: `test_accuracy` is the mean over the evaluations
+    of the cell (`accuracies`), the rest is that of its search. `snapshots`: hypergradients under the microscope.
+    """
+
+    study: str
+    searches: list[Row]
+    cells: list[Row]
+    snapshots: list[Row]
+
+    def of_arm(self, arm: str, measures: Iterable[str], **where: str) -> list[Row]:
+        """Return the rows of an arm that have these measures; raises `NotRun` where there are none.
+
+        `where` are values of other columns, as text.
+        """
+        tested = "test_accuracy" in measures
+        rows = matching(self.cells if tested else self.searches, arm=arm, **where)
+        name = f"arm {arm}" + "".join(f", {key} {value}" for key, value in where.items())
+        if not rows:
+            raise NotRun(f"no {'tested cell' if tested else 'search'} of {name}")
+        return measured(rows, measures, name)
+
+    def by_seed(self, arm: str, measure: str, **where: str) -> dict[int, Row]:
+        """Return the rows of an arm by search seed; several of one seed are refused: settings are not averaged."""
+        rows = self.of_arm(arm, [measure], **where)
+        seeds = {int(row["search_seed"]): row for row in rows}
+        if len(seeds) < len(rows):
+            raise NotRun(f"one search: arm {arm} has several settings of one search seed")
+        return seeds
+
+    def full_scale(self, runs: Iterable[str]) -> bool:
+        """Whether all these runs have the report's data and sizes, and the study is not one at mini scale."""
+        full = {
+            run: row["full"] for row in (*self.searches, *self.cells, *self.snapshots) for run in row["run"].split()
+        }
+        return not self.study.endswith("-mini") and all(full.get(run, False) for run in runs)
+
+
+def matching(rows: Iterable[Row], **where: str) -> list[Row]:
+    """Return the rows that have these values; a number and its text are the same."""
+    return [row for row in rows if all(_same(row.get(name), value) for name, value in where.items())]
+
+
+def measured(rows: list[Row], measures: Iterable[str], name: str) -> list[Row]:
+    """Return the rows that have all measures; raises `NotRun` where none has."""
+    for measure in measures:
+        rows = [row for row in rows if (value := row.get(measure)) is not None and not _is_nan(value)]
+        if not rows:
+            raise NotRun(f"{measure} was not measured in {name}")
+    return rows
+
+
+def grouped(rows: Iterable[Row], *names: str) -> dict[Any, list[Row]]:
+    """Return the rows by their value of a column, of several by the tuple of them; "" where a row lacks one."""
+    groups: dict[Any, list[Row]] = {}
+    for row in rows:
+        key = tuple(row.get(name, "") for name in names)
+        groups.setdefault(key if len(names) > 1 else key[0], []).append(row)
+    return groups
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _same(cell: Any, text: str) -> bool:
+    try:
+        return float(cell) == float(text)
+    except (TypeError, ValueError):
+        return str(cell) == text
+
+
+def read(study: str) -> Evidence:
+    """Return the evidence of a study as far as its runs are done."""
+    searches = [row | _measured(row) for row in tables.done(study, "search")]
+    full = {row["run"]: row["full"] for row in searches}
+    looked_at = {row["run"]: full.get(row.get("search", ""), False) for row in tables.done(study, "hypergradients")}
+    looks = [_named(row) for row in tables.snapshots(study).to_dict("records")]
+    return Evidence(study, searches, _cells(study, searches), [row | {"full": looked_at[row["run"]]} for row in looks])
+
+
+def _named(row: dict[Any, Any]) -> Row:
+    return {str(name): value for name, value in row.items()}
+
+
+def _measured(row: Row) -> Row:
+    """Return the measures of a search, those that were taken.
+
+    `validation_accuracy` best of the epochs (per cent), `skip_free` 1 where the normal cell has no skip connection,
+    `seconds`, `eigenvalue` of the Hessian in alpha and `drop` of accuracy by discretisation (points), both after the
+    last epoch, `direct_share` |direct| / (|direct| + |response|), mean over the logged steps, and its least.
+    """
+    found: Row = {"full": _is_full(row, SEARCH_SIZES)}
+    folder = below_runs(row["run"])
+    if "best_validation_accuracy" in row:
+        found["validation_accuracy"] = row["best_validation_accuracy"]
+    if "skips_normal" in row:
+        found["skip_free"] = float(row["skips_normal"] == 0)
+    if len(times := read_table(folder, "timings")):
+        found["seconds"] = float(times["seconds"].to_numpy().sum())
+    if len(metrics := read_table(folder, "metrics")):
+        last = metrics.iloc[-1].to_dict()
+        found["eigenvalue"] = last.get("eigenvalue", math.nan)
+        found["drop"] = last["validation_accuracy"] - last.get("discretised_accuracy", math.nan)
+    if len(steps := read_table(folder, "hypergradients")):
+        direct, response = ((steps.filter(regex=f"^{part}_").to_numpy() ** 2).sum(1) ** 0.5 for part in tables.PARTS)
+        shares = direct / (direct + response)
+        found |= {"direct_share": float(shares.mean()), "least_direct_share": float(shares.min())}
+    return found
+
+
+def _cells(study: str, searches: list[Row]) -> list[Row]:
+    """Return a row a cell and data set; evaluations of one cell, whoever named it, are means of one row."""
+    by_run = {row["run"]: row for row in searches}
+    rows = []
+    for (search, data), tests in grouped(tables.tests(study), "search", "data").items():
+        source = by_run.get(search, {name: tests[0][name] for name in ("arm", "search_seed")})
+        accuracies = [test["best_test_accuracy"] for test in tests]
+        own = {
+            "data": data,
+            "search_data": source.get("data", ""),
+            "test_accuracy": sum(accuracies) / len(accuracies),
+            "accuracies": accuracies,
+            "selected": any(test["selected"] for test in tests),
+            "full": all(_is_full(test, EVALUATION_SIZES) for test in tests) and source.get("full", False),
+            "run": " ".join(test["run"] for test in tests),
+        }
+        rows.append({**source, **own})
+    return rows
+
+
+def _is_full(row: Row, sizes: dict[str, int]) -> bool:
+    if row.get("method") == "random":  # nothing was searched: only its evaluation has a size
+        return True
+    whole = all(row.get(name, 0) == 0 for name in ("limit", "test_limit"))
+    large = row.get("image_size", 0) in (0, 32) and all(row.get(name, 0) >= size for name, size in sizes.items())
+    return whole and large and row.get("data") in REPORT_DATA

@@ -1,0 +1,77 @@
+"""From numbers to a verdict: an effect, the rule that decides, and the finding that is told."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from hdarts.workbook.analysis.statistics import paired_test, smallest_p, summary, what_n_can_show
+
+LEVEL = 0.05
+SUPPORTED, CONTRADICTED, UNDECIDED, NOT_RUN = "supported", "contradicted", "undecided", "not run here"
+Want = Literal["higher", "lower"]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """An estimate that is 0 where there is nothing, its 95 % interval and two-sided p, of `n` independent runs."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+    n: int
+
+    def decide(self, want: Want) -> str:
+        """Return the verdict on the claim that the effect is above (below) 0.
+
+        Decided only where the interval leaves 0 out *and* p < 0.05: with few runs a bootstrap interval alone is too
+        narrow, and the exact test of fewer than 6 pairs cannot go below 0.05 at all.
+        """
+        if not (self.p < LEVEL and (self.low > 0 or self.high < 0)):
+            return UNDECIDED
+        return SUPPORTED if (self.value > 0) == (want == "higher") else CONTRADICTED
+
+    def __str__(self) -> str:
+        interval = "no interval" if math.isnan(self.low) else f"{self.low:+.3g} to {self.high:+.3g}"
+        return f"{self.value:+.3g} ({interval}, p = {self.p:.2g}, n = {self.n})"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the runs of a study say of a claim: what was run, result with interval, verdict, names of the runs."""
+
+    ran: str
+    result: str
+    verdict: str
+    runs: tuple[str, ...]
+
+
+def paired(differences: ArrayLike) -> Effect:
+    """Return the effect of paired differences, one a search: bootstrap interval and exact sign-flip test."""
+    x = np.asarray(differences, dtype=float)
+    told = summary(x)
+    return Effect(told.mean, told.low, told.high, paired_test(x, np.zeros(len(x))).p, len(x))
+
+
+def too_few(n: int) -> str:
+    """Return the sentence on what so few pairs cannot show, or ""."""
+    return f" {what_n_can_show(n, LEVEL)}" if smallest_p(n) >= LEVEL else ""
+
+
+def all_of(verdicts: Iterable[str]) -> str:
+    """Return the verdict on a claim of several parts, which all have to hold."""
+    found = set(verdicts)
+    return CONTRADICTED if CONTRADICTED in found else UNDECIDED if UNDECIDED in found else SUPPORTED
+
+
+def together(findings: list[Finding]) -> Finding:
+    """Return the finding on a claim of several parts, which all have to hold."""
+    runs = dict.fromkeys(run for finding in findings for run in finding.runs)
+    ran, result = (
+        "; ".join(dict.fromkeys(words)) for words in zip(*((f.ran, f.result) for f in findings), strict=True)
+    )
+    return Finding(ran, result, all_of(finding.verdict for finding in findings), tuple(runs))

@@ -1,0 +1,102 @@
+"""All rows of a study with intervals, and the best of n searched cells beside the best of n random ones."""
+
+import os
+from html import escape
+from math import isnan, nan
+from pathlib import Path
+
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from hdarts.runs.paths import below_runs
+from hdarts.workbook.analysis import tables
+from hdarts.workbook.analysis.statistics import expected_maximum, summary
+from hdarts.workbook.claims.evidence import Evidence, Row, grouped, matching
+from hdarts.workbook.claims.thesis import table
+
+
+def intervals(evidence: Evidence) -> pd.DataFrame:
+    """Return mean, sample deviation and bootstrap interval of everything that was run more than once, or once.
+
+    Columns: arm, setting, what, over (search seeds | evaluation seeds | cells), n, mean, sd, low, high, minimum,
+    maximum; accuracies in per cent. A cell's accuracy is over its evaluations, an arm's over the means of its cells.
+    """
+    rows = []
+    for (arm, setting), own in grouped(evidence.searches, "arm", "setting").items():
+        if scores := [row["validation_accuracy"] for row in own if "validation_accuracy" in row]:
+            rows.append(_row(arm, setting, "search-validation accuracy", "search seeds", scores))
+    for (arm, setting, data), own in grouped(evidence.cells, "arm", "setting", "data").items():
+        for cell in own:
+            what = f"test accuracy on {data}, cell of search seed {cell['search_seed']}"
+            rows.append(_row(arm, setting, what, "evaluation seeds", cell["accuracies"]))
+        if len(own) > 1:
+            means = [cell["test_accuracy"] for cell in own]
+            rows.append(_row(arm, setting, f"test accuracy on {data}", "cells", means))
+    return pd.DataFrame(rows)
+
+
+def best_of_n(evidence: Evidence) -> pd.DataFrame:
+    """Return the best cell of each arm beside what the best of as many random cells would be expected to have.
+
+    Columns: arm, data, searches (n), best (per cent, mean over the evaluations of the selected cell, or of the best
+    cell where several were tested), chance (expected best of n random cells, chosen by test accuracy; empty where fewer
+    than n were tested).
+    """
+    rows = []
+    for (arm, data), own in grouped(evidence.cells, "arm", "data").items():
+        if arm == "random":
+            continue
+        n = max(1, len(matching(evidence.searches, arm=arm)))
+        random = [row["test_accuracy"] for row in matching(evidence.cells, arm="random", data=data)]
+        best = max(own, key=lambda row: (row["selected"], row["test_accuracy"]))["test_accuracy"]
+        chance = expected_maximum(random, n) if n <= len(random) else float("nan")
+        rows.append({"arm": arm, "data": data, "searches": n, "best": best, "chance": chance})
+    return pd.DataFrame(rows)
+
+
+def in_words(frame: pd.DataFrame) -> Styler:
+    """Return a table of sentences for a notebook: to the left, without its index, escaped."""
+    styler = frame.style.hide()
+    styler.format(escape="html")
+    return styler.set_table_styles([{"selector": "td, th", "props": "text-align: left"}])
+
+
+def linked(verdicts: pd.DataFrame, folder: Path) -> Styler:
+    """Return the verdicts for a notebook in `folder`, with a link to each run; the words are escaped."""
+
+    def links(runs: str) -> str:
+        found = ((run, os.path.relpath(below_runs(run), folder)) for run in runs.split())
+        return " ".join(f'<a href="{escape(path)}">{escape(run.split("/")[-1])}</a>' for run, path in found)
+
+    styler = in_words(verdicts)
+    styler.format({"runs": links}, escape="html")
+    return styler
+
+
+def _row(arm: str, setting: str, what: str, over: str, values: list[float]) -> Row:
+    told, named = summary(values), {"arm": arm, "setting": setting, "what": what, "over": over}
+    numbers = {"n": told.n, "mean": told.mean, "sd": told.deviation, "low": told.low, "high": told.high}
+    return named | numbers | {"minimum": told.minimum, "maximum": told.maximum}
+
+
+def accuracy_and_cost(study: str) -> pd.DataFrame:
+    """Return figure 35 of the report as a table: its rows (table 23) on both data sets, and each tested arm of `study`.
+
+    Columns: `panel`, `model`, `accuracy` and its `deviation` (per cent; nan where not known), and `cost` of all its
+    searches together in `unit`, GPU days or, here, minutes of this machine (random cells: 0).
+    """
+    rows: list[Row] = []
+    theirs = table(23)
+    for data, panel in (("cifar10", "report: CIFAR-10"), ("cifar100", "report: CIFAR-100")):
+        numbers = {"cost": theirs["search_days"], "accuracy": theirs[data], "deviation": theirs[f"{data}_sd"]}
+        rows += pd.DataFrame({"panel": panel, "model": theirs["model"], **numbers, "unit": "GPU days"}).to_dict(
+            "records"
+        )
+    tested = tables.evaluations(study)
+    here = f"here: {tested['data'].iloc[0]}" if len(tested) else "here"
+    for row in tables.by_arm(study).to_dict("records"):
+        cost = float(row.get("search_seconds", nan)) / 60
+        own: Row = {"panel": here, "model": row["arm"], "cost": 0.0 if isnan(cost) else cost, "unit": "min"}
+        accuracies = {"accuracy": row.get("test_accuracy_mean", nan), "deviation": row.get("test_accuracy_sd", nan)}
+        rows.append(own | accuracies)
+    return pd.DataFrame(rows).dropna(subset=["accuracy"])

@@ -1,0 +1,108 @@
+"""Connecting to a cluster: one that is there, processes of this host, or the jobs of a queue."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from hdarts.errors import ParameterError
+from hdarts.workbook.cluster.settings import QUEUES, Cluster
+from hdarts.workbook.study.runner import cores
+
+PATIENCE = 60  # seconds for the first worker of a cluster that is there
+EXTRA = "the engine `dask` needs packages that are not installed: pip install 'hdarts[cluster]'"
+
+
+@contextmanager
+def connected(settings: Cluster) -> Iterator[Any]:
+    """Yield a client of the cluster; one that was made for the occasion ends with it."""
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ParameterError(EXTRA) from None
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what it warns of is told by the states of runs
+    if settings.kind == "scheduler":
+        try:
+            client = Client(settings.address, timeout=PATIENCE)
+        except (OSError, ValueError) as error:
+            raise ParameterError(f"no scheduler answers at {settings.address} ({type(error).__name__})") from None
+        with client:
+            try:
+                client.wait_for_workers(1, timeout=PATIENCE)
+            except TimeoutError:
+                raise ParameterError(
+                    f"no worker has come to the scheduler at {settings.address} within {PATIENCE} s: start some, "
+                    "`dask worker ADDRESS --nthreads 4 --resources runs=1` on each host"
+                ) from None
+            yield client
+        return
+    with _queued(settings) if settings.kind in QUEUES else _here(settings) as cluster, Client(cluster) as client:
+        if settings.kind in QUEUES:
+            print(f"{settings.workers} jobs are asked for; runs start when the first begins", flush=True)
+        client.wait_for_workers(1)
+        yield client
+
+
+def _here(settings: Cluster) -> Any:
+    """Workers as processes of this host; of kind `gpus` each sees one GPU."""
+    from dask import config
+    from distributed import Nanny, Scheduler, SpecCluster
+
+    count = settings.workers or (_gpus() if settings.kind == "gpus" else max(1, cores() // settings.cores))
+    spec = {}
+    for number in range(count):
+        options: dict[str, Any] = {"nthreads": settings.cores, "resources": settings.offered, "memory_limit": 0}
+        if settings.kind == "gpus":
+            options["env"] = {"CUDA_VISIBLE_DEVICES": str(number)}
+        spec[number] = {"cls": Nanny, "options": options}
+    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": "127.0.0.1:0"}}
+    # their log is not for this screen
+    quiet = {"distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical"}
+    with config.set(quiet):
+        return SpecCluster(workers=spec, scheduler=scheduler)
+
+
+def _gpus() -> int:
+    import torch
+
+    if not (count := torch.cuda.device_count()):
+        raise ParameterError("`cluster`: kind gpus: this host has no GPU that PyTorch can use")
+    return count
+
+
+def _queued(settings: Cluster) -> Any:
+    """Workers as jobs of a queue."""
+    try:
+        import dask_jobqueue
+    except ImportError:
+        raise ParameterError(EXTRA) from None
+    offered = " ".join(f"{name}={amount:g}" for name, amount in settings.offered.items())
+    cluster = getattr(dask_jobqueue, QUEUES[settings.kind])(
+        cores=settings.cores,
+        processes=1,
+        memory=f"{settings.memory}GiB",
+        worker_extra_args=["--resources", f"'{offered}'"],
+        **settings.options,
+    )
+    cluster.scale(jobs=settings.workers)
+    return cluster
+
+
+def _workers(client: Any) -> dict[str, dict[str, Any]]:
+    return client.scheduler_info(n_workers=-1)["workers"]
+
+
+def described(client: Any) -> str:
+    """Return in words how many workers there are of each kind: "2 of 1 cores, {'runs': 1.0}"."""
+    workers = _workers(client).values()
+    told = [f"{worker['nthreads']} cores, {worker['resources'] or 'no resources'}" for worker in workers]
+    return "; ".join(f"{told.count(each)} of {each}" for each in dict.fromkeys(told))
+
+
+def offers(client: Any, settings: Cluster) -> dict[str, float]:
+    """Return the most that a worker offers of each resource: those that are there, or that will come."""
+    offered = dict(settings.offered) if settings.kind != "scheduler" else {}
+    for worker in _workers(client).values():
+        for name, amount in worker["resources"].items():
+            offered[name] = max(offered.get(name, 0), amount)
+    return offered

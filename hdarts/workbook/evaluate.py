@@ -1,0 +1,60 @@
+"""One evaluation from the command line: `hdarts evaluate PARAMS.yaml`, on one process or on those of torchrun."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from hdarts.errors import OutOfMemory, ParameterError
+from hdarts.params import EvaluateParams, read_yaml
+from hdarts.runs.paths import with_defaults
+from hdarts.runs.tensorboard import need_tensorboard
+from hdarts.train import train
+from hdarts.train.distributed import Processes, joined
+
+
+def evaluate(file: Path, changes: Sequence[str]) -> None:
+    """Train and test the network of a parameter file, as notebook 06 does, and print a line an epoch.
+
+    The defaults are that notebook's; `changes` (-p name value, ...) go before what the file says. The run folder is the
+    same too, so that the notebook shows what this computed.
+    """
+    with joined() as processes:
+        if not processes.first:
+            os.environ["HDARTS_PROGRESS"] = "none"
+        try:
+            _evaluate(file, changes, processes)
+        except RuntimeError as error:
+            if processes.first or isinstance(error, FloatingPointError | OutOfMemory):
+                raise
+            raise SystemExit(1) from None  # it has lost the first one, which tells why
+
+
+def _evaluate(file: Path, changes: Sequence[str], processes: Processes) -> None:
+    with processes.in_turn():  # what is refused is told once
+        params = read(file, changes)
+        processes.check(params.batch_size, params.device)
+        if params.tensorboard:
+            need_tensorboard()
+    run = processes.open(params)
+    if processes.first:
+        count = f"{processes.world} processes" if processes.world > 1 else "one process"
+        print(f"run folder: {run.folder}, {count}", flush=True)
+    for row in train(params, run, processes=processes):
+        if processes.first:
+            told = ", ".join(f"{name} {row[name]:.4g}" for name in ("train_loss", "train_accuracy", "test_accuracy"))
+            print(f"epoch {row['epoch']}/{params.epochs}: {told}", flush=True)
+
+
+def read(file: Path, changes: Sequence[str]) -> EvaluateParams:
+    """Return the parameters of an evaluation: the notebook's defaults, those of a file, and `-p name value` as YAML."""
+    if len(changes) % 3 or any(word != "-p" for word in changes[::3]):
+        raise ParameterError(f"{' '.join(changes)!r}: after the parameter file come only `-p name value`")
+    values = read_yaml(file)
+    for name, text in zip(changes[1::3], changes[2::3], strict=True):
+        try:
+            values[name] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ParameterError(f"parameter `{name}` = {text!r}: cannot be read as YAML") from None
+    return with_defaults(EvaluateParams, values)

@@ -1,0 +1,66 @@
+"""The network as an ONNX graph, and whether that computes the same."""
+
+import warnings
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor, nn
+
+from hdarts.errors import ParameterError
+from hdarts.workbook.export.files import needed
+
+OPSET = 18  # of ONNX 1.13 (2022): old enough for runtimes in use
+TOLERANCE = 1e-4  # of logits, relative to the largest where that is above 1
+
+
+class Logits(nn.Module):
+    """The main classifier alone: images `(N, C, H, W)`, normalised, to logits `(N, classes)`."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images)[0]
+
+
+def to_onnx(network: nn.Module, shape: tuple[int, int, int]) -> bytes:
+    """Return the graph of a network in evaluation mode: `images` to `logits`, for any number of images of `shape`."""
+    needed("onnx", "onnxscript")
+    batch = torch.export.Dim("batch")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own, about its inside
+        program = torch.onnx.export(
+            Logits(network).eval(),
+            (torch.zeros(2, *shape),),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_shapes={"images": {0: batch}},
+            verbose=False,
+        )
+    assert program is not None
+    return program.model_proto.SerializeToString()
+
+
+def difference(graph: bytes, network: nn.Module, shape: tuple[int, int, int]) -> float | None:
+    """Return the largest difference of the graph's logits to the network's on noise, or None without onnxruntime.
+
+    One above `TOLERANCE` raises `ParameterError`: such a graph is not to be used.
+    """
+    if find_spec("onnxruntime") is None:
+        return None
+    (runtime,) = needed("onnxruntime")
+    session = runtime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    largest = 0.0
+    for count in (1, 3):
+        images = torch.randn(count, *shape, generator=torch.Generator().manual_seed(count))
+        with torch.no_grad():
+            expected = network(images)[0]
+        found = torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+        off = float((found - expected).abs().max()) / max(1.0, float(expected.abs().max()))
+        if not off <= TOLERANCE:
+            raise ParameterError(f"the ONNX graph differs from the network by {off:.2g}, more than {TOLERANCE}")
+        largest = max(largest, off)
+    return largest

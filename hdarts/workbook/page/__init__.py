@@ -1,0 +1,1 @@
+"""HTML pages: one notebook, and the report of a study."""

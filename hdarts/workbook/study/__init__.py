@@ -1,0 +1,37 @@
+"""Studies: a YAML file that names notebooks, settings and seeds, expanded into runs before anything starts.
+
+    study: quick
+    title: DARTS and hyperDARTS on handwritten digits
+    stages:
+      search:
+        notebook: 03_search
+        parameters: {data: digits, channels: 4}          # for every run of the stage
+        arms:                                            # named settings
+          darts-first: {preset: search/darts-first}      # params/search/darts-first.yaml
+          hyperdarts-1: {preset: search/hyperdarts-1, parameters: {noise: 0.1}}
+          random: {preset: search/random}
+        matrix: {search_seed: [2, 20]}                   # every combination
+      select:
+        notebook: 05_select
+        each: {stage: search, by: arm, except: {arm: random}, as: searches}    # one run an arm, given a list of runs
+      evaluate:
+        notebook: 06_evaluate
+        each:
+          - {stage: select, as: genotype}                # one run for each selected run, given its name
+          - {stage: search, where: {arm: random}, as: genotype}
+        matrix: {evaluation_seed: [0, 1]}
+      analysis: {notebook: 07_analysis, parameters: {study: quick}, after: everything}
+
+A matrix of an arm is laid over that of its stage. Several files of one study share what they `include: [common.yaml]`:
+the file's entries are laid over those, mapping by mapping. What `scales: {mini: {about: ..., stages: ...}}` holds is
+laid over both by `--scale mini`; the study is then called `<study>-mini`.
+
+Later layers win: notebook's parameters cell, preset of the stage, preset of the arm, parameters of the stage,
+parameters of the arm, matrix, each. A stage names only stages that stand before it, so there are no circles. A run's
+labels (its arm, its matrix values and those of the runs it was made for) are columns of `runs/<study>/runs.csv`.
+"""
+
+from hdarts.workbook.study.expand import PlannedRun
+from hdarts.workbook.study.plan import Plan, plan, read_runs, record
+
+__all__ = ["Plan", "PlannedRun", "plan", "read_runs", "record"]

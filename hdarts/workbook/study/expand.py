@@ -1,0 +1,157 @@
+"""From the stages of a study to its runs: layers of parameters, labels, names, and who needs whom."""
+
+import hashlib
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from hdarts.errors import ParameterError
+from hdarts.params import Parameters, check, identity, notebook_defaults, read_yaml
+from hdarts.runs.paths import below_runs
+from hdarts.workbook.study.file import Arm, Each, Stage, Study
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run to be: its name (the folder below `runs/`), its parameters, and the names of the runs it waits for."""
+
+    name: str
+    stage: str
+    notebook: Path
+    params: Parameters
+    labels: Mapping[str, Any]
+    needs: tuple[str, ...]
+    resources: Mapping[str, float] = field(default_factory=dict)  # that it asks of a worker of a cluster
+
+    @property
+    def folder(self) -> Path:
+        return below_runs(self.name)
+
+
+def expand(study: Study, root: Path, models: Mapping[str, type[Parameters]]) -> list[PlannedRun]:
+    """Return all runs of a study, stage by stage, their parameters checked against the `models` of the notebooks."""
+    stages: dict[str, list[PlannedRun]] = {}
+    for name, stage in study.stages.items():
+        try:
+            stages[name] = _expand_stage(study.study, name, stage, root, models, stages)
+        except ParameterError as error:
+            raise ParameterError(f"stage {name}: {error}") from None
+        names = [run.name for run in stages[name]]
+        if len(set(names)) < len(names):
+            double = next(run for run in names if names.count(run) > 1)
+            raise ParameterError(f"stage {name}: the run {double} is listed twice")
+    return [run for runs in stages.values() for run in runs]
+
+
+def _expand_stage(
+    study: str,
+    name: str,
+    stage: Stage,
+    root: Path,
+    models: Mapping[str, type[Parameters]],
+    before: Mapping[str, Sequence[PlannedRun]],
+) -> list[PlannedRun]:
+    if stage.notebook not in models:
+        raise ParameterError(f"notebook {stage.notebook!r} is not known; known are {', '.join(models)}")
+    if stage.arms and stage.each:
+        raise ParameterError("has both `arms` and `each`; runs made for other runs carry the arms of those")
+    model, notebook = models[stage.notebook], root / "notebooks" / f"{stage.notebook}.ipynb"
+    defaults = notebook_defaults(notebook)
+    after = tuple(run.name for runs in _stages(stage.after, before) for run in runs)
+    runs = []
+    sources = [source for each in stage.each or [None] for source in _sources(each, before)]
+    for (arm_name, arm, varied), source in itertools.product(_settings(stage), sources):
+        layers = (defaults, _preset(root, stage), _preset(root, arm), stage.parameters, arm.parameters, varied)
+        values = {key: value for layer in (*layers, source.parameters) for key, value in layer.items()}
+        if values.get("run"):
+            raise ParameterError("parameter `run` is chosen by the study; leave it out")
+        try:
+            params = check(model, {**values, "run": ""})
+        except ParameterError as error:
+            raise ParameterError(f"{'arm ' + arm_name + ': ' if arm_name else ''}{error}") from None
+        own = {**({"arm": arm_name} if arm_name else {}), **varied}
+        labels = {(f"{source.stage}.{key}" if key in own else key): value for key, value in source.labels.items()} | own
+        run_name = f"{study}/{name}/{_slug(labels, params)}-{_digest(params, after)}"
+        params = params.model_copy(update={"run": run_name})
+        needs = tuple(dict.fromkeys(source.needs + after))
+        runs.append(PlannedRun(run_name, name, notebook, params, labels, needs, stage.resources))
+    return runs
+
+
+def _settings(stage: Stage) -> Iterator[tuple[str, Arm, dict[str, Any]]]:
+    """Yield every arm with every combination of its matrix, which is laid over that of the stage."""
+    for name, arm in (stage.arms or {"": Arm()}).items():
+        matrix = {**stage.matrix, **arm.matrix}
+        for combination in itertools.product(*matrix.values()):
+            yield name, arm, dict(zip(matrix, combination, strict=True))
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What a run takes over from the runs it is made for."""
+
+    stage: str
+    labels: Mapping[str, Any]
+    parameters: Mapping[str, Any]
+    needs: tuple[str, ...]
+
+
+def _sources(each: Each | None, before: Mapping[str, Sequence[PlannedRun]]) -> list[_Source]:
+    if each is None:
+        return [_Source("", {}, {}, ())]
+    runs = list(_stages([each.stage], before)[0])
+    known = {label for run in runs for label in run.labels}
+    by_run = each.by == ["run"]
+    for label in (*([] if by_run else each.by), *each.where, *each.but):
+        if label not in known:
+            raise ParameterError(
+                f"`each`: stage {each.stage} has no label {label!r}; it has {', '.join(sorted(known))}"
+            )
+    chosen = [
+        run
+        for run in runs
+        if all(run.labels.get(label) in values for label, values in each.where.items())
+        and not any(run.labels.get(label) in values for label, values in each.but.items())
+    ]
+    if not chosen:
+        raise ParameterError(f"`each`: no run of stage {each.stage} is left by `where` and `except`")
+    if by_run:
+        return [_Source(each.stage, run.labels, {each.parameter: run.name}, (run.name,)) for run in chosen]
+    groups: dict[tuple[Any, ...], list[str]] = {}
+    for run in chosen:
+        groups.setdefault(tuple(run.labels.get(label) for label in each.by), []).append(run.name)
+    return [
+        _Source(each.stage, dict(zip(each.by, key, strict=True)), {each.parameter: names}, tuple(names))
+        for key, names in groups.items()
+    ]
+
+
+def _stages(
+    named: Literal["everything"] | Sequence[str], before: Mapping[str, Sequence[PlannedRun]]
+) -> list[Sequence[PlannedRun]]:
+    if named == "everything":
+        return list(before.values())
+    for name in named:
+        if name not in before:
+            raise ParameterError(f"names stage {name!r}, which does not stand before it in the study")
+    return [before[name] for name in named]
+
+
+def _preset(root: Path, arm: Arm) -> dict[str, Any]:
+    return read_yaml(root / "params" / f"{arm.preset}.yaml") if arm.preset else {}
+
+
+def _slug(labels: Mapping[str, Any], params: Parameters) -> str:
+    words = [str(value) if label == "arm" else f"{label}={value}" for label, value in labels.items()]
+    # the arm first; what a folder name should not hold becomes `_` (the hash keeps runs apart)
+    words.sort(key=lambda word: "=" in word)
+    return re.sub(r"[^A-Za-z0-9_.=+-]", "_", "-".join(words) or params.slug())[:80]
+
+
+def _digest(params: Parameters, after: Sequence[str]) -> str:
+    """The identity of a run; one that waits for others without naming them is another run when these change."""
+    own = identity(params)
+    return hashlib.sha256("\n".join((own, *sorted(after))).encode()).hexdigest()[:8] if after else own

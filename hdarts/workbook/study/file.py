@@ -1,0 +1,100 @@
+"""The study file: its entries, their checks, and where its notebooks and presets lie."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+
+from hdarts.errors import ParameterError
+from hdarts.runs.paths import checkout
+
+Plain = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=60)]
+PlainPath = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*(/[a-z0-9][a-z0-9_.-]*)*$")]
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Each(_Strict):
+    """One run of this stage for each run of another stage (`by: run`), or for each group of its runs.
+
+    `by` names the labels that are the same in a group; `by: []` makes one group of all. `as` is the parameter that is
+    given the name of the run, or the list of the names of a group.
+    """
+
+    stage: Plain
+    by: Annotated[list[str], BeforeValidator(_listed)] = ["run"]
+    where: dict[str, Annotated[list[Any], BeforeValidator(_listed)]] = {}
+    but: dict[str, Annotated[list[Any], BeforeValidator(_listed)]] = Field(default={}, alias="except")
+    parameter: str = Field(alias="as")
+
+
+class Arm(_Strict):
+    """A named setting: a preset (a file below `params/`), parameters on top, and a matrix over that of its stage."""
+
+    preset: PlainPath | None = None
+    parameters: dict[str, Any] = {}
+    matrix: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
+
+
+class Stage(Arm):
+    """One notebook and all its runs."""
+
+    notebook: Plain
+    arms: Annotated[dict[Plain, Arm], Field(min_length=1)] | None = None
+    each: Annotated[list[Each], BeforeValidator(_listed)] = []
+    after: Literal["everything"] | list[Plain] = []
+    resources: dict[Plain, Annotated[float, Field(gt=0)]] = {}  # of a worker, for a run: {gpus: 1, memory: 16}
+
+
+class Study(_Strict):
+    """A study file."""
+
+    study: Plain
+    title: str = ""
+    about: str = ""
+    scale: str = ""  # what the scale it was planned at says of itself; "" at full scale
+    timeout: Annotated[float, Field(gt=0, le=1e6)] | None = None  # minutes after which a run is taken to hang
+    cluster: dict[str, Any] | None = None  # hdarts.workbook.cluster.Cluster, for `--engine dask`
+    stages: Annotated[dict[Plain, Stage], Field(min_length=1)]
+
+
+def check_study(path: Path, entries: Mapping[str, Any]) -> Study:
+    """Return the study of a file's merged entries, or raise `ParameterError` naming file, place and fault."""
+    try:
+        return Study.model_validate(entries)
+    except ValidationError as error:
+        # a misspelt entry first: the one that is missing for it follows from it
+        first = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
+        where = ".".join(str(part) for part in first["loc"] if "[" not in str(part))
+        value = "" if isinstance(first["input"], dict) else f" = {str(first['input'])[:80]!r}"
+        allowed = {
+            "extra_forbidden": f"this entry is not known{_nearest(where)}",
+            "missing": "this entry is missing",
+            "string_pattern_mismatch": "names are lower-case letters, digits, `_`, `.` and `-`",
+        }
+        told = allowed.get(first["type"], first["msg"][0].lower() + first["msg"][1:])
+        raise ParameterError(f"{path}: `{where}`{value}: {told}") from None
+
+
+def _nearest(where: str) -> str:
+    known = ["include", "scales", *Study.model_fields, *Stage.model_fields, "by", "where", "except", "as"]
+    near = difflib.get_close_matches(where.split(".")[-1], known, n=1)
+    return f"; did you mean `{near[0]}`?" if near else f"; entries are {', '.join(known)}"
+
+
+def project_root(path: Path) -> Path:
+    """Return the nearest folder above a study file that holds `notebooks/`, else the checkout of this package."""
+    for folder in path.resolve().parents:
+        if (folder / "notebooks").is_dir():
+            return folder
+    if (root := checkout()) is None:
+        raise ParameterError(f"{path}: no folder above it holds `notebooks/`")
+    return root

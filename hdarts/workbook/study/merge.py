@@ -1,0 +1,65 @@
+"""The text of a study put together: files it includes beneath it, and a scale laid over it."""
+
+from pathlib import Path
+from typing import Any
+
+from hdarts.errors import ParameterError
+from hdarts.params import read_yaml
+
+Entries = dict[str, Any]
+FULL = "full"  # the scale of a study as it is written
+
+
+def merged(path: Path, scale: str = FULL) -> Entries:
+    """Return the entries of a study file, those of its `include` beneath them, at a `scale`.
+
+    A scale lays its stages over those of the study, entry by entry; stages and arms that the study lacks stay away, so
+    that one scale serves many studies. The study is then called `<study>-<scale>`, and its entry `scale` is what the
+    scale says `about` itself. Raises `ParameterError`.
+    """
+    content = _with_included(path, ())
+    scales = content.pop("scales", {})
+    if not isinstance(scales, dict) or not all(isinstance(given, dict) for given in scales.values()):
+        raise ParameterError(f"{path}: `scales` is no mapping of names to the entries of each: about, stages")
+    for name, key in ((name, key) for name, given in scales.items() for key in given):
+        if key not in ("about", "stages"):
+            raise ParameterError(f"{path}: `scales.{name}.{key}`: this entry is not known; entries are about, stages")
+    if scale == FULL:
+        return content
+    if scale not in scales:
+        raise ParameterError(f"{path}: scale {scale!r} is not known; known are {', '.join([FULL, *map(str, scales)])}")
+    stages, over = content.get("stages"), scales[scale].get("stages", {})
+    if not isinstance(stages, dict) or not isinstance(over, dict):
+        raise ParameterError(f"{path}: `stages`: is no mapping of names to stages")
+    there = {name: _of_known_arms(stages[name], given) for name, given in over.items() if name in stages}
+    named = {"study": f"{content.get('study')}-{scale}", "scale": str(scales[scale].get("about", scale))}
+    return {**content, **named, "stages": _deep(stages, there)}
+
+
+def _of_known_arms(stage: Any, over: Any) -> Any:
+    if not isinstance(stage, dict) or not isinstance(over, dict) or not isinstance(over.get("arms"), dict):
+        return over
+    there = stage.get("arms") if isinstance(stage.get("arms"), dict) else {}
+    return over | {"arms": {arm: given for arm, given in over["arms"].items() if arm in there}}
+
+
+def _with_included(path: Path, above: tuple[Path, ...]) -> Entries:
+    if path.resolve() in above:
+        raise ParameterError(f"{path}: includes itself")
+    content = read_yaml(path)
+    files = content.pop("include", [])
+    if not isinstance(files, list) or not all(isinstance(name, str) and "\0" not in name for name in files):
+        raise ParameterError(f"{path}: `include` is no list of files")
+    whole: Entries = {}
+    for name in files:
+        whole = _deep(whole, _with_included(path.parent / name, (*above, path.resolve())))
+    return _deep(whole, content)
+
+
+def _deep(below: Entries, over: Entries) -> Entries:
+    """Lay mappings over mappings, entry by entry; anything else replaces what lies below it."""
+    both = dict(below)
+    for key, value in over.items():
+        old = below.get(key)
+        both[key] = _deep(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return both

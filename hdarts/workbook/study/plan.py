@@ -1,0 +1,130 @@
+"""A study made ready: read, expanded, checked against what lies in `runs/`, and recorded there when it starts."""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from hdarts.errors import ParameterError
+from hdarts.params import MODELS, Parameters, read_yaml
+from hdarts.runs.atomic import write_atomic
+from hdarts.runs.paths import below_runs, runs_folder
+from hdarts.workbook.study.expand import PlannedRun, expand
+from hdarts.workbook.study.file import Study, check_study, project_root
+from hdarts.workbook.study.merge import FULL, merged
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study, read, expanded and found to be in order. `root` is the folder that holds `notebooks/` and `params/`."""
+
+    path: Path
+    root: Path
+    study: Study
+    runs: tuple[PlannedRun, ...]
+    entries: Mapping[str, Any]  # of the file, with what it includes and its scale
+    scale: str = FULL
+
+    @property
+    def folder(self) -> Path:
+        return below_runs(self.study.study)
+
+
+def plan(path: str | Path, models: Mapping[str, type[Parameters]] = MODELS, scale: str = FULL) -> Plan:
+    """Return the expanded study in the file `path`, or raise `ParameterError` about the first fault; writes nothing."""
+    path = Path(path)
+    entries = merged(path, scale)
+    study = check_study(path, entries)
+    root = project_root(path)
+    try:
+        runs = expand(study, root, models)
+    except ParameterError as error:
+        raise ParameterError(f"{path}: {error}") from None
+    planned = Plan(path, root, study, tuple(runs), entries, scale)
+    _check_folders(planned)
+    return planned
+
+
+def _check_folders(planned: Plan) -> None:
+    """Refuse a study folder that something else made, and run folders that belong to other parameters."""
+    name, folder = planned.study.study, planned.folder
+    if name == "interactive":
+        raise ParameterError(f"{planned.path}: study name 'interactive' is kept for runs outside studies; take another")
+    if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
+        kept = folder / "study.yaml"
+        theirs = read_yaml(kept).get("study") if kept.is_file() else None
+        if theirs != name:
+            told = f"belongs to study {theirs!r}" if theirs else "was not made by `hdarts run`"
+            raise ParameterError(f"{planned.path}: the folder runs/{name} {told}; rename the study or move that folder")
+    for run in planned.runs:
+        file = run.folder / "params.yaml"
+        if file.is_file():
+            theirs, mine = map(run.params.identifying, (read_yaml(file), run.params.model_dump()))
+            for key in sorted(theirs.keys() | mine.keys()):
+                if theirs.get(key) != mine.get(key):
+                    raise ParameterError(
+                        f"run folder {run.name} belongs to another study: its `{key}` is {theirs.get(key)!r}, "
+                        f"here {mine.get(key)!r}; move it away"
+                    )
+
+
+def record(planned: Plan) -> str:
+    """Write `study.yaml` and `runs.csv` into the study's folder; return what changed since the last start, or ""."""
+    folder, earlier = planned.folder, read_runs(planned.study.study)
+    entries = _changed_entries(folder / "study.yaml", planned.entries)
+    plain = planned.entries == read_yaml(planned.path)  # then with its comments
+    text = planned.path.read_bytes() if plain else yaml.safe_dump(dict(planned.entries), sort_keys=False)
+    write_atomic(folder / "study.yaml", text)
+    rows = [{"stage": r.stage, "run": r.name, **r.labels, "needs": " ".join(r.needs)} for r in planned.runs]
+    frame = pd.DataFrame(rows, dtype=object)
+    frame.insert(len(frame.columns) - 1, "needs", frame.pop("needs"))
+    write_atomic(folder / "runs.csv", frame.to_csv(index=False))
+    if earlier.empty:
+        return ""
+    old, new = list(earlier["run"]), [run.name for run in planned.runs]
+    gone = [name for name in old if name not in set(new) and (runs_folder() / name).is_dir()]
+    added = len(set(new) - set(old))
+    if not gone and not added:
+        return ""
+    told = f"; no longer in it, left as they are: {', '.join(gone)}" if gone else ""
+    return f"study {planned.study.study} changed since its last start: {entries}{added} new runs{told}"
+
+
+def _changed_entries(before: Path, now: Mapping[str, Any]) -> str:
+    """Name at most three entries in which two study files differ: `stages.search.epochs: 2, now 4; `."""
+    if not before.is_file():
+        return ""
+    old, new = _flat(read_yaml(before)), _flat(dict(now))
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    told = [f"{name}: {old.get(name, 'nothing')}, now {new.get(name, 'nothing')}" for name in names[:3]]
+    return "; ".join([*told, *(["and more"] if names[3:] else []), ""])
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """All leaves of nested mappings by their dotted names."""
+    if not isinstance(value, dict) or not value:
+        return {name: value}
+    leaves: dict[str, Any] = {}
+    for part, inner in value.items():
+        leaves |= _flat(inner, f"{name}.{part}" if name else str(part))
+    return leaves
+
+
+def read_runs(study: str, stage: str = "") -> pd.DataFrame:
+    """Return a study's runs as last started, empty if there are none.
+
+    Columns: stage, run, needs and the labels (arm, seeds, ...); with `stage`, its runs and the labels they have.
+    """
+    path = below_runs(study) / "runs.csv"
+    if not path.is_file():
+        return pd.DataFrame(columns=["stage", "run", "needs"])
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if stage:
+        frame = frame[frame["stage"] == stage]
+        frame = frame.loc[:, (frame != "").any() | frame.columns.isin(["stage", "run", "needs"])]
+    # read once more: a column without empty places gets its own type, such as integer seeds
+    return pd.read_csv(io.StringIO(frame.to_csv(index=False)), keep_default_na=False)

@@ -1,0 +1,49 @@
+"""What can be known before a kernel starts: are the images there, do batches fit, can the genotype be read.
+
+What reads images and genotypes imports torch, which a study whose runs ask for none need not wait for.
+"""
+
+from collections.abc import Iterable
+
+from hdarts.errors import ParameterError
+from hdarts.params import EvaluateParams, SearchParams
+from hdarts.runs.tensorboard import need_tensorboard
+from hdarts.space import SPACES, plan
+from hdarts.workbook.study import PlannedRun
+
+
+def preflight(runs: Iterable[PlannedRun]) -> None:
+    """Raise `ParameterError` for the first run that could not start, naming it; opens no image and no test set."""
+    known: dict[tuple, tuple[int, int]] = {}  # the many runs of a study ask for few sets
+    spaces: dict[str, set[str]] = {}  # of the cells that a run makes or chooses among
+    for run in runs:
+        own = {run.params.space} if isinstance(run.params, SearchParams) else set()
+        spaces[run.name] = own.union(*(spaces.get(name, set()) for name in run.needs))
+        try:
+            if getattr(run.params, "tensorboard", False):
+                need_tensorboard()
+            if isinstance(run.params, SearchParams) and run.params.method != "random":
+                _check_batch(run.params, run.params.validation_fraction, known)
+            if isinstance(run.params, EvaluateParams):
+                _check_batch(run.params, 0.0, known)
+                if run.params.genotype not in run.needs:
+                    from hdarts.train import read_genotype
+
+                    spaces[run.name] = {read_genotype(run.params.genotype).space.name}
+                for space in spaces[run.name]:
+                    plan(run.params.channels, run.params.layers, SPACES[space])  # refuses too few layers
+        except ParameterError as error:
+            raise ParameterError(f"run {run.name}: {error}") from None
+
+
+def _check_batch(params: SearchParams | EvaluateParams, fraction: float, known: dict[tuple, tuple[int, int]]) -> None:
+    from hdarts.data import sizes
+
+    asked = (params.data, params.data_folder, params.limit, fraction, params.stream)
+    if asked not in known:
+        known[asked] = sizes(*asked)
+    fewest = min(count for count in known[asked] if count)
+    if params.batch_size > fewest:
+        raise ParameterError(
+            f"parameter `batch_size` = {params.batch_size}: larger than the {fewest} images of a part of {params.data}"
+        )

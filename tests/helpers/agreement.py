@@ -1,0 +1,61 @@
+"""How tests hold two forms of one function against each other."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from hdarts.runs.randomness import generator
+
+SIZES = [
+    # channels, sources, nodes, stride, images, (height, width) of a wave of edges
+    (2, 1, 1, 1, 3, (3, 2)),
+    (3, 2, 4, 1, 2, (7, 9)),
+    (4, 2, 2, 2, 4, (8, 8)),
+    (5, 1, 3, 2, 3, (5, 7)),
+    (16, 1, 2, 1, 2, (8, 8)),
+    (19, 2, 3, 2, 3, (9, 4)),
+]
+
+
+def agree(ours: Iterable[Tensor], theirs: Iterable[Tensor], accuracy: float) -> None:
+    """Tensors are equal within `accuracy` of their largest value."""
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=accuracy, atol=accuracy * float(other.detach().abs().max()))
+
+
+def slopes(out: Iterable[Tensor]) -> list[Tensor]:
+    """Random gradients in some results."""
+    return [torch.randn(one.shape, generator=generator(i), dtype=one.dtype) for i, one in enumerate(out)]
+
+
+def derivatives(loss: Callable[[Tensor, Tensor], Tensor], w: Tensor, alpha: Tensor) -> list[Tensor]:
+    """Loss, gradients in w and alpha, and the products of the whole Hessian with a fixed vector."""
+    w, alpha = w.clone().requires_grad_(), alpha.clone().requires_grad_()
+    value = loss(w, alpha)
+    first = torch.autograd.grad(value, (w, alpha), create_graph=True)
+    direction = torch.randn(len(w), generator=generator(1), dtype=w.dtype)
+    along = first[0] @ direction + first[1].sum(-1).square().sum()
+    return [value.detach(), *(g.detach() for g in first), *torch.autograd.grad(along, (w, alpha))]
+
+
+def second_derivatives(out: Iterable[Tensor], inputs: list[Tensor]) -> tuple[Tensor, ...]:
+    """Gradients of the squares of the first derivatives."""
+    out = list(out)
+    first = torch.autograd.grad(out, inputs, slopes(out), create_graph=True)
+    total = torch.stack([one.square().sum() for one in first]).sum()
+    return torch.autograd.grad(total, inputs, allow_unused=True, materialize_grads=True)
+
+
+def the_same_for_any_number_of_threads(compute: Callable[[], list[Tensor]]) -> None:
+    """Same threads, same bits; other threads (5 are more than the images), the same but for rounding."""
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 2, 5):
+            torch.set_num_threads(threads)
+            found.append(compute())
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one, other) for one, other in zip(found[1], found[2], strict=True))
+    agree(found[0], found[1], 1e-12)
+    agree(found[0], found[3], 1e-12)

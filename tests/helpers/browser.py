@@ -1,0 +1,125 @@
+"""A page in a real browser: Chromium without a window, asked and told over its DevTools protocol."""
+
+import base64
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import websocket
+
+from hdarts.errors import ParameterError
+from hdarts.workbook.page.report.pdf import browser
+
+try:
+    CHROMIUM = browser()
+except ParameterError:
+    CHROMIUM = None
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium or Chrome is installed (Debian: apt-get install chromium)"
+)
+KEYS = {"Escape": 27, "Enter": 13, "Tab": 9, "ArrowLeft": 37, "ArrowRight": 39}
+QUIET = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
+--disable-component-update --disable-sync --disable-dev-shm-usage --disable-extensions --remote-debugging-port=0"""
+
+
+class Browser:
+    """One open page: what it requested and what it complained of, and hands to move it."""
+
+    def __init__(self, address: str) -> None:
+        self.socket = websocket.create_connection(address, suppress_origin=True, timeout=60)
+        self.asked, self.requests, self.complaints = 0, [], []
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Call a method of the protocol and return its result; what happens meanwhile is noted."""
+        self.asked += 1
+        self.socket.send(json.dumps({"id": self.asked, "method": method, "params": parameters}))
+        while (told := self._next()).get("id") != self.asked:
+            pass
+        assert "error" not in told, told
+        return told["result"]
+
+    def _next(self) -> dict[str, Any]:
+        told = json.loads(self.socket.recv())
+        match told.get("method"):
+            case "Network.requestWillBeSent":
+                self.requests.append(told["params"]["request"]["url"])
+            case "Runtime.consoleAPICalled" | "Runtime.exceptionThrown" | "Log.entryAdded":
+                self.complaints.append(told["params"])
+        return told
+
+    def open(self, page: Path | str, width: int = 1280, height: int = 900, dark: bool = False) -> None:
+        """Open a file or an address in a window of this size and wait until all of it is there."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", media="", features=[scheme])
+        self.call("Page.navigate", url=page.as_uri() if isinstance(page, Path) else page)
+        while self._next().get("method") != "Page.loadEventFired":
+            pass
+
+    def ask(self, expression: str) -> Any:
+        """Return the value of a JavaScript expression."""
+        told = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in told, told
+        return told["result"].get("value")
+
+    def becomes(self, expression: str, value: Any) -> bool:
+        """Whether an expression has a value within 20 s: what an event calls may come after the event."""
+        until = time.monotonic() + 20
+        while (right := self.ask(expression) == value) is False and time.monotonic() < until:
+            time.sleep(0.02)
+        return right
+
+    def press(self, key: str) -> None:
+        """Press a key and let it go."""
+        named = {"key": key, "code": key, "windowsVirtualKeyCode": KEYS[key]}
+        text = {"text": "\r"} if key == "Enter" else {}
+        self.call("Input.dispatchKeyEvent", type="keyDown", **named, **text)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **named)
+
+    def picture(self, file: Path) -> None:
+        """Write what the window shows to a PNG file."""
+        file.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
+
+
+@contextmanager
+def chromium(folder: Path) -> Iterator[Browser]:
+    """Start Chromium with its profile in `folder` and give a page; from there no host is found but this one."""
+    profile = folder / "profile"
+    hosts = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+    command = [str(CHROMIUM), *QUIET.split(), f"--user-data-dir={profile}", hosts]
+    process = subprocess.Popen([*command, "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    page = None
+    try:
+        page = Browser(_address(profile, process))
+        yield page
+    finally:
+        if page is not None:
+            page.socket.close()
+        process.terminate()
+        process.wait(timeout=30)
+        shutil.rmtree(profile, ignore_errors=True)
+
+
+def _address(profile: Path, process: subprocess.Popen) -> str:
+    """Wait for the browser's port and return the address of its page."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until and process.poll() is None:
+        with_port = profile / "DevToolsActivePort"
+        if with_port.exists() and (lines := with_port.read_text().split()):
+            browser = websocket.create_connection(f"ws://127.0.0.1:{lines[0]}{lines[1]}", suppress_origin=True)
+            browser.send(json.dumps({"id": 1, "method": "Target.getTargets"}))
+            targets = json.loads(browser.recv())["result"]["targetInfos"]
+            browser.close()
+            if pages := [one["targetId"] for one in targets if one["type"] == "page"]:
+                return f"ws://127.0.0.1:{lines[0]}/devtools/page/{pages[0]}"
+        time.sleep(0.05)
+    raise TimeoutError(f"Chromium did not start (exit code {process.poll()})")

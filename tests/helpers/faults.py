@@ -1,0 +1,185 @@
+"""Kill what runs, at a moment or in a write, start it again by the same command, and hold the ends side by side."""
+
+import contextlib
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from helpers import ROOT
+from helpers.small_runs import EVALUATION, SEARCH, differences, environment, program
+
+HOOK = ROOT / "tests" / "fault_hook"
+WRITES = {
+    "search": ["checkpoint.pt", "checkpoint.previous", "checkpoint.epoch-1", "metrics.csv", "hypergradients.csv",
+               "alpha.csv", "timings.csv", "params.yaml", "provenance.json", "genotype.json", "result.json"],
+    "evaluation": ["checkpoint.pt", "checkpoint.previous", "checkpoint.epoch-1", "metrics.csv", "timings.csv",
+                   "params.yaml", "provenance.json", "genotype.json", "result.json"],
+    "study": ["study.yaml", "runs.csv", "report.html", "notebook.ipynb", "notebook.html", "search.png", "genotype.svg",
+              "result.json", "checkpoint.pt", "metrics.csv", "params.yaml"],
+}  # fmt: skip
+AGAIN = {"metrics.csv", "hypergradients.csv", "alpha.csv", "timings.csv", "checkpoint.pt", "checkpoint.previous"}
+KINDS: dict[str, dict[str, Any]] = {"search": SEARCH, "evaluation": EVALUATION}
+COMMAND = "the command"
+WORKERS = {"a run's process": "hdarts.workbook.study.run_notebook", "a kernel": "ipykernel_launcher"}
+TOLD = {"a run's process": "its process was killed by signal 9", "a kernel": "ernel died"}
+STUDY = ROOT / "params" / "studies" / "tiny.yaml"
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A fault, and how the run that it met differs at its end from an undisturbed one (not at all: empty).
+
+    What a fault is stands before a colon; after it, where it struck.
+    """
+
+    what: str
+    fault: str
+    differs: list[str]
+
+
+def start(what: str, runs: Path, **more: str) -> subprocess.Popen[str]:
+    """Start a search, an evaluation, a study or the study in a file in a process of its own."""
+    if what in KINDS:
+        return program(KINDS[what], runs, **more)
+    return subprocess.Popen(
+        [sys.executable, "-m", "hdarts", "run", str(STUDY if what == "study" else what), "--jobs", "1"],
+        cwd=ROOT,
+        env=environment(runs, **more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def short_study(folder: Path, **parameters: Any) -> str:
+    """Write a study of a search alone, with other parameters if need be, and return its file."""
+    whole = yaml.safe_load(STUDY.read_text())
+    whole["stages"]["search"]["parameters"] |= parameters
+    file = folder / "short.yaml"
+    file.write_text(yaml.safe_dump({**whole, "stages": {"search": whole["stages"]["search"]}}))
+    return str(file)
+
+
+def to_the_end(what: str, runs: Path) -> float:
+    """Compute what is missing; return the seconds after the first line that is printed."""
+    process = start(what, runs)
+    assert process.stdout is not None
+    process.stdout.readline()
+    began = time.monotonic()
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return time.monotonic() - began
+
+
+def killed_at_a_moment(what: str, runs: Path, seconds: float, victim: str = COMMAND) -> list[str]:
+    """Kill so many seconds after the start, of a study also a process of its runs; return what is then left untold."""
+    process = start(what, runs)
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(seconds)
+    if victim == COMMAND:
+        process.kill()
+    while victim != COMMAND and process.poll() is None and not killed_below(process.pid, WORKERS[victim]):
+        time.sleep(0.01)  # between two runs
+    out, err = process.communicate(timeout=300)
+    gone(runs)
+    told = victim == COMMAND or process.returncode == 0 or (process.returncode == 1 and TOLD[victim] in out)
+    return [] if told else [f"exit code {process.returncode} without a word: {out}{err}"]
+
+
+def killed_below(command: int, module: str) -> bool:
+    """Kill the process that runs a module for a command; return whether there was one."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for process in psutil.Process(command).children(recursive=True):
+            if module in process.cmdline():
+                process.kill()
+                return True
+    return False
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[None]:
+    """Make `folder` a file system of its own; raises `PermissionError` where one has no right to mount."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if not shutil.which("mount") or os.geteuid() != 0 or subprocess.run(mount, check=False).returncode:
+        raise PermissionError("no right to mount a small disk")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def remount(disk: Path, options: str) -> None:
+    """Change the options of a mounted disk, such as its size."""
+    subprocess.run(["mount", "-o", f"remount,{options}", disk], check=True)
+
+
+def filled(what: str, disk: Path) -> list[str]:
+    """Run a study until the disk is full; return what is then left untold, and give the disk more room."""
+    process = start(what, disk)
+    out, err = process.communicate(timeout=300)
+    gone(disk)
+    halves = [str(path) for path in disk.rglob(".*.part")]
+    remount(disk, "size=1g")
+    told = process.returncode == 73 and "Traceback" not in err and "annot be written" in out + err
+    return halves if told else [f"exit code {process.returncode}: {out}{err}"]
+
+
+def killed_in_a_write(what: str, runs: Path, name: str, count: int, how: str) -> bool:
+    """Kill in the `count`-th write of a file (fault_hook); return whether it came to so many."""
+    order = runs.parent / f"{runs.name}.order"
+    order.write_text(f"{name} {count} {how}")
+    path = f"{HOOK}:{ROOT / 'tests'}:{ROOT}"
+    start(what, runs, HDARTS_FAULT=str(order), PYTHONPATH=path).communicate(timeout=300)
+    gone(runs)
+    died = not order.exists()
+    order.unlink(missing_ok=True)
+    return died
+
+
+def gone(runs: Path) -> None:
+    """Wait until no process is left that was started for this runs folder: runs end with their command."""
+
+    def ours(process: psutil.Process) -> bool:
+        try:
+            return process.status() != psutil.STATUS_ZOMBIE and process.environ().get("HDARTS_RUNS") == str(runs)
+        except psutil.Error:
+            return False
+
+    patience = time.monotonic() + 30
+    while any(ours(process) for process in psutil.process_iter() if process.pid != os.getpid()):
+        assert time.monotonic() < patience, "processes are left"
+        time.sleep(0.05)
+
+
+def kill_points(what: str, folder: Path, moments: int, writes: int, draw: random.Random) -> Iterator[Tried]:
+    """Yield kills drawn at random, each against the undisturbed run, which is computed first."""
+    whole = folder / f"{what}-undisturbed"
+    lasts = to_the_end(what, whole)
+    victims = [COMMAND, *WORKERS] if what == "study" else [COMMAND]
+    for number in range(moments + writes):
+        runs, untold = folder / f"{what}-{number}", []
+        if number < moments:
+            victim = victims[number % len(victims)]
+            untold = killed_at_a_moment(what, runs, draw.uniform(0, lasts), victim)
+            fault = f"SIGKILL to {victim} at a random moment" if what == "study" else "SIGKILL at a random moment"
+        else:
+            name, how = draw.choice(WRITES[what]), draw.choice(["empty", "half", "whole", "after"])
+            how = "after" if name == "checkpoint.previous" else how  # it is not written, only renamed
+            count = draw.randint(1, 2) if name in AGAIN else 1
+            died = killed_in_a_write(what, runs, name, count, how)
+            fault = f"SIGKILL in a write: {name}, {how}" if died else f"nothing, it ended before: {count}. {name}"
+        to_the_end(what, runs)
+        yield Tried(what, fault, [*untold, *differences(whole, runs)])

@@ -1,0 +1,109 @@
+"""C files are compiled once and kept; whatever goes wrong there, PyTorch's road is left."""
+
+import ctypes
+import os
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from hdarts.kernels import compiler
+
+SOURCE = "#include <omp.h>\nint answer(void) { return NUMBER * (omp_get_max_threads() > 0); }\n"
+needs_compiler = pytest.mark.skipif(shutil.which(os.environ.get("CC", "cc")) is None, reason="no C compiler here")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("HDARTS_CACHE", str(tmp_path / "cache"))
+    compiler.library.cache_clear()
+    yield tmp_path / "cache"
+    compiler.library.cache_clear()
+
+
+@pytest.fixture
+def source(tmp_path):
+    path = tmp_path / "small.c"
+    path.write_text(SOURCE)
+    return path
+
+
+def answer(source, number) -> int:
+    found = compiler.library(source, NUMBER=str(number))
+    assert found is not None
+    return found.answer()
+
+
+@needs_compiler
+def test_a_file_is_compiled_once_for_its_definitions_and_kept(source, own_cache):
+    assert answer(source, 42) == 42
+    assert answer(source, 7) == 7
+    kept = {path: path.stat().st_mtime_ns for path in own_cache.iterdir()}
+    assert len(kept) == 2 and all(path.suffix == ".so" for path in kept)
+    compiler.library.cache_clear()
+    assert answer(source, 42) == 42
+    assert {path: path.stat().st_mtime_ns for path in own_cache.iterdir()} == kept
+    source.write_text(SOURCE.replace("NUMBER *", "1 + NUMBER *"))
+    compiler.library.cache_clear()
+    assert answer(source, 42) == 43
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["depthwise", "separable", "pooling", "mixed", "factored"])
+@pytest.mark.parametrize(("real", "lanes"), [("float", 16), ("double", 4)])
+def test_the_files_of_the_package_compile_without_a_warning(name, real, lanes, tmp_path):
+    """Where one did not, PyTorch's road would be taken in silence."""
+    path = Path(compiler.__file__).with_name(f"{name}.c")
+    flags = [*compiler.FLAGS, "-Wall", "-Wextra", "-Werror", f"-DREAL={real}", f"-DV={lanes}"]
+    command = [str(compiler.compiler()), *flags, "-DMOST=32", "-c", str(path), "-o", str(tmp_path / "made.o")]
+    assert subprocess.run(command, capture_output=True, text=True).stderr == ""
+
+
+@needs_compiler
+def test_several_at_once_all_get_it(source, own_cache):
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: compiler.library.__wrapped__(source, NUMBER="5"), range(4)))
+    assert all(one is not None and one.answer() == 5 for one in found)
+    assert [path.suffix for path in own_cache.iterdir()] == [".so"]
+
+
+@needs_compiler
+def test_no_second_openmp_is_loaded(source):
+    library = compiler.library(source, NUMBER="1")
+    assert isinstance(library, ctypes.CDLL)
+    (kept,) = compiler.cache_folder().iterdir()
+    assert b"libgomp" not in kept.read_bytes()
+
+
+def test_without_a_compiler_there_is_none(source, monkeypatch):
+    monkeypatch.setenv("CC", "no-such-compiler")
+    assert compiler.library(source, NUMBER="1") is None
+
+
+def test_it_can_be_turned_off(source, monkeypatch):
+    monkeypatch.setenv("HDARTS_COMPILED", "0")
+    assert compiler.library(source, NUMBER="1") is None
+
+
+@needs_compiler
+def test_a_file_that_does_not_compile_is_none(source):
+    source.write_text("this is not C")
+    assert compiler.library(source, NUMBER="1") is None
+
+
+@needs_compiler
+def test_a_cache_that_cannot_be_written_is_none(source, own_cache):
+    own_cache.write_text("a file where the folder should be")
+    assert compiler.library(source, NUMBER="1") is None
+
+
+@needs_compiler
+def test_a_damaged_library_is_made_again(source, own_cache):
+    assert compiler.library(source, NUMBER="3") is not None
+    (kept,) = own_cache.iterdir()
+    kept.unlink()
+    kept.write_bytes(b"not a library")
+    compiler.library.cache_clear()
+    assert answer(source, 3) == 3

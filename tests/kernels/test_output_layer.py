@@ -1,0 +1,222 @@
+"""The factored step is `clip_grad_norm_` and `torch.optim.SGD` on gradients that autograd forms in full."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from hdarts.hypernetwork import ACTIVATIONS, MLP, Chunked, Linear, LowRank
+from hdarts.hypernetwork import gradient as gradient_of
+from hdarts.kernels import output_layer
+from hdarts.kernels.output_layer import Dense, Factored, SegmentedLinear, clip_factor, sgd_
+from hdarts.runs.randomness import generator
+
+N_ALPHA, SIZES, STEPS = 5, (9, 2, 14), 200
+RATE, MOMENTUM, DECAY, CLIP = 0.02, 0.9, 3e-3, 1.5
+SHAPES = ((4, 1, 3, 3), (4, 4, 1, 1))
+HYPERNETWORKS = {
+    "linear": Linear(N_ALPHA, sum(SIZES)),
+    "linear without bias": Linear(N_ALPHA, sum(SIZES), bias=False),
+    "low rank": LowRank(N_ALPHA, sum(SIZES), 2),
+    **{f"shared {name}": MLP(N_ALPHA, SIZES, 4, name) for name in ACTIVATIONS},
+    **{f"for each convolution, {name}": MLP(N_ALPHA, SIZES, 4, name, shared=False) for name in ACTIVATIONS},
+    "chunked": Chunked(N_ALPHA, SHAPES, 3),
+}
+
+every = pytest.mark.parametrize("h", HYPERNETWORKS.values(), ids=HYPERNETWORKS)
+
+
+@pytest.fixture
+def in_pytorch(monkeypatch) -> None:
+    """The road without a C compiler, in several blocks of rows."""
+    monkeypatch.setattr(output_layer, "kernel", lambda *_: None)
+    monkeypatch.setattr(output_layer, "ROWS", 4)
+
+
+@pytest.fixture(params=["factored.c", "PyTorch"])
+def roads(request) -> None:
+    """Both roads of a layer."""
+    if request.param == "PyTorch":
+        request.getfixturevalue("in_pytorch")
+
+
+class Problem:
+    """w = [h(phi, a) | rest] should meet a target that changes from step to step; big steps are clipped."""
+
+    def __init__(self, h, antithetic: bool):
+        self.h, self.draw, self.antithetic = h, generator(0, "factored"), antithetic
+        self.phi = h.initial_phi(self.draw).double()
+        self.rest = torch.randn(3, generator=self.draw, dtype=torch.float64)
+
+    def ways(self) -> list[Tensor]:
+        """The inputs of a step: one, or a pair on both sides."""
+        alpha, noise = (torch.randn(N_ALPHA, generator=self.draw, dtype=torch.float64) for _ in range(2))
+        return [alpha + noise, alpha - noise] if self.antithetic else [alpha]
+
+    def target(self) -> tuple[Tensor, Tensor]:
+        """A target and the weight of its loss: light ones are not clipped, heavy ones are."""
+        target = torch.randn(self.h.n_weights + 3, generator=self.draw, dtype=torch.float64)
+        return target, torch.rand((), generator=self.draw, dtype=torch.float64)
+
+    def by_torch(self, phi: Tensor, rest: Tensor) -> list[float]:
+        """`STEPS` steps in place; return the norms before clipping."""
+        free = [phi.requires_grad_(), rest.requires_grad_()]
+        optimiser = torch.optim.SGD(free, RATE, MOMENTUM, weight_decay=DECAY)
+        norms = []
+        for _ in range(STEPS):
+            ways, (target, weight) = self.ways(), self.target()
+            optimiser.zero_grad()
+            for a in ways:
+                error = torch.cat([self.h(phi, a), rest]) - target
+                (weight * error.square().add(1).log().sum() / len(ways)).backward()
+            norms.append(float(torch.nn.utils.clip_grad_norm_(free, CLIP)))
+            optimiser.step()
+        for value in free:
+            value.requires_grad_(False)
+        return norms
+
+    def by_factors(self, phi: Tensor, rest: Tensor, velocities: list[Tensor], steps: int = STEPS) -> list[float]:
+        norms = []
+        for _ in range(steps):
+            ways, (target, weight) = self.ways(), self.target()
+            gradient, of_rest = None, torch.zeros_like(rest)
+            for a in ways:
+                error = torch.cat([self.h(phi, a), rest]) - target
+                g = weight * 2 * error / (1 + error.square()) / len(ways)
+                one = gradient_of(self.h, phi, a, g[: len(g) - 3])
+                gradient = one if gradient is None else gradient.plus(one)  # type: ignore[attr-defined]
+                of_rest += g[len(g) - 3 :]
+            assert gradient is not None
+            norm, scale = clip_factor([gradient.squared_norm(), of_rest.square().sum()], CLIP)
+            gradient.step_(phi, velocities[0], scale, RATE, MOMENTUM, DECAY)
+            sgd_(rest, velocities[1], of_rest, scale, RATE, MOMENTUM, DECAY)
+            norms.append(float(norm))
+        return norms
+
+
+def close(a, b) -> None:
+    torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
+@every
+@pytest.mark.parametrize("antithetic", [False, True])
+def test_two_hundred_steps_are_those_of_torch(h, antithetic: bool, roads):
+    plain, ours = Problem(h, antithetic), Problem(h, antithetic)
+    expected = plain.by_torch(plain.phi, plain.rest)
+    norms = ours.by_factors(ours.phi, ours.rest, [torch.zeros_like(ours.phi), torch.zeros_like(ours.rest)])
+    close(torch.tensor(norms), torch.tensor(expected))
+    close(ours.phi, plain.phi)
+    close(ours.rest, plain.rest)
+    assert min(expected) < CLIP < max(expected)  # some steps were clipped, some were not
+
+
+@every
+def test_state_saved_and_loaded_goes_on_as_if_nothing_had_been(h, tmp_path):
+    straight, stopped = Problem(h, False), Problem(h, False)
+    velocities = [torch.zeros_like(straight.phi), torch.zeros_like(straight.rest)]
+    straight.by_factors(straight.phi, straight.rest, velocities, 20)
+    first = [torch.zeros_like(stopped.phi), torch.zeros_like(stopped.rest)]
+    stopped.by_factors(stopped.phi, stopped.rest, first, 10)
+    torch.save({"phi": stopped.phi, "rest": stopped.rest, "velocities": first}, tmp_path / "state.pt")
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    stopped.by_factors(state["phi"], state["rest"], state["velocities"], 10)
+    assert torch.equal(state["phi"], straight.phi) and torch.equal(state["rest"], straight.rest)
+    assert all(map(torch.equal, state["velocities"], velocities))
+
+
+def dense(gradient: Factored) -> Tensor:
+    """[head | W | b], formed in full."""
+    rows = torch.repeat_interleave(gradient.z, torch.tensor(gradient.layer.sizes), dim=1)  # (k, rows, width)
+    parts = [gradient.head, (gradient.g.unsqueeze(-1) * rows).sum(0).flatten()]
+    return torch.cat([*parts, gradient.g.sum(0)] if gradient.layer.bias else parts)
+
+
+@pytest.mark.parametrize("sizes", [(7,), (4, 1, 6)], ids=str)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("terms", [1, 2])
+@pytest.mark.parametrize("width", [3, 5])
+def test_the_norm_and_the_step_are_those_of_the_full_gradient(sizes, bias: bool, terms: int, width: int, roads):
+    draw = generator(1, "factored")
+    layer = SegmentedLinear(sizes, width, bias)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=draw, dtype=torch.float64)
+
+    factors = [Factored(layer, normal(2), normal(1, layer.rows), normal(1, len(sizes), width)) for _ in range(terms)]
+    total = factors[0] if terms == 1 else factors[0].plus(factors[1])
+    full = sum((dense(gradient) for gradient in factors), torch.zeros(()))
+    close(dense(total), full)
+    assert math.isclose(float(total.squared_norm()), float(full.square().sum()), rel_tol=1e-12)
+    ends = []
+    for gradient in (total, Dense(full)):
+        phi, velocity = torch.ones_like(full), torch.full_like(full, 0.5)
+        gradient.step_(phi, velocity, torch.tensor(0.7).double(), RATE, MOMENTUM, DECAY)
+        ends.append(torch.cat([phi, velocity]))
+    close(*ends)
+
+
+def test_clipping_is_that_of_torch_on_both_sides_of_the_limit():
+    for size in (0.1, 1.0, 40.0):
+        parameter = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+        parameter.grad = torch.full((4,), size, dtype=torch.float64)
+        norm = torch.nn.utils.clip_grad_norm_([parameter], CLIP)
+        squares = torch.tensor([3 * size**2, size**2], dtype=torch.float64)
+        ours, factor = clip_factor(list(squares), CLIP)
+        close(ours, norm)
+        close(size * factor.expand(4), parameter.grad)
+
+
+# --- output_layer.c ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def compiler() -> None:
+    """Skips where output_layer.c cannot be compiled."""
+    if SegmentedLinear((1,), 4).kernel(torch.zeros(1)) is None:
+        pytest.skip("there is no C compiler (with OpenMP) here: PyTorch's road is the only one")
+
+
+def layer_and_tensors(sizes: tuple[int, ...], width: int, bias: bool, dtype: torch.dtype) -> tuple:
+    """A layer, its parameters and velocity, two input vectors a segment and two gradients in the outputs."""
+    layer, draw = SegmentedLinear(sizes, width, bias), generator(2, "factored")
+    shapes = [(layer.n_parameters,), (layer.n_parameters,), (2, len(sizes), width), (2, layer.rows)]
+    return layer, *(torch.randn(shape, generator=draw, dtype=dtype) for shape in shapes)
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("width", [4, 5, 8, 15, 16, 17, 30, 32, 56, 112])  # whole vectors, and rests of each length
+@pytest.mark.parametrize("sizes", [(1,), (37,), (5, 1, 0, 11)], ids=str)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_the_compiled_layer_is_that_of_pytorch(width: int, sizes, bias: bool, threads: int, monkeypatch):
+    layer, parameters, velocity, z, g = layer_and_tensors(sizes, width, bias, torch.float64)
+
+    scale, out = torch.tensor(0.7, dtype=torch.float64), torch.empty(layer.rows, dtype=torch.float64)
+
+    def all_three() -> list[Tensor]:
+        moved, speed = parameters.clone(), velocity.clone()
+        layer.step_(moved, speed, g, z, scale, RATE, MOMENTUM, DECAY)
+        layer.write(parameters, z[0], out)
+        return [out.clone(), layer.pull_back(parameters, g[0]), moved, speed]
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    compiled = all_three()
+    assert all(map(torch.equal, compiled, all_three()))  # the same bits again
+    monkeypatch.setattr(output_layer, "kernel", lambda *_: None)
+    for ours, torchs in zip(compiled, all_three(), strict=True):
+        torch.testing.assert_close(ours, torchs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.usefixtures("compiler")
+def test_single_precision_is_taken_too_and_numbers_that_are_not_finite_come_through():
+    layer, parameters, velocity, z, g = layer_and_tensors((9, 8), 30, True, torch.float32)
+    layer.write(parameters, z[0], out := torch.empty(layer.rows))
+    torch.testing.assert_close(out, layer(parameters, z[0]))
+    parameters[30 * 4 + 7], g[0, 16] = math.nan, math.inf
+    layer.write(parameters, z[0], out)
+    assert out.isnan().nonzero().tolist() == [[4]]
+    assert layer.pull_back(parameters, g[1]).isnan().nonzero().tolist() == [[0, 7]]
+    layer.step_(parameters, velocity, g, z, torch.tensor(1.0), RATE, MOMENTUM, DECAY)
+    assert parameters[30 * 4 + 7].isnan() and not layer.matrix(parameters)[16].isfinite().any()
+    assert layer.matrix(parameters)[[0, 5, 15]].isfinite().all()

@@ -1,0 +1,249 @@
+"""Nothing is lost: real processes, real signals, full and read-only disks. `make soak` does the same for longer."""
+
+import os
+import random
+import re
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from helpers import ROOT
+from helpers.faults import (
+    COMMAND,
+    KINDS,
+    ROOT,
+    WORKERS,
+    filled,
+    gone,
+    kill_points,
+    killed_at_a_moment,
+    killed_in_a_write,
+    remount,
+    short_study,
+    small_disk,
+    start,
+    to_the_end,
+)
+from jupyter_client.manager import start_new_kernel
+from helpers.small_runs import EVALUATION, SEARCH, computed, differences, environment, program
+
+from hdarts.errors import CannotWrite
+from hdarts.runs.atomic import write_atomic
+
+# --- kills -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", KINDS)
+def test_killed_anywhere_and_started_again_it_ends_as_an_undisturbed_one(what: str, tmp_path: Path) -> None:
+    seed = random.randrange(10**6)
+    print(f"kill points drawn with seed {seed}")
+    for tried in kill_points(what, tmp_path, moments=1, writes=1, draw=random.Random(seed)):
+        assert tried.differs == [], tried
+
+
+@pytest.mark.parametrize("victims", [[COMMAND], pytest.param([COMMAND, *WORKERS], marks=pytest.mark.soak)])
+def test_a_study_tells_whose_process_was_killed_and_the_same_command_ends_the_same(
+    tmp_path: Path, victims: list[str]
+) -> None:
+    seed = random.randrange(10**6)
+    print(f"moments drawn with seed {seed}")
+    draw = random.Random(seed)
+    study = short_study(tmp_path)
+    lasts = to_the_end(study, tmp_path / "whole")
+    for victim in victims:
+        assert killed_at_a_moment(study, tmp_path / "killed", draw.uniform(0, lasts / 2), victim) == []
+    assert killed_in_a_write(study, tmp_path / "killed", "result.json", 1, "after"), "its figures are still to come"
+    to_the_end(study, tmp_path / "killed")
+    assert differences(tmp_path / "whole", tmp_path / "killed") == []
+
+
+# --- a study is asked to stop ----------------------------------------------------------------------------------------
+
+
+def test_a_request_reaches_the_kernel_through_the_command_and_papermill(tmp_path: Path) -> None:
+    process = start(short_study(tmp_path, epochs=1000), tmp_path)
+    patience = time.monotonic() + 60
+    while not list(tmp_path.glob("tiny/search/*/checkpoint.pt")) and process.poll() is None:
+        assert time.monotonic() < patience
+        time.sleep(0.01)
+    process.send_signal(signal.SIGUSR1)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert err.splitlines()[-1] == "hdarts: stopped; the same command goes on from here"
+    row = next(line for line in out.splitlines() if line.startswith("search "))
+    assert "stopped by SIGTERM after saving" in row
+    gone(tmp_path)
+
+
+def ended_at_once(study: str, runs: Path, seconds: float) -> bool:
+    """Send two signals to a study, so many seconds after its start; return False where it had come to its end."""
+    process = start(study, runs)
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(seconds)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGUSR1)
+    _, err = process.communicate(timeout=60)
+    gone(runs)
+    if process.returncode == 0:
+        return False
+    assert process.returncode in (128 + signal.SIGTERM, 128 + signal.SIGUSR1), "they may come in either order"
+    assert "ended at once by SIG" in err and "Traceback" not in err
+    return True
+
+
+def test_a_second_signal_ends_a_study_at_once(tmp_path: Path) -> None:
+    assert ended_at_once(short_study(tmp_path), tmp_path / "runs", 0)
+
+
+@pytest.mark.soak
+def test_ended_at_once_again_and_again_a_study_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
+    seed = random.randrange(10**6)
+    print(f"moments drawn with seed {seed}")
+    draw, study = random.Random(seed), short_study(tmp_path, epochs=60)
+    lasts = to_the_end(study, tmp_path / "whole")
+    came = [ended_at_once(study, tmp_path / "ended", draw.uniform(0, lasts / 4)) for _ in range(4)]
+    assert came[0], "later ones may find it done: it goes on in between"
+    to_the_end(study, tmp_path / "ended")
+    assert differences(tmp_path / "whole", tmp_path / "ended") == []
+
+
+def test_the_stop_button_of_a_notebook_saves_at_the_next_step(tmp_path: Path) -> None:
+    manager, client = start_new_kernel(kernel_name="python3", env=environment(tmp_path, JUPYTER_PREFER_ENV_PATH="1"))
+    try:
+        lasting = {**EVALUATION, "epochs": 10_000}
+        asked = client.execute(f"from helpers.small_runs import computed; list(computed({lasting}))")
+        patience = time.monotonic() + 90
+        while not (tmp_path / "run" / "checkpoint.pt").exists():
+            assert time.monotonic() < patience
+            time.sleep(0.05)
+        manager.interrupt_kernel()
+        while (reply := client.get_shell_msg(timeout=60))["parent_header"]["msg_id"] != asked:
+            pass  # a slow kernel still answers an earlier request
+        content = reply["content"]
+        assert (content["ename"], content["evalue"].partition(";")[0]) == ("Stopped", "stopped by SIGINT after saving")
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+# --- disks -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def disk(tmp_path: Path):
+    """A file system of its own, of 150 kB; needs the right to mount."""
+    try:
+        with small_disk(tmp_path / "disk", "150k"):
+            yield tmp_path / "disk"
+    except PermissionError as error:
+        pytest.skip(str(error))
+
+
+def half_files(runs: Path) -> list[Path]:
+    return list(runs.rglob(".*.part"))
+
+
+def test_a_full_disk_is_told_in_one_sentence_and_with_more_room_it_goes_on(disk: Path, tmp_path: Path) -> None:
+    process = program(EVALUATION, disk)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 73
+    assert "cannot be written: No space left on device" in err.splitlines()[-1] and "Traceback" not in err
+    assert half_files(disk) == []
+    remount(disk, "size=100m")
+    to_the_end("evaluation", disk)
+    to_the_end("evaluation", tmp_path / "whole")
+    assert differences(tmp_path / "whole", disk) == []
+
+
+@pytest.mark.soak
+def test_a_disk_that_fills_in_a_study_is_told_and_with_more_room_the_same_command_ends_it(disk: Path) -> None:
+    study = short_study(disk.parent)
+    remount(disk, "size=4m")  # the tables fit, the checkpoint does not
+    assert filled(study, disk) == []
+    to_the_end(study, disk)
+    to_the_end(study, disk.parent / "whole")
+    assert differences(disk.parent / "whole", disk) == []
+
+
+def test_a_read_only_folder_is_told_in_one_sentence(disk: Path) -> None:
+    remount(disk, "ro")
+    process = start("study", disk)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 73
+    assert (out, err.count("\n")) == ("", 1) and "Read-only file system" in err
+    process = program(SEARCH, disk)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 73 and "Read-only file system" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [28, 30, 122, 13, 5])
+def test_what_the_disk_refuses_leaves_the_old_file_alone(tmp_path: Path, monkeypatch, number: int) -> None:
+    path = tmp_path / "table.csv"
+    write_atomic(path, "old")
+
+    def refused(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refused)
+    with pytest.raises(CannotWrite, match=f"table.csv cannot be written: {os.strerror(number)}"):
+        write_atomic(path, "new")
+    assert path.read_text() == "old" and half_files(tmp_path) == []
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+WANT = """import resource, psutil
+room = psutil.Process().memory_info().vms + 1500 * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (room, room))"""
+WANTING = """
+study: wanting
+title: One of two searches finds too little memory
+stages:
+  search:
+    notebook: 03_search
+    parameters: {data: generated, channels: 8, layers: 3, epochs: 1, method: hypernetwork, hypernetwork: linear}
+    arms:
+      too-large: {parameters: {limit: 2048, image_size: 32, batch_size: 1024}}
+      small: {parameters: {limit: 80, batch_size: 16}}
+  select: {notebook: 05_select, parameters: {allow_no_skip: true}, each: {stage: search, by: arm, as: searches}}
+"""
+
+
+@pytest.mark.soak
+def test_a_run_of_a_study_without_memory_names_a_batch_and_the_others_go_on(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    path = tmp_path / "notebooks" / "03_search.ipynb"
+    notebook = nbformat.read(path, 4)
+    at = next(number for number, cell in enumerate(notebook.cells) if "s.make_supernet(" in cell.source)
+    notebook.cells.insert(at + 1, nbformat.v4.new_code_cell(WANT))
+    nbformat.write(notebook, path)
+    (tmp_path / "wanting.yaml").write_text(WANTING)
+    out, err = (process := start(str(tmp_path / "wanting.yaml"), tmp_path / "runs")).communicate(timeout=300)
+    assert process.returncode == 71, out + err
+    assert re.search(r"\d failed wanting/search/too-large\S* in .*: out of memory at batch_size 1024: ", out, re.M), out
+    assert re.search(r"\d done wanting/search/small", out) and re.search(r"\d done wanting/select/small", out), out
+    assert re.search(r"\d blocked wanting/select/too-large", out) and "Traceback" not in err, out + err
+
+
+# --- clocks ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_clock_that_goes_backwards_changes_nothing(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "whole"))
+    list(computed(EVALUATION))
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "back"))
+    now = time.time()
+
+    def back() -> float:
+        nonlocal now
+        now -= 3600
+        return now
+
+    monkeypatch.setattr(time, "time", back)
+    list(computed(EVALUATION))
+    monkeypatch.undo()
+    assert differences(tmp_path / "whole", tmp_path / "back") == []

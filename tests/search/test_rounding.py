@@ -1,0 +1,61 @@
+"""How far a rounding carries: what a search of hyperDARTS-1 computes is the same by both roads, and sensitive."""
+
+import itertools
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from hdarts import search as s
+from hdarts.kernels import output_layer
+from hdarts.params import SearchParams
+from hdarts.runs.paths import with_defaults
+from hdarts.runs.randomness import generator
+from hdarts.search.parts import batches, make_hypergradient, make_weights
+from hdarts.search.weights import Classification, Generated
+
+STEPS, RATE = 6, 0.05
+CPU = torch.device("cpu")
+
+
+def hypergradients(change: Callable[[Tensor], Tensor] = lambda phi: phi) -> Tensor:
+    """The first hypergradients of a search on the digits, in float64, for a start that is changed a little."""
+    params = with_defaults(SearchParams, {"run": "rounding", "hypernetwork": "linear"})
+    data = s.load_splits(params, CPU)
+    problem = Classification(s.make_supernet(params, data))
+    weights = make_weights(params, problem.supernet, None, CPU)
+    assert isinstance(weights, Generated)
+    weights.phi, weights.rest = change(weights.phi.double()), weights.rest.double()
+    weights.phi_velocity, weights.rest_velocity = (torch.zeros_like(x) for x in (weights.phi, weights.rest))
+    alpha = 1e-3 * torch.randn(2, 14, 8, generator=generator(0, "alpha"), dtype=torch.float64)
+    optimiser, find, found = torch.optim.Adam([alpha], 6e-4), make_hypergradient(params), []
+    training, validation = batches(params, data)
+    pairs = zip(training.epoch(2, "inner", 0), validation.epoch(2, "outer", 0), strict=False)
+    for (inner_x, inner_y), (outer_x, outer_y) in itertools.islice(pairs, STEPS):
+        inner, outer = (inner_x.double(), inner_y), (outer_x.double(), outer_y)
+        found.append(find(problem, weights, alpha, inner, outer, RATE).total)
+        alpha.grad = found[-1].clone()
+        optimiser.step()
+        weights.step(problem, alpha, inner, RATE, torch.zeros_like(alpha))
+    return torch.stack(found).flatten(1)
+
+
+def apart(one: Tensor, other: Tensor) -> list[float]:
+    """Relative distance, step by step."""
+    return ((one - other).norm(dim=1) / other.norm(dim=1)).tolist()
+
+
+def test_both_roads_of_a_hypernetworks_output_layer_take_a_search_the_same_way(monkeypatch):
+    compiled = hypergradients()
+    monkeypatch.setattr(output_layer, "kernel", lambda *_: None)
+    assert max(apart(compiled, hypergradients())) < 1e-12
+
+
+def test_one_part_in_ten_million_is_one_in_ten_after_five_steps():
+    """README: the digits of a search are one draw. Maxima and ReLU change sides, and the steps are long ones."""
+
+    def nudged(phi: Tensor) -> Tensor:
+        return phi * (1 + 1e-7 * torch.randn(phi.shape, generator=generator(0, "nudge"), dtype=torch.float64))
+
+    distances = apart(hypergradients(nudged), hypergradients())
+    assert distances[0] < 1e-5 and distances[-1] > 0.1, distances

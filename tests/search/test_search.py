@@ -1,0 +1,543 @@
+"""The search loop: the same step as the plain definition, every method, exact resume, no look at the test set."""
+
+import dataclasses
+import itertools
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from hdarts import search as s
+from hdarts.bilevel import Hypergradient, Reparametrised
+from hdarts.data import load
+from hdarts.errors import ParameterError
+from hdarts.hypergradient import derivatives
+from hdarts.hypernetwork import ByKind, Linear
+from hdarts.params import SearchParams, identity, read_yaml
+from hdarts.runs import checkpoint
+from hdarts.runs.paths import notebooks_folder, with_defaults
+from hdarts.runs.randomness import generator
+from hdarts.runs.run import Run
+from hdarts.search import loop
+from hdarts.search import weights as hdarts_weights
+from hdarts.search.log import Log
+from hdarts.search.loop import around
+from hdarts.search.weights import Classification, Exploration, Generated, SGDSettings, Step
+from hdarts.space import DARTS, Genotype
+
+SMALL = {
+    "data": "generated",
+    "limit": 80,
+    "channels": 2,
+    "layers": 3,
+    "epochs": 2,
+    "batch_size": 16,
+    "crop_padding": 1,
+    "log_every": 1,
+    "threads": 1,
+    "device": "cpu",
+    "keep_checkpoint": True,
+}
+
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+def parameters(**changes) -> SearchParams:
+    return with_defaults(SearchParams, SMALL | changes)
+
+
+def whole(params: SearchParams) -> Run:
+    run = Run.open(params)
+    rows = list(s.search(params, run))
+    assert len(rows) == (0 if params.method == "random" else params.epochs)
+    return run
+
+
+EXACT = ("alpha.csv", "metrics.csv", "hypergradients.csv", "genotype.json", "result.json")
+
+
+def same(one: Run, other: Run) -> None:
+    for name in EXACT:
+        assert (one.folder / name).read_bytes() == (other.folder / name).read_bytes(), name
+    states = [checkpoint.load(run.folder, identity(run.params)) for run in (one, other)]
+    assert states[0] is not None and states[1] is not None
+    for name, tensor in states[0]["weights"].items():
+        assert torch.equal(tensor, states[1]["weights"][name]), name
+    assert torch.equal(states[0]["alpha"], states[1]["alpha"])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": "darts-first"},
+        {"method": "darts-second"},
+        {"method": "unrolled", "steps": 2},
+        {"method": "neumann", "terms": 2},
+        {"method": "conjugate-gradient", "iterations": 2, "damping": 10.0},
+        {"hypernetwork": "linear"},
+        {"hypernetwork": "mlp", "hidden": "shared", "activation": "tanh"},
+        {"hypernetwork": "chunked", "embedding": 4},
+        {"hypernetwork": "low-rank", "rank": 2, "centred": True, "noise": 0.1, "antithetic": True},
+        {"hypernetwork": "linear", "rest": "generated", "initialisation": "zero-response", "part": "response"},
+    ],
+    ids=lambda changes: "-".join(str(value) for value in changes.values()),
+)
+@pytest.mark.filterwarnings("ignore::hdarts.hypergradient.HypergradientWarning")
+def test_every_method_ends_with_a_valid_result(changes):
+    run = whole(parameters(**changes, epochs=1))
+    result = run.result
+    assert result is not None
+    Genotype.from_json((run.folder / "genotype.json").read_text())
+    assert 0 <= result["best_validation_accuracy"] <= 100
+    steps = run.table("hypergradients")
+    assert len(steps) == 2 and steps.notna().drop(columns=["cosine"]).all(axis=None)
+    generated = changes.get("method", "hypernetwork") == "hypernetwork" and changes.get("initialisation") is None
+    if generated or changes.get("method") in ("darts-second", "unrolled"):
+        assert steps["response_normal"].to_numpy().min() > 0
+    if changes.get("method") == "darts-first":
+        assert not steps["response_normal"].to_numpy().any()
+
+
+def test_random_draws_a_cell_and_trains_nothing():
+    one, other = whole(parameters(method="random")), whole(parameters(method="random", search_seed=20))
+    assert one.result is not None and other.result is not None
+    assert one.result["genotype"] != other.result["genotype"]
+    assert "best_validation_accuracy" not in one.result
+
+
+def test_a_search_learns():
+    run = whole(parameters(method="darts-first", limit=160, epochs=4, learning_rate=0.1))
+    accuracy = run.table("metrics")["validation_accuracy"]
+    assert accuracy.iloc[-1] > 2 * 100 / len(load("generated", limit=80).classes)
+
+
+@pytest.mark.parametrize("rest", ["own", "generated"])
+def test_a_hypernetwork_step_is_the_plain_step_of_the_composed_problem(rest):
+    """Fast road = back-propagation through h, clip_grad_norm_ and torch.optim.SGD on u = [phi | rest], in float64."""
+    params = parameters(hypernetwork="mlp", rest=rest, noise=0.0)
+    data = s.load_splits(params, torch.device("cpu"))
+    model = s.make_supernet(params, data)
+    h = s.make_hypernetwork(params, model)
+    problem = Classification(model)
+    inner, outer = s.batches(params, data)
+    pairs = [
+        tuple((x.double(), y) for x, y in pair)
+        for pair in zip(inner.epoch(0, "inner", 0), outer.epoch(0, "outer", 0), strict=True)
+    ]
+    alpha = 0.1 * torch.randn(DARTS.alpha_shape, generator=generator(0, "alpha"), dtype=torch.float64)
+    phi = h.initial_phi(generator(0, "phi")).double()
+    own = model.initial_w(generator(0, "w")).double()[h.n_weights :]
+    weights = Generated(h, phi.clone(), own.clone(), SGDSettings(0.9, 3e-4, 0.5), Exploration())
+    plain = Reparametrised(problem, h, len(own))
+    u = torch.cat([phi, own]).requires_grad_()
+    optimiser = torch.optim.SGD([u], lr=0.1, momentum=0.9, weight_decay=3e-4)
+    search = s.make_hypergradient(params)
+    for inner_batch, outer_batch in pairs:
+        found = search(problem, weights, alpha, inner_batch, outer_batch, 0.1)
+        a = alpha.clone().requires_grad_()
+        (expected,) = torch.autograd.grad(plain.outer(u, a, outer_batch), a)
+        torch.testing.assert_close(found.total, expected, rtol=1e-9, atol=1e-11)
+
+        weights.step(problem, alpha, inner_batch, 0.1, torch.zeros_like(alpha))
+        optimiser.zero_grad()
+        plain.inner(u, alpha, inner_batch).backward()
+        torch.nn.utils.clip_grad_norm_([u], 0.5)
+        optimiser.step()
+        torch.testing.assert_close(torch.cat([weights.phi, weights.rest]), u.detach(), rtol=1e-9, atol=1e-11)
+
+
+def test_centred_weights_stay_on_the_line_when_alpha_moves():
+    """w(alpha + da) = w(alpha) + W da after the move, with the noise-free weights read from the output bias."""
+    params = parameters(hypernetwork="linear", centred=True, noise=0.1)
+    model = s.make_supernet(params, s.load_splits(params, torch.device("cpu")))
+    weights = s.make_weights(params, model, None, torch.device("cpu"))
+    assert isinstance(weights, Generated)
+    alpha = torch.zeros(DARTS.alpha_shape)
+    before = weights.value(alpha).clone()
+    change = torch.randn(DARTS.alpha_shape, generator=generator(0))
+    weights.moved(change)
+    h = weights.hypernetwork
+    matrix = h.parts[0].output.matrix(h.split_phi(weights.phi)[0])
+    moved = before[: h.parts[0].n_weights] + matrix @ change[0].flatten()
+    torch.testing.assert_close(weights.value(alpha + change)[: len(moved)], moved)
+
+
+class Slope:
+    """A problem whose loss is g^T w: one plain SGD step moves generated weights by their effective step along -g."""
+
+    def __init__(self, g: torch.Tensor):
+        self.g = g
+
+    def outcome(self, w, alpha, batch):
+        return w @ self.g, torch.tensor(0)
+
+
+@pytest.mark.parametrize("changes", [{}, {"softmax": True}, {"centred": True}], ids=str)
+@pytest.mark.parametrize("rest", [None, Linear(12, 2)], ids=["own", "generated"])
+def test_the_effective_step_is_the_longest_that_generated_weights_take(changes, rest):
+    alpha = torch.tensor([[[0.5, -1.0], [2.0, 0.0], [0.0, 1.0]], [[3.0, 0.0], [0.0, 1.0], [-1.0, 0.5]]]).double()
+    h = ByKind([Linear(6, 4), Linear(6, 3)], rest)
+    phi, g = h.initial_phi(generator(0)).double(), torch.arange(1.0, 10.0).double()
+    own = torch.zeros(9 - h.n_weights).double()
+    weights = Generated(h, phi, own, SGDSettings(momentum=0.0, decay=0.0, clip=1e9), Exploration(**changes))
+    told = weights.diagnostics(alpha, 0.1)["effective_step"]
+    before = weights.value(alpha)
+    weights.step(Slope(g), alpha, (g, g), 0.1, torch.zeros_like(alpha))
+    steps = (before - weights.value(alpha)) / g
+    assert told == pytest.approx(float(steps.max()))
+    kinds = [float(part[0]) for part in steps[:7].split([4, 3])]
+    assert changes == {"centred": True} or kinds[0] != pytest.approx(kinds[1]), "each is fed its own alpha"
+
+
+def test_zero_response_starts_as_the_layers_do():
+    params = parameters(hypernetwork="mlp", initialisation="zero-response")
+    model = s.make_supernet(params, s.load_splits(params, torch.device("cpu")))
+    weights = s.make_weights(params, model, None, torch.device("cpu"))
+    alpha = torch.randn(DARTS.alpha_shape)
+    assert torch.equal(weights.value(alpha), model.initial_w(generator(params.search_seed, "weights")))
+    assert isinstance(weights, Generated) and not weights.response(alpha, torch.ones(model.n_w)).any()
+
+
+@pytest.mark.parametrize("part", ["direct", "response", "total"])
+def test_part_chooses_what_steps_alpha(part):
+    found = Hypergradient(torch.ones(2), 2 * torch.ones(2))
+    assert s.part_of(found, part).tolist() == {"direct": [1, 1], "response": [2, 2], "total": [3, 3]}[part]
+
+
+@pytest.mark.parametrize("changes", [{"method": "darts-second"}, {"hypernetwork": "linear", "noise": 0.1}])
+def test_a_search_that_stopped_between_epochs_ends_as_an_unbroken_one(changes):
+    undisturbed = whole(parameters(**changes, run="undisturbed"))
+    broken = parameters(**changes, run="broken")
+    next(iter(s.search(broken, Run.open(broken))))
+    same(undisturbed, whole_again(broken))
+
+
+def whole_again(params: SearchParams) -> Run:
+    run = Run.open(params)
+    assert len(list(s.search(params, run))) < params.epochs, "it started afresh"
+    return run
+
+
+KILLED = """
+import json, sys
+from hdarts.params import SearchParams, check
+from hdarts.runs.run import Run
+from hdarts.search import search
+params = check(SearchParams, json.loads(sys.argv[1]))
+print("started", flush=True)
+list(search(params, Run.open(params)))
+"""
+
+
+def test_a_search_killed_at_random_moments_ends_as_an_undisturbed_one(runs):
+    changes = {"hypernetwork": "linear", "epochs": 3, "checkpoint_minutes": 0.001}
+    undisturbed = whole(parameters(**changes, run="undisturbed"))
+    killed = parameters(**changes, run="killed")
+    seed = random.randrange(10**6)
+    print(f"kill points drawn with seed {seed}")
+    moments = random.Random(seed)
+    command = [sys.executable, "-c", KILLED, killed.model_dump_json()]
+    for _ in range(3):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "HDARTS_RUNS": str(runs)})
+        assert process.stdout is not None and process.stdout.readline() == b"started\n"
+        time.sleep(moments.uniform(0.05, 1.5))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "HDARTS_RUNS": str(runs)})
+    same(undisturbed, Run.open(killed))
+
+
+def test_a_global_search_trains_the_hypernetwork_first_and_then_alpha_alone():
+    run = whole(parameters(epochs=3, global_epochs=2, keep_epochs=[1, 2, 3]))
+    start, first, second, third = (s.alpha_at(run, epoch) for epoch in range(4))
+    assert torch.equal(start, first) and torch.equal(start, second)
+    assert not torch.equal(second, third)
+    kept = [checkpoint.read(run.folder / f"checkpoint.epoch-{epoch}.pt", identity(run.params)) for epoch in (1, 2, 3)]
+    one, two, three = (saved["weights"]["phi"] for saved in kept)
+    assert not torch.equal(one, two)
+    assert torch.equal(two, three)
+    velocities = [saved["weights"]["phi_velocity"] for saved in kept]
+    assert torch.equal(velocities[1], velocities[2]), "weights that rest take no step at all"
+    rates = run.table("metrics")["learning_rate"].tolist()
+    assert rates[0] > rates[1] > rates[2] == 0
+
+
+def test_a_hypergradient_is_found_only_where_it_steps_alpha_or_is_logged():
+    asked = []
+
+    def counted(*given):
+        asked.append(given)
+        return s.make_hypergradient(params)(*given)
+
+    params = parameters(epochs=2, global_epochs=1, log_every=1000)
+    assert len(list(s.search(params, Run.open(params), hypergradient=counted))) == 2
+    steps = len(asked) - 1  # the first step of the first epoch is logged, all of the second step alpha
+    assert steps == 2
+
+
+def test_a_global_search_trains_at_wide_draws_of_alpha():
+    seen = {}
+    for scale in (0.5, 2.0):
+        params = parameters(epochs=2, global_epochs=1, global_scale=scale)
+        state = s.State.fresh(params, s.make_supernet(params, s.load_splits(params, torch.device("cpu"))), None, CPU)
+        seen[scale] = torch.stack([around(params, dataclasses.replace(state, step=step))[0] for step in range(5)])
+    assert torch.allclose(4 * seen[0.5], seen[2.0])
+    assert seen[2.0].std().item() == pytest.approx(2.0, rel=0.1)
+    assert not torch.equal(seen[2.0][0], seen[2.0][1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"global_epochs": 2}, "leaves alpha none of the epochs"),
+        ({"global_epochs": 1, "method": "darts-first"}, "needs method hypernetwork"),
+        ({"global_epochs": 1, "centred": True, "noise": 0.1}, "not centred"),
+    ],
+)
+def test_a_global_search_that_makes_no_sense_is_refused(changes, message):
+    with pytest.raises(ParameterError, match=message):
+        parameters(**changes)
+
+
+def test_a_search_that_is_done_is_read_not_computed():
+    params = parameters(method="darts-first")
+    run = whole(params)
+    before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
+    again = list(s.search(params, Run.open(params), supernet=None, data=None))
+    assert [row["epoch"] for row in again] == [1, 2]
+    assert before == {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
+
+
+@pytest.mark.parametrize("changes", [{"method": "darts-second"}, {"hypernetwork": "linear"}])
+def test_deterministic_changes_nothing_on_the_cpu(changes):
+    plain = whole(parameters(**changes, run="plain"))
+    deterministic = whole(parameters(**changes, run="deterministic", deterministic=True))
+    torch.use_deterministic_algorithms(False)
+    same(plain, deterministic)
+
+
+def test_damaged_images_are_left_out_by_a_parameter_and_counted(tmp_path, capsys):
+    folder = small_images(tmp_path / "images" / "train")
+    (folder / "1" / "00.png").write_bytes(b"no image")
+    changes = {"method": "darts-first", "data": str(folder.parent), "limit": 0, "batch_size": 4, "epochs": 1}
+    with pytest.raises(ParameterError, match=r"1/00\.png: is not an image"):
+        whole(parameters(**changes))
+    run = whole(parameters(**changes, skip_damaged=True))
+    told = json.loads((run.folder / "provenance.json").read_text())["data"]
+    assert (told["train"] + told["validation"], told["damaged_left_out"]) == (19, 1)
+    assert "left out 1 damaged images" in capsys.readouterr().err
+
+
+def small_images(folder):
+    """Two classes of ten images."""
+    for label, number in itertools.product("01", range(10)):
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        pixels = torch.randint(0, 256, (8, 8, 3), generator=generator(number, "image", label)).byte()
+        Image.fromarray(pixels.numpy()).save(folder / label / f"{number:02}.png")
+    return folder
+
+
+def test_snapshots_stay_and_the_rotating_checkpoint_goes():
+    run = whole(parameters(method="darts-first", keep_epochs=[1], keep_checkpoint=False))
+    assert sorted(path.name for path in run.folder.glob("*.pt")) == ["checkpoint.epoch-1.pt"]
+
+
+def test_the_test_set_stays_closed(monkeypatch):
+    monkeypatch.setattr("hdarts.data.sources.generated", lambda *a, **k: pytest.fail("not the patched source"))
+    data = load("digits", limit=80)
+    assert data.test is None
+    params = parameters(method="darts-first", data="digits", epochs=1)
+    source = s.load_splits(params, torch.device("cpu"))
+    assert source.test is None
+    assert list(s.search(params, Run.open(params), data=source))
+
+
+def test_a_loss_that_is_not_finite_stops_at_its_step():
+    params = parameters(method="darts-first", learning_rate=1e30)
+    with pytest.raises(FloatingPointError, match=r"epoch 1, step \d"):
+        list(s.search(params, Run.open(params)))
+    assert Run.open(params).result is None
+
+
+@pytest.fixture(scope="module")
+def half_way(tmp_path_factory):
+    """A search that was stopped after its first epoch: its runs folder."""
+    root = tmp_path_factory.mktemp("half")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HDARTS_RUNS", str(root))
+        params = parameters(method="darts-first", run="half")
+        rows = s.search(params, Run.open(params))
+        next(rows)
+        rows.close()  # type: ignore[attr-defined]
+    return root
+
+
+@given(
+    name=st.sampled_from(["metrics", "hypergradients", "alpha", "timings"]),
+    cut=st.floats(0, 1),
+    tail=st.text(st.sampled_from('01,."\n\r ax-')) | st.text(),
+)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_tail_of_a_table_leads_to_a_traceback(half_way, monkeypatch, name, cut, tail):
+    monkeypatch.setenv("HDARTS_RUNS", str(half_way))
+    params = parameters(method="darts-first", run="half")
+    run = Run.open(params)
+    state = s.State.fresh(params, s.make_supernet(params, s.load_splits(params, CPU)), None, CPU)
+    state.restore(checkpoint.load(run.folder, identity(params)))
+    path = run.folder / f"{name}.csv"
+    whole = path.read_bytes()
+    try:
+        path.write_bytes(whole[: int(cut * len(whole))] + tail.encode())
+        Log.resume(run, state)
+    except ParameterError as error:
+        assert str(path) in str(error) and "\n" not in str(error)
+    finally:
+        path.write_bytes(whole)
+
+
+def test_the_step_that_is_not_finite_is_named_with_norms_and_the_last_good_checkpoint():
+    params = parameters(method="darts-first")
+    run = Run.open(params)
+    following = iter(s.search(params, run))
+    next(following)
+
+    def broken(problem, weights, alpha, *_):
+        return Hypergradient(torch.full_like(alpha, torch.nan), torch.zeros_like(alpha))
+
+    following.close()  # type: ignore[attr-defined]
+    told = r"epoch 2, step 0: the hypergradient is not finite; norms: alpha \S+, w \S+, .*the last checkpoint is .*\.pt"
+    with pytest.raises(FloatingPointError, match=told):
+        list(s.search(params, run, hypergradient=broken))
+
+
+def test_weights_that_are_no_longer_finite_are_not_saved_over_good_ones(monkeypatch):
+    params = parameters(method="darts-first", checkpoint_minutes=1e-9)
+    run, real = Run.open(params), s.State.count
+
+    def breaking(state, *rest):
+        real(state, *rest)
+        if (state.epoch, state.step) == (1, 1):
+            state.weights.w[0] = torch.inf
+
+    monkeypatch.setattr(s.State, "count", breaking)
+    with pytest.raises(FloatingPointError, match=r"epoch 2, step 1: w is not finite after the step"):
+        list(s.search(params, run))
+    saved = checkpoint.load(run.folder, identity(params))
+    assert saved is not None and (saved["epoch"], saved["step"]) == (1, 0)
+    assert bool(torch.isfinite(saved["weights"]["w"]).all())
+
+
+def test_a_hypernetwork_whose_step_grows_with_alpha_is_warned_of():
+    params = parameters(hypernetwork="linear", alpha_learning_rate=0.5)
+    with pytest.warns(RuntimeWarning, match=r"epoch 1, step 1: .* = [\d.]+, is \d+ times the learning rate") as warned:
+        list(s.search(params, Run.open(params)))
+    assert 1 <= len(warned) <= 3
+
+
+def test_a_batch_larger_than_the_set_is_refused():
+    params = parameters(batch_size=64)
+    with pytest.raises(ParameterError, match=r"batch_size is 64 .* 40"):
+        list(s.search(params, Run.open(params)))
+
+
+def test_alpha_of_each_epoch_can_be_read_back():
+    run = whole(parameters(method="darts-first"))
+    state = checkpoint.load(run.folder, identity(run.params))
+    assert state is not None
+    torch.testing.assert_close(s.alpha_at(run).float(), state["alpha"])
+    assert s.alpha_at(run, 0).abs().max() < 0.01
+    assert math.isclose(s.entropies(s.alpha_at(run, 0), DARTS)["entropy_normal"], math.log(8), abs_tol=1e-4)
+
+
+def test_presets_hold_the_settings_of_the_report():
+    folder = notebooks_folder().parent / "params" / "search"
+    table = {"hyperdarts-1": (48, 0.05, 6e-4, 49, "linear"), "hyperdarts-2": (64, 0.075, 9e-4, 50, "mlp")}
+    for name, expected in table.items():
+        preset = read_yaml(folder / f"{name}.yaml")
+        keys = ("batch_size", "learning_rate", "alpha_learning_rate", "epochs", "hypernetwork")
+        assert tuple(preset[key] for key in keys) == expected
+        assert preset["learning_rate_min"] == 0 and preset["channels"] == 16 and preset["layers"] == 8
+
+
+def test_own_parts_are_passed_as_objects():
+    params = parameters(method="darts-first", epochs=1)
+    asked = []
+
+    def own(problem, weights, alpha, inner, outer, rate):
+        asked.append(rate)
+        return Hypergradient(torch.ones_like(alpha), torch.zeros_like(alpha))
+
+    data = dataclasses.replace(s.load_splits(params, torch.device("cpu")), name="mine")
+    run = Run.open(params)
+    assert list(s.search(params, run, data=data, hypergradient=own)) and len(asked) == 2
+    assert (s.alpha_at(run) < s.alpha_at(run, 0)).all()
+
+
+class NoLooking(TorchDispatchMode):
+    """Refuses what makes the host wait for a device: a number taken out of a tensor."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if "_local_scalar_dense" in str(func) or "nonzero" in str(func):
+            raise AssertionError(f"{func}: the host would wait here")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("method", ["hypernetwork", "darts-first", "darts-second"])
+def test_a_step_never_makes_the_host_wait(method, monkeypatch):
+    """As on a GPU, where looking is put off: each phase could be captured as a graph."""
+    for module in (hdarts_weights, loop):
+        monkeypatch.setattr(module, "may_look", lambda _: False)
+    monkeypatch.setattr(derivatives, "capturing", lambda: True)
+    noisy = {"noise": 0.1, "antithetic": True, "centred": True, "initialisation": "zero-response"}
+    params = parameters(method=method, **(noisy if method == "hypernetwork" else {}))
+    data = s.load_splits(params, CPU)
+    problem = Classification(s.make_supernet(params, data))
+    state = s.State.fresh(params, problem.supernet, None, CPU)
+    inner, outer = (next(iter(part.epoch(0, "test", 0))) for part in s.batches(params, data))
+    monkeypatch.setattr(state.adam, "step", lambda: None)  # its own capturable form exists on GPUs only
+    find, move, learn = loop.phases(problem, state, s.make_hypergradient(params), 0.1)
+    with NoLooking():
+        direct, response = find(*inner, *outer)
+        move(direct + response)
+        state.count(Step(*learn(*inner, *around(params, state))), len(inner[1]))
+    with pytest.raises(AssertionError, match="wait"), NoLooking():
+        float(direct.sum())
+    state.check()
+    state.count(Step(*(torch.tensor(float("nan")) for _ in range(3))), 1)
+    with pytest.raises(FloatingPointError, match="epoch 1, step 1: "):
+        state.check()
+
+
+def test_bfloat16_is_near_float32_and_keeps_weights_in_float32():
+    params = parameters(precision="bfloat16", method="darts-second")
+    data = s.load_splits(params, CPU)
+    net = s.make_supernet(params, data)
+    w, alpha = net.initial_w(generator(0)).requires_grad_(), torch.zeros(DARTS.alpha_shape).requires_grad_()
+    batch = next(iter(s.batches(params, data)[0].epoch(0, "test", 0)))
+    found = [
+        torch.autograd.grad(Classification(net, p).inner(w, alpha, batch), (w, alpha)) for p in ("float32", "bfloat16")
+    ]
+    for single, half in zip(*found, strict=True):
+        assert half.dtype == torch.float32
+        assert not torch.equal(single, half) and torch.cosine_similarity(single.flatten(), half.flatten(), 0) > 0.9
+    rows = list(s.search(params, Run.open(params)))
+    assert all(math.isfinite(row["train_loss"]) for row in rows)

@@ -1,0 +1,74 @@
+"""The benchmark's table judges a search and never helps it."""
+
+import signal
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from helpers.small_runs import SEARCH, computed, differences, params, signal_at
+from helpers.small_table import made_up, put
+
+from hdarts.data.nasbench201_table import Table
+from hdarts.errors import ParameterError, Stopped
+from hdarts.runs.run import Run
+from hdarts.space import Genotype, every_cell, skip_count
+
+SMALL = {**SEARCH, "limit": 64, "epochs": 2}
+KIND = {**SMALL, "space": "nasbench201", "layers": 1, "method": "darts-second", "alpha_learning_rate": 0.5}
+RANDOM = {**KIND, "method": "random"}
+
+
+def searched(runs: Path, data: Path, monkeypatch: pytest.MonkeyPatch, kind=KIND) -> pd.DataFrame:
+    """Search with the tables in a data folder; return truth.csv."""
+    monkeypatch.setenv("HDARTS_RUNS", str(runs))
+    monkeypatch.setenv("HDARTS_DATA", str(data))
+    list(computed(kind))
+    return Run.open(params(kind)).table("truth")
+
+
+def test_every_epochs_cell_is_scored_and_nothing_of_it_reaches_the_search(tmp_path: Path, monkeypatch):
+    found = {}
+    for name, seed in {"none": None, "one": 0, "other": 1}.items():
+        data = tmp_path / name
+        found[name] = searched(tmp_path / f"runs-{name}", data if seed is None else put(data, seed), monkeypatch)
+    assert found["none"].empty
+    assert differences(tmp_path / "runs-none", tmp_path / "runs-one") == ["run/truth.csv"]
+    assert differences(tmp_path / "runs-one", tmp_path / "runs-other") == ["run/truth.csv"]
+    table, rows = Table.of(made_up(0)), found["one"]
+    run = Run.open(params(KIND))
+    assert rows["epoch"].tolist() == run.table("metrics")["epoch"].tolist() == [1, 2]
+    for row in rows.to_dict("records"):
+        assert {"epoch": row["epoch"], **table.lookup(row["cell"])} == row
+    last = Genotype.from_json((run.folder / "genotype.json").read_text())
+    assert rows["cell"].iloc[-1] == last.to_string()
+    assert rows["skips"].iloc[-1] == skip_count(last)
+    assert rows["cell"].nunique() > 1  # alpha moves far in these few steps, so that epochs differ
+
+
+def test_a_search_that_was_stopped_is_judged_as_an_undisturbed_one(tmp_path: Path, monkeypatch):
+    data = put(tmp_path / "data")
+    searched(tmp_path / "whole", data, monkeypatch)
+    with monkeypatch.context() as patch:
+        signal_at(patch, 2, 1, signal.SIGTERM)
+        with pytest.raises(Stopped):
+            searched(tmp_path / "stopped", data, patch)
+    searched(tmp_path / "stopped", data, monkeypatch)
+    assert differences(tmp_path / "whole", tmp_path / "stopped") == []
+
+
+def test_a_random_cell_is_scored_too(tmp_path: Path, monkeypatch):
+    (row,) = searched(tmp_path / "runs", put(tmp_path / "data"), monkeypatch, RANDOM).to_dict("records")
+    assert row["epoch"] == 0
+    assert row["cell"] in {cell.to_string() for cell in every_cell()}
+
+
+def test_a_damaged_table_is_told_before_any_step(tmp_path: Path, monkeypatch):
+    data = put(tmp_path / "data")
+    made_up().head(9).to_parquet(data / "nasbench201" / "nasbench201.parquet")
+    with pytest.raises(ParameterError, match="lacks 15616 of the 15,625 cells"):
+        searched(tmp_path / "runs", data, monkeypatch)
+    assert Run.open(params(KIND)).table("metrics").empty
+
+
+def test_another_space_is_not_judged(tmp_path: Path, monkeypatch):
+    assert searched(tmp_path / "runs", put(tmp_path / "data"), monkeypatch, SMALL).empty

@@ -1,0 +1,228 @@
+"""The supernet is the plain network, edge by edge and operation by operation (benchmarks/reference.py), only faster."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers.agreement import agree, derivatives
+from torch import Tensor
+
+from benchmarks.reference import PlainSupernet
+from hdarts.errors import ParameterError
+from hdarts.kernels.output_layer import sgd_
+from hdarts.runs.randomness import generator
+from hdarts.space import DARTS, SearchSpace
+from hdarts.space.operations import blocks
+from hdarts.supernet import Supernet
+
+SIZES = [
+    # channels, layers, batch, (height, width), image channels
+    (4, 3, 4, (8, 8), 1),
+    (2, 5, 3, (15, 17), 3),
+    (3, 4, 3, (7, 9), 3),
+    (2, 8, 2, (32, 32), 3),
+]
+
+
+class Case:
+    def __init__(self, channels, layers, batch, size, image_channels, dtype=torch.float64, compiled=True):
+        self.net = Supernet(DARTS, channels, layers, 10, image_channels)
+        self.net.compiled = compiled
+        draw = generator(0)
+        self.w = self.net.initial_w(draw).to(dtype)
+        self.alpha = torch.randn(DARTS.alpha_shape, generator=draw, dtype=dtype)
+        self.x = torch.randn(batch, image_channels, *size, generator=draw, dtype=dtype)
+        self.y = torch.randint(10, (batch,), generator=draw)
+        self.plain = PlainSupernet(channels, layers, 10, image_channels).to(dtype)
+        self.plain.load(self.net.layout, self.w)
+
+    def loss(self, w: Tensor, alpha: Tensor) -> Tensor:
+        return F.cross_entropy(self.net(self.x, w, alpha), self.y)
+
+    def plain_loss(self, w: Tensor, alpha: Tensor) -> Tensor:
+        names = self.plain.layout_names()
+        named = {names[name]: value for name, value in self.net.unpack(w).items()}
+        logits = torch.func.functional_call(self.plain, named, (self.x, alpha.softmax(-1)))
+        return F.cross_entropy(logits, self.y)
+
+
+both_roads = pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "pytorch"])
+
+
+@both_roads
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_loss_gradients_and_hessian_products_are_those_of_the_plain_network(size, compiled):
+    case = Case(*size, compiled=compiled)
+    ours, plain = (derivatives(loss, case.w, case.alpha) for loss in (case.loss, case.plain_loss))
+    agree(ours, plain, 1e-10)
+
+
+@both_roads
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_gradients_alone_are_those_of_the_plain_network(size, compiled):
+    """Without a graph for second derivatives: the road of every step of a search."""
+    case = Case(*size, compiled=compiled)
+    w, alpha = case.w.requires_grad_(), case.alpha.requires_grad_()
+    pairs = [torch.autograd.grad(loss(w, alpha), (w, alpha)) for loss in (case.loss, case.plain_loss)]
+    for ours, plain in zip(*pairs, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-10, atol=1e-10 * float(plain.abs().max()))
+
+
+@both_roads
+@pytest.mark.parametrize("size", SIZES[:2], ids=str)
+def test_single_precision_agrees_to_four_digits(size, compiled):
+    case = Case(*size, dtype=torch.float32, compiled=compiled)
+    w, alpha = case.w.requires_grad_(), case.alpha.requires_grad_()
+    ours = torch.autograd.grad(case.loss(w, alpha), (w, alpha))
+    plain = torch.autograd.grad(case.plain_loss(w, alpha), (w, alpha))
+    for one, other in zip(ours, plain, strict=True):
+        assert (one - other).norm() < 1e-4 * other.norm()
+
+
+@both_roads
+def test_a_search_of_twenty_steps_stays_together(compiled):
+    case = Case(2, 3, 6, (8, 8), 1, compiled=compiled)
+    ends = []
+    for loss in (case.loss, case.plain_loss):
+        w, alpha = case.w.clone(), case.alpha.clone().requires_grad_()
+        velocity, adam = torch.zeros_like(w), torch.optim.Adam([alpha], lr=3e-3, betas=(0.5, 0.999), weight_decay=1e-3)
+        for _ in range(20):
+            adam.zero_grad()
+            loss(w, alpha).backward()
+            adam.step()
+            free = w.clone().requires_grad_()
+            sgd_(
+                w,
+                velocity,
+                torch.autograd.grad(loss(free, alpha.detach()), free)[0],
+                torch.tensor(1.0),
+                0.05,
+                0.9,
+                3e-4,
+            )
+        ends.append((w, alpha.detach()))
+    torch.testing.assert_close(ends[0], ends[1], rtol=1e-8, atol=1e-8)
+
+
+def test_one_hot_weights_are_the_discrete_network():
+    """Written plainly for one choice: each edge runs its one operation, everything else is left out."""
+    case = Case(4, 3, 4, (8, 8), 1)
+    choice = torch.randint(8, (2, 14), generator=generator(3))
+    named = case.net.unpack(case.w)
+    x = F.batch_norm(
+        F.conv2d(case.x, named["stem.0.weight"], padding=1),
+        None,
+        None,
+        named["stem.1.weight"],
+        named["stem.1.bias"],
+        training=True,
+    )
+    before = last = x
+    for k, cell in enumerate(case.net.cells):
+        states = []
+        for i, value in enumerate((before, last)):
+            weights = [named[n] for n in sorted(named) if n.startswith(f"cells.{k}.preprocess{i}.")]
+            states.append(norm(halved(value, weights) if len(weights) == 2 else F.conv2d(F.relu(value), weights[0])))
+        for node in range(2, 6):
+            total = torch.zeros(())
+            for e, (source, target) in enumerate(DARTS.edges):
+                if target == node:
+                    operation = DARTS.operations[int(choice[DARTS.kinds.index(cell.kind), e])]
+                    stride = cell.stride if source < 2 else 1
+                    total = total + discrete(operation, states[source], stride, f"cells.{k}.{source}-{node}.", named)
+            states.append(total if total.dim() else torch.zeros_like(states[2]))
+        before, last = last, torch.cat(states[2:], 1)
+    expected = F.linear(last.mean((2, 3)), named["classifier.weight"], named["classifier.bias"])
+    weights = F.one_hot(choice, 8).double()
+    torch.testing.assert_close(case.net.mixture(case.x, case.w, weights), expected, rtol=1e-9, atol=1e-9)
+
+
+def norm(x: Tensor) -> Tensor:
+    return F.batch_norm(x, None, None, training=True)
+
+
+def halved(x: Tensor, weights: list[Tensor]) -> Tensor:
+    x = F.relu(x)
+    return torch.cat([F.conv2d(x, weights[0], stride=2), F.conv2d(x[:, :, 1:, 1:], weights[1], stride=2)], 1)
+
+
+def discrete(operation: str, x: Tensor, stride: int, prefix: str, named: dict[str, Tensor]) -> Tensor:
+    if operation == "none":
+        return torch.zeros(())
+    if operation == "skip_connect":
+        return x if stride == 1 else norm(halved(x, [named[f"{prefix}skip_connect.{i}"] for i in range(2)]))
+    if operation == "max_pool_3x3":
+        return norm(F.max_pool2d(x, 3, stride, 1))
+    if operation == "avg_pool_3x3":
+        return norm(F.avg_pool2d(x, 3, stride, 1, count_include_pad=False))
+    i = 0
+    for block in blocks(operation, stride):
+        x = F.relu(x)
+        for convolution in block.convolutions:
+            w = named[f"{prefix}{operation}.{i}"]
+            groups = len(w) if convolution.depthwise else 1
+            x = F.conv2d(x, w, None, convolution.stride, convolution.padding, convolution.dilation, groups)
+            i += 1
+        x = norm(x)
+    return x
+
+
+def test_counts_are_those_of_the_report():
+    net = Supernet(DARTS, 16, 8, 10)
+    assert net.n_w == 1_930_618 and net.n_cell_w == [1_223_040, 608_128]
+    assert [len(net.convolution_shapes(kind)) for kind in (0, 1)] == [1008, 368]
+    # a hypernetwork per kind with biases, and the weights outside the cells: the report's 207 million
+    assert 113 * sum(net.n_cell_w) + net.n_w - sum(net.n_cell_w) == 207_021_434
+
+
+def test_the_vector_is_normal_cells_reduction_cells_rest():
+    net = Supernet(DARTS, 4, 6, 10)
+    kinds = [net.cells[int(n.split(".")[1])].kind for n in net.layout.names if n[:5] == "cells" and "pre" not in n]
+    assert kinds == sorted(kinds) and set(kinds) == {"normal", "reduce"}
+    named = net.unpack(torch.arange(net.n_w, dtype=torch.float64))
+    assert torch.equal(net.pack(named), torch.arange(net.n_w, dtype=torch.float64))
+    assert named["cells.0.0-2.sep_conv_3x3.1"].shape == (4, 4, 1, 1)
+    assert named["cells.2.0-2.skip_connect.0"].shape == (4, 8, 1, 1)
+    outside = {n.split(".")[0] if n[:5] != "cells" else "preprocess" for n in net.layout.names[len(kinds) :]}
+    assert outside == {"stem", "preprocess", "classifier"}
+    # each generated weight is a contiguous view, and shapes come in the order of w
+    shapes = [shape for kind in (0, 1) for shape in net.convolution_shapes(kind)]
+    assert shapes == list(net.layout.shapes[: len(kinds)]) and all(t.is_contiguous() for t in named.values())
+
+
+def test_weights_start_as_layers_do():
+    net = Supernet(DARTS, 8, 3, 10)
+    named = net.unpack(net.initial_w(generator(0)))
+    for name, bound in (("cells.0.0-2.sep_conv_5x5.0", 1 / 5), ("cells.0.0-2.sep_conv_5x5.1", 8**-0.5)):
+        assert 0.8 * bound < named[name].abs().max() <= bound
+    assert (named["stem.1.weight"] == 1).all() and not named["stem.1.bias"].any()
+
+
+def test_the_scale_of_a_batch_norm_has_to_be_contiguous():
+    """The trap that `Supernet` steps around: with a stride-0 weight, F.batch_norm's gradient is wrong on the CPU."""
+    x = torch.randn(4, 6, 5, 5, generator=generator(0), dtype=torch.float64)
+    x = x.contiguous(memory_format=torch.channels_last)
+    gradients = []
+    for scale in (torch.full((1,), 0.3).double().expand(6), torch.full((6,), 0.3).double()):
+        free = x.clone(memory_format=torch.preserve_format).requires_grad_()
+        out = F.batch_norm(free, None, None, scale.contiguous(), None, training=True)
+        gradients.append(torch.autograd.grad(out.pow(3).sum(), free)[0])
+    torch.testing.assert_close(*gradients)
+    net = Supernet(DARTS, 4, 3, 10, 1)
+    for cell, of in zip(net.cells, net.waves, strict=True):
+        last = of[-1]  # one edge: expanding its weight to C channels makes a view, unless it is copied
+        assert last.edges == [(4, 5)] and cell.channels > 1
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ParameterError, match="layers = 2"):
+        Supernet(DARTS, 4, 2, 10)
+    with pytest.raises(ParameterError, match="channels = 0"):
+        Supernet(DARTS, 0, 3, 10)
+    with pytest.raises(ParameterError, match="space other: kinds has to be"):
+        Supernet(SearchSpace("other", ("cell",), 1, 3, ("none", "skip_connect"), 1, 1), 4, 3, 10)
+    net = Supernet(DARTS, 2, 3, 10, 1)
+    w = net.initial_w(generator(0))
+    with pytest.raises(ParameterError, match="operation weights of shape"):
+        net.mixture(torch.zeros(2, 1, 8, 8), w, torch.zeros(1, 6, 5))
+    with pytest.raises(ValueError, match="does not fit the layout"):
+        net(torch.zeros(2, 1, 8, 8), w[:-1], torch.zeros(DARTS.alpha_shape))

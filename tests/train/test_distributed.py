@@ -1,0 +1,263 @@
+"""Several processes that train one network: together they do what one does, and only the first of them writes."""
+
+import itertools
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from helpers.small_runs import contents, environment, signal_at
+from helpers.tiny_training import TINY
+from torch import nn
+
+from hdarts.data import Augmentation, Batches
+from hdarts.errors import ParameterError, Stopped
+from hdarts.params import EvaluateParams, Parameters, check, identity
+from hdarts.runs import checkpoint
+from hdarts.runs.run import Run
+from hdarts.train import load_splits, new_network, read_genotype, train
+from hdarts.train.distributed import ALONE, Processes, synchronise
+
+SYNC = {"sync_batch_norm": True, "flip": True, "limit": 44}  # 44 images in batches of 16: the last has 12
+
+
+class Double(nn.Module):
+    """An evaluation network in float64: what differs then is no matter of rounding."""
+
+    def __init__(self, params: EvaluateParams):
+        super().__init__()
+        self.network = new_network(params, read_genotype(params.genotype), load_splits(params)).double()
+
+    def forward(self, images: torch.Tensor, *words: Any, **more: Any):
+        return self.network(images.double(), *words, **more)
+
+
+def trained(
+    processes: Processes, changes: dict[str, Any], double: bool = True, epochs: int = 9, stop: tuple[int, ...] = ()
+) -> list[dict[str, Any]] | str:
+    """Train as one of `processes` for so many epochs; `stop` (rank, epoch, step) is asked to end there."""
+    params = check(EvaluateParams, TINY | changes)
+    run = processes.open(params)
+    rows = train(params, run, network=Double(params) if double else None, processes=processes)
+    with pytest.MonkeyPatch.context() as patch:
+        if stop and stop[0] == processes.rank:
+            signal_at(patch, stop[1], stop[2], signal.SIGTERM)
+        try:
+            found = list(itertools.islice(rows, epochs))
+        except Stopped as stopped:
+            return str(stopped)
+    rows.close()  # type: ignore[attr-defined]
+    return found
+
+
+def part(function: Callable[..., Any], rank: int, world: int, store: Path, runs: str, *arguments: Any) -> Any:
+    """What one of the processes does: join the others, work, leave."""
+    os.environ |= {"HDARTS_RUNS": runs, "HDARTS_PROGRESS": "none"}
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+    try:
+        return function(Processes(rank, world), *arguments)
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[ProcessPoolExecutor]:
+    """Processes that have imported PyTorch already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch._dynamo", "test_distributed"])
+    with ProcessPoolExecutor(4, mp_context=context) as executor:
+        yield executor
+
+
+@pytest.fixture
+def together(pool: ProcessPoolExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
+    """Call a function in so many processes at once; return what each returns."""
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "runs"))
+    stores = itertools.count()
+
+    def call(world: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+        store = tmp_path / f"store-{next(stores)}"
+        common = (world, store, str(tmp_path / "runs"), *arguments)
+        futures = [pool.submit(part, function, rank, *common) for rank in range(world)]
+        return [future.result(600) for future in futures]
+
+    return call
+
+
+def folder(name: str = "tiny") -> Path:
+    return Path(os.environ["HDARTS_RUNS"]) / name
+
+
+def near(one: Path, other: Path, tolerance: float) -> None:
+    """Hold metrics and the last checkpoint of two runs against each other."""
+    params = check(EvaluateParams, TINY)
+    tables = [Run(path, params).table("metrics") for path in (one, other)]
+    assert tables[0].to_numpy() == pytest.approx(tables[1].to_numpy(), rel=tolerance)
+    networks = [checkpoint.read(path / checkpoint.NEWEST)["network"] for path in (one, other)]
+    for name, value in networks[0].items():
+        torch.testing.assert_close(value, networks[1][name], rtol=tolerance, atol=tolerance, msg=name)
+
+
+@pytest.mark.parametrize("count", [16, 12, 7])
+def test_shares_are_the_whole_batch_in_order_augmented_alike(count: int) -> None:
+    data = load_splits(check(EvaluateParams, TINY | {"limit": 32 + count, "test_limit": 10})).train
+    whole, *shares = (
+        list(Batches(data, 16, Augmentation(1, True, 2), drop_last=False, share=share).epoch(3, "x", 1))
+        for share in ((0, 1), (0, 3), (1, 3), (2, 3))
+    )
+    for step, (x, y) in enumerate(whole):
+        parts = [share[step] for share in shares]
+        assert torch.equal(torch.cat([part[0] for part in parts]), x)
+        assert torch.equal(torch.cat([part[1] for part in parts]), y)
+    places = [Batches(data, 16, drop_last=False, share=(rank, 3)).place(2) for rank in range(3)]
+    firsts = itertools.accumulate([len(share[2][1]) for share in shares[:2]], initial=0)
+    assert places == [(first, count) for first in firsts]
+
+
+def gradients(processes: Processes, among: int) -> list[torch.Tensor]:
+    """The gradients of the first step on this process's share, of `among` shares, after they were combined."""
+    params = check(EvaluateParams, TINY | {"drop_path": 0.0})
+    network = Double(params).train()
+    share = (processes.rank, among)
+    x, y = next(Batches(load_splits(params).train, 16, Augmentation(1), share=share).epoch(0, "evaluate", 0))
+    (F.cross_entropy(network(x)[0], y) / processes.world).backward()
+    processes.combine(network)
+    return [p.grad for p in network.parameters() if p.grad is not None]
+
+
+def test_gradients_are_the_mean_of_those_of_the_shares(together) -> None:
+    found = together(2, gradients, 2)
+    alone = [gradients(Processes(rank), 2) for rank in range(2)]
+    for one, other, *parts in zip(*found, *alone, strict=True):
+        assert torch.equal(one, other)
+        torch.testing.assert_close(one, (parts[0] + parts[1]) / 2, rtol=1e-12, atol=1e-12)
+
+
+def test_with_synchronised_batch_norm_they_train_as_one_does(together) -> None:
+    one = trained(ALONE, SYNC | {"run": "one"})
+    rows = together(2, trained, SYNC | {"run": "many"})
+    assert rows[0] == rows[1] and len(rows[0]) == len(one) == 3
+    near(folder("one"), folder("many"), 1e-9)
+    assert json.loads((folder("many") / "provenance.json").read_text())["processes"] == 2
+
+
+def test_another_number_of_processes_goes_on_where_the_first_stopped(together) -> None:
+    trained(ALONE, SYNC | {"run": "one"})
+    for world, epochs in ((1, 1), (4, 2), (2, 3)):
+        together(world, trained, SYNC | {"run": "many"}, True, epochs)
+    near(folder("one"), folder("many"), 1e-9)
+
+
+def test_asked_one_by_one_all_end_at_the_same_step_and_go_on_bit_for_bit(together) -> None:
+    together(2, trained, {"run": "whole"}, False)
+    told = together(2, trained, {"run": "stopped"}, False, 9, (1, 2, 0))
+    assert told == ["stopped by SIGTERM after saving; the same command goes on from here"] * 2
+    state = checkpoint.read(folder("stopped") / checkpoint.NEWEST)
+    assert (state["epoch"], state["step"]) == (1, 1)
+    together(2, trained, {"run": "stopped"}, False)
+    whole, stopped = contents(folder("whole")), contents(folder("stopped"))
+    assert {name for name in whole if whole[name] != stopped[name]} == {"params.yaml"}
+
+
+def statistics(processes: Processes) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Outputs, gradients and running statistics of BatchNorm on this process's half of 6 images."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3), nn.ReLU(), nn.BatchNorm2d(3)).double()
+    images = torch.randn(6, 2, 4, 4).double()
+    if processes.world > 1:
+        synchronise(network)
+        images = images.chunk(2)[processes.rank]
+    out = network(images)
+    (out**3).sum().backward()
+    processes.combine(network)
+    buffers = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
+    return [out.detach()], [*(p.grad for p in network.parameters() if p.grad is not None), *buffers]
+
+
+def test_synchronised_batch_norm_is_that_of_all_images(together) -> None:
+    first, second = together(2, statistics)
+    out, rest = statistics(ALONE)
+    torch.testing.assert_close(torch.cat([first[0][0], second[0][0]]), out[0], rtol=1e-12, atol=1e-12)
+    for one, other, alone in zip(first[1], second[1], rest, strict=True):
+        assert torch.equal(one, other)
+        torch.testing.assert_close(one, alone, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("batch", "world"), [(15, 2), (16, 3), (4, 4)])
+def test_a_batch_that_cannot_be_shared_out_is_refused(batch: int, world: int) -> None:
+    with pytest.raises(ParameterError, match=f"batch_size {batch} cannot be shared out to {world} processes: give a"):
+        Processes(0, world).check(batch, "cpu")
+    Processes(0, world).check(12 * world, "cpu")
+
+
+def test_a_parameter_that_came_later_leaves_the_names_of_earlier_runs_alone() -> None:
+    params = check(EvaluateParams, TINY)
+    assert "sync_batch_norm" not in params.identifying(params.model_dump())
+    assert identity(params) != identity(check(EvaluateParams, TINY | {"sync_batch_norm": True}))
+    assert set(Parameters.later) <= set(EvaluateParams.model_fields)
+
+
+def torchrun(runs: Path, *changes: str) -> subprocess.Popen[str]:
+    """Start the command on two real processes; `changes` are names and values of parameters."""
+    file = runs.parent / "params.yaml"
+    file.write_text(json.dumps(TINY | {"run": "many"}))
+    words = ["--standalone", "--nproc-per-node", "2", "-m", "hdarts", "evaluate", str(file)]
+    for name, value in zip(changes[::2], changes[1::2], strict=True):
+        words += ["-p", name, value]
+    return subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", *words],
+        env=environment(runs),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.soak
+def test_torchrun_on_two_processes_gives_the_tables_of_one_process(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
+    trained(ALONE, SYNC | {"run": "one", "learning_rate": 0.01}, double=False)
+    process = torchrun(tmp_path, "sync_batch_norm", "true", "learning_rate", "0.01")
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err
+    assert out.count("run folder: ") == out.count("epoch 3/3: ") == 1, "one process tells"
+    near(tmp_path / "one", tmp_path / "many", 1e-3)
+    names = {path.name for path in (tmp_path / "one").iterdir()}
+    assert {path.name for path in (tmp_path / "many").iterdir()} == names
+
+
+@pytest.mark.soak
+def test_sigterm_to_torchrun_saves_at_the_next_step_of_both(tmp_path: Path) -> None:
+    process = torchrun(tmp_path, "epochs", "100")
+    patience = time.monotonic() + 600
+    while not (tmp_path / "many" / "metrics.csv").exists():
+        assert time.monotonic() < patience and process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=600)
+    assert err.count("hdarts: stopped by SIGTERM after saving; the same command goes on from here") == 2
+    state = checkpoint.read(tmp_path / "many" / checkpoint.NEWEST)
+    again = torchrun(tmp_path, "epochs", "100", "device", "cuda:99")
+    _, err = again.communicate(timeout=600)
+    assert again.returncode == 1 and "`device` = 'cuda:99': cannot be used on this machine" in err
+    assert checkpoint.read(tmp_path / "many" / checkpoint.NEWEST)["epoch"] == state["epoch"] < 100
+
+
+@pytest.mark.soak
+def test_what_is_refused_is_told_by_one_process_which_ends_with_code_2(tmp_path: Path) -> None:
+    process = torchrun(tmp_path, "batch_size", "15")
+    _, err = process.communicate(timeout=600)
+    assert err.count("hdarts: batch_size 15 cannot be shared out to 2 processes") == 1
+    assert "exitcode  : 2 " in err and "RuntimeError" not in err
+    assert not (tmp_path / "many").exists()

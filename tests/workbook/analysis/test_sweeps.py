@@ -1,0 +1,51 @@
+"""What a study varies: searches are put together where nothing but their labels differs, whatever the arms' names."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from hdarts.runs.atomic import write_atomic
+from hdarts.workbook.analysis import sweeps
+
+SEARCHES = [
+    ("rate-1", {"learning_rate": 0.025}, {"batch_size": 48}),
+    ("rate-1.5", {"learning_rate": 0.0375}, {"batch_size": 48}),
+    ("other-1", {"learning_rate": 0.05}, {"batch_size": 64}),
+    ("grid", {"learning_rate": 0.05, "batch_size": 16}, {}),
+    ("grid", {"learning_rate": 0.1, "batch_size": 16}, {}),
+    ("plain", {}, {"learning_rate": 0.025, "batch_size": 48}),
+]
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
+    rows = []
+    for number, (arm, labels, params) in enumerate(SEARCHES):
+        for seed in (2, 20):
+            run = f"mine/search/{arm}-{number}-{seed}"
+            later = {"stream": False, "workers": 2} if seed == 20 else {}  # of a version that knew more parameters
+            own = {"run": run, "search_seed": seed, "channels": 4, **later}
+            write_atomic(tmp_path / run / "params.yaml", yaml.safe_dump({**labels, **params, **own}).encode())
+            write_atomic(tmp_path / run / "result.json", b"{}")
+            rows.append({"run": run, "stage": "search", "arm": arm, "search_seed": seed, **labels, "needs": ""})
+    write_atomic(tmp_path / "mine" / "runs.csv", pd.DataFrame(rows).to_csv(index=False).encode())
+    return "mine"
+
+
+def test_a_family_differs_in_its_labels_alone_and_is_called_what_its_arms_have_in_common(study: str):
+    found = sweeps.families(study)
+    assert list(found) == ["rate", "grid"], "another batch size is another family, and one setting is none"
+    assert found["rate"]["setting"].tolist() == ["0.025", "0.025", "0.0375", "0.0375"]
+    assert found["rate"]["seed"].tolist() == [2, 20, 2, 20]
+    assert found["grid"]["setting"].tolist() == ["0.05", "0.05", "0.1", "0.1"], "what does not vary is not told"
+    assert [sweeps.words(family) for family in found.values()] == ["learning rate", "learning rate"]
+    assert [sweeps.numbers(family) for family in found.values()] == [["learning_rate"], ["learning_rate"]]
+
+
+def test_the_other_searches_are_those_of_no_family(study: str):
+    table = pd.DataFrame({"run": ["mine/search/rate-1-0-2", "mine/search/plain-5-2"]})
+    assert sweeps.others(table, sweeps.families(study))["run"].tolist() == ["mine/search/plain-5-2"]
+    assert sweeps.others(pd.DataFrame(), {}).empty

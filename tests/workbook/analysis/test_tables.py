@@ -1,0 +1,176 @@
+"""The tables of a study are what its run folders hold: no seed lost, none mixed, nothing invented."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from helpers.results import put
+
+from hdarts.params import notebook_defaults
+from hdarts.runs.atomic import write_atomic
+from hdarts.runs.paths import notebooks_folder
+from hdarts.workbook import claims
+from hdarts.workbook.analysis import tables
+
+STUDY = "mine"
+SCORES = {("darts", 2): 90.0, ("darts", 20): 92.0, ("hyper", 2): 95.0, ("hyper", 20): 91.0}
+TESTS = {("darts", 0): 97.0, ("darts", 1): 98.0, ("hyper", 0): 96.0, ("hyper", 1): 96.5}
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch) -> Path:
+    """Two arms of two searches, two random cells, selections, and two evaluations a cell; one of them is not done."""
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
+    rows = []
+
+    def run(stage: str, name: str, result: dict | None, labels: dict, needs: str = "", tables: Any = None) -> None:
+        put(tmp_path / STUDY / stage / name, result, **(tables or {}))
+        rows.append({"run": f"{STUDY}/{stage}/{name}", "stage": stage, "needs": needs, **labels})
+
+    for (arm, seed), score in SCORES.items():
+        epochs = [{"epoch": e, "validation_accuracy": score + e - 2} for e in (1, 2)]
+        steps = [{"step": 0, "direct_normal": 3.0, "direct_reduce": 4.0, "response_normal": 0.0, "response_reduce": 1}]
+        tables = {"metrics": epochs, "hypergradients": steps, "timings": [{"epoch": e, "seconds": 2.5} for e in (1, 2)]}
+        result = {"best_validation_accuracy": score, "skips_normal": seed // 10}
+        run("search", f"{arm}-{seed}", result, {"arm": arm, "search_seed": seed}, tables=tables)
+    for seed in (2, 20):
+        run("search", f"random-{seed}", {"skips_normal": 1}, {"arm": "random", "search_seed": seed})
+    for arm, seed in (("darts", 20), ("hyper", 2)):
+        chosen = {"chosen": f"{STUDY}/search/{arm}-{seed}", "search_seed": seed, "genotype": {"of": arm}}
+        run("select", arm, chosen, {"arm": arm})
+    for (arm, seed), accuracy in TESTS.items():
+        tested = {"best_test_accuracy": accuracy, "last_test_accuracy": accuracy - 1, "parameters": 7}
+        run("evaluate", f"{arm}-{seed}", tested, {"arm": arm, "evaluation_seed": seed}, f"{STUDY}/select/{arm}")
+    for cell in (2, 20):
+        tested = {"best_test_accuracy": 90.0 + cell, "last_test_accuracy": 90.0, "parameters": 7}
+        labels = {"arm": "random", "search_seed": cell, "evaluation_seed": 0}
+        run("evaluate", f"random-{cell}", tested if cell == 2 else None, labels, f"{STUDY}/search/random-{cell}")
+    write_atomic(tmp_path / STUDY / "runs.csv", pd.DataFrame(rows, dtype=object).to_csv(index=False).encode())
+    return tmp_path / STUDY
+
+
+def test_what_is_missing_is_named(runs: Path):
+    assert tables.missing(STUDY) == ["mine/evaluate/random-20"]
+
+
+def test_every_epoch_of_every_search_is_there(runs: Path):
+    table = tables.epochs(STUDY)
+    assert len(table) == 8
+    assert set(zip(table["arm"], table["seed"], strict=True)) == set(SCORES)
+    last = table[table["epoch"] == 2].set_index(["arm", "seed"])["validation_accuracy"]
+    assert last.to_dict() == SCORES
+
+
+def test_each_method_is_drawn_once_by_the_first_arm_that_has_it(runs: Path):
+    defaults = notebook_defaults(notebooks_folder() / "03_search.ipynb")
+    methods = {"darts-2": "darts-second", "darts-20": "darts-second", "hyper-2": "hypernetwork", "random-2": "random"}
+    for name, method in methods.items():
+        write_atomic(runs / "search" / name / "params.yaml", yaml.safe_dump({**defaults, "method": method}))
+    found = tables.methods(STUDY)
+    assert {arm: params.method for arm, params in found.items()} == {"darts": "darts-second", "hyper": "hypernetwork"}
+
+
+def test_norms_are_taken_over_both_kinds_of_cell(runs: Path):
+    table = tables.hypergradients(STUDY)
+    assert table["direct"].tolist() == [5.0] * 4 and table["response"].tolist() == [1.0] * 4
+
+
+def test_times_are_sums_over_the_epochs(runs: Path):
+    assert tables.seconds(STUDY)["seconds"].tolist() == [5.0] * 4
+
+
+def test_the_truth_of_an_epoch_stands_beside_the_seconds_that_it_took(runs: Path):
+    assert tables.truth(STUDY).empty
+    for seed in (2, 20):
+        put(runs / "search" / f"hyper-{seed}", None, truth=[{"epoch": e, "cifar10_test": 50.0 + e} for e in (1, 2)])
+    put(runs / "search" / "random-2", None, truth=[{"epoch": 0, "cifar10_test": 87.0}])
+    table = tables.truth(STUDY)
+    assert table["arm"].tolist() == ["hyper"] * 4 + ["random"]
+    assert table["seed"].tolist() == [2, 2, 20, 20, 2]
+    assert table["seconds"].tolist() == [2.5, 5.0, 2.5, 5.0, 0.0]
+    assert table["cifar10_test"].tolist() == [51.0, 52.0, 51.0, 52.0, 87.0]
+
+
+def test_an_evaluation_knows_the_search_of_its_cell(runs: Path):
+    table = tables.evaluations(STUDY).set_index(["arm", "search_seed", "evaluation_seed"])
+    assert table.loc[("darts", 20, 1), "test_accuracy"] == 98.0
+    assert table.loc[("hyper", 2, 0), "validation_accuracy"] == 95.0
+    assert pd.isna(table.loc[("random", 2, 0), "validation_accuracy"])
+    assert len(table) == 5
+
+
+def test_one_row_an_arm_keeps_search_seeds_and_evaluation_seeds_apart(runs: Path):
+    table = tables.by_arm(STUDY).set_index("arm")
+    darts = table.loc["darts"]
+    assert darts[["searches", "validation_accuracy_mean", "validation_accuracy_best"]].tolist() == [2, 91.0, 92.0]
+    assert darts[["cells_tested", "evaluations", "test_accuracy_mean"]].tolist() == [1, 2, 97.5]
+    assert darts["test_accuracy_sd"] == pytest.approx(0.5**0.5)
+    assert darts["skips_normal"] == "0 2"
+    assert darts["search_seconds"] == 10.0
+    random = table.loc["random"]
+    assert random[["searches", "cells_tested", "evaluations", "test_accuracy_mean"]].tolist() == [2, 1, 1, 92.0]
+    assert pd.isna(random["validation_accuracy_mean"]) and pd.isna(random["test_accuracy_sd"])
+
+
+def test_an_arm_of_two_settings_is_two_rows_each_with_its_own_cell_and_tests(runs: Path):
+    more = []
+
+    def run(stage: str, name: str, result: dict, needs: str = "", **labels: str) -> None:
+        put(runs / stage / name, result)
+        more.append({"run": f"mine/{stage}/{name}", "stage": stage, "arm": "rate", **labels, "needs": needs})
+
+    for rate, score in (("0.05", 80.0), ("0.1", 70.0)):
+        own = {"learning_rate": rate, "search_seed": "2"}
+        run("search", rate, {"best_validation_accuracy": score, "skips_normal": 1}, **own)
+        run("select", rate, {"chosen": f"mine/search/{rate}", "genotype": {"of": rate}}, learning_rate=rate)
+        for data, accuracy in (("cifar10", score + 1), ("cifar100", score - 30)):
+            tested = {"best_test_accuracy": accuracy, "last_test_accuracy": 0, "parameters": 7}
+            run("evaluate", f"{data}-{rate}", tested, f"mine/select/{rate}", evaluation_seed="0", data=data)
+    write_atomic(runs / "runs.csv", pd.DataFrame(more).to_csv(index=False).encode())
+    names = ["rate, learning rate 0.05", "rate, learning rate 0.1"]
+    table = tables.by_arm(STUDY).set_index("arm")
+    assert list(table.index) == names == list(tables.genotypes(STUDY))
+    assert table["test_accuracy_mean"].tolist() == [81.0, 71.0] and table["evaluations"].tolist() == [1, 1]
+    assert table["test_accuracy_mean_cifar100"].tolist() == [50.0, 40.0]
+    tests = tables.evaluations(STUDY)
+    assert tests["validation_accuracy"].tolist() == [80.0, 80.0, 70.0, 70.0] and set(tests["selected"]) == {True}
+
+
+def test_the_comparison_has_the_reports_rows_and_the_arms_that_were_tested(runs: Path):
+    table = claims.accuracy_and_cost(STUDY)
+    theirs = table[table["panel"] == "report: CIFAR-100"].set_index("model")
+    assert theirs.loc["hyperDARTS-2", ["accuracy", "deviation", "cost"]].tolist() == [83.61, 0.15, 1.8]
+    assert "SDARTS-ADV" not in theirs.index, "its paper states none"
+    ours = table[table["panel"].str.startswith("here")].set_index("model")
+    assert ours["accuracy"].to_dict() == {"darts": 97.5, "hyper": 96.25, "random": 92.0}
+    assert ours["cost"].tolist() == [10 / 60, 10 / 60, 0.0]
+
+
+def test_cells_are_those_that_were_selected(runs: Path):
+    assert tables.genotypes(STUDY) == {"darts": {"of": "darts"}, "hyper": {"of": "hyper"}}
+
+
+def test_a_study_without_a_microscope_has_no_snapshots(runs: Path):
+    assert tables.snapshots(STUDY).empty and tables.snapshot_means(STUDY).empty
+
+
+def test_snapshots_leave_the_reference_out_and_means_are_over_an_arm(runs: Path):
+    listed = pd.read_csv(runs / "runs.csv", dtype=str)
+    more = []
+    for seed, error in ((2, 0.5), (20, 0.75)):
+        rows = [
+            {"epoch": 1, "method": method, "part": part, "cosine": 1 - error, "relative_error": error}
+            for method in ("reference", "first order")
+            for part in ("total", "direct", "response")
+        ]
+        put(runs / "hypergradients" / f"darts-{seed}", {"nearest": "none"}, hypergradient_methods=rows)
+        labels = {"arm": "darts", "search_seed": seed}
+        more.append({"run": f"mine/hypergradients/darts-{seed}", "stage": "hypergradients", "needs": "", **labels})
+    write_atomic(runs / "runs.csv", pd.concat([listed, pd.DataFrame(more)]).to_csv(index=False).encode())
+    found = tables.snapshots(STUDY)
+    assert set(found["method"]) == {"first order"} and len(found) == 6
+    means = tables.snapshot_means(STUDY)
+    assert means["part"].tolist() == ["total", "response"]
+    assert means["relative_error"].tolist() == [0.625, 0.625] and means["cosine"].tolist() == [0.375, 0.375]

@@ -1,0 +1,126 @@
+"""True accuracies of a study's searches: one end a search, arms apart, collapse named, rankings against the table."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from helpers.results import put
+from helpers.small_table import made_up
+from helpers.small_table import put as put_table
+
+from hdarts.data.nasbench201_table import Table
+from hdarts.runs.atomic import write_atomic
+from hdarts.workbook.analysis import truth
+
+STUDY = "mine"
+SKIPS = "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|"
+GOOD = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_1x1~2|"
+ENDS = {("darts-second", 2): SKIPS, ("darts-second", 20): GOOD, ("hyperdarts-1", 2): GOOD, ("shared-weights", 2): GOOD}
+
+
+@pytest.fixture
+def table(tmp_path: Path, monkeypatch) -> Table:
+    """A study of four searches, a table beside it."""
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("HDARTS_DATA", str(put_table(tmp_path / "data")))
+    table, rows = Table.of(made_up()), []
+    for (arm, seed), cell in ENDS.items():
+        truth = [{"epoch": e, **table.lookup(c)} for e, c in ((1, SKIPS), (2, cell))]
+        times = [{"epoch": e, "seconds": 2.0} for e in (1, 2)]
+        more = {"ranking": ranking(table)} if arm == "shared-weights" else {}
+        run = f"{STUDY}/search/{arm}-{seed}"
+        put(tmp_path / "runs" / run, {"skips_normal": 1}, truth=truth, timings=times, **more)
+        rows.append({"run": run, "stage": "search", "needs": "", "arm": arm, "search_seed": seed})
+        look = [
+            {"epoch": 1, "method": m, "part": p, "cosine": 0.0, "relative_error": len(m)}
+            for m in METHODS
+            for p in PARTS
+        ]
+        put(tmp_path / "runs" / STUDY / "look" / f"{arm}-{seed}", {"x": 1}, hypergradient_methods=look)
+        rows.append({**rows[-1], "run": f"{STUDY}/look/{arm}-{seed}", "stage": "hypergradients"})
+    frame = pd.DataFrame(rows, dtype=object)
+    write_atomic(tmp_path / "runs" / STUDY / "runs.csv", frame.to_csv(index=False).encode())
+    return table
+
+
+TWO = (("a", 0.0), ("b", 1.5))
+METHODS = ("reference", "first order", "DARTS (finite difference)", "hypernetwork")
+PARTS = ("total", "direct", "response")
+
+
+def ranking(table: Table) -> list[dict]:
+    """Five cells, ranked as the table does but for the first two."""
+    cells = table.cells.iloc[:5].sort_values("cifar10_test", ascending=False).index.tolist()
+    return [{"cell": cell, "validation_accuracy": 50.0 - i} for i, cell in enumerate([cells[1], cells[0], *cells[2:]])]
+
+
+def test_a_search_ends_with_its_last_epochs_cell(table: Table):
+    found = truth.finals(STUDY)
+    assert list(zip(found["arm"], found["seed"], strict=True)) == list(ENDS)
+    assert found["cell"].tolist() == list(ENDS.values())
+    assert found["collapsed"].tolist() == [True, False, False, False]
+    assert found["seconds"].tolist() == [4.0] * 4
+
+
+@pytest.mark.parametrize(
+    ("cell", "nothing_learns"),
+    [
+        (GOOD, False),
+        (SKIPS, True),
+        ("|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_1x1~1|+|none~0|none~1|none~2|", True),  # nothing comes out
+        ("|none~0|+|none~0|nor_conv_1x1~1|+|skip_connect~0|none~1|nor_conv_3x3~2|", True),  # they get nothing
+        ("|nor_conv_1x1~0|+|none~0|skip_connect~1|+|none~0|none~1|avg_pool_3x3~2|", False),
+    ],
+)
+def test_a_cell_is_collapsed_when_no_convolution_is_on_any_way_through_it(cell: str, nothing_learns: bool):
+    assert truth.collapsed(cell) == nothing_learns
+
+
+def test_one_row_an_arm_says_how_good_its_cells_are_and_how_many_collapsed(table: Table):
+    found = truth.by_arm(STUDY).set_index("arm")
+    two = [table.lookup(cell)["cifar10_test"] for cell in (SKIPS, GOOD)]
+    darts = found.loc["darts-second"]
+    assert darts["true_accuracy_mean"] == pytest.approx(sum(two) / 2)
+    assert darts["true_accuracy_sd"] == pytest.approx(abs(two[0] - two[1]) / 2**0.5)
+    assert darts[["searches", "collapse_rate", "skips_mean", "seconds_mean"]].tolist() == [2, 0.5, 3.5, 4.0]
+    assert found.loc["hyperdarts-1", "collapse_rate"] == 0
+
+
+def test_a_ranking_is_held_against_the_table(table: Table):
+    (row,) = truth.rankings(STUDY).to_dict("records")
+    assert (row["arm"], row["seed"], row["n"]) == ("shared-weights", 2, 5)
+    assert row["tau"] == pytest.approx(1 - 2 * 2 / (5 * 4) * 1)  # one of ten pairs is turned round
+
+
+def test_an_arms_own_hypergradient_stands_beside_where_its_search_ended(table: Table):
+    found = truth.errors(STUDY).set_index(["arm", "seed"])
+    assert found.loc[("darts-second", 2), "relative_error"] == len("DARTS (finite difference)")
+    assert found.loc[("hyperdarts-1", 2), "relative_error"] == len("hypernetwork")
+    assert found.loc[("darts-second", 20), "cifar10_test"] == table.lookup(GOOD)["cifar10_test"]
+
+
+def test_two_arms_are_compared_over_their_common_seeds(table: Table):
+    assert truth.comparison(STUDY, "hyperdarts-1", "darts-second") == "", "one common seed shows nothing"
+
+
+def test_a_difference_is_told_with_what_so_few_pairs_can_show(table: Table, monkeypatch):
+    rows = [{"arm": arm, "seed": seed, "cifar10_test": 90.0 + bonus} for seed in range(4) for arm, bonus in TWO]
+    monkeypatch.setattr(truth, "finals", lambda study: pd.DataFrame(rows))
+    told = truth.comparison(STUDY, "b", "a")
+    assert told.startswith(
+        "b less a: +1.50 points of true accuracy, mean of 4 paired seeds, exact sign-flip test p = 0.125"
+    )
+    assert told.endswith(f"one cell trained again: sd {table.noise('cifar10'):.2f} points")
+
+
+def test_reference_lines_are_the_tables_own(table: Table, tmp_path: Path, monkeypatch):
+    found = truth.lines()
+    assert found["best cell"] == table.cells["cifar10_test"].max() and found["random cell, mean"] == table.best_of(1)
+    monkeypatch.setenv("HDARTS_DATA", str(tmp_path / "nothing"))
+    assert truth.lines() == {"DARTS as published": 54.30}
+    assert truth.rankings(STUDY).empty
+
+
+def test_a_study_of_another_space_has_none_of_it(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
+    assert truth.finals("none").empty and truth.by_arm("none").empty and truth.errors("none").empty

@@ -1,0 +1,389 @@
+"""Verdicts follow from runs by stated rules: decided only where the runs can decide, and never beyond their scale."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from hdarts.runs.atomic import write_atomic
+from hdarts.workbook.claims import best_of_n, intervals, judge, linked, verdicts
+from hdarts.workbook.claims.evidence import Evidence, read
+from hdarts.workbook.claims.finding import all_of, paired
+from hdarts.workbook.claims.thesis import table
+
+SEEDS = (2, 20, 200, 2000, 3, 30)
+ACCURACY = "of=validation_accuracy want=higher"
+
+
+def evidence(
+    searches: dict[str, list[float]],
+    measure: str = "validation_accuracy",
+    full: bool = True,
+    study: str = "report",
+    **columns: Any,
+) -> Evidence:
+    """A study of searches that are done, {arm: a value a seed}; `columns` are labels of all of them."""
+    rows = [
+        {"run": f"{study}/{arm}-{seed}", "arm": arm, "search_seed": seed, measure: value, "full": full, **columns}
+        for arm, values in searches.items()
+        for seed, value in zip(SEEDS, values, strict=False)
+    ]
+    return Evidence(study, rows, [], [])
+
+
+def of_cells(rows: list[dict], study: str = "report") -> Evidence:
+    """A study of tested cells; what a row leaves out is filled in."""
+    plain = {"data": "cifar10", "search_data": "cifar10", "selected": False, "full": True}
+    filled = [
+        {**plain, "search_seed": seed, "accuracies": [row["test_accuracy"]], "run": f"{study}/{n}", **row}
+        for n, (seed, row) in enumerate(zip(SEEDS * 9, rows, strict=False))
+    ]
+    return Evidence(study, filled, filled, [])
+
+
+BETTER = {"a": [90.5, 91.0, 90.2, 91.5, 90.1, 90.8], "b": [90.0, 90.1, 90.0, 90.2, 90.0, 90.3]}
+
+
+# --- what decides ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("of", "verdict"),
+    [
+        (f"a b {ACCURACY}", "supported"),
+        (f"b a {ACCURACY}", "contradicted"),
+        ("a b of=validation_accuracy want=lower", "contradicted"),
+        (f"a a {ACCURACY}", "undecided"),
+    ],
+)
+def test_six_pairs_of_one_sign_decide_and_the_sign_says_how(of: str, verdict: str):
+    assert judge(evidence(BETTER), "difference", of).verdict == verdict
+
+
+def test_five_pairs_decide_nothing_and_the_finding_says_why():
+    found = judge(evidence({arm: values[:5] for arm, values in BETTER.items()}), "difference", f"a b {ACCURACY}")
+    assert found.verdict == "undecided"
+    assert "cannot go below p = 0.0625" in found.result
+
+
+def test_a_difference_that_changes_its_sign_decides_nothing():
+    assert judge(
+        evidence(BETTER | {"a": [90.5, 89.0, 90.2, 89.5, 90.1, 90.8]}), "difference", f"a b {ACCURACY}"
+    ).verdict == ("undecided")
+
+
+def test_the_difference_is_paired_over_seeds_that_both_have():
+    found = judge(evidence({"a": [91.0, 93.0, 95.0], "b": [90.0, 90.0]}), "difference", f"a b {ACCURACY}")
+    assert "search seeds 2, 20" in found.ran
+    assert "a - b: +2 (+1 to +3, p = 0.5, n = 2)" in found.result
+    assert found.runs == ("report/a-2", "report/a-20", "report/b-2", "report/b-20")
+
+
+def test_a_claim_of_several_parts_needs_all_of_them():
+    known = evidence(BETTER | {"c": BETTER["b"], "d": [95.0] * 6})
+    assert judge(known, "difference", f"a b c {ACCURACY}").verdict == "supported"
+    assert judge(known, "difference", f"a b d {ACCURACY}").verdict == "contradicted"
+    assert all_of(["supported", "undecided"]) == "undecided"
+
+
+def test_as_good_as_means_not_worse_by_more_than_the_margin():
+    known = evidence({"a": [90.0, 90.1, 90.2, 89.9, 90.0, 90.1], "b": [90.1, 90.0, 90.1, 90.1, 90.2, 90.0]})
+    assert judge(known, "difference", f"a b {ACCURACY}").verdict == "undecided"
+    assert judge(known, "difference", f"a b {ACCURACY} margin=0.5").verdict == "supported"
+    worse = evidence({"a": [80.0, 81.0, 80.5, 79.0, 80.0, 80.2], "b": [90.0] * 6})
+    assert judge(worse, "difference", f"a b {ACCURACY} margin=0.5").verdict == "contradicted"
+
+
+def test_costs_are_told_as_a_ratio():
+    found = judge(evidence({"a": [20.0] * 6, "b": [10.0] * 6}, "seconds"), "difference", "a b of=seconds want=higher")
+    assert "a takes 2.00 times as long as b" in found.result
+    assert found.verdict == "supported"
+
+
+def test_an_effect_is_the_mean_difference_with_the_exact_test():
+    effect = paired([1.0, 2.0, 3.0])
+    assert (effect.value, effect.n, effect.p) == (2.0, 3, 0.25)
+
+
+# --- scale -----------------------------------------------------------------------------------------------------------
+
+
+def test_small_runs_decide_at_mini_scale_only():
+    found = judge(evidence(BETTER, full=False), "difference", f"a b {ACCURACY}")
+    assert found.verdict == "supported at mini scale"
+    assert judge(evidence(BETTER, full=False), "difference", f"b a {ACCURACY}").verdict == "contradicted at mini scale"
+    assert judge(evidence(BETTER, full=False), "difference", f"a a {ACCURACY}").verdict == "undecided"
+
+
+def test_a_study_called_mini_never_decides_at_full_scale():
+    found = judge(evidence(BETTER, study="report-mini"), "difference", f"a b {ACCURACY}")
+    assert found.verdict == "supported at mini scale"
+
+
+# --- what is missing -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rule", "of", "told"),
+    [
+        ("difference", f"a c {ACCURACY}", "no search of arm c"),
+        ("difference", f"a b {ACCURACY} batch_size=48", "no search of arm a, batch_size 48"),
+        ("difference", "a b of=eigenvalue want=lower", "eigenvalue was not measured in arm a"),
+        ("difference", "a b of=test_accuracy want=higher", "no tested cell of arm a"),
+        ("trend", "a over=batch_size of=validation_accuracy want=lower", "batch_size was not measured in arm a"),
+        (
+            "correlation",
+            "x=validation_accuracy y=test_accuracy want=higher",
+            "cells tested on the data that they were searched on",
+        ),
+        ("snapshots", "a method=hypernetwork than=other want=lower", "no search of arm a was put under the microscope"),
+        ("no_direct", "a", "direct_share was not measured in arm a"),
+    ],
+)
+def test_what_a_claim_misses_is_named(rule: str, of: str, told: str):
+    found = judge(evidence(BETTER), rule, of)
+    assert found.verdict == "not run here"
+    assert told in found.result and found.runs == ()
+
+
+def test_settings_of_one_seed_are_not_averaged():
+    known = evidence({"a": [1.0], "b": [2.0]})
+    twice = Evidence("report", known.searches * 2, [], [])
+    assert "several settings of one search seed" in judge(twice, "difference", f"a b {ACCURACY}").result
+
+
+def test_a_rule_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="'typed' is not one of"):
+        judge(evidence(BETTER), "typed", "supported")
+
+
+# --- tested cells ----------------------------------------------------------------------------------------------------
+
+
+def test_one_selected_cell_an_arm_cannot_rank_methods_and_stands_beside_random_ones():
+    rows: list[dict] = [
+        {"arm": "a", "selected": True, "test_accuracy": 97.5, "accuracies": [97.4, 97.6]},
+        {"arm": "b", "selected": True, "test_accuracy": 97.0, "accuracies": [97.0, 97.0]},
+        *({"arm": "random", "test_accuracy": value} for value in (96.0, 97.0, 98.0)),
+    ]
+    found = judge(of_cells(rows), "difference", "a b of=test_accuracy want=higher data=cifar10")
+    assert found.verdict == "undecided"
+    assert "Best of n: a - b: +0.5 points" in found.result and "cannot rank methods" in found.result
+    assert "Expected best of 1 random cells: 97.00 %" in found.result
+
+
+def test_a_claim_on_one_data_set_takes_no_cells_of_another():
+    rows = [{"arm": arm, "test_accuracy": 97.0} for arm in ("a", "b")]
+    found = judge(of_cells(rows), "difference", "a b of=test_accuracy want=higher data=cifar100")
+    assert found.verdict == "not run here" and "data cifar100" in found.result
+
+
+def test_validation_predicts_test_accuracy_where_the_rank_correlation_leaves_zero_out():
+    rising = [{"arm": "a", "validation_accuracy": 80.0 + n, "test_accuracy": 90.0 + n} for n in range(8)]
+    of = "x=validation_accuracy y=test_accuracy want=higher"
+    assert judge(of_cells(rising), "correlation", of).verdict == "supported"
+    falling = [row | {"test_accuracy": -row["test_accuracy"]} for row in rising]
+    assert judge(of_cells(falling), "correlation", of).verdict == "contradicted"
+    assert judge(of_cells(rising[:4]), "correlation", of).verdict == "undecided"
+    assert judge(of_cells(rising[:2]), "correlation", of).verdict == "not run here"
+
+
+def test_cells_without_skips_are_held_against_the_others():
+    rows = [{"arm": "a", "skip_free": float(n % 2), "test_accuracy": 97 - n % 2 + n / 100} for n in range(8)]
+    of = "of=test_accuracy by=skip_free want=lower"
+    found = judge(of_cells(rows), "groups", of)
+    assert found.verdict == "supported" and "4 cells that are skip free, 4 others" in found.ran
+    assert judge(of_cells(rows[:4]), "groups", of).verdict == "undecided"
+    assert judge(of_cells(rows[:1]), "groups", of).verdict == "not run here"
+    assert "1 cells that are skip free, 2 others" in judge(of_cells(rows[:3]), "groups", of).result, "one has no spread"
+
+
+# --- settings, parts, snapshots --------------------------------------------------------------------------------------
+
+
+def settings(best: dict[int, float]) -> Evidence:
+    """Searches at two batch sizes and three learning rates, the best rate of each batch size given."""
+    rows = [
+        {"run": f"r/{seed}-{batch}-{rate}", "arm": "a", "search_seed": seed, "full": True}
+        | {
+            "batch_size": batch,
+            "learning_rate": rate,
+            "validation_accuracy": 90 - abs(rate - best[batch]) - batch / 100,
+        }
+        for seed in SEEDS
+        for batch in (32, 64)
+        for rate in (0.025, 0.05, 0.1)
+    ]
+    return Evidence("report", rows, [], [])
+
+
+def test_the_best_learning_rate_moves_with_the_batch_size():
+    of = "a setting=learning_rate over=batch_size want=higher"
+    found = judge(settings({32: 0.025, 64: 0.1}), "best_setting", of)
+    assert found.verdict == "supported" and "+2 (+2 to +2" in found.result
+    assert judge(settings({32: 0.05, 64: 0.05}), "best_setting", of).verdict == "undecided"
+    assert judge(settings({32: 0.1, 64: 0.05}), "best_setting", of).verdict == "contradicted"
+
+
+def test_a_trend_is_taken_within_each_seed():
+    known = settings({32: 0.05, 64: 0.05})
+    assert judge(known, "trend", "a over=batch_size of=validation_accuracy want=lower learning_rate=0.05").verdict == (
+        "supported"
+    )
+    one = judge(evidence(BETTER, batch_size=32), "trend", "a over=batch_size of=validation_accuracy want=lower")
+    assert one.verdict == "not run here"
+
+
+@pytest.mark.parametrize(
+    ("least", "mean", "verdict"), [(0.1, 0.5, "contradicted"), (0.0, 0.0, "supported"), (0.0, 0.5, "undecided")]
+)
+def test_a_direct_part_is_zero_only_if_it_is_at_every_step(least: float, mean: float, verdict: str):
+    known = evidence({"a": [mean, mean]}, "direct_share", least_direct_share=least)
+    assert judge(known, "no_direct", "a").verdict == verdict
+
+
+def looks(errors: dict[str, list[float]]) -> Evidence:
+    """Two snapshots of each of the searches of arm a, {method: relative error, a search}."""
+    rows = [
+        {"run": f"r/{search}", "arm": "a", "seed": SEEDS[search], "epoch": epoch, "method": method, "part": "total"}
+        | {"relative_error": value + (0.1 if epoch == 4 else -0.1), "full": False}
+        for method, values in errors.items()
+        for search, value in enumerate(values)
+        for epoch in (4, 12)
+    ]
+    return Evidence("report", [], [], rows)
+
+
+def test_snapshots_of_one_search_are_one_run():
+    known = looks({"hypernetwork": [0.9, 0.8], "DARTS (finite difference)": [0.5, 0.6]})
+    found = judge(known, "snapshots", "a method=hypernetwork 'than=DARTS (finite difference)' want=lower")
+    assert found.verdict == "undecided" and "+0.3 (+0.2 to +0.4, p = 0.5, n = 2)" in found.result
+    assert found.ran == "a: 2 searches, 2 snapshots each"
+
+
+def test_an_error_beyond_the_references_own_uncertainty_is_not_eliminated():
+    known = looks({"hypernetwork": [0.9, 0.8, 0.9, 1.0, 0.8, 0.7], "half the reference": [0.3] * 6})
+    found = judge(known, "snapshots", "a method=hypernetwork 'than=half the reference' want=lower")
+    assert found.verdict == "contradicted at mini scale"
+
+
+# --- from run folders ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two searches; the first is selected and tested twice by that road and once by itself, on two data sets."""
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
+    rows = []
+
+    def run(stage: str, name: str, result: dict | None, params: dict, needs: str = "", **labels: Any) -> Path:
+        folder = tmp_path / "mine" / stage / name
+        write_atomic(folder / "params.yaml", yaml.safe_dump(params))
+        if result is not None:
+            write_atomic(folder / "result.json", json.dumps(result))
+        rows.append({"stage": stage, "run": f"mine/{stage}/{name}", **labels, "needs": needs})
+        return folder
+
+    for seed in (2, 20):
+        result = {"best_validation_accuracy": 90.0 + seed, "skips_normal": 2 - seed // 10}
+        small = {"data": "cifar10", "channels": 4, "limit": 500, "learning_rate": 0.05}
+        folder = run("search", f"a-{seed}", result, small, arm="a", search_seed=seed)
+        metrics = "epoch,validation_accuracy,discretised_accuracy,eigenvalue\n1,80,,\n2,85,70.5,0.25\n"
+        write_atomic(folder / "metrics.csv", metrics)
+        write_atomic(folder / "timings.csv", "epoch,seconds\n1,2.5\n2,3.5\n")
+        steps = "step,direct_normal,direct_reduce,response_normal,response_reduce\n0,3,4,0,5\n1,0,1,3,0\n"
+        write_atomic(folder / "hypergradients.csv", steps)
+    run("select", "a", {"chosen": "mine/search/a-2", "search_seed": 2}, {}, "mine/search/a-2 mine/search/a-20", arm="a")
+    for seed, accuracy in ((0, 60.0), (1, 64.0)):
+        tested = {"best_test_accuracy": accuracy, "data": "cifar10"}
+        run("evaluate", f"a-{seed}", tested, {"data": "cifar10"}, "mine/select/a", arm="a", evaluation_seed=seed)
+    run("evaluate", "own", {"best_test_accuracy": 65.0}, {"data": "cifar10"}, "mine/search/a-2", arm="a")
+    run("evaluate-100", "a", {"best_test_accuracy": 30.0}, {"data": "cifar100"}, "mine/select/a", arm="a")
+    run("evaluate", "missing", None, {"data": "cifar10"}, "mine/search/a-20", arm="a")
+    write_atomic(tmp_path / "mine" / "runs.csv", pd.DataFrame(rows, dtype=object).to_csv(index=False))
+    return tmp_path / "mine"
+
+
+def test_a_search_is_one_row_with_what_was_measured(study: Path):
+    row, other = read("mine").searches
+    assert (row["validation_accuracy"], row["seconds"], row["eigenvalue"], row["drop"]) == (92.0, 6.0, 0.25, 14.5)
+    assert (row["direct_share"], row["least_direct_share"]) == (0.375, 0.25)
+    assert (row["learning_rate"], row["skip_free"], row["full"]) == (0.05, 0.0, False)
+    assert (other["search_seed"], other["skip_free"]) == (20, 1.0)
+
+
+def test_a_cell_is_one_row_a_data_set_whoever_named_it(study: Path):
+    ten, hundred = read("mine").cells
+    assert (ten["data"], ten["test_accuracy"], ten["accuracies"]) == ("cifar10", 63.0, [60.0, 64.0, 65.0])
+    assert (hundred["data"], hundred["test_accuracy"], hundred["search_data"]) == ("cifar100", 30.0, "cifar10")
+    assert {cell["search_seed"] for cell in (ten, hundred)} == {2} and ten["selected"]
+
+
+def test_every_claim_gets_a_row_of_a_study_that_is_partly_there(study: Path):
+    found = verdicts(read("mine"))
+    assert list(found["id"]) == list(table("claims")["id"])
+    assert set(found["verdict"]) == {"not run here"}
+    assert found["result"].str.startswith("missing: ").all()
+
+
+def test_every_claim_gets_a_row_of_a_study_that_was_never_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
+    assert set(verdicts(read("nothing"))["verdict"]) == {"not run here"}
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+
+def test_intervals_keep_search_seeds_and_evaluation_seeds_apart(study: Path):
+    rows = intervals(read("mine")).to_dict("records")
+    assert [(row["over"], row["n"], row["mean"]) for row in rows] == [
+        ("search seeds", 2, 101.0),
+        ("evaluation seeds", 3, 63.0),
+        ("evaluation seeds", 1, 30.0),
+    ]
+    assert (rows[0]["low"], rows[0]["high"]) == (92.0, 110.0)
+
+
+def test_an_arm_of_several_cells_has_the_interval_of_their_means():
+    cells = [{"arm": "a", "test_accuracy": value, "accuracies": [value - 1, value + 1]} for value in (90.0, 94.0)]
+    last = intervals(of_cells(cells)).to_dict("records")[-1]
+    assert (last["over"], last["n"], last["mean"], last["low"], last["high"]) == ("cells", 2, 92.0, 90.0, 94.0)
+
+
+def test_the_best_of_n_stands_beside_the_best_of_n_random_cells():
+    cells = [{"arm": "a", "test_accuracy": value, "selected": value == 91.0} for value in (90.0, 91.0)]
+    random = [{"arm": "random", "test_accuracy": value} for value in (90.0, 92.0, 94.0)]
+    (row,) = best_of_n(of_cells(cells + random)).to_dict("records")
+    assert (row["searches"], row["best"], row["chance"]) == (2, 91.0, pytest.approx((92 + 94 + 94) / 3))
+    (row,) = best_of_n(of_cells(cells + random[:1])).to_dict("records")
+    assert pd.isna(row["chance"])
+
+
+def test_tables_of_a_study_that_was_never_started_are_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
+    assert intervals(read("nothing")).empty and best_of_n(read("nothing")).empty
+
+
+def test_verdicts_link_to_the_folders_of_their_runs(study: Path):
+    verdict = pd.DataFrame([{"claim": "faster <b>", "runs": "mine/search/a-2 mine/search/a-20"}])
+    page = linked(verdict, study / "analysis" / "one").to_html()
+    assert '<a href="../../search/a-2">a-2</a>' in page and '<a href="../../search/a-20">a-20</a>' in page
+    assert "faster &lt;b&gt;" in page
+
+
+# --- the claims themselves -------------------------------------------------------------------------------------------
+
+
+def test_claims_stand_where_the_report_has_them(report_lines: list[str]):
+    for row in table("claims").to_dict("records"):
+        assert row["quote"] in report_lines[row["line"]], row
+
+
+def test_every_claim_has_a_rule_that_takes_its_arguments():
+    claims = table("claims")
+    assert claims["id"].is_unique and len(claims) >= 16
+    for row in claims.to_dict("records"):
+        judge(evidence(BETTER), row["rule"], row["of"])

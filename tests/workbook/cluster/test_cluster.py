@@ -1,0 +1,278 @@
+"""Studies on a Dask cluster: a real scheduler, real workers, killed and left as hosts do it."""
+
+import io
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+from helpers.faults import ROOT, STUDY, gone, to_the_end
+from helpers.small_project import finished, hdarts, plan, write_project
+from helpers.small_runs import contents, differences, environment
+
+from hdarts.errors import ParameterError
+from hdarts.workbook.cluster import Cluster, connect, read_cluster, wants
+from hdarts.workbook.cluster.work import Work
+
+SLEEPS = "import time\ntime.sleep(1.5)"
+
+
+def until(true: Callable[[], object], seconds: float = 600) -> None:
+    """Wait until something is true."""
+    patience = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < patience
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def dask(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen]]:
+    """Start a scheduler, or a worker of one run, in a process that ends with the test; all read one scheduler file."""
+    started: list[subprocess.Popen] = []
+    file = ["--scheduler-file", str(tmp_path / "scheduler.json"), "--no-dashboard"]
+    words = {
+        "scheduler": ["--host", "127.0.0.1", "--port", "0"],
+        "worker": ["--no-nanny", "--nthreads", "1", "--resources", "runs=1", "--local-directory", str(tmp_path)],
+    }
+
+    def start(what: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", f"distributed.cli.dask_{what}", *file, *words[what]]
+        with (tmp_path / "dask.log").open("ab") as log:
+            started.append(subprocess.Popen(command, env=environment(tmp_path / "elsewhere"), stdout=log, stderr=log))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def address(folder: Path) -> list[str]:
+    """The engine and the address that the scheduler has written down."""
+    until(lambda: (folder / "scheduler.json").exists() and (folder / "scheduler.json").read_text().endswith("}"))
+    return ["--engine", "dask", "--scheduler", json.loads((folder / "scheduler.json").read_text())["address"]]
+
+
+def starts(runs: Path) -> list[str]:
+    """The runs that kernels have started, in their order."""
+    path = runs / "tiny" / "order.txt"
+    return path.read_text().split() if path.exists() else []
+
+
+def test_a_study_ends_as_on_one_machine_although_a_worker_is_killed_in_its_search(tmp_path: Path, dask) -> None:
+    to_the_end("study", tmp_path / "local")
+    dask("scheduler")
+    workers, runs = [dask("worker"), dask("worker")], tmp_path / "dask"
+    command = [sys.executable, "-m", "hdarts", "run", str(STUDY), *address(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, env=environment(runs), stdout=subprocess.PIPE, text=True) as process:
+        until(lambda: list(runs.glob("tiny/search/*/checkpoint.pt")))
+        owner = next(runs.glob("tiny/search/*/.owner")).read_text()
+        victim = next(one for one in workers if one.pid in ancestors(of_kernel=int(owner.split()[1])))
+        victim.kill()
+        out, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, out
+    assert differences(tmp_path / "local", runs) == []
+
+
+def ancestors(of_kernel: int) -> list[int]:
+    """The process of its run, that of the worker, and on."""
+    return [process.pid for process in psutil.Process(of_kernel).parents()]
+
+
+@pytest.mark.soak
+def test_a_client_that_was_killed_finds_what_went_on_without_it(tmp_path: Path, dask) -> None:
+    dask("scheduler"), dask("worker"), dask("worker")
+    path, runs = write_project(tmp_path, toy=SLEEPS), tmp_path / "runs"
+    client = hdarts("run", path, *address(tmp_path), runs=runs)
+    until(lambda: starts(runs))
+    client.kill()
+    client.communicate()
+    code, _out, err = finished("run", path, *address(tmp_path), runs=runs)
+    assert code == 0, err
+    assert sorted(starts(runs)) == sorted({*starts(runs)}), "no run was computed twice"
+    assert len(starts(runs)) == len(plan(path).runs)
+
+
+def quick(runs: Path, *words: str) -> subprocess.Popen[str]:
+    """Start the quick study."""
+    command = [sys.executable, "-m", "hdarts", "run", str(ROOT / "params/studies/quick.yaml"), *words]
+    return subprocess.Popen(command, cwd=ROOT, env=environment(runs), stdout=subprocess.PIPE, text=True)
+
+
+def timeless(runs: Path) -> dict[str, bytes]:
+    """All files, but no figure of measured times; of the tables, what is no time."""
+    found = {}
+    for name, content in contents(runs).items():
+        path = Path(name)
+        if path.parent.name == "figures" and path.stem in {"accuracy_and_cost", "cost", "seconds"}:
+            continue
+        if path.suffix == ".csv":
+            table = pd.read_csv(io.BytesIO(content), dtype=str)
+            if path.stem == "claims":
+                table = table[~table["id"].str.startswith("cost")]
+            seconds = [column for column in table if column.endswith("seconds")]
+            content = table.drop(columns=seconds).to_csv().encode()
+        found[name] = content
+    return found
+
+
+@pytest.mark.soak
+def test_the_quick_study_ends_as_on_one_machine_although_its_client_is_killed(tmp_path: Path, dask) -> None:
+    """Killed when two searches have saved: their workers go on, and the next client waits for them."""
+    dask("scheduler"), dask("worker"), dask("worker")
+    runs = tmp_path / "dask"
+    client = quick(runs, *address(tmp_path))
+    until(lambda: len(list(runs.glob("quick/search/*/checkpoint.pt"))) == 2, 3600)
+    client.kill()
+    client.communicate()
+    for folder, words in ((runs, address(tmp_path)), (tmp_path / "local", [])):
+        client = quick(folder, *words)
+        out, _ = client.communicate(timeout=4 * 3600)
+        assert client.returncode == 0, out
+    local, there = timeless(tmp_path / "local"), timeless(runs)
+    assert len(local) > 400
+    assert [name for name in sorted({*local, *there}) if local.get(name) != there.get(name)] == []
+
+
+@pytest.mark.soak
+def test_asked_to_stop_all_workers_let_their_runs_save_and_end(tmp_path: Path, dask) -> None:
+    dask("scheduler"), dask("worker")
+    path, runs = write_project(tmp_path, toy="import time\ntime.sleep(100)"), tmp_path / "runs"
+    client = hdarts("run", path, *address(tmp_path), runs=runs)
+    until(lambda: starts(runs))
+    client.send_signal(signal.SIGTERM)
+    _, err = client.communicate(timeout=600)
+    assert client.returncode == 75
+    assert err.splitlines()[-1] == "hdarts: stopped; the same command goes on from here"
+    gone(runs)
+
+
+@pytest.mark.soak
+def test_a_scheduler_that_is_lost_is_told_and_the_study_goes_on_with_the_next(tmp_path: Path, dask) -> None:
+    scheduler = dask("scheduler")
+    dask("worker")
+    path, runs = write_project(tmp_path, toy=SLEEPS), tmp_path / "runs"
+    client = hdarts("run", path, *address(tmp_path), runs=runs)
+    until(lambda: starts(runs))
+    scheduler.kill()
+    out, err = client.communicate(timeout=600)
+    assert client.returncode == 75, err
+    assert "the cluster lost it; the same command goes on from here" in out
+    gone(runs)
+    (tmp_path / "scheduler.json").unlink()
+    dask("scheduler"), dask("worker")
+    assert finished("run", path, *address(tmp_path), runs=runs)[0] == 0
+
+
+@pytest.mark.soak
+def test_jobs_of_a_queue(tmp_path: Path, monkeypatch) -> None:
+    """Stand-ins for Slurm's commands start a job at once, on this host; the job script is dask-jobqueue's own.
+
+    Like Slurm they keep a copy of it, since it is removed as soon as it is handed in.
+    """
+    commands = {
+        "sbatch": f"""#!/bin/sh
+job=$(mktemp {tmp_path}/job-XXXXXX)
+cp "$1" "$job"
+setsid sh "$job" > "$job.log" 2>&1 &
+echo "Submitted batch job $!"
+""",
+        "scancel": '#!/bin/sh\nkill -- "-$1"\n',
+    }
+    for name, text in commands.items():
+        path = tmp_path / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    cluster = tmp_path / "slurm.yaml"
+    cluster.write_text("{kind: slurm, workers: 2, memory: 1, options: {walltime: '00:05:00', interface: lo}}")
+    path = write_project(tmp_path)
+    code, _out, err = finished("run", path, "--engine", "dask", "--cluster", cluster, runs=tmp_path / "runs")
+    assert code == 0, err
+    assert len(starts(tmp_path / "runs")) == len(plan(path).runs)
+
+
+@pytest.mark.soak
+def test_processes_of_this_host(tmp_path: Path) -> None:
+    path = write_project(tmp_path)
+    path.write_text(path.read_text() + "cluster: {kind: local, workers: 2}\n")
+    code, _out, err = finished("run", path, "--engine", "dask", runs=tmp_path / "runs")
+    assert code == 0, err
+
+
+# --- without processes -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("block", "told"),
+    [
+        ({}, "`cluster`: kind: Field required"),
+        ({"kind": "kubernetes"}, "`cluster`: kind: Input should be 'scheduler', 'local'"),
+        ({"kind": "local", "workres": 2}, "`cluster`: workres: Extra inputs are not permitted"),
+        ({"kind": "scheduler"}, "`cluster`: address: is needed for kind scheduler"),
+        ({"kind": "slurm"}, "`cluster`: workers, memory: a queue must be told"),
+        ({"kind": "local", "options": {"queue": "long"}}, "`cluster`: options: are those of a queue"),
+        ({"kind": "gpus", "runs": 2}, "`cluster`: runs: a worker with GPUs computes one run at a time"),
+        ({"kind": "local", "gpus": 1, "runs": 2}, "`cluster`: runs: a worker with GPUs computes one run at a time"),
+    ],
+)
+def test_a_cluster_that_cannot_be_is_refused(block: dict, told: str) -> None:
+    with pytest.raises(ParameterError) as refused:
+        read_cluster(block, None, "")
+    assert str(refused.value).startswith(told)
+
+
+def test_an_address_stands_over_a_file_and_that_over_the_study(tmp_path: Path) -> None:
+    file = tmp_path / "cluster.yaml"
+    file.write_text("{kind: local, workers: 3}")
+    study = {"kind": "local", "workers": 2}
+    assert read_cluster(study, file, "tcp://host:1") == Cluster(kind="scheduler", address="tcp://host:1")
+    assert read_cluster(study, file, "").workers == 3
+    assert read_cluster(study, None, "").workers == 2
+    assert read_cluster(None, None, "").kind == "local"
+
+
+@pytest.mark.parametrize("name", ["local-gpus", "scheduler", "slurm"])
+def test_the_examples_can_be_read(name: str) -> None:
+    assert read_cluster(None, ROOT / "params" / "clusters" / f"{name}.yaml", "").offered.get("runs") == 1
+
+
+@pytest.fixture
+def example(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "runs"))
+    return plan(write_project(tmp_path, "study: tiny\nstages: {toy: {notebook: 01_toy, resources: {gpus: 2}}}\n"))
+
+
+def test_a_run_asks_for_what_its_stage_says(example) -> None:
+    run = example.runs[0]
+    assert wants(run, {"runs": 4.0, "gpus": 2.0}) == {"runs": 1.0, "gpus": 2.0}
+    with pytest.raises(ParameterError, match=r"toy/.* asks for gpus: 2, workers offer at most 1"):
+        wants(run, {"gpus": 1.0})
+    with pytest.raises(ParameterError, match="workers offer none"):
+        wants(run, {"runs": 1.0})
+
+
+def test_a_worker_that_does_not_see_the_folder_computes_nothing_there(example) -> None:
+    work = Work.prepare(example)
+    assert work.blind() == ""
+    (work.study / ".shared").write_text("of another client")
+    assert "does not see" in work.blind() and str(work.study) in work.blind()
+    assert work(example.runs[0]).state == "failed" and not example.runs[0].folder.exists()
+
+
+def test_nobody_at_the_address_is_told(monkeypatch) -> None:
+    monkeypatch.setattr(connect, "PATIENCE", 0.5)
+    with (
+        pytest.raises(ParameterError, match="no scheduler answers at tcp"),
+        connect.connected(Cluster(kind="scheduler", address="tcp://127.0.0.1:9")),
+    ):
+        pass

@@ -1,0 +1,330 @@
+"""Executing a study: order, failures, what is blocked, what is left alone, and real kernels that come and go."""
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+from helpers.small_project import STUDY, end, finished, hdarts, plan, write_project
+
+from hdarts.workbook.study import Plan, PlannedRun
+from hdarts.workbook.study.runner import Outcome, execute, look, run_all
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+def short(run: PlannedRun) -> str:
+    """A run's stage and arm."""
+    return f"{run.stage} {run.labels.get('arm', '')}".strip()
+
+
+def done(run: PlannedRun) -> Outcome:
+    end(run.folder, {})
+    return Outcome("done", 1.0)
+
+
+def run_with(planned: Plan, work: Callable[[PlannedRun], Outcome]) -> tuple[list[PlannedRun], dict[str, str]]:
+    """Run a study with `work` in place of kernels; return the runs in the order of their ends, and their states."""
+    with ThreadPoolExecutor(2) as executor:
+        ended = list(run_all(planned.runs, executor, work, stop=lambda: None))
+    return [run for run, _ in ended], {run.name: outcome.state for run, outcome in ended}
+
+
+# --- without kernels -------------------------------------------------------------------------------------------------
+
+
+def test_a_run_starts_after_all_it_needs(tmp_path: Path, runs: Path) -> None:
+    started: list[str] = []
+
+    def work(run: PlannedRun) -> Outcome:
+        assert all((runs / need / "result.json").is_file() for need in run.needs)
+        started.append(run.name)
+        return done(run)
+
+    planned = plan(write_project(tmp_path))
+    _, states = run_with(planned, work)
+    assert set(states.values()) == {"done"}
+    assert sorted(started) == sorted(run.name for run in planned.runs)
+
+
+def test_a_run_waits_for_nothing_else(tmp_path: Path, runs: Path) -> None:
+    slow_may_end: list[bool] = []
+
+    def work(run: PlannedRun) -> Outcome:
+        if short(run) == "toy slow" and run.labels["seed"] == 2:
+            deadline = time.monotonic() + 30
+            while not slow_may_end and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert slow_may_end
+        if short(run) == "look fast":
+            slow_may_end.append(True)
+        return done(run)
+
+    _, states = run_with(plan(write_project(tmp_path)), work)
+    assert set(states.values()) == {"done"}, "the slow one has waited for what comes after the fast one"
+
+
+def test_a_failure_blocks_what_needs_it_and_nothing_else(tmp_path: Path, runs: Path) -> None:
+    def work(run: PlannedRun) -> Outcome:
+        return Outcome("failed", 1.0, "no") if short(run) == "toy slow" and run.labels["seed"] == 20 else done(run)
+
+    order, states = run_with(plan(write_project(tmp_path)), work)
+    by_state = {state: {short(run) for run in order if states[run.name] == state} for state in states.values()}
+    assert by_state["failed"] == {"toy slow"}
+    assert by_state["blocked"] == {"select slow", "look slow", "analysis"}
+    assert {"toy random", "select fast", "look fast", "look random"} <= by_state["done"]
+
+
+def test_a_run_that_cannot_be_started_fails_like_any_other(tmp_path: Path, runs: Path) -> None:
+    def work(run: PlannedRun) -> Outcome:
+        if short(run) == "select fast":
+            raise OSError(28, "No space left on device")
+        return done(run)
+
+    with ThreadPoolExecutor(2) as executor:
+        ended = list(run_all(plan(write_project(tmp_path)).runs, executor, work, stop=lambda: None))
+    failed = [outcome for _, outcome in ended if outcome.state == "failed"]
+    assert [outcome.error for outcome in failed] == ["OSError: [Errno 28] No space left on device"]
+
+
+def test_what_is_done_is_not_run_again(tmp_path: Path, runs: Path) -> None:
+    planned = plan(write_project(tmp_path))
+    for run in planned.runs[:8]:
+        done(run)
+    started: list[str] = []
+
+    def work(run: PlannedRun) -> Outcome:
+        started.append(run.name)
+        return done(run)
+
+    run_with(planned, work)
+    assert sorted(started) == sorted(run.name for run in planned.runs[8:])
+
+
+def test_giving_up_stops_what_is_under_way(tmp_path: Path, runs: Path) -> None:
+    stopped: list[bool] = []
+
+    def work(run: PlannedRun) -> Outcome:
+        deadline = time.monotonic() + 30
+        while short(run) != "toy slow" and not stopped and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return done(run)
+
+    with ThreadPoolExecutor(3) as executor:
+        ending = run_all(plan(write_project(tmp_path)).runs, executor, work, stop=lambda: stopped.append(True))
+        first, _ = next(ending)
+        ending.close()
+    assert short(first) == "toy slow" and stopped
+
+
+def written(folder: Path, papermill: dict, *outputs: dict) -> Path:
+    folder.mkdir()
+    book = {"metadata": {"papermill": papermill}, "cells": [{"outputs": list(outputs)}]}
+    (folder / "notebook.ipynb").write_text(json.dumps(book))
+    return folder
+
+
+def error(name: str, value: str) -> dict:
+    return {"output_type": "error", "ename": name, "evalue": value}
+
+
+def test_the_state_of_a_run_is_read_from_its_folder(tmp_path: Path) -> None:
+    assert look(tmp_path / "nothing") == Outcome("waiting")
+    going = written(tmp_path / "going", {"end_time": None})
+    assert look(going) == Outcome("unfinished")
+    failed = written(tmp_path / "failed", {"exception": True, "duration": 2.5}, error("KeyError", "'x'\nmore"))
+    assert look(failed) == Outcome("failed", 2.5, "KeyError: 'x'")
+    mend = written(tmp_path / "mend", {"exception": True, "duration": 2.5}, error("ParameterError", "x = 0: above 0"))
+    assert look(mend) == Outcome("failed", 2.5, "x = 0: above 0")
+    full = written(tmp_path / "full", {"exception": True}, error("OutOfMemory", "batch_size 8 fits"))
+    assert look(full) == Outcome("failed", None, "batch_size 8 fits", 71)
+    asked = written(tmp_path / "asked", {"exception": True}, error("Stopped", "stopped by SIGTERM after saving"))
+    assert look(asked) == Outcome("stopped", None, "stopped by SIGTERM after saving", 75)
+    silent = written(tmp_path / "silent", {"end_time": "now", "duration": 3.0})
+    assert look(silent) == Outcome("unfinished"), "its kernel died"
+    (silent / "notebook.html").write_text("page")
+    assert look(silent) == Outcome("failed", 3.0, "the notebook ended but wrote no result")
+    (silent / "result.json").write_text('{"accuracy": 1}')
+    assert look(silent) == Outcome("done", 3.0)
+    (going / "result.json").write_text('{"accuracy": 1}')
+    assert look(going) == Outcome("unfinished"), "its last cells were not executed"
+    (failed / "result.json").write_text('{"accuracy": 1}')
+    assert look(failed).state == "failed"
+    (silent / "result.json").write_text('{"accuracy": ')
+    assert look(silent).state == "failed"
+    (silent / "result.json").write_text('{"accuracy": 1}')
+    (silent / "notebook.html").unlink()
+    assert look(silent) == Outcome("unfinished"), "it was killed before its page was written"
+
+
+# --- with kernels ----------------------------------------------------------------------------------------------------
+
+
+def first_run(root: Path, code: str) -> PlannedRun:
+    return plan(write_project(root, toy=code)).runs[0]
+
+
+def test_a_kernel_gets_parameters_threads_and_a_folder_to_itself(tmp_path: Path, runs: Path) -> None:
+    tell = """
+from hdarts.runs.progress import place
+print("place", place(), most_steps, os.getcwd(), os.environ["OMP_NUM_THREADS"])
+"""
+    run = first_run(tmp_path, tell)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("OMP_NUM_THREADS", raising=False)
+        assert execute(run, tmp_path, threads=3).state == "done"
+    assert f"place log 7 {tmp_path} 3" in (run.folder / "log.txt").read_text()
+    assert "place log 7" in (run.folder / "notebook.html").read_text()
+    assert not list(tmp_path.glob("kernel*"))  # its sockets lie elsewhere, and are gone
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("from hdarts.params import ParameterError; raise ParameterError('seed = 2: take another')", "seed = 2: take"),
+        ("raise SystemExit(0)", "SystemExit: 0"),
+        ("os.kill(os.getpid(), 9)", "the kernel died: killed from outside"),
+    ],
+)
+def test_a_failed_notebook_stays_with_its_error(tmp_path: Path, runs: Path, code: str, told: str) -> None:
+    run = first_run(tmp_path, code)
+    outcome = execute(run, tmp_path, threads=1)
+    assert outcome.state == "failed" and told in outcome.error
+    assert "START" not in outcome.error and (run.folder / "notebook.ipynb").is_file()
+
+
+def test_a_notebook_that_hangs_is_stopped_after_the_timeout_of_its_study(tmp_path: Path, runs: Path) -> None:
+    study = STUDY.replace("title:", "timeout: 0.05\ntitle:")
+    planned = plan(write_project(tmp_path, study, toy="time.sleep(60)"))
+    assert planned.study.timeout == 0.05
+    outcome = execute(planned.runs[0], tmp_path, 1, planned.study.timeout)
+    assert (outcome.state, outcome.error) == (
+        "failed",
+        "ran longer than the study's timeout of 0.05 minutes and was stopped",
+    )
+    wait_until(lambda: not left_over(runs), 10)
+
+
+def test_two_commands_on_one_study_do_not_meet(tmp_path: Path, runs: Path) -> None:
+    path = write_project(tmp_path, TWO, toy="time.sleep(3)")
+    first = hdarts("run", path, "--jobs", "1", runs=runs)
+    wait_until((runs / "two" / "runs.csv").exists)
+    code, _, err = finished("run", path, runs=runs)
+    assert code == 2 and f"in use by process {first.pid} on " in err and err.count("\n") == 1
+    first.send_signal(signal.SIGTERM)
+    first.communicate()
+    assert first.returncode == 75
+
+
+def mtimes(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+SHORT = """
+study: short
+stages:
+  toy: {notebook: 01_toy, arms: {good: {}, bad: {parameters: {seed: 1}}}}
+  look: {notebook: 03_look, each: {stage: toy, as: search}}
+  analysis: {notebook: 04_analysis, parameters: {study: short}, after: everything}
+"""
+
+
+def test_a_study_goes_on_after_a_failure_and_later_does_only_what_is_missing(tmp_path: Path, runs: Path) -> None:
+    path = write_project(tmp_path, SHORT, toy="if seed == 1: raise ValueError('not today')")
+    code, out, err = finished("run", path, "--jobs", "2", runs=runs)
+    assert (code, err) == (1, "")
+    table = {line.split()[0] + " " + line.split()[1].rsplit("-", 1)[0]: line for line in out.splitlines()[-6:-1]}
+    assert "done" in table["toy good"] and "done" in table["look good"]
+    assert "failed" in table["toy bad"] and table["toy bad"].endswith("ValueError: not today")
+    assert "blocked" in table["look bad"] and "needs short/toy/bad" in table["look bad"]
+    assert "blocked" in table["analysis analysis"]
+    assert "report.html" in out
+
+    before = {folder: mtimes(folder) for folder in runs.glob("short/*/good-*")}
+    write_project(tmp_path, SHORT)
+    code, out, err = finished("run", path, runs=runs)
+    assert (code, err) == (0, "")
+    assert "3 of 5 runs to do" in out
+    assert len(before) == 2 and all(mtimes(folder) == files for folder, files in before.items())
+
+
+def left_over(runs: Path) -> list[psutil.Process]:
+    """The processes that were started for this runs folder and live."""
+
+    def ours() -> Iterator[psutil.Process]:
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("HDARTS_RUNS") == str(runs) and process.status() != psutil.STATUS_ZOMBIE:
+                    yield process
+            except psutil.Error:
+                continue
+
+    return [process for process in ours() if process.pid != psutil.Process().pid]
+
+
+def wait_until(true: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+HALTING = """
+while (folder.parent.parent / "halt").exists() and seed == 20:
+    time.sleep(0.05)
+"""
+TWO = """
+study: two
+stages:
+  toy: {notebook: 01_toy, matrix: {seed: [2, 20, 21]}}
+  analysis: {notebook: 04_analysis, parameters: {study: two}, after: everything}
+"""
+
+
+def halted(path: Path, runs: Path, number: signal.Signals) -> subprocess.Popen[str]:
+    """Start the study `two`, send a signal while its second run is under way, wait for the end of all processes."""
+    first, second, *_ = plan(path).runs
+    order = runs / "two" / "order.txt"
+    process = hdarts("run", path, "--jobs", "1", runs=runs)
+    wait_until((runs / "two" / "study.yaml").exists)
+    (runs / "two" / "halt").touch()
+    wait_until(lambda: look(first.folder).state == "done" and second.name in order.read_text())
+    assert len(left_over(runs)) == 3  # the command, the run's own process, the kernel
+    process.send_signal(number)
+    process.wait(30)
+    wait_until(lambda: not left_over(runs), 10)
+    (runs / "two" / "halt").unlink()
+    return process
+
+
+def test_a_study_that_was_killed_goes_on_with_the_same_command(tmp_path: Path, runs: Path) -> None:
+    path = write_project(tmp_path, TWO, toy=HALTING)
+    halted(path, runs, signal.SIGKILL).communicate()
+    code, _, err = finished("run", path, runs=runs)
+    assert (code, err) == (0, "")
+    started = [line.split("/")[-1].rsplit("-", 1)[0] for line in (runs / "two" / "order.txt").read_text().split()]
+    assert started[:2] == ["seed=2", "seed=20"]
+    assert sorted(started[2:]) == ["analysis", "seed=20", "seed=21"]
+
+
+def test_ctrl_c_ends_all_processes_and_says_how_to_go_on(tmp_path: Path, runs: Path) -> None:
+    process = halted(write_project(tmp_path, TWO, toy=HALTING), runs, signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 75
+    assert err.splitlines()[-1] == "hdarts: stopped; the same command goes on from here"
+
+
+def test_kernels_that_start_together_do_not_meet(tmp_path: Path, runs: Path) -> None:
+    planned = plan(write_project(tmp_path, STUDY.replace("seed: [2, 20]", "seed: [1, 2]")))
+    with ThreadPoolExecutor(4) as executor:
+        outcomes = list(executor.map(lambda run: execute(run, tmp_path, threads=1), planned.runs[:4]))
+    assert [outcome.state for outcome in outcomes] == ["done"] * 4

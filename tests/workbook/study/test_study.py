@@ -1,0 +1,377 @@
+"""Studies: expansion into runs, precedence of the layers, labels, names, and what is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from helpers import ROOT
+from helpers.small_project import STUDY, plan, write_project
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hdarts.errors import ParameterError
+from hdarts.params import SearchParams
+from hdarts.workbook import study as studies
+from hdarts.workbook.analysis.tables import scale_note
+from hdarts.workbook.study import Plan, PlannedRun, read_runs, record
+from hdarts.workbook.study.file import Stage
+
+
+@pytest.fixture(autouse=True)
+def _runs_in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "runs"))
+
+
+def stage(planned: Plan, name: str) -> list[PlannedRun]:
+    return [run for run in planned.runs if run.stage == name]
+
+
+def value(run: PlannedRun, name: str) -> object:
+    return getattr(run.params, name)
+
+
+def test_every_arm_meets_every_value_of_the_matrix(tmp_path: Path) -> None:
+    runs = stage(plan(write_project(tmp_path)), "toy")
+    assert [(run.labels["arm"], run.labels["seed"]) for run in runs] == [
+        (arm, seed) for arm in ("slow", "fast", "random") for seed in (2, 20)
+    ]
+    assert [value(run, "seed") for run in runs] == [2, 20] * 3
+
+
+def test_groups_get_the_names_of_their_runs(tmp_path: Path) -> None:
+    planned = plan(write_project(tmp_path))
+    toys = stage(planned, "toy")
+    slow, fast = stage(planned, "select")
+    assert value(slow, "searches") == [toys[0].name, toys[1].name]
+    assert slow.needs == (toys[0].name, toys[1].name)
+    assert slow.labels == {"arm": "slow"} and fast.labels == {"arm": "fast"}
+
+
+def test_no_label_to_group_by_makes_one_group_of_all(tmp_path: Path) -> None:
+    planned = plan(write_project(tmp_path, STUDY.replace("by: arm, except: {arm: random}", "by: []")))
+    (only,) = stage(planned, "select")
+    assert value(only, "searches") == [run.name for run in stage(planned, "toy")]
+
+
+def test_a_run_made_for_another_takes_over_its_labels(tmp_path: Path) -> None:
+    planned = plan(write_project(tmp_path))
+    looks = stage(planned, "look")
+    assert [run.labels for run in looks] == [
+        {"arm": "slow", "batch_size": 4},
+        {"arm": "fast", "batch_size": 4},
+        {"arm": "random", "seed": 2, "batch_size": 4},
+    ]
+    assert [value(run, "search") for run in looks] == [run.needs[0] for run in looks]
+
+
+def test_a_label_that_two_stages_give_keeps_both(tmp_path: Path) -> None:
+    study = STUDY.replace("matrix: {batch_size: [4]}", "matrix: {seed: [7]}")
+    last = stage(plan(write_project(tmp_path, study)), "look")[-1]
+    assert last.labels == {"arm": "random", "toy.seed": 2, "seed": 7}
+    assert value(last, "seed") == 7
+
+
+def test_after_everything_waits_for_all_runs_before(tmp_path: Path) -> None:
+    *others, analysis = plan(write_project(tmp_path)).runs
+    assert analysis.needs == tuple(run.name for run in others)
+
+
+LAYERS = """
+study: layers
+stages:
+  toy:
+    notebook: 01_toy
+    {preset}
+    {parameters}
+    arms: {{only: {{{arm}}}}}
+    {matrix}
+"""
+
+
+@pytest.mark.parametrize(
+    ("layers", "wanted"),
+    [
+        ({}, 2),  # the notebook's parameters cell
+        ({"preset": "preset: stage"}, 10),
+        ({"preset": "preset: stage", "arm": "preset: arm"}, 20),
+        ({"arm": "preset: arm", "parameters": "parameters: {most_steps: 30}"}, 30),
+        ({"arm": "preset: arm, parameters: {most_steps: 40}", "parameters": "parameters: {most_steps: 30}"}, 40),
+        ({"arm": "parameters: {most_steps: 40}", "matrix": "matrix: {most_steps: [50]}"}, 50),
+    ],
+)
+def test_later_layers_win(tmp_path: Path, layers: dict[str, str], wanted: int) -> None:
+    nothing = dict.fromkeys(("preset", "parameters", "arm", "matrix"), "")
+    path = write_project(tmp_path, LAYERS.format(**nothing | layers))
+    (tmp_path / "params" / "stage.yaml").write_text("most_steps: 10\n")
+    (tmp_path / "params" / "arm.yaml").write_text("most_steps: 20\n")
+    assert value(plan(path).runs[0], "most_steps") == wanted
+
+
+def test_names_tell_study_stage_labels_and_parameters(tmp_path: Path) -> None:
+    planned = plan(write_project(tmp_path))
+    study, where, name = stage(planned, "toy")[0].name.split("/")
+    assert (study, where) == ("tiny", "toy")
+    assert name.startswith("slow-seed=2-") and len(name) == len("slow-seed=2-") + 8
+    assert value(stage(planned, "toy")[0], "run") == stage(planned, "toy")[0].name
+    assert stage(planned, "analysis")[0].name.startswith("tiny/analysis/analysis-")
+
+
+def test_a_changed_parameter_names_another_run_and_all_that_follow(tmp_path: Path) -> None:
+    before = {run.name for run in plan(write_project(tmp_path)).runs}
+    (tmp_path / "params" / "slow.yaml").write_text("most_steps: 8\n")
+    after = {run.name for run in plan(tmp_path / "study.yaml").runs}
+    changed = sorted(name.rsplit("-", 1)[0] for name in after - before)
+    assert changed == [
+        "tiny/analysis/analysis",
+        "tiny/look/slow-batch_size=4",
+        "tiny/select/slow",
+        "tiny/toy/slow-seed=2",
+        "tiny/toy/slow-seed=20",
+    ]
+
+
+def test_planning_writes_nothing(tmp_path: Path) -> None:
+    plan(write_project(tmp_path))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_table_of_runs_holds_labels_of_each_stage(tmp_path: Path) -> None:
+    planned = plan(write_project(tmp_path))
+    assert record(planned) == ""
+    toys = read_runs("tiny", "toy")
+    assert list(toys["arm"]) == ["slow", "slow", "fast", "fast", "random", "random"]
+    assert list(toys["seed"]) == [2, 20] * 3 and toys["seed"].dtype == int
+    assert list(read_runs("tiny", "select").columns) == ["stage", "run", "arm", "needs"]
+    assert list(read_runs("tiny")["run"]) == [run.name for run in planned.runs]
+    assert (tmp_path / "runs" / "tiny" / "study.yaml").read_text() == STUDY
+
+
+def test_a_changed_study_says_what_changed(tmp_path: Path) -> None:
+    planned = plan(write_project(tmp_path))
+    record(planned)
+    gone = stage(planned, "toy")[-1]
+    gone.folder.mkdir(parents=True)
+    told = record(plan(write_project(tmp_path, STUDY.replace("[2, 20]", "[2, 3]"))))
+    assert told.startswith("study tiny changed since its last start: stages.toy.matrix.seed: [2, 20], now [2, 3]; ")
+    assert gone.name in told
+    assert gone.folder.is_dir()
+
+
+COMMON = """
+study: tiny
+stages:
+  toy: {notebook: 01_toy, parameters: {most_steps: 30}, matrix: {seed: [2, 20]}}
+  analysis: {notebook: 04_analysis, parameters: {study: tiny}, after: everything}
+scales:
+  mini:
+    about: three steps instead of thirty
+    stages:
+      toy: {parameters: {most_steps: 3}, matrix: {seed: [2]}, arms: {elsewhere: {parameters: {most_steps: 5}}}}
+      analysis: {parameters: {study: tiny-mini}}
+      look: {parameters: {batch_size: 4}}
+"""
+ONE = "include: [common.yaml]\ntitle: One\nstages: {toy: {arms: {slow: {}, many: {matrix: {seed: [1, 2, 3]}}}}}\n"
+
+
+def project_of_two(root: Path, one: str = ONE, common: str = COMMON) -> Path:
+    path = write_project(root, one)
+    (root / "common.yaml").write_text(common)
+    return path
+
+
+def test_a_file_stands_over_what_it_includes_entry_by_entry(tmp_path: Path) -> None:
+    planned = plan(project_of_two(tmp_path))
+    assert (planned.study.study, planned.study.title, planned.study.scale) == ("tiny", "One", "")
+    assert {value(run, "most_steps") for run in stage(planned, "toy")} == {30}
+
+
+def test_the_matrix_of_an_arm_stands_over_that_of_its_stage(tmp_path: Path) -> None:
+    toys = stage(plan(project_of_two(tmp_path)), "toy")
+    assert [(run.labels["arm"], run.labels["seed"]) for run in toys] == [
+        ("slow", 2), ("slow", 20), ("many", 1), ("many", 2), ("many", 3)
+    ]  # fmt: skip
+
+
+def test_a_scale_changes_what_the_study_has_and_adds_no_stage_nor_arm(tmp_path: Path) -> None:
+    planned = plan(project_of_two(tmp_path), "mini")
+    assert planned.study.study == "tiny-mini" and planned.study.scale == "three steps instead of thirty"
+    assert list(planned.study.stages) == ["toy", "analysis"]
+    toys = stage(planned, "toy")
+    assert [run.labels["arm"] for run in toys] == ["slow", "many", "many", "many"]
+    assert {value(run, "most_steps") for run in toys} == {3}
+    assert all(run.name.startswith("tiny-mini/") for run in planned.runs)
+
+
+def test_a_study_at_a_scale_is_recorded_whole_and_says_so(tmp_path: Path) -> None:
+    record(plan(project_of_two(tmp_path), "mini"))
+    kept = yaml.safe_load((tmp_path / "runs" / "tiny-mini" / "study.yaml").read_text())
+    assert kept["study"] == "tiny-mini" and "include" not in kept
+    assert scale_note("tiny-mini") == "three steps instead of thirty" and scale_note("tiny") == ""
+    (tmp_path / "common.yaml").write_text(COMMON.replace("most_steps: 3}", "most_steps: 4}"))
+    told = record(plan(tmp_path / "study.yaml", "mini"))
+    assert "since its last start: stages.toy.parameters.most_steps: 3, now 4; " in told
+
+
+@pytest.mark.parametrize(
+    ("one", "common", "scale", "told"),
+    [
+        (ONE, COMMON, "maxi", "scale 'maxi' is not known; known are full, mini"),
+        (ONE.replace("common.yaml", "none.yaml"), COMMON, "full", r"none\.yaml: no such file"),
+        (ONE.replace("[common.yaml]", "common.yaml"), COMMON, "full", "`include` is no list of files"),
+        (ONE, COMMON + "include: [study.yaml]", "full", "includes itself"),
+        (ONE, COMMON.replace("about: three", "abuot: three"), "mini", "`scales.mini.abuot`: this entry is not known"),
+        (ONE, COMMON.replace("{most_steps: 3}", "{most_steps: no}"), "mini", "`most_steps` = False"),
+        (ONE, COMMON.replace("  mini:", "  mini: 3\n  other:"), "mini", "`scales` is no mapping"),
+    ],
+)
+def test_bad_includes_and_scales_are_told_in_one_sentence(tmp_path: Path, one, common, scale, told) -> None:
+    with pytest.raises(ParameterError, match=told) as caught:
+        plan(project_of_two(tmp_path, one, common), scale)
+    assert "\n" not in str(caught.value) and not (tmp_path / "runs").exists()
+
+
+BAD = [
+    ("study: tiny", "study: ../up", "study", "lower-case letters"),
+    ("study: tiny", "study: interactive", "interactive", "take another"),
+    ("stages:", "stags:", "stags", "did you mean `stages`?"),
+    ("  toy:", "  to/y:", "to/y", "lower-case letters"),
+    ("{slow: {preset: slow}, ", "{Slow: {preset: slow}, ", "Slow", "lower-case letters"),
+    ("notebook: 01_toy", "notebook: 01_toys", "01_toys", "known are 01_toy"),
+    ("notebook: 01_toy", "notebook: ../01_toy", "../01_toy", "lower-case letters"),
+    ("preset: slow", "preset: sloww", "sloww.yaml", "no such file"),
+    ("preset: slow", "preset: ../slow", "../slow", "lower-case letters"),
+    ("matrix: {seed: [2, 20]}", "matrix: {sead: [2, 20]}", "sead", "did you mean `seed`?"),
+    ("matrix: {seed: [2, 20]}", "matrix: {seed: [2, two]}", "'two'", "integer"),
+    ("matrix: {seed: [2, 20]}", "matrix: {seed: []}", "seed", "at least 1"),
+    ("matrix: {seed: [2, 20]}", "matrix: {seed: [2, 2]}", "seed=2", "listed twice"),
+    ("matrix: {seed: [2, 20]}", "matrix: {seed: [2, -1]}", "-1", "greater than or equal to 0"),
+    ("fast: {}", "fast: {parameters: {most_steps: 1}}", "most_steps", "arm fast"),
+    ("fast: {}", "fast: {parameters: {run: mine}}", "`run`", "chosen by the study"),
+    ("stage: select,", "stage: analysis,", "analysis", "does not stand before it"),
+    ("by: arm", "by: arms", "'arms'", "it has arm, seed"),
+    ("where: {arm: random, seed: 2}", "where: {arm: nothing}", "toy", "no run"),
+    ("as: searches", "as: search", "unknown parameter `search`", "did you mean `searches`?"),
+    ("parameters: {study: tiny}", "parameters: [study]", "parameters", "dictionary"),
+    (
+        "each: {stage: toy,",
+        "arms: {a: {}}\n    each: {stage: toy,",
+        "`arms` and `each`",
+        "stage select",
+    ),
+    (STUDY, "- a\n- list\n", "study.yaml", "mapping"),
+    (STUDY, "a: [", "study.yaml", "YAML"),
+]
+
+
+@pytest.mark.parametrize(("text", "instead", "named", "allowed"), BAD)
+def test_bad_studies_are_told_in_one_sentence(
+    tmp_path: Path, text: str, instead: str, named: str, allowed: str
+) -> None:
+    assert text in STUDY
+    with pytest.raises(ParameterError) as caught:
+        plan(write_project(tmp_path, STUDY.replace(text, instead)))
+    told = str(caught.value)
+    assert "study.yaml" in told and named in told and allowed in told and "\n" not in told
+    assert not (tmp_path / "runs").exists()
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["toy", "../up", "/", "run"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text() | st.sampled_from(["arms", "run"]), inner),
+    max_leaves=5,
+)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths to all entries of nested mappings and lists."""
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [found for key, inner in parts for found in [(*path, key), *places(inner, (*path, key))]]
+
+
+@given(data=st.data())
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_study_whatever_leads_to_a_traceback_or_out_of_the_runs_folder(tmp_path: Path, data) -> None:
+    """The small study with one entry replaced, or added, by anything."""
+    study = yaml.safe_load(STUDY)
+    *way, last = data.draw(st.sampled_from(places(study)))
+    place = study
+    for key in way:
+        place = place[key]
+    if isinstance(place, dict) and data.draw(st.booleans()):
+        last = data.draw(st.text() | st.sampled_from([*Stage.model_fields, "by", "as", "where", "except"]))
+    place[last] = data.draw(VALUES)
+    path = write_project(tmp_path, yaml.safe_dump(study, allow_unicode=True))
+    try:
+        planned = plan(path)
+    except ParameterError as error:
+        assert "\n" not in str(error)
+    else:
+        root = (tmp_path / "runs").resolve()
+        assert all(run.folder.is_relative_to(root) and run.folder != root for run in planned.runs)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_misspelt_entry_of_any_characters_is_named_on_one_line(tmp_path: Path) -> None:
+    path = write_project(tmp_path, yaml.safe_dump(yaml.safe_load(STUDY) | {"\n\x1bm": None}))
+    with pytest.raises(ParameterError, match=r"`\\n\\x1bm` = 'None': this entry is not known") as error:
+        plan(path)
+    assert str(error.value).isprintable()
+
+
+def test_a_missing_study_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match=r"none\.yaml: no such file"):
+        plan(tmp_path / "none.yaml")
+
+
+def test_a_notebook_without_a_parameters_cell_is_named(tmp_path: Path) -> None:
+    path = write_project(tmp_path)
+    book = tmp_path / "notebooks" / "02_select.ipynb"
+    book.write_text(book.read_text().replace('"parameters"', '"other"'))
+    with pytest.raises(ParameterError, match=r"02_select\.ipynb: has no cell tagged `parameters`"):
+        plan(path)
+
+
+def test_a_missing_notebook_is_named(tmp_path: Path) -> None:
+    path = write_project(tmp_path)
+    (tmp_path / "notebooks" / "02_select.ipynb").unlink()
+    with pytest.raises(ParameterError, match=r"02_select\.ipynb: no such notebook"):
+        plan(path)
+
+
+def test_a_folder_that_no_study_made_is_refused(tmp_path: Path) -> None:
+    path = write_project(tmp_path)
+    (tmp_path / "runs" / "tiny").mkdir(parents=True)
+    (tmp_path / "runs" / "tiny" / "thesis.txt").write_text("mine")
+    with pytest.raises(ParameterError, match="was not made by `hdarts run`"):
+        plan(path)
+
+
+def test_a_run_folder_with_other_parameters_is_refused(tmp_path: Path) -> None:
+    planned = plan(write_project(tmp_path))
+    record(planned)
+    folder = stage(planned, "toy")[0].folder
+    folder.mkdir(parents=True)
+    (folder / "params.yaml").write_text("run: x\nseed: 2\nmost_steps: 999\n")
+    with pytest.raises(ParameterError, match="`most_steps` is 999, here 7"):
+        plan(tmp_path / "study.yaml")
+
+
+def test_a_run_folder_of_other_parameters_is_refused_with_the_difference(tmp_path: Path) -> None:
+    path = write_project(tmp_path)
+    planned = plan(path)
+    record(planned)
+    run = stage(planned, "toy")[0]
+    run.folder.mkdir(parents=True)
+    (run.folder / "params.yaml").write_text(yaml.safe_dump(run.params.model_dump() | {"most_steps": 9}))
+    with pytest.raises(ParameterError, match=r"belongs to another study: its `most_steps` is 9, here 7; move it away"):
+        plan(path)
+
+
+def test_the_report_at_mini_scale_has_no_search_at_the_reports_size():
+    """An arm's own parameters stand over those of its stage: the scale has to name each arm that has some."""
+    file = ROOT / "params" / "studies" / "report" / "all.yaml"
+    planned = studies.plan(file, scale="mini")
+    searches = [run.params for run in planned.runs if isinstance(run.params, SearchParams)]
+    assert max(p.epochs for p in searches) == 8
+    assert {(p.limit, p.channels, p.layers) for p in searches} == {(1000, 4, 3)}

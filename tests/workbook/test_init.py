@@ -1,0 +1,140 @@
+"""`hdarts init`, and the package as a wheel: it works outside the checkout, and its version stands in one place."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from helpers import ROOT
+from helpers.command import called
+
+from hdarts.errors import ParameterError
+from hdarts.runs import run as records
+from hdarts.runs.atomic import write_folder
+from hdarts.runs.paths import notebooks_folder, runs_folder
+from hdarts.workbook.init import start
+
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+
+def names(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def sources() -> set[str]:
+    """All notebooks and parameter files of the checkout."""
+    return {f"{name}/{file}" for name in ("notebooks", "params") for file in names(ROOT / name) if "/." not in file}
+
+
+# --- a folder of one's own -------------------------------------------------------------------------------------------
+
+
+def test_a_workbook_holds_all_notebooks_and_parameters_and_says_what_to_do(tmp_path, monkeypatch, capsys):
+    assert called(monkeypatch, "init", tmp_path / "mine") == 0
+    assert "hdarts run params/studies/tiny.yaml" in capsys.readouterr().out
+    assert names(tmp_path / "mine") == sources() | {"README.md"}
+    for name in sources():
+        assert (tmp_path / "mine" / name).read_bytes() == (ROOT / name).read_bytes()
+    assert not any(path.is_symlink() for path in (tmp_path / "mine").rglob("*"))
+    told = re.findall(r"params/\S+\.yaml", (tmp_path / "mine" / "README.md").read_text())
+    assert len(told) == 2 and all((ROOT / path).is_file() for path in told)
+
+
+def test_an_empty_folder_is_taken_and_one_with_content_is_refused_untouched(tmp_path, monkeypatch, capsys):
+    (tmp_path / "empty").mkdir()
+    start(tmp_path / "empty")
+    before = names(tmp_path)
+    assert called(monkeypatch, "init", tmp_path / "empty") == 2
+    assert "is there already; name a folder that is new or empty" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    with pytest.raises(ParameterError, match="is there already"):
+        start(tmp_path / "file")
+    with pytest.raises(ParameterError, match="cannot be written"):
+        start(tmp_path / "file" / "below")
+    assert names(tmp_path) == before | {"file"}
+
+
+def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
+    with pytest.raises(TypeError):
+        write_folder(tmp_path / "new", {"a": "1", "b": 2})  # type: ignore[dict-item]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_and_notebooks_are_those_of_the_workbook_one_is_in(tmp_path, monkeypatch):
+    monkeypatch.delenv("HDARTS_RUNS", raising=False)
+    start(tmp_path / "mine")
+    for inside in ("", "notebooks", "params/studies"):
+        monkeypatch.chdir(tmp_path / "mine" / inside)
+        assert runs_folder() == tmp_path / "mine" / "runs"
+        assert notebooks_folder() == tmp_path / "mine" / "notebooks"
+    monkeypatch.chdir(tmp_path)
+    assert notebooks_folder() == ROOT / "notebooks"
+    monkeypatch.setattr(records, "checkout", lambda: None)
+    assert runs_folder() == tmp_path / "runs"
+
+
+# --- the wheel -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> Path:
+    """A folder that the wheel of this checkout, built without network, is installed into."""
+    tree, wheels, target = (tmp_path_factory.mktemp(name) for name in ("tree", "wheels", "target"))
+    for name in ("hdarts", "notebooks", "params"):
+        shutil.copytree(ROOT / name, tree / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, tree)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
+    offline = ["--no-deps", "--no-index"]
+    build = ["wheel", *offline, "--no-build-isolation", "-w", str(wheels), str(tree)]
+    subprocess.run([*pip, *build], check=True, capture_output=True, timeout=300)
+    (wheel,) = wheels.glob("*.whl")
+    install = ["install", *offline, "--target", str(target), str(wheel)]
+    subprocess.run([*pip, *install], check=True, capture_output=True, timeout=300)
+    return target
+
+
+def hdarts(installed: Path, cwd: Path, *words: str) -> str:
+    """What the installed command prints in a folder outside the checkout."""
+    around = {name: value for name, value in os.environ.items() if name != "HDARTS_RUNS"}
+    around |= {"PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, "-m", "hdarts", *words]
+    done = subprocess.run(command, cwd=cwd, env=around, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_installed_command_helps_and_makes_a_workbook(installed, tmp_path):
+    told = hdarts(installed, tmp_path, "--help")
+    for verb in ("run", "status", "report", "fit", "init", "export", "predict"):
+        assert re.search(rf"^  {verb} ", told, re.MULTILINE), verb
+    hdarts(installed, tmp_path, "init", "mine")
+    assert names(tmp_path / "mine") == sources() | {"README.md"}
+    listed = hdarts(installed, tmp_path / "mine", "status", "params/studies/tiny.yaml")
+    assert listed.count("waiting") == 4, "three runs, and the head of the table"
+
+
+def test_the_wheel_has_all_files_of_the_package(installed):
+    ignored = ("workbook/notebooks", "workbook/params", "__pycache__", ".pyc")
+    ours = {name for name in names(ROOT / "hdarts") if not any(word in name for word in ignored)}
+    assert ours <= names(installed / "hdarts")
+
+
+def test_the_version_stands_in_one_place_and_heads_the_changes(installed, tmp_path):
+    assert hdarts(installed, tmp_path, "--version") == f"hdarts {VERSION}\n"
+    changes = re.findall(r"^## (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert changes[0] == VERSION
+    assert not [path for path in (ROOT / "hdarts").rglob("*.py") if VERSION in path.read_text()]
+
+
+@pytest.mark.soak
+def test_a_study_runs_in_a_workbook_of_an_installed_package(installed, tmp_path):
+    hdarts(installed, tmp_path, "init", "mine")
+    told = hdarts(installed, tmp_path / "mine", "run", "params/studies/tiny.yaml", "--jobs", "1")
+    assert "report: " in told
+    assert (tmp_path / "mine/runs/tiny/report.html").is_file()
+    assert not (tmp_path / "runs").exists()

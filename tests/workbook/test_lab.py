@@ -1,0 +1,142 @@
+"""What a student does with a mouse, in a real JupyterLab: a slider moved, a search stopped and gone on with."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from helpers.browser import Browser, chromium, needs_chromium
+from nbformat.v4 import new_code_cell, new_notebook
+
+from hdarts.runs.paths import notebooks_folder
+
+pytestmark = [pytest.mark.soak, needs_chromium]
+
+SLIDER = """\
+from hdarts import plots
+from hdarts.plots.style import new_figure
+
+def draw(value):
+    figure = new_figure(1.0, 2.0)
+    figure.suptitle(f"value {value}")
+    return figure
+
+plots.slide(draw, "value", [1, 2, 3], 2)"""
+SMALL = {"channels": 2, "limit": 80, "batch_size": 20, "epochs": 500, "run": "'lab/search'", "threads": 1}
+OUTPUT = "[...document.querySelectorAll('.jp-OutputArea-output')].map(one => one.innerText).join('\\n')"
+FIRST_PROMPT = "document.querySelector('.jp-Notebook .jp-CodeCell .jp-InputPrompt')"
+
+
+class Lab:
+    """JupyterLab in a folder of its own, on a port of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        kinds = ("RUNTIME", "CONFIG", "DATA")
+        private = {f"JUPYTER_{kind}_DIR": str(folder / "jupyter" / kind.lower()) for kind in kinds}
+        private |= {f"JUPYTERLAB_{kind}_DIR": str(folder / "lab" / kind.lower()) for kind in ("SETTINGS", "WORKSPACES")}
+        private |= {"IPYTHONDIR": str(folder / "ipython"), "HDARTS_RUNS": str(folder / "runs")}
+        command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0"]
+        with (folder / "lab.log").open("w") as log:
+            self.process = subprocess.Popen(
+                [*command, f"--ServerApp.root_dir={folder}"], env=os.environ | private, stdout=log, stderr=log
+            )
+
+    def address(self) -> tuple[str, str]:
+        """Wait for the server and return its address and token."""
+        until = time.monotonic() + 120
+        while time.monotonic() < until and self.process.poll() is None:
+            for file in (self.folder / "jupyter" / "runtime").glob("jpserver-*.json"):
+                told = json.loads(file.read_text())
+                return told["url"], told["token"]
+            time.sleep(0.2)
+        raise TimeoutError((self.folder / "lab.log").read_text())
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    lab = Lab(tmp_path)
+    yield lab
+    lab.process.terminate()  # it ends its kernels
+    lab.process.wait(timeout=60)
+
+
+def wait(browser: Browser, expression: str) -> None:
+    until = time.monotonic() + 180
+    while not browser.ask(f"!!({expression})"):
+        assert time.monotonic() < until, (expression, browser.ask(OUTPUT))
+        time.sleep(0.2)
+
+
+def click(browser: Browser, element: str) -> None:
+    browser.ask(f"{element}.scrollIntoView({{block: 'center'}})")
+    x, y = browser.ask(f"(box => [box.x + box.width / 2, box.y + box.height / 2])({element}.getBoundingClientRect())")
+    for what in ("mousePressed", "mouseReleased"):
+        browser.call("Input.dispatchMouseEvent", type=what, x=x, y=y, button="left", clickCount=1)
+
+
+def open_and_run(browser: Browser, lab: Lab, cells: list[str]) -> None:
+    """Open a notebook of these cells and run all of them, as a hand on the keyboard does."""
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}  # or a dialog asks which
+    nbformat.write(new_notebook(cells=list(map(new_code_cell, cells)), metadata=kernel), lab.folder / "own.ipynb")
+    url, token = lab.address()
+    browser.open(f"{url}lab/tree/own.ipynb?token={token}&reset")
+    wait(browser, FIRST_PROMPT)
+    wait(browser, "document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'")
+    until = time.monotonic() + 60
+    while not browser.ask(f"/[*0-9]/.test({FIRST_PROMPT}.innerText)"):  # a key that comes too early is lost
+        assert time.monotonic() < until
+        click(browser, FIRST_PROMPT)
+        run_cell(browser)
+        time.sleep(1)
+    for _ in cells[1:]:
+        run_cell(browser)
+
+
+def run_cell(browser: Browser) -> None:
+    enter = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "modifiers": 8}  # with Shift
+    browser.call("Input.dispatchKeyEvent", type="keyDown", text="\r", **enter)
+    browser.call("Input.dispatchKeyEvent", type="keyUp", **enter)
+
+
+def test_an_arrow_key_on_a_slider_draws_its_figure_anew(lab: Lab, tmp_path: Path) -> None:
+    with chromium(tmp_path) as browser:
+        open_and_run(browser, lab, [SLIDER])
+        wait(browser, "document.querySelector('img.widget-image')?.naturalWidth")
+        told, source = (
+            "document.querySelector('.widget-hslider').innerText",
+            "document.querySelector('img.widget-image').src",
+        )
+        before = browser.ask(source)
+        assert browser.ask(told).split() == ["value", "2"]
+        click(browser, "document.querySelector('.widget-hslider .noUi-handle')")
+        browser.press("ArrowRight")
+        wait(browser, f"{source} != {json.dumps(before)}")
+        assert browser.ask(told).split() == ["value", "3"]
+
+
+def test_the_stop_button_saves_a_search_which_the_same_cell_goes_on_with(lab: Lab, tmp_path: Path) -> None:
+    cells = [
+        cell.source
+        for cell in nbformat.read(notebooks_folder() / "03_search.ipynb", 4).cells
+        if cell.cell_type == "code"
+    ]
+    last = next(number for number, cell in enumerate(cells) if "s.search(" in cell)
+    cells.insert(1, "\n".join(f"{name} = {value}" for name, value in SMALL.items()))
+    with chromium(tmp_path) as browser:
+        open_and_run(browser, lab, cells[: last + 2])
+        wait(browser, f"/epoch 2: validation/.test({OUTPUT})")
+        click(browser, "document.querySelector('[data-command=\"notebook:interrupt-kernel\"]')")
+        wait(browser, f"/stopped by SIGINT after saving/.test({OUTPUT})")
+        run = tmp_path / "runs" / "lab" / "search"
+        saved = (run / "metrics.csv").read_text()
+        assert (run / "checkpoint.pt").is_file() and not (run / "result.json").exists()
+        click(browser, f"[...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')].at({last + 1})")
+        run_cell(browser)
+        wait(browser, f"!/stopped by SIGINT/.test({OUTPUT}) && /epoch [0-9]+: validation/.test({OUTPUT})")
+        assert (run / "metrics.csv").read_text().startswith(saved), "what was saved stands, and the next epoch below it"

@@ -1,0 +1,150 @@
+"""The notebooks as users run them: by papermill, alone with their defaults, and as the study of three runs."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from helpers.command import called
+
+from hdarts.runs.paths import notebooks_folder
+from hdarts.runs.run import read_result
+
+ROOT = notebooks_folder().parent
+NAMES = sorted(path.stem for path in notebooks_folder().glob("*.ipynb"))
+
+
+@pytest.fixture
+def environment(tmp_path):
+    return {**os.environ, "HDARTS_RUNS": str(tmp_path / "runs"), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+
+
+def papermill(notebook: str, out: Path, *more: str, environment: dict) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "papermill", f"notebooks/{notebook}.ipynb", str(out), *more, "--no-progress-bar"]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def only_run(runs: Path) -> Path:
+    (result,) = runs.rglob("result.json")
+    return result.parent
+
+
+def test_there_are_seven():
+    assert [name[:2] for name in NAMES] == ["01", "02", "03", "04", "05", "06", "07"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_notebook_runs_by_itself_with_its_defaults(name, tmp_path, environment):
+    done = papermill(name, tmp_path / "out.ipynb", environment=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    stage = {"01": "toy_bilevel", "02": "toy_hypernetwork", "03": "search", "04": "hypergradients"}
+    stage |= {"05": "select", "06": "evaluate", "07": "analysis"}
+    (run,) = (tmp_path / "runs" / "interactive" / stage[name[:2]]).iterdir()
+    assert read_result(run) is not None
+    if name[:2] != "07":  # which has nothing to draw where no study ran
+        assert list((run / "figures").glob("*.png")) and list((run / "figures").glob("*.svg"))
+    executed = nbformat.read(tmp_path / "out.ipynb", as_version=4)
+    printed = "".join(o.get("text", "") for c in executed.cells for o in c.get("outputs", []))
+    assert "\r" not in printed
+
+
+def test_a_cell_of_nas_bench_201_is_searched_drawn_and_trained(tmp_path, environment):
+    small = {"data": "generated", "limit": 80, "channels": 2, "layers": 1, "epochs": 2, "batch_size": 16}
+    more = [word for name, value in small.items() for word in ("-p", name, str(value))]
+    space = ("-p", "space", "nasbench201")
+    done = papermill("03_search", tmp_path / "03.ipynb", *more, *space, environment=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    run = only_run(tmp_path / "runs")
+    assert {path.stem for path in (run / "figures").glob("*.png")} >= {"search", "genotype"}
+    genotype = ("-p", "genotype", str(run / "genotype.json"))
+    done = papermill("06_evaluate", tmp_path / "06.ipynb", *more, *genotype, environment=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (evaluation,) = (tmp_path / "runs" / "interactive" / "evaluate").iterdir()
+    assert read_result(evaluation) is not None
+
+
+def test_a_preset_is_used_by_papermill_as_it_is(tmp_path, environment):
+    """papermill notebooks/03_search.ipynb out.ipynb -f params/search/hyperdarts-2.yaml -p search_seed 20"""
+    small = {"data": "generated", "limit": 80, "channels": 2, "layers": 3, "epochs": 1, "batch_size": 16}
+    more = [word for name, value in small.items() for word in ("-p", name, str(value))]
+    preset = ("-f", "params/search/hyperdarts-2.yaml", "-p", "search_seed", "20", *more)
+    done = papermill("03_search", tmp_path / "out.ipynb", *preset, environment=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    result = read_result(only_run(tmp_path / "runs"))
+    assert result is not None and result["search_seed"] == 20 and result["method"] == "hypernetwork"
+
+
+def test_a_misspelt_parameter_stops_a_notebook_before_it_does_anything(tmp_path, environment):
+    done = papermill("03_search", tmp_path / "out.ipynb", "-p", "chanels", "4", environment=environment)
+    assert done.returncode != 0 and "did you mean `channels`?" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def hdarts(*words: str, environment: dict) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "hdarts", *words]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.soak
+def test_a_study_of_three_runs_killed_and_started_again_ends_as_an_undisturbed_one(tmp_path, environment):
+    """Search, selection and evaluation; the second time the whole process group is killed while it searches."""
+    study = "params/studies/tiny.yaml"
+    done = hdarts("run", study, environment=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "runs" / "tiny" / "report.html").exists()
+
+    disturbed = {**environment, "HDARTS_RUNS": str(tmp_path / "disturbed")}
+    command = [sys.executable, "-m", "hdarts", "run", study]
+    process = subprocess.Popen(command, cwd=ROOT, env=disturbed, start_new_session=True, stdout=subprocess.DEVNULL)
+    waited = time.monotonic() + 120
+    while not list((tmp_path / "disturbed").rglob("params.yaml")) and time.monotonic() < waited:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not list((tmp_path / "disturbed").rglob("tiny/evaluate/*/result.json"))
+    again = hdarts("run", study, environment=disturbed)
+    assert again.returncode == 0, again.stdout + again.stderr
+
+    exact = ("params.yaml", "metrics.csv", "hypergradients.csv", "alpha.csv", "genotype.json", "result.json")
+    files = [p.relative_to(tmp_path / "runs") for p in (tmp_path / "runs" / "tiny").rglob("*") if p.name in exact]
+    assert len(files) == 13
+    for file in files:
+        assert (tmp_path / "runs" / file).read_bytes() == (tmp_path / "disturbed" / file).read_bytes(), file
+
+    untouched = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs" / "tiny").rglob("result.json")}
+    assert hdarts("run", study, environment=environment).returncode == 0
+    assert untouched == {path: path.stat().st_mtime_ns for path in untouched}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("channels: 2, layers: 3, epochs: 2", "chanels: 2, layers: 3, epochs: 2", "did you mean `channels`"),
+        ("channels: 2, layers: 3, epochs: 2", "channels: 0, layers: 3, epochs: 2", "`channels` = 0"),
+        ("channels: 2, layers: 3, epochs: 2", "channels: 2, layers: 2, epochs: 2", "`layers` = 2"),
+        ("channels: 2, layers: 3, epochs: 2", "channels: two, layers: 3, epochs: 2", "`channels` = 'two'"),
+        ("batch_size: 16", "batch_size: 64", "`batch_size` = 64: larger than the 40 images"),
+        ("data: generated", "data: cifar11", "data set 'cifar11' is unknown"),
+        ("notebook: 03_search", "notebook: 03_serch", "03_serch"),
+        ("each: {stage: select, as: genotype}", "after: [search]", "genotype"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_nothing_is_written(old, new, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "runs"))
+    text = (ROOT / "params" / "studies" / "tiny.yaml").read_text()
+    assert old in text
+    study = ROOT / "params" / "studies" / f".bad-{os.getpid()}.yaml"
+    study.write_text(text.replace(old, new))
+    try:
+        if new.startswith("after"):
+            study.write_text(study.read_text().replace("cutout: 0}", "cutout: 0, genotype: no-such-file.json}"))
+        assert called(monkeypatch, "run", study) == 2
+    finally:
+        study.unlink()
+    err = capsys.readouterr().err
+    assert told in err and len(err.strip().splitlines()) == 1 and "Traceback" not in err
+    assert not (tmp_path / "runs").exists()
