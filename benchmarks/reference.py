@@ -19,7 +19,7 @@ OPERATIONS = DARTS.operations
 
 
 def batch_norm(channels: int, affine: bool = False) -> nn.BatchNorm2d:
-    """BatchNorm with the statistics of the batch, no buffers (report 4.8.1)."""
+    """BatchNorm with the statistics of the batch, no buffers (thesis 4.8.1)."""
     return nn.BatchNorm2d(channels, affine=affine, track_running_stats=False)
 
 
@@ -79,7 +79,7 @@ def operation(name: str, channels: int, stride: int) -> nn.Module:
 
 
 class MixedOperation(nn.Module):
-    """All operations of one edge, weighted and summed (report eq. 12)."""
+    """All operations of one edge, weighted and summed (thesis eq. 12)."""
 
     def __init__(self, channels: int, stride: int):
         super().__init__()
@@ -90,7 +90,7 @@ class MixedOperation(nn.Module):
 
 
 class Cell(nn.Module):
-    """A cell: preprocessing of its two inputs, 14 mixed edges, concatenation of its four nodes (report eq. 13)."""
+    """A cell: preprocessing of its two inputs, 14 mixed edges, concatenation of its four nodes (thesis eq. 13)."""
 
     def __init__(self, cell: CellPlan):
         super().__init__()
@@ -178,7 +178,7 @@ class PlainSupernet(Named):
 
 
 class PlainHyperdarts(nn.Module):
-    """Plain hyperDARTS on the plain supernet (report 4.6): `nn.Linear`s make the cell weights, call by call.
+    """Plain hyperDARTS on the plain supernet (thesis 4.6): `nn.Linear`s make the cell weights, call by call.
 
     Without `hidden` one layer a kind of cell (hyperDARTS-1); with it a sigmoid perceptron with so many units for each
     convolution (hyperDARTS-2). `n_alpha`: architecture parameters of one kind of cell.

@@ -151,7 +151,7 @@ def ours(name: str, setting: Setting) -> Step:
 
 # --- the output layer of a hypernetwork alone ------------------------------------------------------------------------
 
-ROWS, WIDTH = 1_831_168, 112  # with biases, the report's 207 million weights
+ROWS, WIDTH = 1_831_168, 112  # with biases, the thesis's 207 million weights
 
 
 def output_layer(side: str, setting: Setting) -> Step:

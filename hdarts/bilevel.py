@@ -39,7 +39,7 @@ class Hypernetwork(Protocol):
 
 @dataclass(frozen=True)
 class Hypergradient:
-    """d outer/d alpha in its two parts, both shaped like `alpha` (report, eq. 21).
+    """d outer/d alpha in its two parts, both shaped like `alpha` (thesis, eq. 21).
 
     `direct` is the derivative at fixed weights, `response` what comes through the weights. `info` tells how it was
     found; which of the keys there are depends on the method: seconds; iterations; residual = norm of v - A q for the

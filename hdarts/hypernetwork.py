@@ -1,4 +1,4 @@
-"""Hypernetworks: functions `h(phi, alpha) -> weights` that generate the supernet's cell weights (report 4.4.2, eq. 18).
+"""Hypernetworks: functions `h(phi, alpha) -> weights` that generate the supernet's cell weights (thesis 4.4.2, eq. 18).
 
 Each is a small frozen object; its own weights are one flat vector `phi`. A search asks of it `n_alpha`, `n_weights`,
 `n_phi` (their numbers), `initial_phi(generator)` and the call, which is the plain differentiable definition. A search
@@ -111,7 +111,7 @@ class LinearAtItsEnd:
 
 @dataclass(frozen=True)
 class Linear(LinearAtItsEnd):
-    """w = W alpha + b: the hypernetwork of hyperDARTS-1, "1-layer linear" (report 4.6)."""
+    """w = W alpha + b: the hypernetwork of hyperDARTS-1, "1-layer linear" (thesis 4.6)."""
 
     n_alpha: int
     n_weights: int
@@ -155,10 +155,10 @@ class LowRank(LinearAtItsEnd):
 
 @dataclass(frozen=True)
 class MLP(LinearAtItsEnd):
-    """w = W2 f(W1 alpha + b1) + b2, biases everywhere (report 4.6: hidden = n_alpha / 2, f = sigmoid in hyperDARTS-2).
+    """w = W2 f(W1 alpha + b1) + b2, biases everywhere (thesis 4.6: hidden = n_alpha / 2, f = sigmoid in hyperDARTS-2).
 
     `sizes`: number of weights of each convolution. `shared`: one hidden layer for all of them (104.4 million weights
-    with the report's settings); otherwise a perceptron for each convolution, which fits the report's 113 million.
+    with the thesis's settings); otherwise a perceptron for each convolution, which fits the thesis's 113 million.
     """
 
     n_alpha: int
@@ -201,12 +201,12 @@ class MLP(LinearAtItsEnd):
 
 @dataclass(frozen=True)
 class Chunked:
-    """Basic kernels from embedding vectors (report 5.3.1.1): chunk = W_shape [alpha | z_chunk] + b_shape.
+    """Basic kernels from embedding vectors (thesis 5.3.1.1): chunk = W_shape [alpha | z_chunk] + b_shape.
 
     A weight is dissected into basic kernels of the smallest size among the `shapes` with its kernel size and kind
     (depthwise or pointwise). Each basic kernel has an embedding vector z with `embedding` values; all basic kernels of
     one size come from one linear layer, whose input is alpha and z side by side. All of them are one matrix product
-    for each size; the report's loop over chunks cost 8 more GPU hours a run.
+    for each size; the thesis's loop over chunks cost 8 more GPU hours a run.
     """
 
     n_alpha: int
@@ -263,7 +263,7 @@ class ByKind:
     """One hypernetwork for each kind of cell, fed the alpha of that kind; phi = [phi_normal | phi_reduce | phi_rest].
 
     `rest`, where given, is a further hypernetwork fed all of alpha: the weights outside the cells (method 2 of the
-    report's experiment 1.1).
+    thesis's experiment 1.1).
     """
 
     hypernetworks: Sequence[Any]

@@ -1,4 +1,4 @@
-"""The evaluation network of a genotype: DARTS's own (report section 4.8.2, figure 23) or NAS-Bench-201's, of modules.
+"""The evaluation network of a genotype: DARTS's own (thesis section 4.8.2, figure 23) or NAS-Bench-201's, of modules.
 
 Stem, cells, global average pooling, classifier, and while it is trained an auxiliary classifier on the maps of the
 last cell that halves their size (at 2/3). Unlike the supernet it has affine BatchNorm with running statistics, and no

@@ -18,10 +18,10 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 
 @pytest.fixture(scope="session")
-def report_lines() -> list[str]:
-    """The lines of the source report, line n at place n; skips where the report is not."""
+def thesis_lines() -> list[str]:
+    """The lines of the source thesis, line n at place n; skips where the thesis is not."""
     beside = Path(os.environ.get("HDARTS_DATA", "") or "nowhere").parent / "thesis" / "report.md"
-    path = Path(os.environ.get("HDARTS_REPORT", "") or beside)
+    path = Path(os.environ.get("HDARTS_THESIS", "") or beside)
     if not path.is_file():
-        pytest.skip(f"the report is not at {path}; HDARTS_REPORT names its file")
+        pytest.skip(f"the thesis is not at {path}; HDARTS_THESIS names its file")
     return ["", *path.read_text(encoding="utf-8").splitlines()]

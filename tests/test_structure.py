@@ -26,7 +26,7 @@ SOURCES = sorted((ROOT / "hdarts").rglob("*.py"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PRESETS = sorted(path for path in (ROOT / "params").glob("*/*.yaml") if path.parent.name in ("search", "evaluate"))
 STUDIES = sorted((ROOT / "params" / "studies").glob("*.yaml"))
-EXPERIMENTS = sorted(path for path in (ROOT / "params/studies/report").glob("*.yaml") if path.stem != "common")
+EXPERIMENTS = sorted(path for path in (ROOT / "params/studies/thesis").glob("*.yaml") if path.stem != "common")
 TEXTS = [*SOURCES, *NOTEBOOKS, *(ROOT / "params").rglob("*.*"), *(ROOT / "tests").rglob("*.py"), ROOT / "README.md"]
 
 every_source = pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -118,7 +118,7 @@ use_machine(with_defaults(params.SearchParams, {}))
     ("start", "unused"),
     [
         (
-            "import hdarts.workbook.cli, hdarts.search.selection, hdarts.plots",
+            "import hdarts.workbook.cli, hdarts.workbook.analysis.selection, hdarts.plots",
             {"torch", "scipy.optimize", "scipy.stats"},
         ),
         ("import hdarts.workbook.study.run_notebook, hdarts.workbook.page.notebook", {"torch", "pandas"}),
@@ -228,14 +228,14 @@ def test_studies_expand_without_fault(path: Path, tmp_path, monkeypatch):
 def test_experiments_of_the_report_are_parts_of_one_study_at_both_scales(path: Path, scale: str):
     whole = plan(path.with_name("all.yaml"), scale=scale)
     planned = plan(path, scale=scale)
-    assert planned.study.study == {"full": "report", "mini": "report-mini"}[scale]
+    assert planned.study.study == {"full": "thesis", "mini": "thesis-mini"}[scale]
     shared = {run.name for run in whole.runs if run.stage == "search"}
     assert {run.name for run in planned.runs if run.stage == "search"} <= shared
     assert all(run.params.data == "cifar10" for run in planned.runs if run.stage == "search")  # type: ignore[attr-defined]
 
 
 def test_every_arm_that_a_claim_names_is_searched_in_the_study_of_the_report():
-    arms = {run.labels.get("arm") for run in plan(ROOT / "params/studies/report/all.yaml").runs}
+    arms = {run.labels.get("arm") for run in plan(ROOT / "params/studies/thesis/all.yaml").runs}
     rules = [
         claim["of"]
         for claim in csv.DictReader((ROOT / "hdarts/workbook/claims/thesis/claims.csv").read_text().splitlines())

@@ -10,7 +10,7 @@ is never built, except in `exact`, and at most one graph is alive at a time.
 For every function: `w` holds the weights (a flat vector as a rule), `alpha` has any shape; arguments are not changed
 and results are detached; what a loss does not use has gradient 0. Errors: ValueError for an impossible argument,
 FloatingPointError where a loss or a derivative is nan or infinite, each naming the value. `info` is explained in
-`bilevel.Hypergradient`. Sources: report, sections 4.4.1 and 4.4.2; Liu et al. 2019 (DARTS); Lorraine et al. 2020
+`bilevel.Hypergradient`. Sources: thesis, sections 4.4.1 and 4.4.2; Liu et al. 2019 (DARTS); Lorraine et al. 2020
 (Neumann series); Pedregosa 2016 (conjugate gradients).
 
 An example whose answer is known: inner (w + sin alpha)^2 / 2, outer (w - 1/2)^2 / 2, so w* = -sin alpha and the

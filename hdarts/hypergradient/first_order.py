@@ -20,7 +20,7 @@ def direct(problem: BilevelProblem, w: Tensor, alpha: Tensor, outer_batch: Any) 
 
 @torch.no_grad()
 def hypernetwork(reparametrised: Reparametrised, u: Tensor, alpha: Tensor, outer_batch: Any) -> Hypergradient:
-    """The hypergradient of w = h(alpha): `direct` at fixed w, response = (dh/d alpha)^T v (report, eq. 21 and 22).
+    """The hypergradient of w = h(alpha): `direct` at fixed w, response = (dh/d alpha)^T v (thesis, eq. 21 and 22).
 
     Their sum is plain back-propagation through the composed network. Cost: one gradient, one pass through the
     hypernetwork.

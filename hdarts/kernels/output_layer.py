@@ -71,7 +71,7 @@ class SegmentedLinear:
     """w = W z + b, where the rows of W come in segments with an input vector each.
 
     `sizes`: rows of each segment; `width`: length of an input vector. The parameters lie flat: [W row by row | b].
-    One segment is an ordinary linear layer; a segment for each convolution is the report's perceptrons, all at once.
+    One segment is an ordinary linear layer; a segment for each convolution is the thesis's perceptrons, all at once.
     """
 
     sizes: tuple[int, ...]

@@ -1,6 +1,6 @@
 """Pooling and identity of the nodes that a wave of edges leaves, mixed for each node they lead to.
 
-    node_j += sum_i a_ij BN(max pool(node_i)) + b_ij BN(average pool(node_i)) + c_ij node_i       (report eq. 12)
+    node_j += sum_i a_ij BN(max pool(node_i)) + b_ij BN(average pool(node_i)) + c_ij node_i       (thesis eq. 12)
 
 What is the same for all edges that leave a node is computed once. Two implementations, as in kernels.separable:
 PyTorch's runs anywhere and is differentiable any number of times; pooling.c needs a CPU and a C compiler.

@@ -1,6 +1,6 @@
 """Separable convolutions of all edges that leave some nodes, mixed: most of the arithmetic of a network of cells.
 
-    node_j = sum_i sum_o BN(pointwise(depthwise(relu(node_i))))     (report eq. 12; BN's scale is the weight of o)
+    node_j = sum_i sum_o BN(pointwise(depthwise(relu(node_i))))     (thesis eq. 12; BN's scale is the weight of o)
 
 Two roads to one function. In PyTorch the edges are groups of channels of one convolution; it runs anywhere and is
 differentiable any number of times. On the CPU, where there is a C compiler, separable.c does the same image by image

@@ -119,7 +119,7 @@ class SGD(BaseModel):
 
 
 class SearchParams(Parameters, Machine, Images, Checkpoints, SGD):
-    """Notebook 03: one architecture search (report sections 4.3 to 4.8)."""
+    """Notebook 03: one architecture search (thesis sections 4.3 to 4.8)."""
 
     stage: ClassVar[str] = "search"
     search_seed: CountOrZero
@@ -212,7 +212,7 @@ class SearchParams(Parameters, Machine, Images, Checkpoints, SGD):
 
 
 class EvaluateParams(Parameters, Machine, Images, Checkpoints, SGD):
-    """Notebook 06: one network of a genotype, trained from scratch and tested (report section 4.8.2)."""
+    """Notebook 06: one network of a genotype, trained from scratch and tested (thesis section 4.8.2)."""
 
     stage: ClassVar[str] = "evaluate"
     genotype: Annotated[Text, Field(min_length=1)]
@@ -229,7 +229,7 @@ class EvaluateParams(Parameters, Machine, Images, Checkpoints, SGD):
 
 
 class SelectParams(Parameters):
-    """Notebook 05: the best of several searches (report section 4.7)."""
+    """Notebook 05: the best of several searches (thesis section 4.7)."""
 
     stage: ClassVar[str] = "select"
     searches: list[Text]

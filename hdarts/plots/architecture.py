@@ -1,4 +1,4 @@
-"""What a network is built of, with the real channels and map sizes: figures 20 and 23 of the report."""
+"""What a network is built of, with the real channels and map sizes: figures 20 and 23 of the thesis."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ def stages(cells: Sequence[CellPlan], space: SearchSpace, image: Shape) -> list[
 
 @styled
 def draw_network(cells: Sequence[CellPlan], space: SearchSpace, image: Shape, classes: int) -> Figure:
-    """Return the macro-architecture: stem, cells, classifier, and the C × H × W after each (report figure 23).
+    """Return the macro-architecture: stem, cells, classifier, and the C × H × W after each (thesis figure 23).
 
     `cells` is `hdarts.space.plan` of the network, `image` the shape of its images.
     """
@@ -76,7 +76,7 @@ def _words(maps: Shape) -> str:
 
 @styled
 def draw_cell_shapes(cells: Sequence[CellPlan], space: SearchSpace, image: Shape) -> Figure:
-    """Return the shapes C × H × W inside the first cell of each kind of a supernet (report 4.5, figures 20 and 23)."""
+    """Return the shapes C × H × W inside the first cell of each kind of a supernet (thesis 4.5, figures 20 and 23)."""
     each = [(number, row.maps) for row in stages(cells, space, image) for number in row.cells]
     put_out = [(cells[0].previous, *image[1:])] * space.inputs + [maps for _, maps in each]
     shown = [next(number for number, cell in enumerate(cells) if cell.kind == kind) for kind in space.kinds]

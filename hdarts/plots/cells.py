@@ -1,4 +1,4 @@
-"""Pictures of cells as in the figures 25 to 34 of the report and in the paper of DARTS, without Graphviz."""
+"""Pictures of cells as in the figures 25 to 34 of the thesis and in the paper of DARTS, without Graphviz."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Accuracy against search cost: the report's figure 35, and the same of our own runs."""
+"""Accuracy against search cost: the thesis's figure 35, and the same of our own runs."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from hdarts.plots.style import INK, MARKERS, label, looks, new_figure, require, split, styled
 
 HERE = "here"  # so begin the names of panels of our runs
-OWN = ("DARTS", "hyperDARTS-1", "hyperDARTS-2")  # the report's own rows; the others it took from their papers
+OWN = ("DARTS", "hyperDARTS-1", "hyperDARTS-2")  # the thesis's own rows; the others it took from their papers
 
 
 @styled
@@ -18,7 +18,7 @@ def accuracy_and_cost(frame: pd.DataFrame) -> Figure:
     """Return test accuracy (%) over search cost, an axes a panel, each on scales of its own; bars are deviations.
 
     Columns: `panel`, `model`, `accuracy`, `deviation` (nan: no bar), `cost`, `unit`. Panels named "here: ..." have
-    models of their own; in the others, which share a legend, the report's are filled, those of other papers hollow.
+    models of their own; in the others, which share a legend, the thesis's are filled, those of other papers hollow.
     """
     rows = require(frame, ["panel", "model", "accuracy", "cost", "unit"], "accuracy and search cost")
     panels = split(rows, "panel")
@@ -36,7 +36,7 @@ def accuracy_and_cost(frame: pd.DataFrame) -> Figure:
         axes.set_title(panel)
         axes.set_xlabel(f"search cost ({own['unit'].iloc[0]})")
         axes.margins(0.08, 0.08)
-        if axes in (grid[0], grid[-1]):  # one for all panels of the report, and one for ours
+        if axes in (grid[0], grid[-1]):  # one for all panels of the thesis, and one for ours
             wide = {"ncols": 1 if panel.startswith(HERE) else 3, "handlelength": 1, "borderaxespad": 0}
             axes.legend(loc="upper left", bbox_to_anchor=(0, -0.24), **wide).set_in_layout(False)
     grid[0].set_ylabel(label("test_accuracy"))

@@ -1,4 +1,4 @@
-"""The methods as drawings with the sizes of our own objects: figures 14, 15, 21 and 24 of the report, in one form.
+"""The methods as drawings with the sizes of our own objects: figures 14, 15, 21 and 24 of the thesis, in one form.
 
 What sets them apart is how `w` comes to depend on `alpha`; the loss sees `alpha` directly in all of them.
 """
@@ -46,7 +46,7 @@ RESPONSES = {
 
 @styled
 def draw_method(method: str, supernet: "Supernet", hypernetwork: "ByKind | None" = None, steps: int = 1) -> Figure:
-    """Return one hypergradient step of `method` as a drawing (figures 14 and 15 of the report).
+    """Return one hypergradient step of `method` as a drawing (figures 14 and 15 of the thesis).
 
     `hypernetwork` gives the size of phi; `steps` is T of unrolling. Raises KeyError for a method without hypergradient.
     """
@@ -81,9 +81,9 @@ def draw_method(method: str, supernet: "Supernet", hypernetwork: "ByKind | None"
 
 @styled
 def draw_hypernetworks(hypernetwork: "ByKind", supernet: "Supernet") -> Figure:
-    """Return which hypernetwork makes which weights of the supernet (figures 21 and 24 of the report).
+    """Return which hypernetwork makes which weights of the supernet (figures 21 and 24 of the thesis).
 
-    With `hypernetwork.rest` None the weights outside the cells are learned on their own: method 1 of the report's
+    With `hypernetwork.rest` None the weights outside the cells are learned on their own: method 1 of the thesis's
     experiment 1.1; with a third hypernetwork, which is fed all of alpha, it is method 2.
     """
     kinds, edges, operations = supernet.space.alpha_shape

@@ -1,4 +1,4 @@
-"""What notebook 04 shows: every method against the reference, edge by edge, and the report's figure 32."""
+"""What notebook 04 shows: every method against the reference, edge by edge, and the thesis's figure 32."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -139,7 +139,7 @@ def edge_agreement(frame: pd.DataFrame, space: SearchSpace) -> Figure:
 
 @styled
 def batch_magnitudes(reported: pd.DataFrame, varied: pd.DataFrame) -> Figure:
-    """Return the report's figure 32 on the left, and on the right the same with the model fixed.
+    """Return the thesis's figure 32 on the left, and on the right the same with the model fixed.
 
     `reported`: `model`, `batch_size`, `step`, `edge`, `drawn`, a row for each step; the drawn steps have marks.
     `varied`: `batch_size`, `edge`, `mean`, a row for each batch; dashed: what independent images would give,

@@ -1,4 +1,4 @@
-"""A cell while it is searched: all operations on every edge, their weights, and what is kept (report figure 19)."""
+"""A cell while it is searched: all operations on every edge, their weights, and what is kept (thesis figure 19)."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ from hdarts.space import NASBENCH201, Genotype, SearchSpace
 
 @styled
 def draw_cell_search(alpha_softmax: ArrayLike, space: SearchSpace, genotype: Genotype) -> Figure:
-    """Return the first kind of cell before, after and beyond the relaxation, with its own weights (report figure 19).
+    """Return the first kind of cell before, after and beyond the relaxation, with its own weights (thesis figure 19).
 
     Above: all operations on all edges, equally strong, as a search starts. Middle: `alpha_softmax` of shape `(kinds,
     edges, operations)`; width and opacity of a line say where its weight stands between the smallest and the largest.

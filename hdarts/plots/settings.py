@@ -1,4 +1,4 @@
-"""Searches that differ in a setting: curves (report figure 27), two settings together, memory, learning rates."""
+"""Searches that differ in a setting: curves (thesis figure 27), two settings together, memory, learning rates."""
 
 import numpy as np
 import pandas as pd
@@ -83,7 +83,7 @@ def memory_over_setting(frame: pd.DataFrame, x: str) -> Figure:
 
 @styled
 def schedules(frame: pd.DataFrame) -> Figure:
-    """Return the learning rate of the weights over the epochs, a line for each schedule (report section 5.2.3).
+    """Return the learning rate of the weights over the epochs, a line for each schedule (thesis section 5.2.3).
 
     Columns: `arm`, `seed`, `epoch`, `learning_rate`; an arm's seeds share a schedule. A line has the name of the first
     of the arms that have it.

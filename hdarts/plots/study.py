@@ -54,7 +54,7 @@ def _without_rise(axes: Axes, frame: pd.DataFrame) -> None:
 def selection_curves(frame: pd.DataFrame, selection: pd.DataFrame) -> Figure:
     """Return search-validation accuracy (%) of searches over the epochs, and which of them a selection chose.
 
-    `frame`: `run`, `epoch`, `validation_accuracy`; `selection`: the table of `search.selection.select`. The chosen
+    `frame`: `run`, `epoch`, `validation_accuracy`; `selection`: the table of `analysis.selection.select`. The chosen
     search is a broad line, those that were kept are thin ones, those disregarded are grey with hollow marks. A ring is
     a search's best epoch, by which it is judged. The axis starts as that of `validation_curves`.
     """

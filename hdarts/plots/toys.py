@@ -200,7 +200,7 @@ def plane_paths(
 
 @styled
 def best_responses(frame: pd.DataFrame) -> Figure:
-    """Return losses over alpha as in the report's figure 22: crosses retrained, lines generated, one axes a kind.
+    """Return losses over alpha as in the thesis's figure 22: crosses retrained, lines generated, one axes a kind.
 
     Columns: `kind`, `mean`, `spread`, `alpha`, `inner`, `outer`. Shaded: mean +- 2 spread, the alphas seen.
     """

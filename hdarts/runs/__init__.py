@@ -1,1 +1,1 @@
-"""One run on disk: folder, checkpoints, atomic files, locks, signals, provenance, device, memory, progress, randomness."""
+"""One run: its folder, checkpoints, atomic files, lock, signals, provenance, device, memory, progress, randomness."""

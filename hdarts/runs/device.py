@@ -31,5 +31,3 @@ def use_machine(params: Machine) -> torch.device:
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     """Return the context in which a network computes at a precision; float32 is as its tensors are."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
-
-

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from hdarts.errors import CannotWrite, of_the_disk
-from hdarts.errors import ParameterError
+from hdarts.errors import CannotWrite, ParameterError, of_the_disk
 from hdarts.runs.atomic import write_atomic
 
 

@@ -129,5 +129,3 @@ def read_json(path: Path) -> dict[str, Any] | None:
 def read_result(folder: Path) -> dict[str, Any] | None:
     """Return the result in a run folder, or None when there is none that can be read."""
     return read_json(folder / "result.json")
-
-

@@ -1,6 +1,6 @@
 """One architecture search: step alpha along a hypergradient, step the weights along the inner gradient, every batch.
 
-    for each pair of batches (report algorithms 1 and 2):
+    for each pair of batches (thesis algorithms 1 and 2):
         alpha <- Adam(alpha, d L_val / d alpha)       # the method's hypergradient at the current weights
         weights <- SGD(weights, d L_train / d weights)
 
@@ -152,7 +152,7 @@ def weight_rate(params: SearchParams, epoch: int) -> float:
     """Return the learning rate of the weights, a cosine over the epochs in which they learn, 0 once they rest.
 
     With `schedule_epochs` a search takes the first part of a longer cosine: 50 epochs of one of 100.
-    A local search (`global_epochs` 0, report algorithm 2) steps alpha and weights in all epochs. A global one (report
+    A local search (`global_epochs` 0, thesis algorithm 2) steps alpha and weights in all epochs. A global one (report
     4.4.3) first trains the hypernetwork on wide draws of alpha, while alpha rests, then steps alpha alone.
     """
     learning = params.resting or params.schedule_epochs or params.epochs
@@ -207,7 +207,7 @@ def try_step(
 
 
 def part_of(found: Hypergradient, part: str) -> Tensor:
-    """Return the part of a hypergradient that steps alpha: total, response (report eq. 22) or direct."""
+    """Return the part of a hypergradient that steps alpha: total, response (thesis eq. 22) or direct."""
     return {"total": found.total, "response": found.response, "direct": found.direct}[part]
 
 

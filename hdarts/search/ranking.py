@@ -1,7 +1,7 @@
 """Candidate cells ranked by the validation accuracy that they reach with the weights of one trained search.
 
 The weights are shared (each step trained one random cell: Li and Talwalkar, UAI 2019) or made for each cell by a global
-hypernetwork, w = h(one-hot) (report section 5.6.2; Brock et al., SMASH, ICLR 2018).
+hypernetwork, w = h(one-hot) (thesis section 5.6.2; Brock et al., SMASH, ICLR 2018).
 """
 
 from collections.abc import Callable

@@ -35,7 +35,7 @@ class State:
 
     @classmethod
     def fresh(cls, params: SearchParams, model: Supernet, hypernetwork: ByKind | None, device: torch.device) -> "State":
-        """Return the state before the first step: alpha near 0, weights as layers start (report 4.8.1)."""
+        """Return the state before the first step: alpha near 0, weights as layers start (thesis 4.8.1)."""
         start = torch.randn(model.space.alpha_shape, generator=generator(params.search_seed, "alpha"))
         alpha = (params.alpha_scale * start).to(device)
         betas = (params.alpha_beta1, params.alpha_beta2)

@@ -20,7 +20,7 @@ def look(params: SearchParams, problem: Classification, state: State, data: Spli
     """Return what is seen on the validation part after an epoch, the `last` one perhaps; nan where it is not due.
 
     `discretised_accuracy` is the supernet's with the one-hot mixture of the cell derived from alpha: what it lacks to
-    `validation_accuracy` is the optimisation gap of report section 5.2.3.
+    `validation_accuracy` is the optimisation gap of thesis section 5.2.3.
     """
     images = data.validation
     assert images is not None

@@ -124,7 +124,7 @@ class Own:
 class Exploration:
     """How the inner steps look around the current alpha (design: words, `noise`).
 
-    noise: sigma of a = alpha + sigma eps; 0 trains on the trajectory of alpha alone (report algorithm 2).
+    noise: sigma of a = alpha + sigma eps; 0 trains on the trajectory of alpha alone (thesis algorithm 2).
     antithetic: each step averages the gradients at +eps and -eps.
     centred: the hypernetwork is fed a - alpha, so that its output bias is w at alpha and its matrix the response.
     softmax: it is fed softmax(a) instead of a, the operation weights themselves; a discrete cell is then one-hot.
@@ -166,7 +166,7 @@ class Generated:
         return self._at(self._input(alpha, alpha))
 
     def response(self, alpha: Tensor, g: Tensor) -> Tensor:
-        """Return (dh/dalpha)^T g: what reaches alpha through the generated weights (report eq. 22)."""
+        """Return (dh/dalpha)^T g: what reaches alpha through the generated weights (thesis eq. 22)."""
         fed = self._input(alpha, alpha)
         back = torch.zeros_like(fed)
         for i, (part, phi, a, part_g) in enumerate(self._named(fed, g)):

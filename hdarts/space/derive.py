@@ -23,7 +23,7 @@ def check_alpha(alpha: "Tensor", space: SearchSpace) -> None:
 def discretise(alpha: "Tensor", space: SearchSpace = DARTS) -> Genotype:
     """Return the genotype of `alpha`, of the shape `space.alpha_shape`; of equal operations or edges the first wins.
 
-    DARTS (report eq. 14 and figure 19 d): the strength of an edge is its largest softmax weight without `none`; each
+    DARTS (thesis eq. 14 and figure 19 d): the strength of an edge is its largest softmax weight without `none`; each
     node keeps its two strongest edges, each with that operation. NAS-Bench-201: each edge keeps its largest operation.
 
     >>> import torch

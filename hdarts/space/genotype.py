@@ -133,7 +133,7 @@ def _check_cell(kind: str, cell: Cell, space: SearchSpace) -> None:
 
 
 def skip_count(genotype: Genotype) -> int:
-    """Return the number of skip connections in the normal cell, which the report's selection rule looks at (4.7).
+    """Return the number of skip connections in the normal cell, which the thesis's selection rule looks at (4.7).
 
     NAS-Bench-201 has one kind of cell only: that.
     """

@@ -32,8 +32,8 @@ class CellPlan:
 def plan(channels: int, layers: int, space: SearchSpace = DARTS) -> list[CellPlan]:
     """Return the cells of a network in order.
 
-    DARTS: `layers` cells, reduction cells at 1/3 and 2/3, channels doubled there (report 4.5). The stem has 3 C
-    channels as in DARTS, and a cell puts out 4 times its channels. (The report's section 4.5 says that the stem has
+    DARTS: `layers` cells, reduction cells at 1/3 and 2/3, channels doubled there (thesis 4.5). The stem has 3 C
+    channels as in DARTS, and a cell puts out 4 times its channels. (The thesis's section 4.5 says that the stem has
     64; with C = 16, 48 fits the 1.93 million weights of the supernet, 64 does not.)
 
     NAS-Bench-201: three stages of `layers` cells, between them a residual block of stride 2 that doubles the channels.

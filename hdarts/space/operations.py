@@ -1,7 +1,7 @@
 """The candidate operations, once, as data: which convolutions each one is made of.
 
 Both networks are built from the same table: the supernet, a pure function of one flat weight vector, and the
-evaluation network, made of modules. Order of a convolutional operation: ReLU, convolution(s), BatchNorm (report 4.8.1).
+evaluation network, made of modules. Order of a convolutional operation: ReLU, convolution(s), BatchNorm (thesis 4.8.1).
 """
 
 from dataclasses import dataclass
@@ -72,6 +72,6 @@ def blocks(operation: str, stride: int) -> tuple[Block, ...]:
 def drop_path(x: Tensor, probability: float, keep: Tensor) -> Tensor:
     """Return `x` `(N, C, H, W)` with whole samples set to 0 where `keep` `(N,)` is False, the rest scaled up.
 
-    The expectation stays: kept samples are divided by `1 - probability` (report 4.8.2; Larsson et al. 2017).
+    The expectation stays: kept samples are divided by `1 - probability` (thesis 4.8.2; Larsson et al. 2017).
     """
     return x * (keep.to(x.dtype) / (1 - probability)).view(-1, 1, 1, 1)

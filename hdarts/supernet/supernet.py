@@ -1,6 +1,6 @@
 """The over-parameterised network: every operation on every edge, as a pure function of one flat weight vector.
 
-    node_j = sum_{i < j} sum_o weights[i->j, o] * o(node_i)          (report eq. 12 and 13, weights = softmax(alpha))
+    node_j = sum_{i < j} sum_o weights[i->j, o] * o(node_i)          (thesis eq. 12 and 13, weights = softmax(alpha))
 
 BatchNorm uses the statistics of the batch and keeps no buffers, so nothing but `w` and `weights` enters. What follows
 keeps the function exactly and only saves calls and memory (tests hold it against a plain version, edge by edge):

@@ -1,4 +1,4 @@
-"""Train the network of a genotype from scratch and test it after every epoch (report section 4.8.2).
+"""Train the network of a genotype from scratch and test it after every epoch (thesis section 4.8.2).
 
 `train` is the whole loop, `train_epoch` its inside. Randomness is a function of (evaluation seed, purpose, epoch,
 step), and a checkpoint holds all that a later step depends on: a run that was killed goes on bit for bit where its

@@ -1,4 +1,4 @@
-"""The verdicts on the report's equations 2 to 22, where numbers can decide them."""
+"""The verdicts on the thesis's equations 2 to 22, where numbers can decide them."""
 
 import importlib
 import math
@@ -51,9 +51,9 @@ def test_equations_two_to_twenty_two_have_a_verdict_and_a_place_in_the_code():
         assert hasattr(importlib.import_module(f"hdarts.{module}"), name)
 
 
-def test_equations_stand_where_they_are_said_to(report_lines: list[str]):
+def test_equations_stand_where_they_are_said_to(thesis_lines: list[str]):
     for number, row in EQUATIONS.items():
-        assert rf"\quad ({number})" in report_lines[row["line"]]
+        assert rf"\quad ({number})" in thesis_lines[row["line"]]
 
 
 def test_seven_and_eight_are_the_derivative_of_the_retrained_loss():

@@ -110,7 +110,7 @@ def test_perceptrons_do_not_see_each_others_weights():
 
 
 def by_the_loop(h: Chunked, phi: Tensor, alpha: Tensor) -> Tensor:
-    """Basic kernels one after the other, as in the report: a linear layer for each kind of kernel, fed [alpha | z]."""
+    """Basic kernels one after the other, as in the thesis: a linear layer for each kind of kernel, fed [alpha | z]."""
     kinds: list[tuple] = []
     for shape in h.shapes:
         if (kind := (shape[2], shape[1] == 1)) not in kinds:
@@ -158,7 +158,7 @@ def test_every_chunk_has_an_embedding_vector_of_its_own():
 
 
 def test_the_reports_example_of_chunks_needs_fourteen_embedding_vectors():
-    # report table 14: first convolution of a 3x3 separable convolution in the six normal cells (1 + 1 + 2 + 2 + 4 + 4)
+    # thesis table 14: first convolution of a 3x3 separable convolution in the six normal cells (1 + 1 + 2 + 2 + 4 + 4)
     h = Chunked(112, tuple((channels, 1, 3, 3) for channels in (16, 16, 32, 32, 64, 64)), 32)
     assert h.n_phi == (112 + 32 + 1) * 144 + 14 * 32
 
@@ -323,7 +323,7 @@ def test_kinds_start_with_different_weights():
     assert not torch.equal(one, other)
 
 
-# --- the report's numbers of weights ---------------------------------------------------------------------------------
+# --- the thesis's numbers of weights ---------------------------------------------------------------------------------
 
 
 def test_numbers_of_weights_are_those_of_the_report():

@@ -16,7 +16,7 @@ from hdarts.plots.methods import RESPONSES
 from hdarts.space import DARTS, NASBENCH201, SearchSpace
 from hdarts.supernet import Supernet
 
-REPORT = Supernet(DARTS, channels=16, layers=8, classes=10)
+THESIS = Supernet(DARTS, channels=16, layers=8, classes=10)
 
 
 def linear(net: Supernet, method_2: bool = False) -> ByKind:
@@ -27,7 +27,7 @@ def linear(net: Supernet, method_2: bool = False) -> ByKind:
 
 @cache
 def drawing(method: str) -> Figure:
-    return plots.draw_method(method, REPORT, linear(REPORT) if method == "hypernetwork" else None)
+    return plots.draw_method(method, THESIS, linear(THESIS) if method == "hypernetwork" else None)
 
 
 def words(figure: Figure) -> str:
@@ -91,12 +91,12 @@ def test_a_response_flows_back_the_way_that_w_follows_alpha_except_in_first_orde
 
 
 def test_unrolling_says_how_many_steps_it_looks_ahead():
-    assert "$T$ = 7 look-ahead steps" in words(plots.draw_method("unrolled", REPORT, steps=7))
+    assert "$T$ = 7 look-ahead steps" in words(plots.draw_method("unrolled", THESIS, steps=7))
 
 
 def test_a_method_without_hypergradient_has_no_drawing():
     with pytest.raises(KeyError, match="random"):
-        plots.draw_method("random", REPORT)
+        plots.draw_method("random", THESIS)
 
 
 @pytest.mark.parametrize("space", [DARTS, NASBENCH201], ids=lambda space: space.name)
@@ -114,8 +114,8 @@ def test_the_drawing_of_the_hypernetworks_counts_what_they_train(space: SearchSp
 
 
 def test_the_reports_model_2_is_drawn_with_its_own_numbers():
-    sizes = [tuple(math.prod(shape) for shape in REPORT.convolution_shapes(kind)) for kind in range(2)]
-    shown = words(plots.draw_hypernetworks(ByKind([MLP(112, kind, 56, shared=False) for kind in sizes]), REPORT))
+    sizes = [tuple(math.prod(shape) for shape in THESIS.convolution_shapes(kind)) for kind in range(2)]
+    shown = words(plots.draw_hypernetworks(ByKind([MLP(112, kind, 56, shared=False) for kind in sizes]), THESIS))
     assert "1,008 × MLP 112–56–n, sigmoid" in shown and "368 × MLP 112–56–n, sigmoid" in shown
     assert "14 × 8 = 112" in shown and "113,183,354 numbers" in shown
 
@@ -129,7 +129,7 @@ def test_the_reports_model_2_is_drawn_with_its_own_numbers():
     ],
 )
 def test_every_hypernetwork_is_told_by_its_layers(one: object, said: str):
-    assert said in words(plots.draw_hypernetworks(ByKind([one, one]), REPORT))
+    assert said in words(plots.draw_hypernetworks(ByKind([one, one]), THESIS))
 
 
 def test_numbers_are_told_as_people_say_them():

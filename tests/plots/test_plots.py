@@ -18,8 +18,8 @@ from PIL import Image
 from hdarts import plots
 from hdarts.plots.cells import OPERATION_LOOKS
 from hdarts.plots.style import FAINT, legend_above, looks, new_figure, style, write_below
-from hdarts.search.selection import select
 from hdarts.space import DARTS, NASBENCH201, Genotype, SearchSpace
+from hdarts.workbook.analysis.selection import select
 
 CELL = [("sep_conv_3x3", 0), ("skip_connect", 1), ("dil_conv_5x5", 2), ("max_pool_3x3", 0)] * 2
 EPOCHS = np.arange(1, 13)
@@ -85,7 +85,7 @@ RUNS = pd.DataFrame(
 SETTINGS = CURVES.assign(setting=[f"{0.025 * (1 + ARMS.index(arm)):g}, 48" for arm in CURVES["arm"]])
 THEIRS = [("DARTS", 0.1), ("SNAS", None)]
 COMPARED = pd.DataFrame(
-    [("report: CIFAR-10", model, 97.2, deviation, 2.0, "GPU days") for model, deviation in THEIRS]
+    [("thesis: CIFAR-10", model, 97.2, deviation, 2.0, "GPU days") for model, deviation in THEIRS]
     + [("here: digits", arm, 96.0 + i, None if i else 0.5, 3.0 * i, "min") for i, arm in enumerate(ARMS)],
     columns=["panel", "model", "accuracy", "deviation", "cost", "unit"],
 )

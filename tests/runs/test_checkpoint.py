@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import ROOT
 from torch import nn
 
-from helpers import ROOT
 from hdarts.errors import ParameterError
 from hdarts.runs import checkpoint
 from hdarts.runs.checkpoint import BEFORE, NEWEST, DamagedCheckpoint, load, prune, read, save

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from helpers import ROOT
 from helpers.faults import (
     COMMAND,
     KINDS,
@@ -27,8 +26,8 @@ from helpers.faults import (
     start,
     to_the_end,
 )
-from jupyter_client.manager import start_new_kernel
 from helpers.small_runs import EVALUATION, SEARCH, computed, differences, environment, program
+from jupyter_client.manager import start_new_kernel
 
 from hdarts.errors import CannotWrite
 from hdarts.runs.atomic import write_atomic

@@ -9,8 +9,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from IPython.core.interactiveshell import InteractiveShell
 from helpers.small_runs import EVALUATION, PROGRAM, SEARCH, computed, differences, environment, signal_at
+from IPython.core.interactiveshell import InteractiveShell
 
 from hdarts.errors import ParameterError, Stopped
 from hdarts.runs import checkpoint

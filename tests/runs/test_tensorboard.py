@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from helpers.small_runs import EVALUATION, SEARCH, computed, contents
 from helpers.command import called
+from helpers.small_runs import EVALUATION, SEARCH, computed, contents
 
 from hdarts.errors import ParameterError
 from hdarts.params import Parameters

@@ -170,7 +170,7 @@ def test_counts_are_those_of_the_report():
     net = Supernet(DARTS, 16, 8, 10)
     assert net.n_w == 1_930_618 and net.n_cell_w == [1_223_040, 608_128]
     assert [len(net.convolution_shapes(kind)) for kind in (0, 1)] == [1008, 368]
-    # a hypernetwork per kind with biases, and the weights outside the cells: the report's 207 million
+    # a hypernetwork per kind with biases, and the weights outside the cells: the thesis's 207 million
     assert 113 * sum(net.n_cell_w) + net.n_w - sum(net.n_cell_w) == 207_021_434
 
 

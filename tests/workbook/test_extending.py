@@ -12,11 +12,11 @@ from helpers import ROOT
 from hdarts.errors import ParameterError
 from hdarts.network import EvaluationNetwork
 from hdarts.runs.randomness import generator
-from hdarts.search.selection import candidate
 from hdarts.space import DARTS, NASBENCH201, Genotype, corner, discretise
 from hdarts.supernet import Supernet
 from hdarts.supernet.custom import OwnOperation
 from hdarts.train import read_genotype
+from hdarts.workbook.analysis.selection import candidate
 from hdarts.workbook.init import start
 from hdarts.workbook.study import plan
 

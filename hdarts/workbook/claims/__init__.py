@@ -1,7 +1,7 @@
-"""Verdicts on the report's claims, computed from the runs of a study by stated rules; no verdict is typed.
+"""Verdicts on the thesis's claims, computed from the runs of a study by stated rules; no verdict is typed.
 
-`thesis/claims.csv` has one row per claim: the sentence, its line in the report, a rule (claims.rules) and what it
-is applied to. Runs smaller than the report's can only speak at mini scale.
+`thesis/claims.csv` has one row per claim: the sentence, its line in the thesis, a rule (claims.rules) and what it
+is applied to. Runs smaller than the thesis's can only speak at mini scale.
 """
 
 import shlex
@@ -34,7 +34,7 @@ __all__ = [
 
 
 def verdicts(evidence: Evidence) -> pd.DataFrame:
-    """Return the claims of the report with what a study says of them.
+    """Return the claims of the thesis with what a study says of them.
 
     Columns: id, claim, verdict, result, ran, line, runs (names, a space between them).
     """
@@ -49,7 +49,7 @@ def verdicts(evidence: Evidence) -> pd.DataFrame:
 def judge(evidence: Evidence, rule: str, of: str) -> Finding:
     """Return what a rule finds with the arguments `of`, as `a b want=higher`; names with blanks stand in quotes.
 
-    A decided verdict from runs smaller than the report's is one at mini scale. Raises ValueError for an unknown rule.
+    A decided verdict from runs smaller than the thesis's is one at mini scale. Raises ValueError for an unknown rule.
     """
     if rule not in RULES:
         raise ValueError(f"rule {rule!r} is not one of {', '.join(RULES)}")

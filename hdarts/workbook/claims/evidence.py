@@ -10,10 +10,10 @@ from hdarts.runs.run import read_table
 from hdarts.workbook.analysis import tables
 
 Row = dict[str, Any]
-# sizes of the report (its sections 4.8.1, 4.8.2); a run with fewer is a mini run
+# sizes of the thesis (its sections 4.8.1, 4.8.2); a run with fewer is a mini run
 SEARCH_SIZES = {"channels": 16, "layers": 8, "epochs": 45}  # 45: the shortest of its experiment 1.3
 EVALUATION_SIZES = {"channels": 36, "layers": 20, "epochs": 600}
-REPORT_DATA = ("cifar10", "cifar100")
+THESIS_DATA = ("cifar10", "cifar100")
 
 
 class NotRun(Exception):
@@ -55,7 +55,7 @@ class Evidence:
         return seeds
 
     def full_scale(self, runs: Iterable[str]) -> bool:
-        """Whether all these runs have the report's data and sizes, and the study is not one at mini scale."""
+        """Whether all these runs have the thesis's data and sizes, and the study is not one at mini scale."""
         full = {
             run: row["full"] for row in (*self.searches, *self.cells, *self.snapshots) for run in row["run"].split()
         }
@@ -160,4 +160,4 @@ def _is_full(row: Row, sizes: dict[str, int]) -> bool:
         return True
     whole = all(row.get(name, 0) == 0 for name in ("limit", "test_limit"))
     large = row.get("image_size", 0) in (0, 32) and all(row.get(name, 0) >= size for name, size in sizes.items())
-    return whole and large and row.get("data") in REPORT_DATA
+    return whole and large and row.get("data") in THESIS_DATA

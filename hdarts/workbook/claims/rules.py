@@ -1,4 +1,4 @@
-"""The rules by which runs speak for or against a claim. A claim names its rule and arguments in `report/claims.csv`.
+"""The rules by which runs speak for or against a claim. A claim names its rule and arguments in `thesis/claims.csv`.
 
 A rule takes the evidence of a study and words; it returns a `Finding` or raises `NotRun`. A pair is two searches of the
 same search seed; a searched cell counts once, with the mean over its evaluations.

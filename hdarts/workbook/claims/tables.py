@@ -80,14 +80,14 @@ def _row(arm: str, setting: str, what: str, over: str, values: list[float]) -> R
 
 
 def accuracy_and_cost(study: str) -> pd.DataFrame:
-    """Return figure 35 of the report as a table: its rows (table 23) on both data sets, and each tested arm of `study`.
+    """Return figure 35 of the thesis as a table: its rows (table 23) on both data sets, and each tested arm of `study`.
 
     Columns: `panel`, `model`, `accuracy` and its `deviation` (per cent; nan where not known), and `cost` of all its
     searches together in `unit`, GPU days or, here, minutes of this machine (random cells: 0).
     """
     rows: list[Row] = []
     theirs = table(23)
-    for data, panel in (("cifar10", "report: CIFAR-10"), ("cifar100", "report: CIFAR-100")):
+    for data, panel in (("cifar10", "thesis: CIFAR-10"), ("cifar100", "thesis: CIFAR-100")):
         numbers = {"cost": theirs["search_days"], "accuracy": theirs[data], "deviation": theirs[f"{data}_sd"]}
         rows += pd.DataFrame({"panel": panel, "model": theirs["model"], **numbers, "unit": "GPU days"}).to_dict(
             "records"

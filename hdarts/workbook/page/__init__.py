@@ -1,1 +1,1 @@
-"""HTML pages: one notebook, and the report of a study."""
+"""HTML pages: one notebook, and the thesis of a study."""

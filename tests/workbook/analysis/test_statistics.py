@@ -19,11 +19,11 @@ from hdarts.workbook.analysis.statistics import (
     what_n_can_show,
 )
 
-REPORT_TABLE_2 = [88.284, 87.972, 88.248, 88.416]  # validation accuracy of DARTS, four search seeds
+THESIS_TABLE_2 = [88.284, 87.972, 88.248, 88.416]  # validation accuracy of DARTS, four search seeds
 
 
 def test_summary_is_the_usual_mean_and_sample_deviation():
-    seen = summary(REPORT_TABLE_2)
+    seen = summary(THESIS_TABLE_2)
     assert (seen.n, seen.minimum, seen.maximum) == (4, 87.972, 88.416)
     assert seen.mean == pytest.approx(88.23)
     assert seen.deviation == pytest.approx(math.sqrt((0.054**2 + 0.258**2 + 0.018**2 + 0.186**2) / 3))

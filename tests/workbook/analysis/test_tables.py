@@ -140,7 +140,7 @@ def test_an_arm_of_two_settings_is_two_rows_each_with_its_own_cell_and_tests(run
 
 def test_the_comparison_has_the_reports_rows_and_the_arms_that_were_tested(runs: Path):
     table = claims.accuracy_and_cost(STUDY)
-    theirs = table[table["panel"] == "report: CIFAR-100"].set_index("model")
+    theirs = table[table["panel"] == "thesis: CIFAR-100"].set_index("model")
     assert theirs.loc["hyperDARTS-2", ["accuracy", "deviation", "cost"]].tolist() == [83.61, 0.15, 1.8]
     assert "SDARTS-ADV" not in theirs.index, "its paper states none"
     ours = table[table["panel"].str.startswith("here")].set_index("model")

@@ -22,7 +22,7 @@ def evidence(
     searches: dict[str, list[float]],
     measure: str = "validation_accuracy",
     full: bool = True,
-    study: str = "report",
+    study: str = "thesis",
     **columns: Any,
 ) -> Evidence:
     """A study of searches that are done, {arm: a value a seed}; `columns` are labels of all of them."""
@@ -34,7 +34,7 @@ def evidence(
     return Evidence(study, rows, [], [])
 
 
-def of_cells(rows: list[dict], study: str = "report") -> Evidence:
+def of_cells(rows: list[dict], study: str = "thesis") -> Evidence:
     """A study of tested cells; what a row leaves out is filled in."""
     plain = {"data": "cifar10", "search_data": "cifar10", "selected": False, "full": True}
     filled = [
@@ -79,7 +79,7 @@ def test_the_difference_is_paired_over_seeds_that_both_have():
     found = judge(evidence({"a": [91.0, 93.0, 95.0], "b": [90.0, 90.0]}), "difference", f"a b {ACCURACY}")
     assert "search seeds 2, 20" in found.ran
     assert "a - b: +2 (+1 to +3, p = 0.5, n = 2)" in found.result
-    assert found.runs == ("report/a-2", "report/a-20", "report/b-2", "report/b-20")
+    assert found.runs == ("thesis/a-2", "thesis/a-20", "thesis/b-2", "thesis/b-20")
 
 
 def test_a_claim_of_several_parts_needs_all_of_them():
@@ -119,7 +119,7 @@ def test_small_runs_decide_at_mini_scale_only():
 
 
 def test_a_study_called_mini_never_decides_at_full_scale():
-    found = judge(evidence(BETTER, study="report-mini"), "difference", f"a b {ACCURACY}")
+    found = judge(evidence(BETTER, study="thesis-mini"), "difference", f"a b {ACCURACY}")
     assert found.verdict == "supported at mini scale"
 
 
@@ -151,7 +151,7 @@ def test_what_a_claim_misses_is_named(rule: str, of: str, told: str):
 
 def test_settings_of_one_seed_are_not_averaged():
     known = evidence({"a": [1.0], "b": [2.0]})
-    twice = Evidence("report", known.searches * 2, [], [])
+    twice = Evidence("thesis", known.searches * 2, [], [])
     assert "several settings of one search seed" in judge(twice, "difference", f"a b {ACCURACY}").result
 
 
@@ -217,7 +217,7 @@ def settings(best: dict[int, float]) -> Evidence:
         for batch in (32, 64)
         for rate in (0.025, 0.05, 0.1)
     ]
-    return Evidence("report", rows, [], [])
+    return Evidence("thesis", rows, [], [])
 
 
 def test_the_best_learning_rate_moves_with_the_batch_size():
@@ -254,7 +254,7 @@ def looks(errors: dict[str, list[float]]) -> Evidence:
         for search, value in enumerate(values)
         for epoch in (4, 12)
     ]
-    return Evidence("report", [], [], rows)
+    return Evidence("thesis", [], [], rows)
 
 
 def test_snapshots_of_one_search_are_one_run():
@@ -377,9 +377,9 @@ def test_verdicts_link_to_the_folders_of_their_runs(study: Path):
 # --- the claims themselves -------------------------------------------------------------------------------------------
 
 
-def test_claims_stand_where_the_report_has_them(report_lines: list[str]):
+def test_claims_stand_where_the_thesis_has_them(thesis_lines: list[str]):
     for row in table("claims").to_dict("records"):
-        assert row["quote"] in report_lines[row["line"]], row
+        assert row["quote"] in thesis_lines[row["line"]], row
 
 
 def test_every_claim_has_a_rule_that_takes_its_arguments():

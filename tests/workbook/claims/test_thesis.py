@@ -1,4 +1,4 @@
-"""The report's numbers are typed as the report has them, and holding it against itself finds just what is wrong."""
+"""The thesis's numbers are typed as the thesis has them, and holding it against itself finds just what is wrong."""
 
 import math
 import re
@@ -16,7 +16,7 @@ NAMES = sorted(path.name for path in files("hdarts.workbook.claims.thesis").iter
 NUMBERED = [int(name[5:7]) for name in NAMES if re.fullmatch(r"table\d\d\.csv", name)]
 
 
-# --- typed as the report has them ------------------------------------------------------------------------------------
+# --- typed as the thesis has them ------------------------------------------------------------------------------------
 
 
 def words(line: str) -> list[float | str]:
@@ -40,45 +40,45 @@ def test_tables_one_to_twenty_three_are_there():
 
 
 @pytest.mark.parametrize("number", NUMBERED)
-def test_a_table_is_typed_as_the_report_has_it(number: int, report_lines: list[str]):
+def test_a_table_is_typed_as_the_thesis_has_it(number: int, thesis_lines: list[str]):
     rows = table(number)
     assert len(rows) > 1
     for row in rows.to_dict("records"):
         line = int(row.pop("line"))
         typed = [value for value in row.values() if not (isinstance(value, float) and math.isnan(value))]
-        assert typed == pytest.approx(words(report_lines[line])), f"line {line}"
+        assert typed == pytest.approx(words(thesis_lines[line])), f"line {line}"
 
 
-def test_a_table_leaves_out_no_row_of_the_report(report_lines: list[str]):
+def test_a_table_leaves_out_no_row_of_the_thesis(thesis_lines: list[str]):
     for number in NUMBERED:
         typed = sorted(table(number)["line"])
         assert typed == list(range(typed[0], typed[0] + len(typed)))
-        after = words(report_lines[typed[-1] + 1])
+        after = words(thesis_lines[typed[-1] + 1])
         assert not (after and re.fullmatch(r"[\d.]+|hyperDARTS-\d", str(after[0])))
 
 
-def test_what_is_stated_stands_where_it_is_said_to(report_lines: list[str]):
+def test_what_is_stated_stands_where_it_is_said_to(thesis_lines: list[str]):
     for row in table("stated").fillna("").to_dict("records"):
-        assert row["quote"] in report_lines[row["line"]], row
+        assert row["quote"] in thesis_lines[row["line"]], row
         if re.fullmatch(r"[\d.]+", row["stated"]) and not row["tolerance"]:
             assert row["stated"] in row["quote"], row
         if row["rule"] == "elsewhere":
             word, _, line = row["of"].partition("@")
-            assert word in report_lines[int(line)], row
+            assert word in thesis_lines[int(line)], row
 
 
-def test_costs_and_memory_stand_where_they_are_said_to(report_lines: list[str]):
+def test_costs_and_memory_stand_where_they_are_said_to(thesis_lines: list[str]):
     for name, column in (("costs", "hours"), ("memory", "percent")):
         for row in table(name).to_dict("records"):
-            assert re.search(rf"\b{row[column]}( GPU hours| hours|%)", report_lines[row["line"]]), row
+            assert re.search(rf"\b{row[column]}( GPU hours| hours|%)", thesis_lines[row["line"]]), row
 
 
-def test_captions_and_the_experiments_that_present_them_are_the_reports(report_lines: list[str]):
+def test_captions_and_the_experiments_that_present_them_are_the_thesis_s(thesis_lines: list[str]):
     for row in table("captions").fillna("").to_dict("records"):
         name = f"**Fig. {row['number']}." if row["kind"] == "figure" else f"Table {row['number']}:"
-        assert report_lines[row["line"]].startswith(name), row
-        assert row["says"] in report_lines[row["line"]]
-        heads = [re.match(r"#+ ([\d.]+) (?:Experiment ([\d.]+))?", line) for line in report_lines[: row["text_line"]]]
+        assert thesis_lines[row["line"]].startswith(name), row
+        assert row["says"] in thesis_lines[row["line"]]
+        heads = [re.match(r"#+ ([\d.]+) (?:Experiment ([\d.]+))?", line) for line in thesis_lines[: row["text_line"]]]
         last = [head for head in heads if head][-1]
         if row["experiment"] not in (last[2], last[1]):  # figures float; their text does not
             assert row["line"] == row["text_line"], row
@@ -115,7 +115,7 @@ def test_parameter_counts_are_those_of_the_report_in_millions():
     assert counts["ratio"] > 100
 
 
-def test_the_reports_counts_of_weights_are_explained():
+def test_the_thesis_counts_of_weights_are_explained():
     sizes = thesis.model_sizes().set_index("model")
     assert sizes.loc["DARTS", ["trained", "hypernetwork"]].tolist() == [1_930_618, 0]
     assert sizes.loc["hyperDARTS-1, linear", "trained"] == 206_921_984 + 99_450
@@ -132,7 +132,7 @@ def test_memory_grows_with_the_batch_and_the_weights():
     assert float(share["48"]) * 2 == pytest.approx(float(share["32"]) + float(share["64"]))
 
 
-# --- the report against itself ---------------------------------------------------------------------------------------
+# --- the thesis against itself ---------------------------------------------------------------------------------------
 
 
 def test_known_slips_of_the_report_are_found():
@@ -157,7 +157,7 @@ def test_disagreements_have_a_cause_and_agreements_none():
 
 
 def planted(name: str, row: int, column: str, value: float | str):
-    """A reader of the report's tables with one value changed."""
+    """A reader of the thesis's tables with one value changed."""
 
     def read(asked: str) -> pd.DataFrame:
         rows = table(asked)
@@ -195,7 +195,7 @@ def test_a_planted_error_is_found(name, row, column, value, place):
     assert place in {where for where, _ in news(planted(name, row, column, value))}
 
 
-def test_a_mended_report_is_silent():
+def test_a_mended_thesis_is_silent():
     read = planted("7", 0, "validation_accuracy", 89.876)
     assert news(read) == {("5.2.2.2", "validation accuracies of table 7 against table 5")}
     wrong = thesis.check()
@@ -212,7 +212,7 @@ def test_a_number_agrees_within_half_a_unit_of_its_last_digit():
         assert thesis.disagreements(stating(text)).empty == silent, text
 
 
-def test_the_reports_deviations_are_those_of_a_population():
+def test_the_thesis_deviations_are_those_of_a_population():
     found = {(row["place"], row["stated"]): row["fits"] for row in thesis.deviations().to_dict("records")}
     assert set(found.values()) == {"population", "both", "neither"}
     assert found["table 3", "0.10"] == "population"

@@ -370,7 +370,7 @@ def test_a_run_folder_of_other_parameters_is_refused_with_the_difference(tmp_pat
 
 def test_the_report_at_mini_scale_has_no_search_at_the_reports_size():
     """An arm's own parameters stand over those of its stage: the scale has to name each arm that has some."""
-    file = ROOT / "params" / "studies" / "report" / "all.yaml"
+    file = ROOT / "params" / "studies" / "thesis" / "all.yaml"
     planned = studies.plan(file, scale="mini")
     searches = [run.params for run in planned.runs if isinstance(run.params, SearchParams)]
     assert max(p.epochs for p in searches) == 8

@@ -2,7 +2,7 @@
 
 `snapshots` takes a search as it was after an epoch; `look` finds its hypergradient by every method and by the
 references; `sharpness` has the ends of the Hessian's spectrum, `kinks` the error of finite differences over epsilon,
-`batch_size` the report's figure 32.
+`batch_size` the thesis's figure 32.
 """
 
 from hdarts.workbook.analysis.diagnostics.batch_size import as_reported, varied

@@ -1,6 +1,6 @@
-"""The report's figure 32: does a larger batch make hypergradients smaller?
+"""The thesis's figure 32: does a larger batch make hypergradients smaller?
 
-The report draws the mean magnitude of the 8 hypergradients of one random edge of a normal cell at 3 random steps, for
+The thesis draws the mean magnitude of the 8 hypergradients of one random edge of a normal cell at 3 random steps, for
 two models with two batch sizes: hyperDARTS-1 with 48 images and a two-layer linear hypernetwork with 64. `as_reported`
 does the same; `varied` keeps the model and changes the batch size alone. Magnitude: quadratic mean over operations.
 """
@@ -31,8 +31,8 @@ def random_edge(space: SearchSpace, seed: int) -> int:
 def as_reported(base: SearchParams, name: str, seed: int) -> list[Row]:
     """Return magnitudes at each step of two short searches below the run folder `name`, which differ in two things.
 
-    As the report's: a linear hypernetwork with 3/4 of the batch size (48 of 64), and a two-layer linear one with the
-    whole. All else is that of `base`; one epoch of about 6 steps. `drawn` marks the 3 steps that the report would show.
+    As the thesis's: a linear hypernetwork with 3/4 of the batch size (48 of 64), and a two-layer linear one with the
+    whole. All else is that of `base`; one epoch of about 6 steps. `drawn` marks the 3 steps that the thesis would show.
     """
     batch = max(base.batch_size, 3)
     images = sum(sizes(base.data, base.data_folder, base.limit, base.validation_fraction))

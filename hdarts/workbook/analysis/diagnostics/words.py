@@ -68,7 +68,7 @@ def about_sharpness(rows: Sequence[Row]) -> list[str]:
 
 
 def about_batch_size(varied: Sequence[Row], reported: Sequence[Row]) -> list[str]:
-    """Return what was seen of the magnitude with the model fixed, and beside it with two models as in the report."""
+    """Return what was seen of the magnitude with the model fixed, and beside it with two models as in the thesis."""
     of = _means(varied, "batch_size")
     small, large = min(of), max(of)
     (first, a), (second, b) = _means(reported, "model").items()

@@ -1,4 +1,4 @@
-"""Notebook 02: joint training of alpha and weights on micro-DARTS (report algorithm 2 in small), many runs at once.
+"""Notebook 02: joint training of alpha and weights on micro-DARTS (thesis algorithm 2 in small), many runs at once.
 
 A way of holding the weights is an object with `start(seed) -> u`, `parts(u, alpha) -> (direct, response)`,
 `slope(u, alpha, noises) -> d inner/du` and `moved(u, change) -> u`. All four are pure, so that torch.func.vmap takes a
@@ -169,7 +169,7 @@ def all_ways(toy: MicroDARTS, sigma: float, seeds: Sequence[int], steps: int) ->
         ("exact", Retrained(toy), every[:1], 0.0, False),
         ("DARTS, first order", Own(toy), every[:1], 0.0, False),
         ("DARTS, second order", Own(toy, Rates().inner), every[:1], 0.0, False),
-        ("hypernetwork, as in the report", Generated(toy, h), every, 0.0, False),
+        ("hypernetwork, as in the thesis", Generated(toy, h), every, 0.0, False),
         ("+ zero response at the start", Generated(toy, h, zero_response=True), every, 0.0, False),
         ("+ noise", Generated(toy, h, zero_response=True), every, sigma, False),
         ("+ centred, antithetic", Generated(toy, h, centred=True, zero_response=True), every, sigma, True),

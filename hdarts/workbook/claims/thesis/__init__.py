@@ -1,6 +1,6 @@
-"""The report's numbers as package data, what follows from them, and what runs say about the report's claims.
+"""The thesis's numbers as package data, what follows from them, and what runs say about the thesis's claims.
 
-The files are described in README.md beside this one. `line` is always a line of the report's text (`report.md`).
+The files are described in README.md beside this one. `line` is always a line of the thesis's text (`report.md`).
 """
 
 from hdarts.workbook.claims.thesis.checks import check, deviations, disagreements, overfitting

@@ -1,4 +1,4 @@
-"""The report, held against itself: what it states beside what its own rows, and our models, give."""
+"""The thesis, held against itself: what it states beside what its own rows, and our models, give."""
 
 from typing import Any
 
@@ -14,10 +14,10 @@ Row = dict[str, Any]
 
 
 def check(read: Read = table) -> pd.DataFrame:
-    """Return all that the report states and we can recompute: place, line, what, stated, recomputed, agrees, cause.
+    """Return all that the thesis states and we can recompute: place, line, what, stated, recomputed, agrees, cause.
 
     A number agrees within half a unit of the last digit stated, or within `tolerance` where `stated.csv` has one (the
-    report says "around", or a rounding was carried on); `<` and `>` are what they say; words agree if they are equal.
+    thesis says "around", or a rounding was carried on); `<` and `>` are what they say; words agree if they are equal.
     """
     rows = []
     for row in read("stated").fillna("").to_dict("records"):
@@ -30,7 +30,7 @@ def check(read: Read = table) -> pd.DataFrame:
 
 
 def disagreements(read: Read = table) -> pd.DataFrame:
-    """Return the rows of `check` that do not agree, in the report's order, without the column `agrees`.
+    """Return the rows of `check` that do not agree, in the thesis's order, without the column `agrees`.
 
     Whether there is a disagreement is computed; its most likely cause is our reading, typed in `stated.csv`.
     """
@@ -44,7 +44,7 @@ def _decimals(stated: str) -> int:
 
 
 def _rounded(value: float, stated: str) -> str:
-    """`value` with one decimal more than the report states, zeros at the end left out."""
+    """`value` with one decimal more than the thesis states, zeros at the end left out."""
     text = f"{value:.{(_decimals(stated) if _is_number(stated) else 2) + 1}f}"
     return text.rstrip("0").rstrip(".")
 
@@ -68,7 +68,7 @@ def deviations() -> pd.DataFrame:
 
     Columns: place, what, stated, population, sample, fits (population | sample | both | neither).
 
-    The report used the population's (numpy's default): all but one fit it, and half of them nothing else.
+    The thesis used the population's (numpy's default): all but one fit it, and half of them nothing else.
     """
     rows = []
     for row in table("stated").fillna("").to_dict("records"):

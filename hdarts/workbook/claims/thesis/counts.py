@@ -1,4 +1,4 @@
-"""Numbers of weights and bytes of the report's models, counted from our own supernet and hypernetworks."""
+"""Numbers of weights and bytes of the thesis's models, counted from our own supernet and hypernetworks."""
 
 import math
 from collections.abc import Callable
@@ -21,11 +21,11 @@ SUBSTANTIAL = 5.0  # per cent of the GPU's memory from which on a share of it is
 
 @cache
 def _supernet() -> Supernet:
-    """The report's search network: section 4.8.1."""
+    """The thesis's search network: section 4.8.1."""
     return Supernet(DARTS, channels=16, layers=8, classes=10)
 
 
-# name: (words, what the report says); its 113 million need a perceptron for each of the 1,376 convolutions
+# name: (words, what the thesis says); its 113 million need a perceptron for each of the 1,376 convolutions
 MODELS = {
     "darts": ("DARTS", "less than 2 million"),
     "hyperdarts-1": ("hyperDARTS-1, linear", "207 million"),
@@ -59,13 +59,13 @@ def trained() -> dict[str, int]:
 
 
 def model_sizes() -> pd.DataFrame:
-    """Return how many numbers the report's models train (section 4.8.1), of them its hypernetworks, and what it says.
+    """Return how many numbers the thesis's models train (section 4.8.1), of them its hypernetworks, and what it says.
 
     Its 207 million need biases, and the factorised reductions of stride-2 identity edges among the generated weights.
     """
     both = zip(trained().items(), _hypernetworks().values(), strict=True)
     rows = [(MODELS[name][0], count, n_phi, MODELS[name][1]) for (name, count), n_phi in both]
-    return pd.DataFrame(rows, columns=["model", "trained", "hypernetwork", "report"])
+    return pd.DataFrame(rows, columns=["model", "trained", "hypernetwork", "thesis"])
 
 
 @cache
@@ -96,8 +96,8 @@ SHAPES: dict[str, Callable[[], int]] = {
 def memory(read: Read, name: str, batch_size: str = "") -> float | str:
     """Return memory in per cent of the GPU, or the GPU's memory in GB (`gpu`).
 
-    `hyperdarts-1 48`: from the report's value at batch size 32, of which three copies of the weights (themselves, their
-    gradient, the velocity) do not grow with the batch. `hyperdarts-2`: from the report's three values, linear in the
+    `hyperdarts-1 48`: from the thesis's value at batch size 32, of which three copies of the weights (themselves, their
+    gradient, the velocity) do not grow with the batch. `hyperdarts-2`: from the thesis's three values, linear in the
     batch size with one slope, and in the number of weights. `inner-step`: three more copies of the weights of DARTS.
     """
     if name == "gpu":

@@ -1,4 +1,4 @@
-"""The report's numbers as tables, and the short references by which `stated.csv` names them."""
+"""The thesis's numbers as tables, and the short references by which `stated.csv` names them."""
 
 from collections.abc import Callable
 from importlib.resources import files
@@ -12,14 +12,14 @@ Read = Callable[[str], pd.DataFrame]  # the table of a name; tests pass one with
 
 
 def table(name: int | str) -> pd.DataFrame:
-    """Return table 1 to 23 of the report by its number, or another file of this folder by its name, such as "costs".
+    """Return table 1 to 23 of the thesis by its number, or another file of this folder by its name, such as "costs".
 
     Raises ValueError for a name of which there is no file.
     """
     text = str(name)
     file = files("hdarts.workbook.claims.thesis") / (f"table{int(text):02d}.csv" if text.isdecimal() else f"{text}.csv")
     if not file.is_file():
-        raise ValueError(f"the report's numbers have no table {text!r}")
+        raise ValueError(f"the thesis's numbers have no table {text!r}")
     with file.open(encoding="utf-8") as stream:
         return pd.read_csv(stream, dtype=dict.fromkeys(TEXT, "str"), keep_default_na=False, na_values=[""])
 

@@ -1,7 +1,7 @@
-"""Rules that give anew, from the rows of the report's tables, a number or word that the report states.
+"""Rules that give anew, from the rows of the thesis's tables, a number or word that the thesis states.
 
 A rule takes a reader of tables and the words behind it in the column `of` of `stated.csv`; it returns a number, or a
-word where the report states one. A search is selected as section 4.7 says: the best validation accuracy, searches
+word where the thesis states one. A search is selected as section 4.7 says: the best validation accuracy, searches
 without a skip connection in the normal cell left out where the table tells of skip connections.
 """
 
@@ -28,7 +28,7 @@ def _mean(read: Read, column: str) -> float:
 
 
 def _deviation(read: Read, column: str) -> float:
-    """Population standard deviation: what the report used, as `checks.deviations` shows."""
+    """Population standard deviation: what the thesis used, as `checks.deviations` shows."""
     return pstdev(values(read, column))
 
 
@@ -161,7 +161,7 @@ def _caption(read: Read, kind: str, experiment: str) -> float:
 
 
 def _elsewhere(read: Read, reference: str) -> float | str:
-    """What another line of the report says, as `48@814`."""
+    """What another line of the thesis says, as `48@814`."""
     word = reference.partition("@")[0]
     return float(word) if word.isdecimal() else word
 

@@ -1,4 +1,4 @@
-"""The selection rule of the report (section 4.7)."""
+"""The selection rule of the thesis (section 4.7)."""
 
 import json
 import math
@@ -8,8 +8,8 @@ import pytest
 
 from hdarts.errors import ParameterError
 from hdarts.runs.atomic import write_atomic
-from hdarts.search.selection import candidate, select
 from hdarts.space import Genotype
+from hdarts.workbook.analysis.selection import candidate, select
 
 NODES = [("sep_conv_3x3", 0), ("sep_conv_3x3", 1)] * 4
 WITH_SKIP = Genotype(normal=[("skip_connect", 0), *NODES[1:]], reduce=NODES)

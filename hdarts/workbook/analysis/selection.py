@@ -1,4 +1,4 @@
-"""Which searched cell goes on to be evaluated (report section 4.7)."""
+"""Which searched cell goes on to be evaluated (thesis section 4.7)."""
 
 import math
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ def select(
 ) -> Selection:
     """Return the search with the highest search-validation accuracy; of equal ones the one with the lowest seed.
 
-    `require_skip` disregards searches whose normal cell has no skip connection: the report's sign that a cell found in
+    `require_skip` disregards searches whose normal cell has no skip connection: the thesis's sign that a cell found in
     a shallow network overfits in a deep one. When that disregards all, `allow_no_skip` takes the best of all instead of
     raising `ParameterError`. A search without a finite accuracy is always disregarded. The test set plays no part.
 
