@@ -4,9 +4,8 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import yaml
 
 from hdarts.errors import ParameterError
@@ -16,6 +15,9 @@ from hdarts.runs.paths import below_runs, runs_folder
 from hdarts.workbook.study.expand import PlannedRun, expand
 from hdarts.workbook.study.file import Study, check_study, project_root
 from hdarts.workbook.study.merge import FULL, merged
+
+if TYPE_CHECKING:  # the process of a single run needs no pandas
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ def _check_folders(planned: Plan) -> None:
 
 def record(planned: Plan) -> str:
     """Write `study.yaml` and `runs.csv` into the study's folder; return what changed since the last start, or ""."""
+    import pandas as pd
+
     folder, earlier = planned.folder, read_runs(planned.study.study)
     entries = _changed_entries(folder / "study.yaml", planned.entries)
     plain = planned.entries == read_yaml(planned.path)  # then with its comments
@@ -114,11 +118,13 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
     return leaves
 
 
-def read_runs(study: str, stage: str = "") -> pd.DataFrame:
+def read_runs(study: str, stage: str = "") -> "pd.DataFrame":
     """Return a study's runs as last started, empty if there are none.
 
     Columns: stage, run, needs and the labels (arm, seeds, ...); with `stage`, its runs and the labels they have.
     """
+    import pandas as pd
+
     path = below_runs(study) / "runs.csv"
     if not path.is_file():
         return pd.DataFrame(columns=["stage", "run", "needs"])
