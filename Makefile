@@ -13,6 +13,8 @@ PYTHON ?= python3
 # the versions this was tested with; PINS= takes the newest that fit
 PINS ?= -c constraints.txt
 STUDY ?= params/studies/quick.yaml
+# `make check` holds the subjects of the commits since this one
+SUBJECTS_SINCE ?= a718eb1
 BIN := .venv/bin
 # stamps in .venv: nothing is installed again while pyproject.toml and constraints.txt stay as they are
 INSTALLED := .venv/installed
@@ -36,6 +38,7 @@ check: $(TESTABLE)
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	@git log --format=%s $(SUBJECTS_SINCE)..HEAD 2>/dev/null | awk 'length > 72 { print "commit subject over 72 characters: " $$0; bad = 1 } END { exit bad }'
 
 install: $(INSTALLED)
 
