@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from hdarts.errors import ParameterError
 from hdarts.params import ToyBilevelParams, check
-from hdarts.runs import run as records
+from hdarts.runs import paths
 from hdarts.runs.atomic import write_atomic
 from hdarts.runs.paths import below_runs, runs_folder, with_defaults
 from hdarts.runs.run import Run, read_json
@@ -41,7 +41,7 @@ def test_the_runs_folder_is_where_the_environment_says(runs, tmp_path, monkeypat
     assert runs_folder() == runs
     monkeypatch.delenv("HDARTS_RUNS")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(records, "checkout", lambda: None)
+    monkeypatch.setattr(paths, "checkout", lambda: None)
     assert runs_folder() == tmp_path / "runs"
 
 

@@ -1,12 +1,14 @@
 """The command `hdarts`: what it prints, its exit codes, and bad input told in one sentence."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from helpers import ROOT
 from helpers.command import called
 from helpers.small_project import COMMAND, STUDY, end, plan, write_project
 
@@ -79,7 +81,8 @@ def test_a_study_that_is_done_needs_no_torch(study: Path) -> None:
         [sys.executable, "-c", program, "run", str(study)],
         capture_output=True,
         text=True,
-        cwd=Path(__file__).parent,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'tests'}:{ROOT}"},
         check=True,
     )
     assert done.stdout.splitlines()[-1] == "0 set()"

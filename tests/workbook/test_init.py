@@ -13,7 +13,7 @@ from helpers import ROOT
 from helpers.command import called
 
 from hdarts.errors import ParameterError
-from hdarts.runs import run as records
+from hdarts.runs import paths
 from hdarts.runs.atomic import write_folder
 from hdarts.runs.paths import notebooks_folder, runs_folder
 from hdarts.workbook.init import start
@@ -73,7 +73,7 @@ def test_runs_and_notebooks_are_those_of_the_workbook_one_is_in(tmp_path, monkey
         assert notebooks_folder() == tmp_path / "mine" / "notebooks"
     monkeypatch.chdir(tmp_path)
     assert notebooks_folder() == ROOT / "notebooks"
-    monkeypatch.setattr(records, "checkout", lambda: None)
+    monkeypatch.setattr(paths, "checkout", lambda: None)
     assert runs_folder() == tmp_path / "runs"
 
 

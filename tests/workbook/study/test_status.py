@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers import ROOT
 from helpers.command import called
 from helpers.small_project import COMMAND, end, plan, write_project
 from helpers.small_runs import EVALUATION, SEARCH, params
@@ -113,7 +114,7 @@ def test_where_no_terminal_is_the_table_is_not_shown(tmp_path: Path, runs: Path,
 
 def in_a_terminal(study: Path, runs: Path, until: bytes) -> bytes:
     """Run a study in a terminal of its own to its end; return what was written to it, which has to hold `until`."""
-    here, (master, slave) = Path(__file__).parent, pty.openpty()
+    here, (master, slave) = ROOT / "tests", pty.openpty()
     around = {**os.environ, "HDARTS_RUNS": str(runs), "PYTHONPATH": f"{here}:{here.parent}", "TERM": "xterm"}
     command = [sys.executable, "-c", COMMAND, "run", str(study)]
     with subprocess.Popen(command, env=around, stdout=slave, stderr=slave) as process:
