@@ -4,42 +4,47 @@ A figure is saved in a run folder with `save` (or a `Gallery`, with its caption)
 """
 
 from hdarts.plots.architecture import draw_cell_shapes, draw_network
-from hdarts.plots.benchmark import error_against_truth, truth_over_time
+from hdarts.plots.arms import accuracy_and_cost, seconds_by_arm, strip, validation_against_test
 from hdarts.plots.cells import draw_genotype
-from hdarts.plots.comparison import accuracy_and_cost
-from hdarts.plots.gallery import Gallery, save
-from hdarts.plots.lines import lines
-from hdarts.plots.methods import draw_hypernetworks, draw_method
-from hdarts.plots.microscope import agreement_by_arm, batch_magnitudes, edge_agreement, method_agreement
-from hdarts.plots.relaxation import draw_cell_search
-from hdarts.plots.search import learning_curves, search_panel
-from hdarts.plots.settings import memory_over_setting, schedules, setting_curves, setting_map
-from hdarts.plots.sliders import approach, chords, slide
-from hdarts.plots.study import (
+from hdarts.plots.curves import (
+    discretisation_gap,
     eigenvalue_over_epochs,
     entropy_over_epochs,
     hypergradient_magnitudes,
     hypergradient_parts,
-    optimisation_gap,
-    seconds_by_arm,
     selection_curves,
     skips_over_epochs,
-    strip,
-    validation_against_test,
     validation_curves,
 )
-from hdarts.plots.style import picture, style
-from hdarts.plots.toys import best_responses, dots, matrices, parts, plane_paths, simplex_maps, simplex_paths, slopes
+from hdarts.plots.diagnostics import agreement_by_arm, batch_magnitudes, edge_agreement, method_agreement
+from hdarts.plots.gallery import Gallery, save
+from hdarts.plots.lines import lines
+from hdarts.plots.methods import draw_hypernetworks, draw_method
+from hdarts.plots.relaxation import draw_cell_search
+from hdarts.plots.search import learning_curves, search_panel
+from hdarts.plots.simplex import plane_paths, simplex_maps, simplex_paths
+from hdarts.plots.sliders import slide
+from hdarts.plots.style import render, style
+from hdarts.plots.sweeps import schedules, sweep_curves, sweep_map, sweep_memory
+from hdarts.plots.toys import (
+    best_responses,
+    chords,
+    grouped_strips,
+    hypergradient_bars,
+    hypergradient_slope,
+    matrices,
+    neumann_path,
+)
+from hdarts.plots.truth import error_against_truth, truth_over_time
 
 __all__ = [
     "Gallery",
     "accuracy_and_cost",
     "agreement_by_arm",
-    "approach",
     "batch_magnitudes",
     "best_responses",
     "chords",
-    "dots",
+    "discretisation_gap",
     "draw_cell_search",
     "draw_cell_shapes",
     "draw_genotype",
@@ -50,31 +55,32 @@ __all__ = [
     "eigenvalue_over_epochs",
     "entropy_over_epochs",
     "error_against_truth",
+    "grouped_strips",
+    "hypergradient_bars",
     "hypergradient_magnitudes",
     "hypergradient_parts",
+    "hypergradient_slope",
     "learning_curves",
     "lines",
     "matrices",
-    "memory_over_setting",
     "method_agreement",
-    "optimisation_gap",
-    "parts",
-    "picture",
+    "neumann_path",
     "plane_paths",
+    "render",
     "save",
     "schedules",
     "search_panel",
     "seconds_by_arm",
     "selection_curves",
-    "setting_curves",
-    "setting_map",
     "simplex_maps",
     "simplex_paths",
     "skips_over_epochs",
     "slide",
-    "slopes",
     "strip",
     "style",
+    "sweep_curves",
+    "sweep_map",
+    "sweep_memory",
     "truth_over_time",
     "validation_against_test",
     "validation_curves",

@@ -10,45 +10,45 @@ from hdarts.plots.diagram import Diagram
 from hdarts.plots.style import WIDTH, node_name, styled
 from hdarts.space import RESIDUAL, CellPlan, SearchSpace
 
-Shape = tuple[int, int, int]  # C, H, W
+MapShape = tuple[int, int, int]  # C, H, W
 NAMES = {"normal": "normal", "reduce": "reduction", "cell": "cell", RESIDUAL: "residual"}
 
 
 @dataclass(frozen=True)
-class Stage:
+class CellGroup:
     """Cells of one kind in a row, `(index in the network, plan)` each, and the maps that each of them puts out."""
 
     kind: str
     cells: tuple[int, ...]
-    maps: Shape
+    maps: MapShape
 
 
-def stages(cells: Sequence[CellPlan], space: SearchSpace, image: Shape) -> list[Stage]:
+def cell_groups(cells: Sequence[CellPlan], space: SearchSpace, image: MapShape) -> list[CellGroup]:
     """Return the cells of a network in rows of one kind, with the shape (C, H, W) of what each puts out."""
     _, height, width = image
     found = []
     for kind, group in groupby(enumerate(cells), key=lambda numbered: numbered[1].kind):
         numbers, plans = zip(*group, strict=True)
         outputs = 1 if kind == RESIDUAL else space.outputs
-        rows: list[Shape] = []
+        rows: list[MapShape] = []
         for plan in plans:
             if plan.reduces:
                 height, width = (height + 1) // 2, (width + 1) // 2
             rows.append((outputs * plan.channels, height, width))
         if len(set(rows)) == 1:
-            found.append(Stage(kind, numbers, rows[0]))
+            found.append(CellGroup(kind, numbers, rows[0]))
         else:  # two reduction cells side by side in a network of few cells
-            found += [Stage(kind, (number,), maps) for number, maps in zip(numbers, rows, strict=True)]
+            found += [CellGroup(kind, (number,), maps) for number, maps in zip(numbers, rows, strict=True)]
     return found
 
 
 @styled
-def draw_network(cells: Sequence[CellPlan], space: SearchSpace, image: Shape, classes: int) -> Figure:
+def draw_network(cells: Sequence[CellPlan], space: SearchSpace, image: MapShape, classes: int) -> Figure:
     """Return the macro-architecture: stem, cells, classifier, and the C × H × W after each (thesis figure 23).
 
     `cells` is `hdarts.space.plan` of the network, `image` the shape of its images.
     """
-    rows = stages(cells, space, image)
+    rows = cell_groups(cells, space, image)
     stem = (cells[0].previous, *image[1:])
     named = [("images", "data", image), ("stem", "made", stem)]
     named += [
@@ -70,14 +70,14 @@ def draw_network(cells: Sequence[CellPlan], space: SearchSpace, image: Shape, cl
     return d.figure
 
 
-def _words(maps: Shape) -> str:
+def _words(maps: MapShape) -> str:
     return "×".join(map(str, maps))
 
 
 @styled
-def draw_cell_shapes(cells: Sequence[CellPlan], space: SearchSpace, image: Shape) -> Figure:
+def draw_cell_shapes(cells: Sequence[CellPlan], space: SearchSpace, image: MapShape) -> Figure:
     """Return the shapes C × H × W inside the first cell of each kind of a supernet (thesis 4.5, figures 20 and 23)."""
-    each = [(number, row.maps) for row in stages(cells, space, image) for number in row.cells]
+    each = [(number, row.maps) for row in cell_groups(cells, space, image) for number in row.cells]
     put_out = [(cells[0].previous, *image[1:])] * space.inputs + [maps for _, maps in each]
     shown = [next(number for number, cell in enumerate(cells) if cell.kind == kind) for kind in space.kinds]
     height = 0.95 if space.inputs > 1 else 0.6
@@ -88,7 +88,7 @@ def draw_cell_shapes(cells: Sequence[CellPlan], space: SearchSpace, image: Shape
     return d.figure
 
 
-def _cell_row(d: Diagram, y: float, space: SearchSpace, cell: CellPlan, given: list[Shape], out: Shape) -> None:
+def _cell_row(d: Diagram, y: float, space: SearchSpace, cell: CellPlan, given: list[MapShape], out: MapShape) -> None:
     inside = (cell.channels, *out[1:])
     edges = [
         sum(node == target for _, target in space.edges) for node in range(space.inputs, space.inputs + space.nodes)

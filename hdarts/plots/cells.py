@@ -10,12 +10,12 @@ from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
 from matplotlib.path import Path
 from matplotlib.textpath import TextPath
 
-from hdarts.plots.layout import HEIGHTS, Edge, Layout, lay_out
+from hdarts.plots.graph_layout import HEIGHTS, Edge, Layout, lay_out
 from hdarts.plots.style import FAINT, INK, WIDTH, new_figure, node_name, styled
 from hdarts.space import DARTS, NASBENCH201, Genotype
 
 # operation: (colour, line style); families differ in hue, sizes in lightness, and all of them in their dashes
-OPERATION_LOOKS = {
+OPERATION_STYLES = {
     "none": (FAINT, (0, (1, 4))),
     "max_pool_3x3": ("#B5460F", (0, (1, 1))),
     "avg_pool_3x3": ("#E69F00", (0, (1, 2.2))),
@@ -104,7 +104,7 @@ def _extent(layout: Layout) -> tuple[float, float]:
 def _draw_layout(axes: Axes, cell: _Graph, layout: Layout) -> None:
     columns = _columns(cell, layout)
     for edge, path in zip(cell.edges, _paths(layout, columns), strict=True):
-        colour, line = OPERATION_LOOKS.get(edge.operation or "", (INK if edge.operation else FAINT, "-"))
+        colour, line = OPERATION_STYLES.get(edge.operation or "", (INK if edge.operation else FAINT, "-"))
         width = 1.5 if edge.operation else 0.9
         axes.add_artist(PathPatch(path, fill=False, edgecolor=colour, linestyle=line, linewidth=width, zorder=1))
         x, y = np.asarray(path.vertices)[-1]
@@ -137,7 +137,7 @@ def _box(axes: Axes, left: float, height: float, width: float, cell: _Graph, nod
 
 
 def _label(axes: Axes, x: float, y: float, operation: str) -> None:
-    colour = OPERATION_LOOKS.get(operation, (INK, "-"))[0]
+    colour = OPERATION_STYLES.get(operation, (INK, "-"))[0]
     width = _label_width(operation)
     corner, shape = (x - width / 2, y - HEIGHTS["label"] / 2), "round,pad=0,rounding_size=0.04"
     axes.add_artist(FancyBboxPatch(corner, width, HEIGHTS["label"], shape, fc="white", ec=colour, lw=0.6, zorder=3))

@@ -5,16 +5,16 @@ import re
 
 from matplotlib.figure import Figure
 
-from hdarts.plots.style import picture, show_as, write_below
+from hdarts.plots.style import add_note, render, show_png
 from hdarts.runs.run import Run
 
 
 def save(run: Run, figure: Figure, name: str) -> None:
     """Save a figure of a run as figures/<name>.png and .svg; the same figure gives the same files."""
-    pictures = {kind: picture(figure, kind) for kind in ("png", "svg")}
+    pictures = {kind: render(figure, kind) for kind in ("png", "svg")}
     for kind, content in pictures.items():
         run.write_picture(f"{name}.{kind}", content)
-    show_as(figure, pictures["png"])
+    show_png(figure, pictures["png"])
 
 
 class Gallery:
@@ -31,7 +31,7 @@ class Gallery:
         from IPython.display import Markdown, display
 
         if self.note:
-            write_below(figure, self.note)
+            add_note(figure, self.note)
         self.captions[name] = caption
         save(self.run, figure, name)
         self.run.write_text("captions.json", json.dumps(self.captions, indent=2) + "\n")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hdarts.plots.style import FAINT, label, legend_above, looks, new_figure, require, split, styled
+from hdarts.plots.style import FAINT, label, legend_above, line_styles, new_figure, require, split, styled
 
 
 @styled
@@ -45,7 +45,7 @@ def lines(
     grid = figure.subplots(down, across, squeeze=False)
     plain = ({"marker": "", "linestyle": (0, (4 / n, 2)), "color": FAINT} for n in range(1, len(dashed) + 1))
     # a method has one look in all figures, whether or not a prediction is drawn beside it
-    look = looks(value for value in rows[name] if value not in dashed) | dict(zip(dashed, plain, strict=True))
+    look = line_styles(value for value in rows[name] if value not in dashed) | dict(zip(dashed, plain, strict=True))
     for axes, (title, part, column) in zip(grid.flat, panels, strict=False):
         for value, own in split(part, name).items():
             axes.plot(np.asarray(own[column]), np.asarray(own[y]), label=str(value), markersize=3, **look[value])

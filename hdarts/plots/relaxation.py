@@ -10,7 +10,7 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from numpy.typing import ArrayLike
 
-from hdarts.plots.cells import OPERATION_LOOKS
+from hdarts.plots.cells import OPERATION_STYLES
 from hdarts.plots.diagram import SIZE
 from hdarts.plots.style import INK, contrast, new_figure, node_name, styled
 from hdarts.space import NASBENCH201, Genotype, SearchSpace
@@ -40,9 +40,8 @@ def draw_cell_search(alpha_softmax: ArrayLike, space: SearchSpace, genotype: Gen
     for axes, (title, strengths) in zip(grid, panels.items(), strict=True):
         _arcs(axes, space, strengths)
         axes.set_title(title, loc="left")
-    handles = [
-        Line2D([], [], color=OPERATION_LOOKS[o][0], linestyle=OPERATION_LOOKS[o][1], label=o) for o in space.operations
-    ]
+    styles = {name: OPERATION_STYLES[name] for name in space.operations}
+    handles = [Line2D([], [], color=colour, linestyle=line, label=name) for name, (colour, line) in styles.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure
 
@@ -59,7 +58,7 @@ def _arcs(axes: Axes, space: SearchSpace, strengths: np.ndarray) -> None:
     codes = [int(Path.MOVETO)] + [int(Path.CURVE4)] * 3
     for (source, node), row in zip(space.edges, strengths, strict=True):
         for o in np.flatnonzero(row):
-            colour, line = OPERATION_LOOKS[space.operations[o]]
+            colour, line = OPERATION_STYLES[space.operations[o]]
             height = (node - source + 0.8 * o / len(row)) * (-1 if source % 2 else 1)
             path = Path([(source, 0), (source, height), (node, height), (node, 0)], codes)
             axes.add_artist(

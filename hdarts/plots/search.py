@@ -16,14 +16,14 @@ from hdarts.plots.style import (
     edge_names,
     integer_axis,
     label,
-    looks,
+    line_styles,
     new_figure,
     require,
     styled,
 )
 from hdarts.space import NASBENCH201, SearchSpace
 
-PARTS = {"train": "training", "validation": "validation", "test": "test"}  # column prefix: word in the legend
+SPLITS = {"train": "training", "validation": "validation", "test": "test"}  # column prefix: word in the legend
 
 
 @styled
@@ -60,12 +60,12 @@ def search_panel(
 
 
 def _learning_curves(figure: FigureBase, metrics: pd.DataFrame) -> None:
-    parts = [part for part in PARTS if f"{part}_loss" in metrics]
+    parts = [part for part in SPLITS if f"{part}_loss" in metrics]
     require(metrics, ["epoch", *(f"{part}_loss" for part in parts or ["train"])], "learning curves")
-    look = looks(PARTS)
+    look = line_styles(SPLITS)
     for axes, (quantity, unit) in zip(figure.subplots(1, 2), {"loss": "nats", "accuracy": "%"}.items(), strict=True):
         for part in parts:
-            _line(axes, metrics["epoch"], metrics[f"{part}_{quantity}"], **look[part], label=PARTS[part])
+            _line(axes, metrics["epoch"], metrics[f"{part}_{quantity}"], **look[part], label=SPLITS[part])
         axes.set_xlabel(label("epoch"))
         axes.set_ylabel(f"{quantity} ({unit})")
         integer_axis(axes)

@@ -113,17 +113,17 @@ def new_figure(height: float, width: float = WIDTH, layout: Any = "constrained")
     return figure
 
 
-def show_as(figure: Figure, png: bytes) -> None:
+def show_png(figure: Figure, png: bytes) -> None:
     """Let a notebook show a figure as a picture of it that is there already, instead of drawing it once more."""
     figure._repr_png_ = functools.partial(_in_notebook, figure, png)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _in_notebook(figure: Figure, png: bytes = b"") -> tuple[bytes, dict[str, int]]:
     width, height = _bounds(figure).size
-    return png or picture(figure, "png"), {"width": round(PIXELS * width), "height": round(PIXELS * height)}
+    return png or render(figure, "png"), {"width": round(PIXELS * width), "height": round(PIXELS * height)}
 
 
-def write_below(figure: Figure, note: str) -> None:
+def add_note(figure: Figure, note: str) -> None:
     """Write a note below a figure that is drawn; `picture` then has a strip more, in which it stands."""
     for legend in figure.legends:
         if legend.get_bbox_to_anchor() is figure.bbox:  # that moves with the picture's edge; this stays where it is
@@ -139,7 +139,7 @@ def _bounds(figure: Figure) -> Bbox:
     return Bbox([[0, low], [width, height]])
 
 
-def picture(figure: Figure, kind: str = "svg") -> bytes:
+def render(figure: Figure, kind: str = "svg") -> bytes:
     """Return the bytes of a figure as `svg` or `png` (200 dpi); the same figure gives the same bytes on any day."""
     buffer = io.BytesIO()
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
@@ -156,7 +156,7 @@ def label(column: str) -> str:
     return LABELS.get(column, column.replace("_", " "))
 
 
-def looks(names: Iterable[Any]) -> dict[Any, dict[str, Any]]:
+def line_styles(names: Iterable[Any]) -> dict[Any, dict[str, Any]]:
     """Return colour, marker and line style for each name, in the order given, so that none relies on colour alone."""
     return {
         name: {

@@ -1,23 +1,20 @@
-"""Figures of notebooks 01 and 02: a hypergradient, the simplex of three operations, what a hypernetwork knows."""
+"""Figures of the toy problems of notebooks 01 and 02: hypergradients and best responses."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
-from matplotlib.tri import Triangulation
+from matplotlib.patches import Circle
 
 from hdarts.plots.style import (
     COLOURS,
     FAINT,
     INK,
-    WIDTH,
     label,
     legend_above,
-    looks,
+    line_styles,
     new_figure,
     require,
     split,
@@ -28,7 +25,7 @@ HEIGHT = 3**0.5 / 2  # of the simplex, whose sides have length 1
 
 
 @styled
-def slopes(frame: pd.DataFrame, alpha: float, weight: float, tangents: Mapping[str, float]) -> Figure:
+def hypergradient_slope(frame: pd.DataFrame, alpha: float, weight: float, tangents: Mapping[str, float]) -> Figure:
     """Return the two levels of a problem with one weight: inner loss over (alpha, w), retrained outer loss over alpha.
 
     Columns: `alpha`, `w`, `inner` on a grid. `best_response` and `outer` depend on alpha alone. `tangents`: slopes to
@@ -46,7 +43,7 @@ def slopes(frame: pd.DataFrame, alpha: float, weight: float, tangents: Mapping[s
     right.plot(curve["alpha"], curve["outer"], color=COLOURS[0])
     height = float(np.interp(alpha, curve["alpha"], curve["outer"]))
     reach = 0.2 * (curve["alpha"].max() - curve["alpha"].min())
-    for name, look in looks(["", *tangents]).items():
+    for name, look in line_styles(["", *tangents]).items():
         if name:
             ends = np.array([-reach, reach])
             line = {"color": look["color"], "linestyle": look["linestyle"]}
@@ -58,7 +55,7 @@ def slopes(frame: pd.DataFrame, alpha: float, weight: float, tangents: Mapping[s
 
 
 @styled
-def parts(frame: pd.DataFrame) -> Figure:
+def hypergradient_bars(frame: pd.DataFrame) -> Figure:
     """Return bars of the parts of a hypergradient, one group an operation, one axes a problem.
 
     Columns: `problem`, `operation`, `direct`, `response`, `total`.
@@ -77,124 +74,6 @@ def parts(frame: pd.DataFrame) -> Figure:
         axes.set_title(str(title))
     grid[0].set_ylabel("part of d outer/d alpha")
     legend_above(figure)
-    return figure
-
-
-def corners(axes: Axes, names: Sequence[str]) -> None:
-    """Make `axes` a triangle whose corners, lower left, lower right, top, are the `names`."""
-    axes.set_axis_off()
-    axes.set_aspect("equal")
-    axes.plot([0, 1, 0.5, 0], [0, 0, HEIGHT, 0], color=INK, linewidth=0.8)
-    for name, (x, y), (h, v) in zip(
-        names,
-        ((0, -0.03), (1, -0.03), (0.5, HEIGHT + 0.03)),
-        (("center", "top"),) * 2 + (("center", "bottom"),),
-        strict=True,
-    ):
-        axes.text(x, y, name, ha=h, va=v, fontsize=7.5)
-
-
-def flat(frame: pd.DataFrame, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return x and y in the triangle of the shares in the columns `names`."""
-    _, second, third = (np.asarray(frame[name], dtype=float) for name in names)
-    return second + third / 2, HEIGHT * third
-
-
-@styled
-def simplex_maps(frame: pd.DataFrame, names: Sequence[str], maps: Mapping[str, tuple[str, float]]) -> Figure:
-    """Return a triangle for each of `maps`: title -> (column, the value that divides the colours).
-
-    Columns: the three shares `names`, and those of `maps`. A line marks where the dividing value is met.
-    """
-    require(frame, [*names, *(column for column, _ in maps.values())], "maps of the simplex")
-    figure = new_figure(2.8)
-    x, y = flat(frame, names)
-    for axes, (title, (column, middle)) in zip(
-        figure.subplots(1, len(maps), squeeze=False)[0], maps.items(), strict=True
-    ):
-        values = np.asarray(frame[column], dtype=float)
-        low, high = np.quantile(values, [0.02, 0.98])
-        low, high = min(low, middle - 1e-3), max(high, middle + 1e-3)
-        norm = TwoSlopeNorm(middle, low, high)
-        shown = np.clip(values, low, high)
-        colours = axes.tripcolor(
-            Triangulation(x, y), shown, norm=norm, cmap="PuOr_r", shading="gouraud", rasterized=True
-        )
-        if values.min() < middle < values.max():
-            axes.tricontour(x, y, values, levels=[middle], colors=INK, linewidths=1.2)
-        corners(axes, names)
-        axes.set_title(title, pad=14)
-        bar = figure.colorbar(colours, ax=axes, orientation="horizontal", shrink=0.8, aspect=14, pad=0.14)
-        bar.set_ticks([low, middle, high], labels=[f"{tick:.2g}" for tick in (low, middle, high)])
-    return figure
-
-
-@styled
-def simplex_paths(
-    field: pd.DataFrame, column: str, paths: pd.DataFrame, names: Sequence[str], name: str, facet: str
-) -> Figure:
-    """Return the paths of runs in the triangle of three shares, over level lines of `column`; an axes a `facet`.
-
-    `field` has the shares `names` and `column`; `paths` has the shares, `name` and `facet`, and perhaps `seed`. A ring
-    is a path's end, the cross the lowest value of the field.
-    """
-    require(field, [*names, column], "paths in the simplex")
-    rows = require(paths, [*names, name, facet], "paths in the simplex")
-    facets = split(rows, facet)
-    across = min(3, len(facets))
-    down = -(-len(facets) // across)
-    width = min(WIDTH, 3.8 * across)
-    figure = new_figure(0.45 + down * (0.8 * width / across + 0.4), width)
-    grid = figure.subplots(down, across, squeeze=False)
-    x, y = flat(field, names)
-    values, look = np.asarray(field[column], dtype=float), looks(rows[name])
-    levels = np.quantile(values, np.linspace(0, 1, 11))
-    lowest = int(values.argmin())
-    for axes, (title, own) in zip(grid.flat, facets.items(), strict=False):
-        axes.tricontourf(x, y, values, levels=np.unique(levels), cmap="Greys", alpha=0.55)
-        corners(axes, names)
-        for value, drawn in split(own, name).items():
-            line = {"color": look[value]["color"], "linestyle": look[value]["linestyle"]}
-            for i, (_, one) in enumerate(drawn.groupby("seed") if "seed" in drawn else [(0, drawn)]):
-                right, up = flat(one, names)
-                axes.plot(right, up, linewidth=1.3, label=str(value) if i == 0 else None, **line)
-                axes.plot(right[-1:], up[-1:], look[value]["marker"], color=line["color"], markerfacecolor="white")
-        axes.plot(x[lowest], y[lowest], "x", color=INK, markersize=6, markeredgewidth=1.6)
-        axes.set_title(str(title), pad=12, fontsize=8)
-    for axes in grid.flat[len(facets) :]:
-        axes.set_axis_off()
-    legend_above(figure)
-    return figure
-
-
-@styled
-def plane_paths(
-    field: pd.DataFrame, column: str, paths: pd.DataFrame, axes_names: tuple[str, str], name: str
-) -> Figure:
-    """Return the paths of runs in a plane over levels of `column`; a ring is an end, the cross the lowest value."""
-    across, up = axes_names
-    require(field, [across, up, column], "paths in the plane")
-    figure = new_figure(3.0, 4.2)
-    axes = figure.subplots()
-    grid = field.pivot_table(index=up, columns=across, values=column)
-    levels = np.unique(np.quantile(grid.to_numpy(), np.linspace(0, 1, 13)))
-    axes.contourf(grid.columns, grid.index, grid.to_numpy(), levels=levels, cmap="Greys", alpha=0.55)
-    look = looks(paths[name])
-    for value, own in split(paths, name).items():
-        line = {"color": look[value]["color"], "linestyle": look[value]["linestyle"]}
-        axes.plot(own[across], own[up], label=str(value), **line)
-        axes.plot(
-            own[across].iloc[-1:],
-            own[up].iloc[-1:],
-            look[value]["marker"],
-            color=line["color"],
-            markerfacecolor="white",
-        )
-    lowest = field.loc[field[column].idxmin()]
-    axes.plot([lowest[across]], [lowest[up]], "x", color=INK, markersize=7, markeredgewidth=1.6)
-    axes.set_xlabel(across)
-    axes.set_ylabel(up)
-    figure.legend(loc="outside right upper")
     return figure
 
 
@@ -249,12 +128,12 @@ def matrices(found: Mapping[str, Any], columns: Sequence[str]) -> Figure:
 
 
 @styled
-def dots(
+def grouped_strips(
     frame: pd.DataFrame, y: str, group: str, name: str, facet: str, level: Mapping[Any, float] | None = None
 ) -> Figure:
     """Return every run as a mark: `group` over `y`, marks by `name`, an axes a `facet`, dashed at `level[facet]`."""
     rows = require(frame, [y, group, name, facet], f"{label(y)} of runs")
-    facets, look = split(rows, facet), looks(rows[name])
+    facets, look = split(rows, facet), line_styles(rows[name])
     groups = list(dict.fromkeys(rows[group]))
     figure = new_figure(0.7 + 0.24 * len(groups) + 0.5)
     grid = figure.subplots(1, len(facets), sharey=True, squeeze=False)[0]
@@ -269,4 +148,59 @@ def dots(
     grid[0].set_yticks(range(len(groups)), groups)
     grid[0].invert_yaxis()
     legend_above(figure)
+    return figure
+
+
+@styled
+def neumann_path(frame: pd.DataFrame, names: tuple[str, str], truth: tuple[float, float]) -> Figure:
+    """Return the way of a hypergradient of two components from no response to K terms, an axes for each `share`.
+
+    Columns: `share` (the step size times the largest curvature), `K` and the components `names`. The cross is `truth`,
+    dashed circles are at once and twice the distance of no response from it.
+    """
+    across, up = names
+    rows = require(frame, ["share", "K", across, up], "way of a hypergradient")
+    parts = split(rows, "share")
+    figure = new_figure(2.9, max(2.9, 2.1 * len(parts)))
+    grid = figure.subplots(1, len(parts), sharex=True, sharey=True, squeeze=False)[0]
+    first = rows[rows["K"] == 0].iloc[0]
+    reach = float(((first[across] - truth[0]) ** 2 + (first[up] - truth[1]) ** 2) ** 0.5)
+    for axes, (share, own) in zip(grid, parts.items(), strict=True):
+        own = own.sort_values("K")
+        for radius in (reach, 2 * reach):
+            axes.add_patch(Circle(truth, radius, fill=False, ec=FAINT, ls=(0, (4, 2)), lw=0.8))
+        axes.plot(own[across], own[up], "o-", color=COLOURS[0], markersize=3, linewidth=1, label="K = 2, 3, ...")
+        for k, colour, marker, text in ((0, INK, "o", "K = 0, no response"), (1, COLOURS[1], "s", "K = 1, one step")):
+            one = own[own["K"] == k]
+            axes.plot(one[across], one[up], marker, color=colour, markersize=6, linestyle="", label=text)
+        axes.plot(*truth, "x", color=INK, markersize=8, markeredgewidth=1.8, linestyle="", label="exact")
+        axes.set(title=rf"$\xi = {share:g}\,/\,\kappa_{{max}}$", xlabel=across)
+        axes.set(xlim=(truth[0] - 2.1 * reach, truth[0] + 2.1 * reach))
+        axes.set(ylim=(truth[1] - 2.1 * reach, truth[1] + 2.1 * reach))
+        axes.set_aspect("equal")
+    grid[0].set_ylabel(up)
+    handles, words = grid[0].get_legend_handles_labels()
+    figure.legend(handles, words, loc="outside upper center", ncols=4 if len(parts) > 1 else 2)
+    return figure
+
+
+@styled
+def chords(frame: pd.DataFrame, at: float) -> Figure:
+    """Return lines through a best response near alpha = `at`, an axes for each `sigma`; shaded: `at` +- 2 sigma.
+
+    Columns: `sigma`, `line`, `alpha`, `weight`. The first line is the best response itself.
+    """
+    rows = require(frame, ["sigma", "line", "alpha", "weight"], "lines through a best response")
+    parts, look = split(rows, "sigma"), line_styles(rows["line"])
+    figure = new_figure(2.9, max(3.2, 2.1 * len(parts)))
+    grid = figure.subplots(1, len(parts), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, (sigma, own) in zip(grid, parts.items(), strict=True):
+        axes.axvspan(at - 2 * sigma, at + 2 * sigma, color="#eeeeee", label="alphas seen")
+        for name, one in split(own, "line").items():
+            line = {"color": look[name]["color"], "linestyle": look[name]["linestyle"]}
+            axes.plot(one["alpha"], one["weight"], label=str(name), **line)
+        axes.set(title=f"sigma = {sigma:g}", xlabel="alpha", xlim=(rows["alpha"].min(), rows["alpha"].max()))
+    grid[0].set_ylabel("weight")
+    handles, words = grid[0].get_legend_handles_labels()
+    figure.legend(handles, words, loc="outside upper center", ncols=3 if len(parts) > 1 else 2)
     return figure

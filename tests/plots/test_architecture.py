@@ -7,7 +7,7 @@ from matplotlib.patches import PathPatch
 
 from hdarts import plots
 from hdarts.network import EvaluationNetwork
-from hdarts.plots.architecture import stages
+from hdarts.plots.architecture import cell_groups
 from hdarts.space import DARTS, NASBENCH201, SearchSpace, discretise, plan
 from hdarts.supernet import Supernet
 
@@ -28,7 +28,9 @@ def test_the_shapes_are_those_that_the_evaluation_network_makes(space: SearchSpa
     for cell in network.cells:
         cell.register_forward_hook(lambda module, given, out: made.append(tuple(out.shape[1:])))
     network.eval()(torch.zeros(1, 3, side, side))
-    told = {number: row.maps for row in stages(plan(4, layers, space), space, (3, side, side)) for number in row.cells}
+    told = {
+        number: row.maps for row in cell_groups(plan(4, layers, space), space, (3, side, side)) for number in row.cells
+    }
     assert [told[number] for number in range(len(made))] == made
 
 
@@ -43,8 +45,7 @@ def test_the_supernet_has_the_same_shapes(monkeypatch):
 
     monkeypatch.setattr(net, "_cell", recorded)
     net(torch.randn(2, 3, 8, 8), net.initial_w(torch.Generator().manual_seed(0)), torch.zeros(DARTS.alpha_shape))
-    told = [row.maps for row in stages(net.cells, DARTS, (3, 8, 8)) for _ in row.cells]
-    assert told == made
+    assert [group.maps for group in cell_groups(net.cells, DARTS, (3, 8, 8)) for _ in group.cells] == made
 
 
 def test_the_reports_search_network_is_drawn_with_its_shapes():

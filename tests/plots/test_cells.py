@@ -12,7 +12,7 @@ from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.transforms import Bbox
 
 from hdarts import plots
-from hdarts.plots.cells import OPERATION_LOOKS
+from hdarts.plots.cells import OPERATION_STYLES
 from hdarts.space import DARTS, NASBENCH201, Genotype
 
 CELLS = ROOT / "params" / "genotypes"
@@ -68,7 +68,7 @@ def test_lines_lead_from_source_to_node_in_the_look_of_their_operation():
         if index < 8:
             operation, source = DARTS_V2.normal[index]
             assert [box[end] for end in ends] == [source, 2 + index // 2]
-            assert mpl.colors.to_hex(line.get_edgecolor()) == OPERATION_LOOKS[operation][0].lower()  # pyright: ignore
+            assert mpl.colors.to_hex(line.get_edgecolor()) == OPERATION_STYLES[operation][0].lower()  # pyright: ignore
         else:
             assert [box[end] for end in ends] == [index - 6, 6]
 

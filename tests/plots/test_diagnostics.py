@@ -79,7 +79,7 @@ def test_figures_fit_the_page_are_legible_and_the_same_each_time(drawn: tuple[st
             box = text.get_window_extent()
             assert page.containsx(box.x0) and page.containsx(box.x1), text
             assert page.containsy(box.y0) and page.containsy(box.y1), text
-    assert plots.picture(figure) == plots.picture(FIGURES[name]())
+    assert plots.render(figure) == plots.render(FIGURES[name]())
 
 
 @pytest.mark.parametrize("name", list(FIGURES))

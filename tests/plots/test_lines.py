@@ -59,7 +59,7 @@ def test_what_a_logarithm_cannot_show_is_left_out():
 
 
 def test_a_prediction_is_faint_and_leaves_the_looks_of_the_others_alone():
-    def looks(figure) -> dict:
+    def line_styles(figure) -> dict:
         return {
             line.get_label(): (line.get_color(), line.get_marker(), line.get_linestyle())
             for line in figure.axes[0].lines
@@ -68,7 +68,7 @@ def test_a_prediction_is_faint_and_leaves_the_looks_of_the_others_alone():
 
     with_it = plots.lines(TABLE, "K", "error", "method", dashed=["predicted"])
     without = plots.lines(TABLE.loc[TABLE["method"] != "predicted"], "K", "error", "method")
-    assert looks(with_it) == looks(without)
+    assert line_styles(with_it) == line_styles(without)
     (faint,) = (line for line in with_it.axes[0].lines if line.get_label() == "predicted")
     assert faint.get_color() == FAINT and faint.get_marker() in ("", "None")
 

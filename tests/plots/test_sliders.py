@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from hdarts import plots
 from hdarts.plots import sliders
-from hdarts.plots.style import new_figure, picture
+from hdarts.plots.style import new_figure, render
 
 WAY = pd.DataFrame([{"share": s, "K": k, "x": 1 - k * s, "y": 0.5 * k} for s in (0.2, 1.0) for k in range(4)])
 LINES = pd.DataFrame(
@@ -49,11 +49,11 @@ def test_a_slider_draws_a_value_when_it_gets_there_and_once(shown: list[Any], mo
     slider.value = 2
     slider.value = 3
     assert drawn == [2, 3]
-    assert image.value == picture(with_title(3, []), "png") != picture(with_title(2, []), "png")
+    assert image.value == render(with_title(3, []), "png") != render(with_title(2, []), "png")
 
 
 def test_a_way_begins_without_response_and_has_an_axes_for_each_step_size() -> None:
-    figure = plots.approach(WAY, ("x", "y"), (0.0, 1.0))
+    figure = plots.neumann_path(WAY, ("x", "y"), (0.0, 1.0))
     assert len(figure.axes) == 2
     drawn = {str(line.get_label()): np.asarray(line.get_xydata()).tolist() for line in figure.axes[1].lines}
     assert drawn["K = 0, no response"] == [[1.0, 0.0]] and drawn["K = 1, one step"] == [[0.0, 0.5]]

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.patches import Polygon, Rectangle
 
 from hdarts import plots
-from hdarts.plots.toys import HEIGHT, flat
+from hdarts.plots.simplex import HEIGHT, flat
 
 NAMES = ("identity", "average pool", "max pool")
 CORNERS = pd.DataFrame(np.eye(3), columns=list(NAMES))
@@ -36,7 +36,7 @@ def test_slopes_has_the_tangents_asked_for():
     rows = [
         {"alpha": a, "w": w, "inner": (w + a) ** 2, "best_response": -a, "outer": a**2} for a in alphas for w in alphas
     ]
-    figure = plots.slopes(pd.DataFrame(rows), 0.5, -0.5, {"hypergradient": 1.0, "flat": 0.0})
+    figure = plots.hypergradient_slope(pd.DataFrame(rows), 0.5, -0.5, {"hypergradient": 1.0, "flat": 0.0})
     lines = {line.get_label(): line for line in figure.axes[1].lines}
     (x0, y0), (x1, y1) = points(lines["hypergradient"])
     assert (y1 - y0) / (x1 - x0) == pytest.approx(1.0)
@@ -46,7 +46,7 @@ def test_slopes_has_the_tangents_asked_for():
 
 def test_parts_has_a_bar_for_each_part_of_each_operation():
     rows = [{"problem": p, "operation": o, "direct": 1.0, "response": -3.0, "total": -2.0} for p in "ab" for o in NAMES]
-    figure = plots.parts(pd.DataFrame(rows))
+    figure = plots.hypergradient_bars(pd.DataFrame(rows))
     assert [axes.get_title() for axes in figure.axes] == ["a", "b"]
     heights = sorted(bar.get_height() for bar in figure.axes[0].patches if isinstance(bar, Rectangle))
     assert heights == [-3.0] * 3 + [-2.0] * 3 + [1.0] * 3
@@ -107,7 +107,7 @@ def test_dots_shows_every_run():
         {"loss": i, "way": way, "part": part, "problem": "p"}
         for i, (way, part) in enumerate([("a", "x"), ("a", "y"), ("b", "x")])
     ]
-    figure = plots.dots(pd.DataFrame(rows), "loss", "way", "part", "problem", {"p": 0.5})
+    figure = plots.grouped_strips(pd.DataFrame(rows), "loss", "way", "part", "problem", {"p": 0.5})
     (axes,) = figure.axes
     drawn = sorted(
         float(x) for line in axes.lines if line.get_linestyle() == "None" for x in np.asarray(line.get_xdata())
@@ -120,4 +120,4 @@ def test_dots_shows_every_run():
 def test_a_table_without_a_column_is_one_sentence(column):
     row = {"problem": "p", "operation": "o", "direct": 1.0, "response": 1.0, "total": 1.0}
     with pytest.raises(ValueError, match=f"lacks the column '{column}'"):
-        plots.parts(pd.DataFrame([row]).drop(columns=column))
+        plots.hypergradient_bars(pd.DataFrame([row]).drop(columns=column))

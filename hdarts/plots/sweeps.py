@@ -5,11 +5,21 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from hdarts.plots.style import COLOURS, integer_axis, label, legend_above, looks, new_figure, require, split, styled
+from hdarts.plots.style import (
+    COLOURS,
+    integer_axis,
+    label,
+    legend_above,
+    line_styles,
+    new_figure,
+    require,
+    split,
+    styled,
+)
 
 
 @styled
-def setting_curves(frame: pd.DataFrame, names: str) -> Figure:
+def sweep_curves(frame: pd.DataFrame, names: str) -> Figure:
     """Return search-validation accuracy over the epochs, a line a setting: its seeds' mean, before the thin seeds.
 
     Columns: `setting`, `seed`, `epoch`, `validation_accuracy`; `names` says what the settings are values of.
@@ -19,7 +29,7 @@ def setting_curves(frame: pd.DataFrame, names: str) -> Figure:
     figure = new_figure(2.6)
     axes = figure.subplots()
     settings = split(rows, "setting")
-    for (setting, own), look in zip(settings.items(), looks(settings).values(), strict=True):
+    for (setting, own), look in zip(settings.items(), line_styles(settings).values(), strict=True):
         runs, means = split(own, "seed"), {epoch: np.asarray(at[y]).mean() for epoch, at in split(own, "epoch").items()}
         for run in runs.values() if len(runs) > 1 else ():
             axes.plot(run["epoch"], run[y], color=look["color"], linestyle=look["linestyle"], linewidth=0.6, alpha=0.5)
@@ -33,7 +43,7 @@ def setting_curves(frame: pd.DataFrame, names: str) -> Figure:
 
 
 @styled
-def setting_map(frame: pd.DataFrame, x: str, y: str) -> Figure:
+def sweep_map(frame: pd.DataFrame, x: str, y: str) -> Figure:
     """Return search-validation accuracy over two settings that are numbers, `x` and `y`: means of seeds, written down.
 
     Columns: `x`, `y`, `validation_accuracy`, a row for each run. The best value of `x` in each row has a frame: it
@@ -63,7 +73,7 @@ def setting_map(frame: pd.DataFrame, x: str, y: str) -> Figure:
 
 
 @styled
-def memory_over_setting(frame: pd.DataFrame, x: str) -> Figure:
+def sweep_memory(frame: pd.DataFrame, x: str) -> Figure:
     """Return the most memory that runs held over a setting that is a number, from 0; a mark a run.
 
     Columns: `x` and `peak_memory_mib`. A process for each run is taken for granted, as `hdarts run` has it.
@@ -96,7 +106,7 @@ def schedules(frame: pd.DataFrame) -> Figure:
         first = own.loc[own["seed"] == own["seed"].iloc[0]]
         alike.setdefault(tuple(zip(first["epoch"], first["learning_rate"], strict=True)), []).append(str(arm))
     names = [arms[0] if len(arms) == 1 else f"{arms[0]} and {len(arms) - 1} more" for arms in alike.values()]
-    for points, (name, look) in zip(alike, looks(names).items(), strict=True):
+    for points, (name, look) in zip(alike, line_styles(names).items(), strict=True):
         axes.plot(*zip(*points, strict=True), markevery=max(1, len(points) // 8), label=name, **look)
     axes.set_ylim(bottom=0)
     axes.set_xlabel(label("epoch"))

@@ -11,6 +11,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
+from hdarts.plots.curves import PARTS
 from hdarts.plots.style import (
     FAINT,
     INK,
@@ -18,7 +19,7 @@ from hdarts.plots.style import (
     integer_axis,
     label,
     legend_above,
-    looks,
+    line_styles,
     new_figure,
     require,
     split,
@@ -26,10 +27,9 @@ from hdarts.plots.style import (
 )
 from hdarts.space import SearchSpace
 
-PARTS = ("total", "direct", "response")
 PAID = {"color": INK, "marker": "|", "markersize": 8}
 
-Look = dict[str, Any]  # colour, marker and so on
+Style = dict[str, Any]  # colour, marker and so on
 
 
 @styled
@@ -42,7 +42,7 @@ def method_agreement(frame: pd.DataFrame, grey: Sequence[str] = ()) -> Figure:
     needed = ["epoch", "method", "part", "relative_error", "gradients"]
     rows = require(frame, needed, "agreement of methods").query("relative_error > 0")
     panels = {f"epoch {epoch}": own for epoch, own in split(rows, "epoch").items()}
-    return _agreement(panels, ["cosine", "relative_error", "gradients"], "part", looks(PARTS), grey)
+    return _agreement(panels, ["cosine", "relative_error", "gradients"], "part", line_styles(("total", *PARTS)), grey)
 
 
 @styled
@@ -54,11 +54,15 @@ def agreement_by_arm(frame: pd.DataFrame, grey: Sequence[str] = ()) -> Figure:
     """
     rows = require(frame, ["arm", "method", "part", "relative_error"], "agreement by arm").query("relative_error > 0")
     panels = {part: rows.loc[rows["part"] == part] for part in ("total", "response")}
-    return _agreement(panels, ["cosine", "relative_error"], "arm", looks(rows["arm"]), grey)
+    return _agreement(panels, ["cosine", "relative_error"], "arm", line_styles(rows["arm"]), grey)
 
 
 def _agreement(
-    panels: Mapping[str, pd.DataFrame], columns: Sequence[str], name: str, look: Mapping[Any, Look], grey: Sequence[str]
+    panels: Mapping[str, pd.DataFrame],
+    columns: Sequence[str],
+    name: str,
+    look: Mapping[Any, Style],
+    grey: Sequence[str],
 ) -> Figure:
     """Draw a line of axes for each panel, an axes for each of `columns`; marks are told apart by the column `name`."""
     listed = dict.fromkeys(method for rows in panels.values() for method in rows["method"])
@@ -84,7 +88,7 @@ def _agreement(
 
 
 def _marks(
-    axes: Axes, rows: pd.DataFrame, methods: list[str], column: str, name: str, look: Mapping[Any, Look]
+    axes: Axes, rows: pd.DataFrame, methods: list[str], column: str, name: str, look: Mapping[Any, Style]
 ) -> None:
     """Draw `column`, a row a method, a mark a line of the table, those of each value of `name` side by side."""
     if column != "cosine":
@@ -150,7 +154,7 @@ def batch_magnitudes(reported: pd.DataFrame, varied: pd.DataFrame) -> Figure:
     figure = new_figure(2.9)
     first, second = figure.subplots(1, 2)
     models = split(left, "model")
-    for (model, own), look in zip(models.items(), looks(models).values(), strict=True):
+    for (model, own), look in zip(models.items(), line_styles(models).values(), strict=True):
         drawn, colour = own[own["drawn"]], {"color": look["color"], "linestyle": look["linestyle"]}
         first.plot(own["step"], own["edge"], **colour, linewidth=0.8, alpha=0.6)
         text = f"{model}, batch of {own['batch_size'].iloc[0]}"
@@ -160,7 +164,7 @@ def batch_magnitudes(reported: pd.DataFrame, varied: pd.DataFrame) -> Figure:
     first.set_ylim(bottom=0)
     integer_axis(first)
     columns = {"edge": "one edge", "mean": "all edges"}
-    for (column, text), look in zip(columns.items(), looks(columns).values(), strict=True):
+    for (column, text), look in zip(columns.items(), line_styles(columns).values(), strict=True):
         beside = right["batch_size"] * (0.97 if column == "edge" else 1.03)
         second.plot(beside, right[column], **{**look, "linestyle": ""}, alpha=0.7, label=text)
     sizes = np.unique(np.asarray(right["batch_size"], dtype=float))

@@ -12,7 +12,7 @@ from hdarts.plots.style import (
     LINES,
     label,
     legend_above,
-    looks,
+    line_styles,
     new_figure,
     require,
     split,
@@ -43,7 +43,7 @@ def truth_over_time(frame: pd.DataFrame, lines: Mapping[str, float] | None = Non
         for axes, column in zip(row, COLUMNS, strict=True):
             for index, run in enumerate(split(own, "seed").values()):
                 name = "one seed" if index == 0 else None
-                axes.plot(run["seconds"], run[column], color=looks([0])[0]["color"], linewidth=0.7, label=name)
+                axes.plot(run["seconds"], run[column], color=line_styles([0])[0]["color"], linewidth=0.7, label=name)
             axes.plot(means["seconds"], means[column], color=INK, linewidth=2.2, label="mean of seeds")
         row[1].set_ylim(-0.4, 6.4)
         for (name, value), style in zip((lines or {}).items(), LINES[1:], strict=False):
@@ -59,21 +59,20 @@ def truth_over_time(frame: pd.DataFrame, lines: Mapping[str, float] | None = Non
 
 
 @styled
-def error_against_truth(frame: pd.DataFrame, correlation: str = "") -> Figure:
+def error_against_truth(frame: pd.DataFrame) -> Figure:
     """Return the true accuracy of the final cells over the relative error of the hypergradients that led to them.
 
-    Columns: `arm`, `relative_error`, `cifar10_test` (per cent), one row per search. `correlation` is the title.
+    Columns: `arm`, `relative_error`, `cifar10_test` (per cent), one row per search.
     """
     rows = require(frame, ["arm", "relative_error", "cifar10_test"], "hypergradient error against true accuracy")
     figure = new_figure(3.2, 5.4)
     axes = figure.subplots()
     arms = split(rows, "arm")
-    for (arm, own), look in zip(arms.items(), looks(arms).values(), strict=True):
+    for (arm, own), look in zip(arms.items(), line_styles(arms).values(), strict=True):
         axes.plot(own["relative_error"], own["cifar10_test"], label=arm, **{**look, "linestyle": ""})
     if np.asarray(rows["relative_error"]).min() > 0:
         axes.set_xscale("log")
     axes.set_xlabel("relative error of the hypergradient, mean over snapshots")
     axes.set_ylabel(label("cifar10_test"))
-    axes.set_title(correlation, loc="left")
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), handlelength=1)
     return figure

@@ -1,6 +1,5 @@
-"""What a study shows: all of its runs, arm by arm; no run is hidden behind a mean."""
+"""Curves of the searches of a study over epochs or steps, arm by arm, every seed drawn."""
 
-import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,19 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hdarts.plots.style import (
-    COLOURS,
     FAINT,
     INK,
-    LINES,
     integer_axis,
     label,
     legend_above,
-    looks,
+    line_styles,
     new_figure,
     require,
     split,
     styled,
-    true_accuracy_axis,
 )
 
 FACETS = 3  # axes in a row
@@ -64,7 +60,7 @@ def selection_curves(frame: pd.DataFrame, selection: pd.DataFrame) -> Figure:
     searches = [search for search in selection.to_dict("records") if search["run"] in curves]
     searches.sort(key=lambda search: not search["chosen"])  # the chosen one has the first colour and the solid line
     one_setting = selection["search_seed"].is_unique
-    for search, look in zip(searches, looks(search["run"] for search in searches).values(), strict=True):
+    for search, look in zip(searches, line_styles(search["run"] for search in searches).values(), strict=True):
         own = curves[search["run"]]
         name = f"seed {search['search_seed']}" if one_setting else search["run"].rpartition("/")[2]
         why = search["why"].partition(":")[0] if search["kept"] else search["why"].removesuffix(" in the normal cell")
@@ -118,7 +114,7 @@ def hypergradient_magnitudes(frame: pd.DataFrame) -> Figure:
     grid = figure.subplots(1, len(PARTS), sharex=True, sharey=True)
     arms = split(rows, "arm")
     for axes, part in zip(grid, PARTS, strict=True):
-        for (arm, own), look in zip(arms.items(), looks(arms).values(), strict=True):
+        for (arm, own), look in zip(arms.items(), line_styles(arms).values(), strict=True):
             seen = split(own.loc[own[part] > 0], "step")
             means = [np.exp(np.log(np.asarray(at[part])).mean()) for at in seen.values()]
             axes.plot(list(seen), means, label=arm, markevery=max(1, len(means) // 6), linewidth=1, **look)
@@ -143,7 +139,7 @@ def entropy_over_epochs(frame: pd.DataFrame) -> Figure:
 
 
 @styled
-def optimisation_gap(frame: pd.DataFrame) -> Figure:
+def discretisation_gap(frame: pd.DataFrame) -> Figure:
     """Return supernet accuracy (%) before and after discretisation over the epochs, one axes an arm.
 
     Columns: `arm`, `seed`, `epoch`, `validation_accuracy`, and `discretised_accuracy`, that with the one-hot mixture of
@@ -191,7 +187,7 @@ def _over_epochs(
 
 
 def _arm(axes: Axes, rows: pd.DataFrame, columns: Mapping[str, str], apart: float, x: str) -> None:
-    for (column, kind), look in zip(columns.items(), looks(columns).values(), strict=True):
+    for (column, kind), look in zip(columns.items(), line_styles(columns).values(), strict=True):
         colour, line = look["color"], look["linestyle"]
         runs, steps = split(rows, "seed"), split(rows, x)
         point = "o" if len(steps) == 1 else ""  # a line through one epoch would not be seen
@@ -203,81 +199,3 @@ def _arm(axes: Axes, rows: pd.DataFrame, columns: Mapping[str, str], apart: floa
         name = f"{kind}, mean of seeds".lstrip(", ")
         broad: dict[str, Any] = {"linewidth": 4, "alpha": 0.25, "zorder": 1.5, "solid_capstyle": "butt"}
         axes.plot(list(steps), means, color=colour, linestyle=line, marker=point, ms=10, label=name, **broad)
-
-
-@styled
-def strip(frame: pd.DataFrame, x: str, y: str, lines: Mapping[str, float] | None = None) -> Figure:
-    """Return all values of column `y` as points over the categories of column `x`, with ticks at their means.
-
-    `lines`: horizontal lines for reference, {label: value}. A category names its number of values.
-    """
-    rows = require(frame, [x, y], f"{label(y)} by {x}")
-    figure = new_figure(3.2)
-    axes = figure.subplots()
-    _strip(axes, rows, x, y)
-    for index, (name, value) in enumerate((lines or {}).items()):
-        line = LINES[(index + 1) % len(LINES)]
-        axes.axhline(value, color=FAINT, linestyle=line, linewidth=1.2, zorder=1, label=f"{name}: {value:.4g}")
-    axes.set_ylabel(label(y))
-    if y == "cifar10_test":
-        true_accuracy_axis(axes)
-    legend_above(figure)
-    return figure
-
-
-def _strip(axes: Axes, rows: pd.DataFrame, x: str, y: str) -> None:
-    categories = split(rows, x)
-    for place, category in enumerate(categories.values()):
-        heights = np.asarray(category[y])
-        step = min(0.12, 0.56 / len(heights))  # side by side in the table's order, none behind another
-        across = place + step * (np.arange(len(heights)) - (len(heights) - 1) / 2)
-        axes.plot(across, heights, color=COLOURS[0], marker="o", linestyle="", alpha=0.9)
-        ends = [place - 0.336, place + 0.336]
-        axes.plot(ends, [heights.mean()] * 2, color=INK, linewidth=1.4, solid_capstyle="butt")
-    width = max(6, 72 // len(categories))  # characters that have room below a category
-    texts = [f"{_folded(str(name), width)}\nn = {len(own)}" for name, own in categories.items()]
-    axes.set_xticks(range(len(categories)), texts)
-    axes.set_xlim(-0.6, len(categories) - 0.4)
-    axes.grid(False, axis="x")
-
-
-def _folded(name: str, width: int) -> str:
-    """Fold a name at spaces and hyphens; textwrap would fold `one-two` only, not `one-2`."""
-    lines = textwrap.wrap(name.replace("-", "- "), width, break_long_words=False)
-    return "\n".join(line.replace("- ", "-") for line in lines)
-
-
-@styled
-def validation_against_test(frame: pd.DataFrame, correlation: str = "") -> Figure:
-    """Return test accuracy of the trained cells over their search-validation accuracy.
-
-    Columns: `arm`, `validation_accuracy`, `test_accuracy`, both in per cent, one row per run; `correlation`: title.
-    """
-    rows = require(frame, ["arm", "validation_accuracy", "test_accuracy"], "validation against test accuracy")
-    figure = new_figure(3.2, 5.4)
-    axes = figure.subplots()
-    arms = split(rows, "arm")
-    for (arm, own), look in zip(arms.items(), looks(arms).values(), strict=True):
-        axes.plot(own["validation_accuracy"], own["test_accuracy"], label=arm, **{**look, "linestyle": ""})
-    axes.set_xlabel(label("validation_accuracy"))
-    axes.set_ylabel(label("test_accuracy"))
-    axes.set_title(correlation, loc="left")
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), handlelength=1)
-    return figure
-
-
-@styled
-def seconds_by_arm(frame: pd.DataFrame) -> Figure:
-    """Return the time of all runs by arm, from 0, in the unit that suits (s, min or h).
-
-    Columns: `arm`, `seconds`.
-    """
-    rows = require(frame, ["arm", "seconds"], "time by arm")
-    longest = np.asarray(rows["seconds"]).max()
-    unit, length = next((u, s) for u, s in (("h", 3600), ("min", 60), ("s", 1)) if longest >= 2 * s or s == 1)
-    figure = new_figure(2.8)
-    axes = figure.subplots()
-    _strip(axes, rows.assign(time=rows["seconds"] / length), "arm", "time")
-    axes.set_ylim(bottom=0)
-    axes.set_ylabel(f"time ({unit})")
-    return figure
