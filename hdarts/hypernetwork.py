@@ -5,9 +5,9 @@ Each is a small frozen object; its own weights are one flat vector `phi`. A sear
 takes quicker roads: `generate` the weights, and from the gradient in them get the `response` in `alpha` and the
 `gradient` in `phi`, in factors where the output layer is linear (kernels.output_layer). The input is the raw `alpha`.
 
-What ends in a linear layer is made of two parts, and phi = [head | output]:
+What ends in a linear layer is made of two parts, and phi = [trunk | output]:
 
-    w = output(features(head, alpha))
+    w = output(features(trunk, alpha))
 """
 
 import math
@@ -63,74 +63,74 @@ def gradient(hypernetwork: Any, phi: Tensor, alpha: Tensor, g: Tensor) -> Gradie
         return Dense(torch.autograd.grad(hypernetwork(phi, alpha.detach()), phi, g, materialize_grads=True)[0])
 
 
-class LinearAtItsEnd:
+class WithOutputLayer:
     """A hypernetwork whose last layer is linear; it says what feeds that layer, and this the rest."""
 
     n_alpha: int
-    n_head: int  # number of values before the output layer
+    n_trunk: int  # number of values before the output layer
     output: SegmentedLinear
-    features: Callable[[Tensor, Tensor], Tensor]  # (head, alpha) -> input of the output layer
+    features: Callable[[Tensor, Tensor], Tensor]  # (trunk, alpha) -> input of the output layer
 
     @property
     def n_phi(self) -> int:
-        """Number of values in head and output layer: n_head + n_weights x (width of the layer's input + 1)."""
-        return self.n_head + self.output.n_parameters
+        """Number of values in trunk and output layer: n_trunk + n_weights x (width of the layer's input + 1)."""
+        return self.n_trunk + self.output.n_parameters
 
     def initial_phi(self, generator: torch.Generator) -> Tensor:
         """Return all layers, weights and biases, as torch.nn.Linear starts."""
-        head = uniform(self.n_head, self.n_alpha, generator)
-        return torch.cat([head, uniform(self.output.n_parameters, self.output.width, generator)])
+        trunk = uniform(self.n_trunk, self.n_alpha, generator)
+        return torch.cat([trunk, uniform(self.output.n_parameters, self.output.width, generator)])
 
     def __call__(self, phi: Tensor, alpha: Tensor) -> Tensor:
         """Return the generated weights `(n_weights,)`."""
-        return self.output(phi[self.n_head :], self.features(phi[: self.n_head], alpha))
+        return self.output(phi[self.n_trunk :], self.features(phi[: self.n_trunk], alpha))
 
     def generate(self, phi: Tensor, alpha: Tensor, out: Tensor) -> None:
         """Write h(phi, alpha) into `out` by the quicker road."""
-        self.output.write(phi[self.n_head :], self.features(phi[: self.n_head], alpha), out)
+        self.output.write(phi[self.n_trunk :], self.features(phi[: self.n_trunk], alpha), out)
 
     def response(self, phi: Tensor, alpha: Tensor, g: Tensor) -> Tensor:
         """(dh/dalpha)^T g: through the output layer by W^T g, through the features by autograd."""
         with torch.enable_grad():
             alpha = alpha.detach().requires_grad_()
-            z = self.features(phi[: self.n_head].detach(), alpha)
-        of_z = self.output.pull_back(phi[self.n_head :].detach(), g)
+            z = self.features(phi[: self.n_trunk].detach(), alpha)
+        of_z = self.output.vjp(phi[self.n_trunk :].detach(), g)
         return torch.autograd.grad(z, alpha, of_z, materialize_grads=True)[0]
 
     def gradient(self, phi: Tensor, alpha: Tensor, g: Tensor) -> Factored:
-        """(dh/dphi)^T g: by autograd for the head, in factors for the output layer."""
+        """(dh/dphi)^T g: by autograd for the trunk, in factors for the output layer."""
         with torch.enable_grad():
-            head = phi[: self.n_head].detach().requires_grad_()
-            z = self.features(head, alpha.detach())
-        of_head = torch.zeros_like(head)
-        if self.n_head:
-            of_z = self.output.pull_back(phi[self.n_head :].detach(), g)
-            (of_head,) = torch.autograd.grad(z, head, of_z, materialize_grads=True)
-        return Factored(self.output, of_head, g.unsqueeze(0), z.detach().unsqueeze(0))
+            trunk = phi[: self.n_trunk].detach().requires_grad_()
+            z = self.features(trunk, alpha.detach())
+        of_trunk = torch.zeros_like(trunk)
+        if self.n_trunk:
+            of_z = self.output.vjp(phi[self.n_trunk :].detach(), g)
+            (of_trunk,) = torch.autograd.grad(z, trunk, of_z, materialize_grads=True)
+        return Factored(self.output, of_trunk, g.unsqueeze(0), z.detach().unsqueeze(0))
 
 
 @dataclass(frozen=True)
-class Linear(LinearAtItsEnd):
+class Linear(WithOutputLayer):
     """w = W alpha + b: the hypernetwork of hyperDARTS-1, "1-layer linear" (thesis 4.6)."""
 
     n_alpha: int
     n_weights: int
     bias: bool = True
 
-    n_head = 0
+    n_trunk = 0
 
     @cached_property
     def output(self) -> SegmentedLinear:
         """W and b: one segment."""
         return SegmentedLinear((self.n_weights,), self.n_alpha, self.bias)
 
-    def features(self, head: Tensor, alpha: Tensor) -> Tensor:
+    def features(self, trunk: Tensor, alpha: Tensor) -> Tensor:
         """Input of the output layer `(1, n_alpha)`: alpha itself."""
         return alpha.reshape(1, -1)
 
 
 @dataclass(frozen=True)
-class LowRank(LinearAtItsEnd):
+class LowRank(WithOutputLayer):
     """w = U (V alpha) + b with V `(rank, n_alpha)`, U `(n_weights, rank)`."""
 
     n_alpha: int
@@ -139,7 +139,7 @@ class LowRank(LinearAtItsEnd):
     bias: bool = True
 
     @property
-    def n_head(self) -> int:
+    def n_trunk(self) -> int:
         """Number of values in V."""
         return self.rank * self.n_alpha
 
@@ -148,13 +148,13 @@ class LowRank(LinearAtItsEnd):
         """U and b."""
         return SegmentedLinear((self.n_weights,), self.rank, self.bias)
 
-    def features(self, head: Tensor, alpha: Tensor) -> Tensor:
+    def features(self, trunk: Tensor, alpha: Tensor) -> Tensor:
         """V alpha `(1, rank)`."""
-        return (head.view(self.rank, self.n_alpha) @ alpha.reshape(-1)).unsqueeze(0)
+        return (trunk.view(self.rank, self.n_alpha) @ alpha.reshape(-1)).unsqueeze(0)
 
 
 @dataclass(frozen=True)
-class MLP(LinearAtItsEnd):
+class MLP(WithOutputLayer):
     """w = W2 f(W1 alpha + b1) + b2, biases everywhere (thesis 4.6: hidden = n_alpha / 2, f = sigmoid in hyperDARTS-2).
 
     `sizes`: number of weights of each convolution. `shared`: one hidden layer for all of them (104.4 million weights
@@ -183,7 +183,7 @@ class MLP(LinearAtItsEnd):
         return 1 if self.shared else len(self.sizes)
 
     @property
-    def n_head(self) -> int:
+    def n_trunk(self) -> int:
         """Number of values in W1 and b1 of all perceptrons."""
         return self.perceptrons * self.hidden * (self.n_alpha + 1)
 
@@ -192,10 +192,10 @@ class MLP(LinearAtItsEnd):
         """W2 and b2: a segment for each perceptron."""
         return SegmentedLinear((self.n_weights,) if self.shared else self.sizes, self.hidden)
 
-    def features(self, head: Tensor, alpha: Tensor) -> Tensor:
+    def features(self, trunk: Tensor, alpha: Tensor) -> Tensor:
         """f(W1 alpha + b1) of all perceptrons `(perceptrons, hidden)`, one product."""
         rows = self.perceptrons * self.hidden
-        first = head[: rows * self.n_alpha].view(rows, self.n_alpha) @ alpha.reshape(-1) + head[rows * self.n_alpha :]
+        first = trunk[: rows * self.n_alpha].view(rows, self.n_alpha) @ alpha.reshape(-1) + trunk[rows * self.n_alpha :]
         return ACTIVATIONS[self.activation](first).view(self.perceptrons, self.hidden)
 
 

@@ -18,7 +18,7 @@ from hdarts.kernels.depthwise import depthwise
 from hdarts.kernels.separable import BlockWeights, Separable
 from hdarts.space import DARTS, NASBENCH201, RESIDUAL, CellPlan, Genotype, plan
 from hdarts.space.operations import Block, Convolution, blocks, drop_path, factorised_reduction
-from hdarts.supernet.custom import Operation, Own, OwnOperation, check_operations
+from hdarts.supernet.custom import CustomOperation, CustomOperations, Operation, check_operations
 from hdarts.supernet.nasbench201 import halved
 
 POINTWISE = Block((Convolution(1),))
@@ -79,10 +79,10 @@ def _follow(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
     norm.num_batches_tracked += 1
 
 
-def operation(name: str, channels: int, stride: int, own: Operation | None = None) -> nn.Module:
+def operation(name: str, channels: int, stride: int, custom: Operation | None = None) -> nn.Module:
     """Return the module of an operation, `C` to `C` channels; only an identity is an `nn.Identity`."""
-    if own is not None:
-        return OwnOperation(own, channels, stride)
+    if custom is not None:
+        return CustomOperation(custom, channels, stride)
     if name == "max_pool_3x3":
         return nn.MaxPool2d(3, stride, padding=1)
     if name == "avg_pool_3x3":
@@ -119,15 +119,15 @@ class FactorisedReduction(nn.Module):
 class Cell(nn.Module):
     """One cell of a genotype: nodes (four in DARTS) that are each the sum of two edges, put out side by side."""
 
-    def __init__(self, genotype: Genotype, cell: CellPlan, own: Own | None = None):
+    def __init__(self, genotype: Genotype, cell: CellPlan, custom: CustomOperations | None = None):
         super().__init__()
-        edges, own = genotype.cells[cell.kind], own or {}
+        edges, custom = genotype.cells[cell.kind], custom or {}
         first = factorised_reduction() if cell.after_reduction else POINTWISE
         self.preprocess0 = block(first, cell.previous_previous, cell.channels)
         self.preprocess1 = block(POINTWISE, cell.previous, cell.channels)
         self.sources = [source for _, source in edges]
         self.edges = nn.ModuleList(
-            operation(name, cell.channels, cell.stride if source < DARTS.inputs else 1, own.get(name))
+            operation(name, cell.channels, cell.stride if source < DARTS.inputs else 1, custom.get(name))
             for name, source in edges
         )
 
@@ -184,11 +184,11 @@ class ResidualBlock(nn.Module):
         return self.b(self.a(previous)) + self.shortcut(halved(previous))
 
 
-def make_cell(genotype: Genotype, cell: CellPlan, own: Own | None = None) -> nn.Module:
+def make_cell(genotype: Genotype, cell: CellPlan, custom: CustomOperations | None = None) -> nn.Module:
     """Return the module of one place in the network."""
     if cell.kind == RESIDUAL:
         return ResidualBlock(cell)
-    return BenchmarkCell(genotype, cell) if genotype.space is NASBENCH201 else Cell(genotype, cell, own)
+    return BenchmarkCell(genotype, cell) if genotype.space is NASBENCH201 else Cell(genotype, cell, custom)
 
 
 class AuxiliaryHead(nn.Module):
@@ -221,7 +221,7 @@ class EvaluationNetwork(nn.Module):
     DARTS: `channels` is C of the first cell (the stem has 3 C), doubled in the reduction cells at 1/3 and 2/3 of
     `layers` cells. NAS-Bench-201: three stages of `layers` cells, 16 channels and 5 cells in the benchmark; behind them
     BatchNorm and ReLU. With `auxiliary`, a second classifier follows the last halving of the maps in training mode (the
-    benchmark has none). `own`: operations of one's own by their names in the space. Raises `ParameterError` for sizes
+    benchmark has none). `custom`: custom operations by their names in the space. Raises `ParameterError` for sizes
     that make no network.
 
     For CIFAR-10, 36 channels and 20 cells the cells of DARTS have 3,169,414 (V1) and 3,349,342 (V2) parameters,
@@ -236,7 +236,7 @@ class EvaluationNetwork(nn.Module):
         classes: int,
         auxiliary: bool,
         image_channels: int = 3,
-        own: Own | None = None,
+        custom: CustomOperations | None = None,
     ):
         super().__init__()
         for name, size in (("channels", channels), ("classes", classes), ("image_channels", image_channels)):
@@ -244,13 +244,13 @@ class EvaluationNetwork(nn.Module):
                 raise ParameterError(f"{name} = {size}: a network needs at least 1")
         space, cells = genotype.space, plan(channels, layers, genotype.space)
         if space is not NASBENCH201:
-            check_operations(space.operations, own or {})
+            check_operations(space.operations, custom or {})
         stem = space.stem * channels
         self.stem = nn.Sequential(
             nn.Conv2d(image_channels, stem, 3, padding=1, bias=False),
             nn.BatchNorm2d(stem),
         )
-        self.cells = nn.ModuleList(make_cell(genotype, cell, own) for cell in cells)
+        self.cells = nn.ModuleList(make_cell(genotype, cell, custom) for cell in cells)
         features = space.outputs * cells[-1].channels
         self.last = nn.BatchNorm2d(features) if space is NASBENCH201 else None
         self.classifier = nn.Linear(features, classes)

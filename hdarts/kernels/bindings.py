@@ -1,6 +1,7 @@
-"""The compiled kernels as PyTorch sees them: functions of a C file, called with tensors.
+"""Calls of compiled C files with tensors.
 
-They take float32 or float64 on the CPU in vectors of 4, 8 or 16 lanes: images channels-last, matrices row by row.
+Kernels take float32 or float64 on the CPU and process vectors of 4, 8 or 16 lanes. Images are channels-last, matrices
+row-major.
 """
 
 import ctypes
@@ -14,54 +15,54 @@ from torch import Tensor
 
 from hdarts.kernels.compiler import library
 
-NAMES = {torch.float32: "float", torch.float64: "double"}
-REGISTER = 64 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 32  # bytes
-MOST = 32  # terms of a node's sum that separable.c takes at a time
+C_TYPES = {torch.float32: "float", torch.float64: "double"}
+REGISTER_BYTES = 64 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 32
+MAX_TERMS = 32  # of the sum at a node in separable.c
 
 
-def integers(*names: str) -> list[tuple[str, type]]:
-    """Return fields of a structure, int64_t each."""
+def int64_fields(*names: str) -> list[tuple[str, type]]:
+    """Return int64_t fields for a ctypes structure."""
     return [(name, ctypes.c_int64) for name in names]
 
 
-class Sizes(ctypes.Structure):
-    """The sizes a function of a C file is told; the last field is the number of threads to use."""
+class SizeStruct(ctypes.Structure):
+    """Sizes passed to a C function; the last field is the number of threads."""
 
     @classmethod
     def of(cls, *sizes: int) -> Self:
-        """Make it of all sizes but the threads, which are PyTorch's."""
+        """Create it from all sizes but the number of threads, which is PyTorch's."""
         return cls(*sizes, torch.get_num_threads())
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {getattr(self, name)}" for name, *_ in self._fields_)
 
 
-class Shape(Sizes):
-    """One convolution: size of its input, edges = sources x fan, kernel, and the threads (depthwise.h)."""
+class WindowSizes(SizeStruct):
+    """Sizes of a convolution or pooling: its input, edges = sources x nodes, its window (`Shape` in lanes.h)."""
 
-    _fields_ = integers(
-        *("images", "height", "width", "channels", "sources", "fan"), *("kernel", "stride", "dilation", "threads")
+    _fields_ = int64_fields(
+        *("images", "height", "width", "channels", "sources", "nodes"), *("kernel", "stride", "dilation", "threads")
     )
 
     def size_out(self) -> tuple[int, int]:
-        """Height and width of the result: zeros at the borders keep the size at stride 1."""
+        """Height and width of the result: zero padding keeps the size at stride 1."""
         return (self.height - 1) // self.stride + 1, (self.width - 1) // self.stride + 1
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A C file, compiled for one type of number and `lanes` channels in a vector."""
+    """A C file compiled for one floating-point type and `lanes` channels per vector."""
 
     library: ctypes.CDLL
     lanes: int
 
-    def call(self, name: str, sizes: Sizes, *arguments: Any) -> None:
-        """Call a function of the library; tensors and lists of tensors are given as pointers."""
-        if getattr(self.library, name)(ctypes.byref(sizes), *map(_pointer, arguments)):
+    def call(self, name: str, sizes: SizeStruct, *arguments: Any) -> None:
+        """Call a function of the library; tensors and lists of tensors are passed as pointers."""
+        if getattr(self.library, name)(ctypes.byref(sizes), *map(_c_argument, arguments)):
             raise MemoryError(f"no memory for {name} of {sizes}")
 
 
-def _pointer(value: Any) -> Any:
+def _c_argument(value: Any) -> Any:
     if isinstance(value, Tensor):
         return ctypes.c_void_p(value.data_ptr())
     if isinstance(value, list | tuple):
@@ -69,33 +70,33 @@ def _pointer(value: Any) -> Any:
     return value if value is None else ctypes.c_int64(value)
 
 
-def kernel(name: str, channels: int, x: Tensor) -> Kernel | None:
-    """Return `name`.c for so many channels of numbers like those of `x`, or None where it cannot be used."""
-    if x.device.type != "cpu" or x.dtype not in NAMES:
+def load_kernel(name: str, channels: int, x: Tensor) -> Kernel | None:
+    """Return `name`.c compiled for the type of `x` and a number of channels, or None where it cannot be used."""
+    if x.device.type != "cpu" or x.dtype not in C_TYPES:
         return None
-    widest = REGISTER // x.element_size()  # wider ones go through memory: a weight step took 4 times as long
+    widest = REGISTER_BYTES // x.element_size()  # wider vectors are spilled to memory, which is 4 times as slow
     lanes = next((v for v in (4, 8) if v == widest or channels <= v), 16)
     source = Path(__file__).with_name(f"{name}.c")
-    found = library(source, REAL=NAMES[x.dtype], V=str(lanes), MOST=str(MOST))
-    return None if found is None else Kernel(found, lanes)
+    compiled = library(source, REAL=C_TYPES[x.dtype], V=str(lanes), MAX_TERMS=str(MAX_TERMS))
+    return None if compiled is None else Kernel(compiled, lanes)
 
 
-def rows(x: Tensor) -> Tensor:
-    """`(N, C, H, W)` as `(N, H, W, C)`, contiguous: no copy where it is channels-last."""
+def channels_last(x: Tensor) -> Tensor:
+    """Return `(N, C, H, W)` as contiguous `(N, H, W, C)`, without a copy where `x` is channels-last."""
     return x.permute(0, 2, 3, 1).contiguous()
 
 
-def twice(
+def differentiable_vjp(
     function: Callable[..., Sequence[Tensor]],
     inputs: Sequence[Tensor | None],
-    wanted: Sequence[bool],
+    needed: Sequence[bool],
     g: Sequence[Tensor],
 ) -> list[Tensor | None]:
-    """Return the gradients in the `wanted` inputs of a function of PyTorch's operators, to be differentiated again.
+    """Return the vector-Jacobian products of a function in PyTorch, with a graph, for the inputs that are `needed`.
 
-    That is the backward pass of a kernel where a second derivative is asked for.
+    It is the backward pass of a kernel where its result will be differentiated again.
     """
-    own = [None if one is None else one.view_as(one) for one in inputs]  # an input may come from another one
-    needed = [one for one, want in zip(own, wanted, strict=True) if want and one is not None]
-    found = iter(torch.autograd.grad(function(*own), needed, g, create_graph=True))
-    return [next(found) if want else None for want in wanted]
+    inputs = [None if one is None else one.view_as(one) for one in inputs]  # an input may depend on another one
+    free = [one for one, need in zip(inputs, needed, strict=True) if need and one is not None]
+    grads = iter(torch.autograd.grad(function(*inputs), free, g, create_graph=True))
+    return [next(grads) if need else None for need in needed]

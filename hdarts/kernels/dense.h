@@ -15,12 +15,12 @@ static Grid grid_of(const Shape *s) {
     int64_t high = (s->height + 1) / 2, wide = (s->width + 1) / 2, tiles = high * wide;
     int64_t rows = 2 * high + 2, columns = 2 * wide + 2;
     int64_t together = tiles < TILES ? TILES / tiles : 1; /* images */
-    return (Grid){high, wide, tiles, rows, columns, rows * columns * chunks_of(s), together, s->fan * chunks_of(s)};
+    return (Grid){high, wide, tiles, rows, columns, rows * columns * chunks_of(s), together, s->nodes * chunks_of(s)};
 }
 
 static int64_t padded_of(const Shape *s, Grid grid) { return grid.together * grid.size + ROWS * chunks_of(s); }
-static int64_t weights_of(const Shape *s, int64_t places) { return places * s->channels * s->fan * chunks_of(s); }
-static int64_t back_weights_of(const Shape *s) { return s->fan * chunks_of(s) * V * chunks_of(s); } /* a place */
+static int64_t weights_of(const Shape *s, int64_t places) { return places * s->channels * s->nodes * chunks_of(s); }
+static int64_t back_weights_of(const Shape *s) { return s->nodes * chunks_of(s) * V * chunks_of(s); } /* a place */
 
 /* Where lane l of vector v is in the weights, or -1. */
 static int64_t out_at(const Shape *s, int64_t v, int64_t l) {

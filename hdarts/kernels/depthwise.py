@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hdarts.kernels.bindings import Kernel, Shape, kernel, rows
+from hdarts.kernels.bindings import Kernel, WindowSizes, channels_last, load_kernel
 
 
 class Form(NamedTuple):
@@ -99,26 +99,26 @@ class _Correlate(torch.autograd.Function):
 
 
 def _convolve(x: Tensor, w: Tensor, form: Form) -> Tensor:
-    if (made := _kernel(x, form)) is None:
+    if (kernel := _kernel(x, form)) is None:
         return F.conv2d(x, w, None, form.stride, form.padding, form.dilation, w.shape[0])
     shape = _shape(x.shape, form)
     out = x.new_empty(len(x), *shape.size_out(), x.shape[1])
-    made.call("convolve", shape, rows(x), w.contiguous(), out)
+    kernel.call("convolve", shape, channels_last(x), w.contiguous(), out)
     return out.permute(0, 3, 1, 2)
 
 
 def _transpose(g: Tensor, w: Tensor, form: Form, shape: torch.Size) -> Tensor:
-    if (made := _kernel(g, form)) is not None:
+    if (kernel := _kernel(g, form)) is not None:
         out = g.new_empty(shape[0], shape[2], shape[3], shape[1])
-        made.call("transpose", _shape(shape, form), rows(g), w.contiguous(), out)
+        kernel.call("transpose", _shape(shape, form), channels_last(g), w.contiguous(), out)
         return out.permute(0, 3, 1, 2)
     return F.conv2d(g, w.flip(2, 3), None, 1, form.padding, form.dilation, w.shape[0])
 
 
 def _correlate(x: Tensor, g: Tensor, form: Form) -> Tensor:
     w = x.new_empty(x.shape[1], 1, form.size, form.size)
-    if (made := _kernel(x, form)) is not None:
-        made.call("correlation", _shape(x.shape, form), rows(x), rows(g), w)
+    if (kernel := _kernel(x, form)) is not None:
+        kernel.call("correlation", _shape(x.shape, form), channels_last(x), channels_last(g), w)
         return w
     if form.dilation == 2:
         x, g = _phases(x), _phases(g)
@@ -150,9 +150,9 @@ def _phases(x: Tensor) -> Tensor:
 
 
 def _kernel(x: Tensor, form: Form) -> Kernel | None:
-    return kernel("depthwise", x.shape[1], x) if form.size in (3, 5) else None
+    return load_kernel("depthwise", x.shape[1], x) if form.size in (3, 5) else None
 
 
-def _shape(x: torch.Size, form: Form) -> Shape:
+def _shape(x: torch.Size, form: Form) -> WindowSizes:
     images, channels, height, width = x
-    return Shape.of(images, height, width, channels, 1, 1, *form)
+    return WindowSizes.of(images, height, width, channels, 1, 1, *form)

@@ -15,13 +15,13 @@ typedef __typeof__((vec){0} < (vec){0}) mask;
 
 typedef struct {
     int64_t images, height, width, channels; /* of the input */
-    int64_t sources, fan;                    /* edges = sources * fan; edge = source * fan + node */
+    int64_t sources, nodes;                  /* edges = sources * nodes; edge = source * nodes + node */
     int64_t kernel, stride, dilation;
     int64_t threads;
 } Shape;
 
 static inline int64_t chunks_of(const Shape *s) { return (s->channels + V - 1) / V; }
-static inline int64_t edges_of(const Shape *s) { return s->sources * s->fan; }
+static inline int64_t edges_of(const Shape *s) { return s->sources * s->nodes; }
 static inline int64_t padding_of(const Shape *s) { return s->dilation * (s->kernel / 2); }
 static inline int64_t rows_out(const Shape *s) { return (s->height - 1) / s->stride + 1; }
 static inline int64_t columns_out(const Shape *s) { return (s->width - 1) / s->stride + 1; }

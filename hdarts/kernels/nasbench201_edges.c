@@ -17,13 +17,13 @@ enum { BLOCK = 64 };                                        /* pixels at a time,
 
 #define BLOCKS_OF(area) int64_t p = 0, size; size = area - p < BLOCK ? area - p : BLOCK, p < area; p += BLOCK
 #define NODES_AND_CHUNKS(s) \
-    int64_t node = 0; node < s->fan; node++) for (int64_t k = 0, lanes; lanes = lanes_of(s, k), k < chunks_of(s); k++
+    int64_t node = 0; node < s->nodes; node++) for (int64_t k = 0, lanes; lanes = lanes_of(s, k), k < chunks_of(s); k++
 #define GROUPS_OF(t) /* of images */ \
     int64_t last = s->images * ((t) + 1) / s->threads, n = s->images * (t) / s->threads, images; \
     images = last - n < grid.together ? last - n : grid.together, n < last; n += images
 
 static int64_t at_lane(const Shape *s, int64_t o, int64_t node, int64_t k) {
-    return ((o * s->fan + node) * chunks_of(s) + k) * V;
+    return ((o * s->nodes + node) * chunks_of(s) + k) * V;
 }
 
 static vec lanes_at(const Shape *s, const REAL *of, int64_t o, int64_t node, int64_t k) {
@@ -33,7 +33,7 @@ static vec lanes_at(const Shape *s, const REAL *of, int64_t o, int64_t node, int
 /* Where a chunk of a pixel, counted over all images, starts in x or a node, and in y. */
 static int64_t in_x(const Shape *s, int64_t pixel, int64_t k) { return pixel * s->channels + k * V; }
 static int64_t in_y(const Shape *s, int64_t pixel, int64_t node, int64_t k) {
-    return (pixel * s->fan + node) * chunks_of(s) + k;
+    return (pixel * s->nodes + node) * chunks_of(s) + k;
 }
 
 INLINE void load_lanes(int64_t lanes, const REAL *from, int64_t step, int64_t pixels, vec *tile) {
@@ -81,7 +81,7 @@ static Part part_of(const Shape *s, const REAL *x, const vec *const *y, const ve
                     int64_t pixels, int64_t node, int64_t k) {
     int64_t area = s->height * s->width, pixel = n * area + p, here = in_y(s, pixel, node, k);
     return (Part){x + in_x(s, pixel, k), {y[0] + here, y[1] + here}, average + k * area + p,
-                  pixels, s->channels, s->fan * chunks_of(s)};
+                  pixels, s->channels, s->nodes * chunks_of(s)};
 }
 
 INLINE void mix(int64_t lanes, Part of, const REAL *a, const vec *factor, vec shift, REAL *node) {
@@ -225,7 +225,7 @@ INLINE void through_means(int64_t lanes, const Shape *s, const REAL *weights, co
     int64_t area = s->height * s->width, c = s->channels, step = chunks_of(s);
     vec *spread = direct + area, *mean = spread + area;
     memset(direct, 0, 2 * area * sizeof *direct);
-    for (int64_t node = 0; node < s->fan; node++)
+    for (int64_t node = 0; node < s->nodes; node++)
         for (int64_t p = 0; p < area; p++) {
             vec one = gather(g[node] + at + p * c, lanes);
             direct[p] += weights[node * OPERATIONS + SKIP] * one;
@@ -241,7 +241,7 @@ INLINE void through_means(int64_t lanes, const Shape *s, const REAL *weights, co
 }
 
 static void weight_gradients(const Shape *s, const double *sums, const REAL *rstd, REAL *weights_g) {
-    for (int64_t node = 0; node < s->fan; node++)
+    for (int64_t node = 0; node < s->nodes; node++)
         for (int64_t o = 0; o < OPERATIONS; o++) {
             const REAL *scale = o == CONVOLVED || o == CONVOLVED + 1 ? rstd + at_lane(s, o - CONVOLVED, node, 0) : NULL;
             double sum = 0;

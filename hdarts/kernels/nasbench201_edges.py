@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hdarts.kernels.bindings import Kernel, Shape, kernel, rows, twice
+from hdarts.kernels.bindings import Kernel, WindowSizes, channels_last, differentiable_vjp, load_kernel
 
 
 def mixed(
@@ -27,9 +27,9 @@ def mixed(
     """
     usable = compiled and not torch.is_autocast_enabled("cpu") and x[:, 0].numel() > 1
     usable = usable and all(one.is_contiguous(memory_format=torch.channels_last) for one in onto)
-    made = kernel("nasbench201_edges", x.shape[1], x) if usable else None
-    if made is not None:
-        return _Compiled.apply(made, weights, x, *kernels, *onto)  # type: ignore[return-value]
+    kernel = load_kernel("nasbench201_edges", x.shape[1], x) if usable else None
+    if kernel is not None:
+        return _Compiled.apply(kernel, weights, x, *kernels, *onto)  # type: ignore[return-value]
     return [one + more for one, more in zip(onto, in_pytorch(x, kernels, weights), strict=True)]
 
 
@@ -58,7 +58,7 @@ class _Compiled(torch.autograd.Function):
         chunks = -(-channels // kernel.lanes)
         mean, rstd = (x.new_empty(2, len(onto), chunks, kernel.lanes) for _ in range(2))
         y, z = (x.new_empty(images, height, width, len(onto), chunks, kernel.lanes) for _ in range(2))
-        read = (rows(x), [one.contiguous(), nine.contiguous()], weights.contiguous())
+        read = (channels_last(x), [one.contiguous(), nine.contiguous()], weights.contiguous())
         kernel.call("forward", _shape(x, len(onto)), *read, [y, z], mean, rstd, onto)
         ctx.kernel = kernel
         ctx.mark_dirty(*onto)
@@ -73,11 +73,11 @@ class _Compiled(torch.autograd.Function):
             return None, *(None for _ in wanted), *g
         if torch.is_grad_enabled():  # a second derivative is wanted
             given = (weights, x, one, nine)
-            return None, *twice(lambda a, x, *kernels: in_pytorch(x, kernels, a), given, wanted, g), *g
-        read = (rows(x), kernels := [one.contiguous(), nine.contiguous()], weights.contiguous())
+            return None, *differentiable_vjp(lambda a, x, *kernels: in_pytorch(x, kernels, a), given, wanted, g), *g
+        read = (channels_last(x), kernels := [one.contiguous(), nine.contiguous()], weights.contiguous())
         of_weights, of_x = torch.empty_like(read[2]), torch.empty_like(read[0])
         of_kernels = [torch.empty_like(each) for each in kernels] if any(wanted[2:]) else [None, None]
-        slopes = [rows(each) for each in g]
+        slopes = [channels_last(each) for each in g]
         ctx.kernel.call(
             "backward", _shape(x, len(g)), *read, [y, z], mean, rstd, slopes, of_x, of_kernels, of_weights
         )  # fmt: skip
@@ -85,6 +85,6 @@ class _Compiled(torch.autograd.Function):
         return None, *(each if want else None for each, want in zip(found, wanted, strict=True)), *g
 
 
-def _shape(x: Tensor, nodes: int) -> Shape:
+def _shape(x: Tensor, nodes: int) -> WindowSizes:
     images, channels, height, width = x.shape
-    return Shape.of(images, height, width, channels, 1, nodes, 3, 1, 1)
+    return WindowSizes.of(images, height, width, channels, 1, nodes, 3, 1, 1)

@@ -51,7 +51,7 @@ int outputs(const Layer *l, const int64_t *ends, const REAL *w, const REAL *b, c
 }
 
 /* sums (thread, segment, width), zeros before: what the rows of a thread give to W^T g. */
-int pull_back(const Layer *l, const int64_t *ends, const REAL *w, const REAL *g, REAL *sums) {
+int vjp(const Layer *l, const int64_t *ends, const REAL *w, const REAL *g, REAL *sums) {
     int64_t vectors = vectors_of(l);
     PARALLEL for (int64_t t = 0; t < l->threads; t++) {
         int64_t end = first_of(l, t + 1);

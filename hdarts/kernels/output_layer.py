@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from hdarts.kernels.bindings import Kernel, Sizes, integers, kernel
+from hdarts.kernels.bindings import Kernel, SizeStruct, int64_fields, load_kernel
 
 ROWS = 4096  # of the matrix in one block of the SGD pass: weights and momentum of a block stay in the cache
 
@@ -60,10 +60,10 @@ class Dense:
         sgd_(phi, velocity, self.value, scale, rate, momentum, decay)
 
 
-class Layer(Sizes):
+class LayerSizes(SizeStruct):
     """A layer's size as output_layer.c has it."""
 
-    _fields_ = integers("rows", "width", "segments", "threads")
+    _fields_ = int64_fields("rows", "width", "segments", "threads")
 
 
 @dataclass(frozen=True)
@@ -105,21 +105,21 @@ class SegmentedLinear:
 
     def write(self, parameters: Tensor, z: Tensor, out: Tensor) -> None:
         """Write the same into `out` `(rows,)`, without derivatives."""
-        made = self.kernel(parameters)
-        if made is None:
+        kernel = self.kernel(parameters)
+        if kernel is None:
             out.copy_(self(parameters, z))
         else:
-            made.call("outputs", *self._sizes, self.matrix(parameters), self.offset(parameters), z.contiguous(), out)
+            kernel.call("outputs", *self._sizes, self.matrix(parameters), self.offset(parameters), z.contiguous(), out)
 
-    def pull_back(self, parameters: Tensor, g: Tensor) -> Tensor:
+    def vjp(self, parameters: Tensor, g: Tensor) -> Tensor:
         """Return the gradient in `z` `(segments, width)` for the gradient `g` `(rows,)` in the outputs: W^T g."""
-        made = self.kernel(parameters)
-        if made is None:
+        kernel = self.kernel(parameters)
+        if kernel is None:
             parts = zip(self.matrix(parameters).split(list(self.sizes)), g.split(list(self.sizes)), strict=True)
             return torch.stack([torch.mv(block.T, part) for block, part in parts])
         layer, ends = self._sizes
         sums = parameters.new_zeros(layer.threads, len(self.sizes), self.width)
-        made.call("pull_back", layer, ends, self.matrix(parameters), g.contiguous(), sums)
+        kernel.call("vjp", layer, ends, self.matrix(parameters), g.contiguous(), sums)
         return sums.sum(0)
 
     def step_(
@@ -129,10 +129,10 @@ class SegmentedLinear:
         """Take an SGD step in place along sum_k g_k z_k^T: `g` `(k, rows)`, `z` `(k, segments, width)` (see `sgd_`)."""
         w, v = self.matrix(parameters), self.matrix(velocity)
         b, speed = self.offset(parameters), self.offset(velocity)
-        made = self.kernel(parameters)
-        if made is not None:
+        kernel = self.kernel(parameters)
+        if kernel is not None:
             settings = torch.cat([scale.reshape(1).to(parameters), parameters.new_tensor([momentum, decay, rate])])
-            made.call("step", *self._sizes, w, v, b, speed, len(g), g.contiguous(), z.contiguous(), settings)
+            kernel.call("step", *self._sizes, w, v, b, speed, len(g), g.contiguous(), z.contiguous(), settings)
             return
         g = g * scale
         for segment, start, end in self.row_blocks():
@@ -146,12 +146,12 @@ class SegmentedLinear:
     def kernel(self, parameters: Tensor) -> Kernel | None:
         """Return output_layer.c for these parameters, or None; it takes rows of 4 values and more."""
         lanes = next((lanes for lanes in (16, 8, 4) if lanes <= self.width), None)
-        return None if lanes is None else kernel("output_layer", lanes, parameters)
+        return None if lanes is None else load_kernel("output_layer", lanes, parameters)
 
     @property
-    def _sizes(self) -> tuple[Layer, Tensor]:
+    def _sizes(self) -> tuple[LayerSizes, Tensor]:
         """What each function of output_layer.c is told first: sizes, and the end of each segment."""
-        return Layer.of(self.rows, self.width, len(self.sizes)), self._ends
+        return LayerSizes.of(self.rows, self.width, len(self.sizes)), self._ends
 
     @cached_property
     def _ends(self) -> Tensor:
@@ -173,24 +173,26 @@ class SegmentedLinear:
 
 @dataclass(frozen=True)
 class Factored:
-    """Gradient of [head | W | b]: dense in the head, sum_k g_k z_k^T in W and sum_k g_k in b.
+    """Gradient of [trunk | W | b]: dense in the trunk, sum_k g_k z_k^T in W and sum_k g_k in b.
 
     `g` `(k, rows)`, `z` `(k, segments, width)`; k = 1, or 2 for an antithetic pair.
     """
 
     layer: SegmentedLinear
-    head: Tensor
+    trunk: Tensor
     g: Tensor
     z: Tensor
 
     def plus(self, other: "Factored") -> "Factored":
         """Return the sum of two gradients of one layer; the factors are put side by side."""
-        return Factored(self.layer, self.head + other.head, torch.cat([self.g, other.g]), torch.cat([self.z, other.z]))
+        return Factored(
+            self.layer, self.trunk + other.trunk, torch.cat([self.g, other.g]), torch.cat([self.z, other.z])
+        )
 
     def squared_norm(self) -> Tensor:
-        """||head||^2 + sum_{k, l} sum_rows g_k g_l (z_k . z_l + 1): the trace of G^T G Z^T Z, bias included."""
+        """||trunk||^2 + sum_{k, l} sum_rows g_k g_l (z_k . z_l + 1): the trace of G^T G Z^T Z, bias included."""
         products = torch.einsum("ksw,lsw->kls", self.z, self.z) + float(self.layer.bias)
-        total = self.head.square().sum()
+        total = self.trunk.square().sum()
         if len(self.layer.sizes) == 1:
             total = total + (products[..., 0] * (self.g @ self.g.T)).sum()
         else:
@@ -201,9 +203,9 @@ class Factored:
 
     @torch.no_grad()
     def step_(self, phi: Tensor, velocity: Tensor, scale: Tensor, rate: float, momentum: float, decay: float) -> None:
-        """Take one SGD step on [head | W | b] in place, block by block (see `sgd_`)."""
-        n = self.head.numel()
-        sgd_(phi[:n], velocity[:n], self.head, scale, rate, momentum, decay)
+        """Take one SGD step on [trunk | W | b] in place, block by block (see `sgd_`)."""
+        n = self.trunk.numel()
+        sgd_(phi[:n], velocity[:n], self.trunk, scale, rate, momentum, decay)
         self.layer.step_(phi[n:], velocity[n:], self.g, self.z, scale, rate, momentum, decay)
 
 

@@ -92,7 +92,7 @@ int forward(const Shape *s, int64_t operations, const REAL *const *x, const REAL
             for (int64_t k = 0; k < chunks; k++)
                 for (int64_t source = 0; source < sources; source++) {
                     pools(s, x[source], n, k, tile, pool[0], pool[1]);
-                    for (int64_t node = 0; node < s->fan; node++) {
+                    for (int64_t node = 0; node < s->nodes; node++) {
                         const REAL *a = mixing + node * operations * sources + source;
                         vec factor[2], shift = {0};
                         REAL identity = operations == 3 ? a[2 * sources] : 0;
@@ -118,7 +118,7 @@ int forward(const Shape *s, int64_t operations, const REAL *const *x, const REAL
 static int gradient_sums(const Shape *s, int64_t operations, const REAL *const *x, const REAL *mean,
                          const REAL *const *g, double *sums) {
     int64_t sources = s->sources, chunks = chunks_of(s), pixels = pixels_out(s), area = s->height * s->width;
-    int64_t of_node = (1 + 3 * sources) * chunks * V, all = s->fan * of_node;
+    int64_t of_node = (1 + 3 * sources) * chunks * V, all = s->nodes * of_node;
     int failed = 0;
     double *parts = calloc(s->threads * all, sizeof *parts);
     if (!parts) return 1;
@@ -133,7 +133,7 @@ static int gradient_sums(const Shape *s, int64_t operations, const REAL *const *
                     vec middle[3] = {{0}};
                     for (int64_t o = 0; o < 2; o++)
                         middle[o] = ((const vec *)mean)[(o * sources + source) * chunks + k];
-                    for (int64_t node = 0; node < s->fan; node++) {
+                    for (int64_t node = 0; node < s->nodes; node++) {
                         const REAL *slope = g[node] + n * pixels * s->channels + k * V;
                         vec sum = {0}, with[3] = {{0}};
                         for (int64_t p = 0; p < pixels; p++) {
@@ -165,9 +165,9 @@ int backward(const Shape *s, int64_t operations, const REAL *const *x, const REA
     int64_t sources = s->sources, chunks = chunks_of(s), pixels = pixels_out(s), area = s->height * s->width;
     int64_t of_node = (1 + 3 * sources) * chunks * V, columns = columns_out(s), count = s->images * pixels;
     int failed = 0;
-    double *sums = malloc(s->fan * of_node * sizeof *sums);
+    double *sums = malloc(s->nodes * of_node * sizeof *sums);
     if (!sums || gradient_sums(s, operations, x, mean, g, sums)) { free(sums); return 1; }
-    for (int64_t node = 0; node < s->fan; node++)
+    for (int64_t node = 0; node < s->nodes; node++)
         for (int64_t o = 0; o < operations; o++)
             for (int64_t source = 0; source < sources; source++) {
                 const double *with = sums + node * of_node + (1 + o * sources + source) * chunks * V;
@@ -188,7 +188,7 @@ int backward(const Shape *s, int64_t operations, const REAL *const *x, const REA
                     for (int64_t o = 0; o < 2; o++) {
                         int64_t at = (o * sources + source) * chunks + k;
                         middle[o] = ((const vec *)mean)[at], scale[o] = ((const vec *)rstd)[at];
-                        for (int64_t node = 0; node < s->fan; node++) {
+                        for (int64_t node = 0; node < s->nodes; node++) {
                             const double *of = sums + node * of_node + k * V;
                             const double *with = of + (1 + o * sources + source) * chunks * V;
                             REAL weight = a[(node * operations + o) * sources] / count;
@@ -202,7 +202,7 @@ int backward(const Shape *s, int64_t operations, const REAL *const *x, const REA
                         for (int64_t c = 0; c < columns; c++) {
                             int64_t p = r * columns + c;
                             vec of[3] = {{0}};
-                            for (int64_t node = 0; node < s->fan; node++) {
+                            for (int64_t node = 0; node < s->nodes; node++) {
                                 vec slope = gather(g[node] + (n * pixels + p) * s->channels + k * V, lanes_of(s, k));
                                 for (int64_t o = 0; o < operations; o++)
                                     of[o] += a[(node * operations + o) * sources] * slope;

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hdarts.kernels.bindings import Kernel, Shape, kernel, rows, twice
+from hdarts.kernels.bindings import Kernel, WindowSizes, channels_last, differentiable_vjp, load_kernel
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,16 @@ class Pooling:
 
         mixing `(nodes, operations, sources)`. `onto` is given away: it is written to where that saves a copy.
         """
-        made = self._kernel(x, onto)
-        if made is None:
+        kernel = self._kernel(x, onto)
+        if kernel is None:
             return tuple(one + more for one, more in zip(onto, self.in_pytorch(x, mixing), strict=True))
-        return _Compiled.apply(self, made, mixing, *x, *onto)  # type: ignore[return-value]
+        return _Compiled.apply(self, kernel, mixing, *x, *onto)  # type: ignore[return-value]
 
     def _kernel(self, x: Sequence[Tensor], onto: Sequence[Tensor]) -> Kernel | None:
         if not self.compiled or torch.is_autocast_enabled("cpu") or onto[0][:, 0].numel() < 2:
             return None
         in_place = all(one.permute(0, 2, 3, 1).is_contiguous() and one._base is None for one in onto)
-        return kernel("pooling", x[0].shape[1], x[0]) if in_place else None
+        return load_kernel("pooling", x[0].shape[1], x[0]) if in_place else None
 
     def in_pytorch(self, x: Sequence[Tensor], mixing: Tensor) -> tuple[Tensor, ...]:
         """Return what is added, by PyTorch's operators: one matrix product for all edges."""
@@ -57,10 +57,10 @@ class Pooling:
         mixed = (mixing.flatten(1) @ stacked.flatten(1)).view(self.nodes, *stacked.shape[1:])
         return mixed.permute(0, 1, 4, 2, 3).unbind(0)
 
-    def shape(self, x: Sequence[Tensor]) -> Shape:
-        """Shape of the windows over x, as the C file has it."""
+    def shape(self, x: Sequence[Tensor]) -> WindowSizes:
+        """Return the sizes passed to pooling.c."""
         images, channels, height, width = x[0].shape
-        return Shape.of(images, height, width, channels, self.sources, self.nodes, 3, self.stride, 1)
+        return WindowSizes.of(images, height, width, channels, self.sources, self.nodes, 3, self.stride, 1)
 
 
 class _Compiled(torch.autograd.Function):
@@ -71,7 +71,7 @@ class _Compiled(torch.autograd.Function):
         x, onto = tensors[: spec.sources], tensors[spec.sources :]
         chunks = -(-x[0].shape[1] // kernel.lanes)
         mean, rstd = (x[0].new_empty(2, spec.sources, chunks, kernel.lanes) for _ in range(2))
-        sources = [rows(one) for one in x]
+        sources = [channels_last(one) for one in x]
         kernel.call("forward", spec.shape(x), mixing.shape[1], sources, mixing.contiguous(), mean, rstd, onto)
         ctx.spec, ctx.kernel = spec, kernel
         ctx.mark_dirty(*onto)
@@ -85,8 +85,8 @@ class _Compiled(torch.autograd.Function):
         if not any(wanted):
             return None, None, *(None for _ in wanted), *g
         if torch.is_grad_enabled():  # a second derivative is wanted
-            return None, None, *twice(lambda a, *x: spec.in_pytorch(x, a), (mixing, *x), wanted, g), *g
-        sources, slopes = [rows(one) for one in x], [rows(one) for one in g]
+            return None, None, *differentiable_vjp(lambda a, *x: spec.in_pytorch(x, a), (mixing, *x), wanted, g), *g
+        sources, slopes = [channels_last(one) for one in x], [channels_last(one) for one in g]
         mixing = mixing.contiguous()
         of_mixing, of_x = torch.empty_like(mixing), [torch.empty_like(one) for one in sources]
         arguments = (mixing.shape[1], sources, mixing, mean, rstd, slopes, of_x, of_mixing)

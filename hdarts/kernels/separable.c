@@ -2,7 +2,7 @@
 
    One image of one edge is a tile that stays in the cache of a core from its first operation to its last; nothing but
    the input and the result y of the pointwise convolution ever lies in memory. BatchNorm, relu and the weight of the
-   operation are applied where y is read. Written for hdarts/separable.py, which says what is computed. MOST is
+   operation are applied where y is read. Written for hdarts/separable.py, which says what is computed. MAX_TERMS is
    the largest number of terms of a node's sum. Every function returns 0, or 1 where there was no memory.
 
    Layouts, slowest axis first:
@@ -39,7 +39,7 @@ static void load(const Shape *s, const REAL *const *outer, const REAL *x, const 
             for (int64_t r = 0; r < s->height; r++)
                 for (int64_t c = 0; c < s->width; c++) to[r * wide + c] = relu(from[r * s->width + c] * scale + shift);
         } else {
-            const REAL *from = outer[e / s->fan] + n * pixels * s->channels + k * V;
+            const REAL *from = outer[e / s->nodes] + n * pixels * s->channels + k * V;
             for (int64_t r = 0; r < s->height; r++)
                 for (int64_t c = 0; c < s->width; c++)
                     to[r * wide + c] = relu(gather(from + (r * s->width + c) * s->channels, lanes));
@@ -147,12 +147,12 @@ int mix(const Shape *s, int64_t operations, const REAL *const *y, const REAL *co
     FOR_THREADS
     for (int64_t t = 0; t < s->threads; t++)
         for (IMAGES_OF(t))
-            for (int64_t node = 0; node < s->fan; node++)
+            for (int64_t node = 0; node < s->nodes; node++)
                 for (int64_t k = 0; k < chunks; k++) {
-                    const vec *from[MOST];
-                    vec factor[MOST], shift = {0};
+                    const vec *from[MAX_TERMS];
+                    vec factor[MAX_TERMS], shift = {0};
                     int count = 0;
-                    for (int64_t e = node; e < edges_of(s); e += s->fan)
+                    for (int64_t e = node; e < edges_of(s); e += s->nodes)
                         for (int64_t o = 0; o < operations; o++, count++) {
                             from[count] = (const vec *)y[o] + ((e * s->images + n) * chunks + k) * pixels;
                             int64_t at = e * chunks + k;
@@ -180,7 +180,7 @@ int gradient_sums(const Shape *s, const REAL *y, const REAL *mean, const REAL *c
             for (IMAGES_OF(t))
                 for (int64_t k = 0; k < chunks; k++) {
                     const vec *here = (const vec *)y + ((e * s->images + n) * chunks + k) * pixels;
-                    const REAL *slope = g[e % s->fan] + n * pixels * s->channels + k * V;
+                    const REAL *slope = g[e % s->nodes] + n * pixels * s->channels + k * V;
                     vec middle = ((const vec *)mean)[e * chunks + k], first = {0}, second = {0};
                     for (int64_t p = 0; p < pixels; p++) {
                         vec x = gather(slope + p * s->channels, lanes_of(s, k));
@@ -240,7 +240,7 @@ int backward(const Shape *s, const REAL *const *outer, const REAL *x, const REAL
                     second *= r * r;
                     vec factor = r * lanes_at(gamma, at, 1);
                     const vec *from = (const vec *)inner + ((e * s->images + n) * chunks + k) * pixels;
-                    const REAL *slope = inner ? NULL : g[e % s->fan] + n * pixels * c + k * V;
+                    const REAL *slope = inner ? NULL : g[e % s->nodes] + n * pixels * c + k * V;
                     for (int64_t q = 0; q < pixels; q++) {
                         vec one = inner ? from[q] : gather(slope + q * c, lanes_of(s, k));
                         gy[k * pixels + q] = factor * (one - first - (here[q] - middle) * second);
@@ -262,7 +262,7 @@ int backward(const Shape *s, const REAL *const *outer, const REAL *x, const REAL
                               s->dilation, back);
                     const vec *seen = padded + k * wide * high + p * wide + p;
                     if (!x) {
-                        REAL *to = outer_g[e / s->fan] + n * area * c + k * V;
+                        REAL *to = outer_g[e / s->nodes] + n * area * c + k * V;
                         for (int64_t r = 0; r < s->height; r++)
                             for (int64_t q = 0; q < s->width; q++, to += c) {
                                 vec one = through_relu(back[r * s->width + q], seen[r * wide + q]);

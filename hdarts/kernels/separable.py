@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hdarts.kernels.bindings import MOST, Kernel, Shape, kernel, rows, twice
+from hdarts.kernels.bindings import MAX_TERMS, Kernel, WindowSizes, channels_last, differentiable_vjp, load_kernel
 from hdarts.kernels.depthwise import depthwise
 from hdarts.space.operations import Block
 
@@ -44,8 +44,8 @@ class Separable:
 
         `weights`: those of each block of the first operation, of the second, and so on.
         """
-        made = self.kernel(x)
-        return self.in_pytorch(x, weights) if made is None else self.by(made, x, weights)[0]
+        kernel = self.kernel(x)
+        return self.in_pytorch(x, weights) if kernel is None else self.by(kernel, x, weights)[0]
 
     def kernel(self, x: Sequence[Tensor]) -> Kernel | None:
         """Return the compiled road, or None where PyTorch's is the one for `x`."""
@@ -57,8 +57,8 @@ class Separable:
             return None
         convolutions = [block.convolutions for blocks in self.operations for block in blocks]
         usual = all(len(c) == 2 and c[0].depthwise and c[0].kernel in (3, 5) and c[1].kernel == 1 for c in convolutions)
-        fits = usual and len(self.operations) * self.sources <= MOST
-        return kernel("separable", channels, x[0]) if fits else None
+        fits = usual and len(self.operations) * self.sources <= MAX_TERMS
+        return load_kernel("separable", channels, x[0]) if fits else None
 
     def by(
         self, kernel: Kernel, x: Sequence[Tensor], weights: list[BlockWeights]
@@ -104,7 +104,7 @@ class _Norm(NamedTuple):
 class _Step(NamedTuple):
     """One block of one operation on all edges: what separable.c reads and writes."""
 
-    shape: Shape
+    shape: WindowSizes
     sources: list[Tensor] | None  # read where there are no values of a block before
     before: _Norm
     weights: tuple[Tensor, Tensor]
@@ -112,22 +112,22 @@ class _Step(NamedTuple):
 
 
 def _steps(
-    spec: Separable, lanes: int, x: list[Tensor], weights: list[BlockWeights], made: list[Tensor]
+    spec: Separable, lanes: int, x: list[Tensor], weights: list[BlockWeights], buffers: list[Tensor]
 ) -> list[list[_Step]]:
-    """Return the steps of each operation, for sources `(N, H, W, C)`; `made`, what they write, is filled if empty."""
+    """Return the steps of each operation, for sources `(N, H, W, C)`; fill `buffers`, which they write, if empty."""
     (images, *before_stride, channels), edges, first_x = x[0].shape, spec.sources * spec.nodes, x[0]
-    chunks, fresh, rest, kept, operations = -(-channels // lanes), not made, list(weights), list(made), []
+    chunks, fresh, rest, kept, operations = -(-channels // lanes), not buffers, list(weights), list(buffers), []
     for blocks in spec.operations:
         steps, before, size = [], _Norm(None), tuple(before_stride)
         for block in blocks:
             first, own = block.convolutions[0], rest.pop(0)
             form = (first.kernel, first.stride, first.dilation)
-            shape = Shape.of(images, *size, channels, spec.sources, spec.nodes, *form)
+            shape = WindowSizes.of(images, *size, channels, spec.sources, spec.nodes, *form)
             size = shape.size_out()
             if fresh:
                 y = first_x.new_empty(edges, images, chunks, size[0] * size[1], lanes)
-                made += [y, *(first_x.new_empty(edges, chunks, lanes) for _ in range(2))]
-            written = made[-3:] if fresh else [kept.pop(0) for _ in range(3)]
+                buffers += [y, *(first_x.new_empty(edges, chunks, lanes) for _ in range(2))]
+            written = buffers[-3:] if fresh else [kept.pop(0) for _ in range(3)]
             after = _Norm(*written, *(_lanes(one, written[1].shape, channels) for one in (own.gamma, own.beta)))
             read = None if steps else x
             steps.append(_Step(shape, read, before, (own.depthwise.contiguous(), own.pointwise.contiguous()), after))
@@ -142,35 +142,36 @@ class _Compiled(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, spec: Separable, kernel: Kernel, *inputs: Tensor | None) -> Any:
         x, flat = inputs[: spec.sources], inputs[spec.sources :]
-        made: list[Tensor] = []
-        operations = _steps(spec, kernel.lanes, [rows(one) for one in x], _blocks(flat), made)  # type: ignore[arg-type]
+        buffers: list[Tensor] = []
+        operations = _steps(spec, kernel.lanes, [channels_last(one) for one in x], _blocks(flat), buffers)  # type: ignore[arg-type]
         for step in (step for steps in operations for step in steps):
             kernel.call("forward", step.shape, step.sources, *step.before, *step.weights, *step.after[:3])
         last = operations[0][-1].shape
         size = (last.images, last.channels, *last.size_out())
         # no views of other tensors, so that more can be added in place (hdarts.kernels.pooling)
-        out = [torch.empty(size, dtype=made[0].dtype, memory_format=torch.channels_last) for _ in range(spec.nodes)]
+        out = [torch.empty(size, dtype=buffers[0].dtype, memory_format=torch.channels_last) for _ in range(spec.nodes)]
         ends = [list(column) for column in zip(*(steps[-1].after for steps in operations), strict=True)]
         kernel.call("mix", last, len(operations), *ends, out)
         ctx.spec, ctx.kernel = spec, kernel
-        ctx.save_for_backward(*inputs, *made)
-        statistics = [one for i, one in enumerate(made) if i % 3]
+        ctx.save_for_backward(*inputs, *buffers)
+        statistics = [one for i, one in enumerate(buffers) if i % 3]
         ctx.mark_non_differentiable(*statistics)
         return *out, *statistics
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         spec, kernel, wanted = ctx.spec, ctx.kernel, ctx.needs_input_grad[2:]
-        inputs, made = ctx.saved_tensors[: len(wanted)], list(ctx.saved_tensors[len(wanted) :])
+        inputs, buffers = ctx.saved_tensors[: len(wanted)], list(ctx.saved_tensors[len(wanted) :])
         x, flat, g = inputs[: spec.sources], inputs[spec.sources :], grads[: spec.nodes]
         if torch.is_grad_enabled():  # a second derivative is wanted
             n = spec.sources
-            return None, None, *twice(lambda *all: spec.in_pytorch(all[:n], _blocks(all[n:])), inputs, wanted, g)
+            function = lambda *every: spec.in_pytorch(every[:n], _blocks(every[n:]))  # noqa: E731
+            return None, None, *differentiable_vjp(function, inputs, wanted, g)
         # convolutions; else they are constants
         learn = any(want for i, want in enumerate(wanted[spec.sources :]) if i % 4 < 2)
-        sources, slopes = [rows(one) for one in x], [rows(one) for one in g]
+        sources, slopes = [channels_last(one) for one in x], [channels_last(one) for one in g]
         of_x, of_blocks = [torch.zeros_like(one) for one in sources], []
-        for steps in _steps(spec, kernel.lanes, sources, _blocks(flat), made):
+        for steps in _steps(spec, kernel.lanes, sources, _blocks(flat), buffers):
             of_blocks += _backward(kernel, steps, slopes, of_x, learn)
         found = [*(one.permute(0, 3, 1, 2) for one in of_x), *of_blocks]
         return None, None, *(one if want else None for one, want in zip(found, wanted, strict=True))

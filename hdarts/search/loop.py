@@ -41,7 +41,7 @@ from hdarts.search.state import State, save
 from hdarts.search.truth import Judge
 from hdarts.search.validation import accuracy, look
 from hdarts.search.weights import Batch, Classification, Step
-from hdarts.space import SPACES, Genotype, SearchSpace, corner, discretise, skip_count
+from hdarts.space import SPACES, Genotype, SearchSpace, discretise, one_hot_alpha, skip_count
 
 Row = dict[str, Any]
 
@@ -192,7 +192,7 @@ def around(params: SearchParams, state: State) -> tuple[Tensor, Tensor]:
     if state.epoch >= params.resting:
         return state.alpha, epsilon
     if params.method == "shared-weights":
-        return corner(random_cell(state.space, params.search_seed, "global", *at)).to(state.alpha), epsilon
+        return one_hot_alpha(random_cell(state.space, params.search_seed, "global", *at)).to(state.alpha), epsilon
     draw = torch.randn(shape, generator=generator(params.search_seed, "global", *at))
     return params.global_scale * draw.to(state.alpha), epsilon
 

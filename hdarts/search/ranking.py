@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hdarts.params import SearchParams
 from hdarts.runs.randomness import generator
-from hdarts.space import Genotype, SearchSpace, corner, discretise
+from hdarts.space import Genotype, SearchSpace, discretise, one_hot_alpha
 
 Row = dict[str, Any]
 
@@ -33,7 +33,7 @@ def rank(
     found = []
     for number in range(params.candidates):
         cell = random_cell(space, params.search_seed, "candidate", number)
-        loss, accuracy = validate(corner(cell))
+        loss, accuracy = validate(one_hot_alpha(cell))
         row = {"candidate": number, "validation_accuracy": accuracy, "validation_loss": loss}
         found.append((row | {"cell": cell.to_json() if cell.normal else cell.to_string()}, cell))
     return sorted(found, key=lambda pair: (-pair[0]["validation_accuracy"], pair[0]["validation_loss"]))

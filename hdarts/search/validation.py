@@ -13,7 +13,7 @@ from hdarts.hypergradient.spectrum import eigenvalues
 from hdarts.params import SearchParams
 from hdarts.search.state import State
 from hdarts.search.weights import Classification
-from hdarts.space import corner, discretise
+from hdarts.space import discretise, one_hot_alpha
 
 
 def look(params: SearchParams, problem: Classification, state: State, data: Splits, last: bool) -> dict[str, float]:
@@ -33,7 +33,7 @@ def look(params: SearchParams, problem: Classification, state: State, data: Spli
     seen = {"validation_loss": loss, "validation_accuracy": correct, "discretised_accuracy": math.nan}
     if due(params.discretise_epochs) and not params.candidates:  # those find their cell in another way
         # the weights stay as they are, and so do the edges that are kept; those that are not (DARTS) hold `none`, 0
-        chosen = corner(discretise(alpha, state.space)).to(alpha)
+        chosen = one_hot_alpha(discretise(alpha, state.space)).to(alpha)
         seen["discretised_accuracy"] = accuracy(problem, w, chosen, images, params.batch_size)[1]
     first = next(in_order(images, params.batch_size))
     seen["eigenvalue"] = dominant_eigenvalue(problem, w, alpha, first) if due(params.eigenvalue_epochs) else math.nan

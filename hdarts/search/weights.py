@@ -211,7 +211,7 @@ class Generated:
             return
         h, still = self.hypernetwork, torch.zeros_like(change)
         for part, phi, da, zero in zip(h.parts, h.split_phi(self.phi), h.inputs(change), h.inputs(still), strict=True):
-            part.output.offset(phi[part.n_head :]).add_(part(phi, da) - part(phi, zero))
+            part.output.offset(phi[part.n_trunk :]).add_(part(phi, da) - part(phi, zero))
 
     @torch.no_grad()
     def start_without_response(self, w: Tensor) -> None:
@@ -221,8 +221,8 @@ class Generated:
         for part, phi, target in zip(h.parts, h.split_phi(self.phi), parts, strict=True):
             if not (hasattr(part, "output") and part.output.bias):
                 raise ParameterError("initialisation: zero-response needs an output bias: linear, low-rank or mlp")
-            part.output.matrix(phi[part.n_head :]).zero_()
-            part.output.offset(phi[part.n_head :]).copy_(target)
+            part.output.matrix(phi[part.n_trunk :]).zero_()
+            part.output.offset(phi[part.n_trunk :]).copy_(target)
 
     def diagnostics(self, alpha: Tensor, rate: float) -> dict[str, float]:
         """Return ||alpha||, ||phi||, and the effective step: how far generated weights move along their gradient.

@@ -1,6 +1,6 @@
 """Search spaces, the discrete cells in them (`Genotype`), and how the one becomes the other."""
 
-from hdarts.space.derive import check_alpha, corner, discretise
+from hdarts.space.derive import check_alpha, discretise, one_hot_alpha
 from hdarts.space.genotype import Genotype, every_cell, skip_count
 from hdarts.space.layers import RESIDUAL, CellPlan, plan
 from hdarts.space.spaces import DARTS, NASBENCH201, SPACES, SearchSpace, check_space
@@ -15,9 +15,9 @@ __all__ = [
     "SearchSpace",
     "check_alpha",
     "check_space",
-    "corner",
     "discretise",
     "every_cell",
+    "one_hot_alpha",
     "plan",
     "skip_count",
 ]

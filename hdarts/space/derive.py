@@ -46,10 +46,10 @@ def discretise(alpha: "Tensor", space: SearchSpace = DARTS) -> Genotype:
             incoming = [edge for edge, (_, target) in enumerate(space.edges) if target == node]
             kept = sorted(incoming, key=lambda edge: -float(strength[edge]))[:2]  # sorted is stable
             cells[kind] += [(space.operations[1 + int(operation[edge])], space.edges[edge][0]) for edge in kept]
-    return Genotype(**cells, own=None if space in SPACES.values() else space)
+    return Genotype(**cells, custom=None if space in SPACES.values() else space)
 
 
-def corner(genotype: Genotype) -> "Tensor":
+def one_hot_alpha(genotype: Genotype) -> "Tensor":
     """Return the alpha whose softmax is one-hot at the operations of a genotype; edges that it lacks hold `none`."""
     import torch
     import torch.nn.functional as F

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from itertools import product
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, StrictInt, model_serializer, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictInt, model_serializer, model_validator
 
 from hdarts.errors import ParameterError
 from hdarts.params import validated
@@ -27,11 +27,11 @@ class Genotype(BaseModel):
     NAS-Bench-201 has one `cell`: an operation, which may be `none`, for each of its 6 edges, ordered by node, then
     input. Node 0 is the cell's input, node 3 its output.
 
-    A space of one's own (`own`) has DARTS's two lists, two edges for each of its nodes.
+    A custom space (`custom`) has DARTS's two lists, two edges for each of its nodes.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    own: SearchSpace | None = None
+    custom: SearchSpace | None = Field(None, validation_alias=AliasChoices("custom", "own"))  # own: until 0.1.0
     normal: Cell = []
     reduce: Cell = []
     cell: Cell = []
@@ -39,7 +39,7 @@ class Genotype(BaseModel):
     @property
     def space(self) -> SearchSpace:
         """The space it belongs to."""
-        return self.own or (NASBENCH201 if "cell" in self.model_fields_set else DARTS)
+        return self.custom or (NASBENCH201 if "cell" in self.model_fields_set else DARTS)
 
     @property
     def cells(self) -> dict[str, Cell]:
@@ -49,7 +49,7 @@ class Genotype(BaseModel):
     @model_validator(mode="after")
     def _is_of_one_space(self) -> "Genotype":
         check_space(self.space)
-        given = set(self.model_fields_set) - {"own"}
+        given = set(self.model_fields_set) - {"custom"}
         if given != set(self.space.kinds):
             lacks = [kind for kind in self.space.kinds if kind not in given]
             others = sorted(given - set(self.space.kinds))
@@ -61,12 +61,12 @@ class Genotype(BaseModel):
 
     @model_serializer
     def _of_its_space(self) -> dict[str, Any]:
-        return self.cells | ({"own": asdict(self.own)} if self.own else {})
+        return self.cells | ({"custom": asdict(self.custom)} if self.custom else {})
 
     def to_json(self) -> str:
-        """Return the genotype as JSON text with its format version and space: its name, or the whole of one's own."""
+        """Return the genotype as JSON text with its format version and space: its name, or a custom space in full."""
         cells = {kind: [list(edge) for edge in cell] for kind, cell in self.cells.items()}
-        space = asdict(self.own) if self.own else self.space.name
+        space = asdict(self.custom) if self.custom else self.space.name
         return json.dumps({"format": FORMAT, "space": space, **cells}, indent=2) + "\n"
 
     @classmethod
@@ -82,7 +82,7 @@ class Genotype(BaseModel):
             raise ParameterError(f"genotype: format {form!r} is not known here; this release reads format {FORMAT}")
         space = content.pop("space", None)
         if isinstance(space, dict):
-            content["own"] = space
+            content["custom"] = space
         elif not isinstance(space, str) or space not in SPACES:
             raise ParameterError(f"genotype: space {space!r} is not known; known are {', '.join(SPACES)}")
         elif lacks := [kind for kind in SPACES[space].kinds if kind not in content]:

@@ -13,7 +13,7 @@ class SearchSpace:
     from each earlier node. A cell puts out its last `outputs` nodes, side by side; the stem has `stem` times the
     channels of the first cell. `alpha` of the space has the shape `(kinds, edges, operations)`.
 
-    A space of one's own is of DARTS's kind: other numbers of `nodes`, and other `operations`, the first of them `none`.
+    A custom space is like DARTS with another number of `nodes` and other `operations`, the first of them `none`.
     """
 
     name: str
@@ -69,11 +69,11 @@ NASBENCH201 = SearchSpace(
     stem=1,
 )
 SPACES = {space.name: space for space in (DARTS, NASBENCH201)}
-MOST_NODES = 32  # of a space of one's own
+MOST_NODES = 32  # of a custom space
 
 
 def check_space(space: SearchSpace) -> None:
-    """Raise `ParameterError` unless a network can be built of the space: one of `SPACES`, or one of one's own."""
+    """Raise `ParameterError` unless a network can be built of the space: one of `SPACES`, or a custom one."""
     if space in SPACES.values():
         return
     fixed = {name: getattr(DARTS, name) for name in ("kinds", "inputs", "stem")} | {"outputs": space.nodes}

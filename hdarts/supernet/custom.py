@@ -1,7 +1,7 @@
-"""Operations of one's own: an object each, given to both networks by their names in a space of one's own.
+"""Custom operations: objects that both networks are given by their names in a custom search space.
 
-The supernet computes them edge by edge, in PyTorch; BatchNorm follows, its scale the weight of the operation. In the
-evaluation network they are modules with an affine BatchNorm.
+The supernet computes them edge by edge with PyTorch's operators, followed by a BatchNorm whose scale is the weight of
+the operation. In the evaluation network they are modules with an affine BatchNorm.
 """
 
 import math
@@ -14,16 +14,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hdarts.errors import ParameterError
+from hdarts.supernet.layout import Shape
 
-Shape = tuple[int, ...]
-KNOWN = re.compile(r"none|skip_connect|(max|avg)_pool_3x3|(sep|dil)_conv_(3x3|5x5)")  # hdarts's, in DARTS's cells
+BUILT_IN = re.compile(r"none|skip_connect|(max|avg)_pool_3x3|(sep|dil)_conv_(3x3|5x5)")  # in cells of DARTS
 
 
 class Operation(Protocol):
-    """An operation of one's own."""
+    """A custom operation."""
 
     def shapes(self, channels: int, stride: int) -> Sequence[Shape]:
-        """Return the shapes of its weights, (out, in, ...) for `C` to `C` channels; a vector is an offset."""
+        """Return the shapes of its weights, `(out, in, ...)` for `C` to `C` channels; a vector is a bias."""
         ...
 
     def __call__(self, x: Tensor, weights: Sequence[Tensor], stride: int) -> Tensor:
@@ -31,65 +31,66 @@ class Operation(Protocol):
         ...
 
 
-Own = Mapping[str, Operation]
+CustomOperations = Mapping[str, Operation]
 
 
-class Weight(NamedTuple):
-    """One weight of a custom operation on an edge; built-in ones have `space.operations.Convolution`."""
+class CustomWeight(NamedTuple):
+    """One weight of a custom operation on an edge; built-in operations have `space.operations.Convolution`."""
 
-    of: Shape
+    fixed: Shape
 
     def shape(self, channels_in: int, channels_out: int) -> Shape:
-        """Return its shape, which knows its channels."""
-        return self.of
+        """Return its shape, which the operation computed from the channels."""
+        return self.fixed
 
 
-def check_operations(names: Sequence[str], own: Own) -> None:
-    """Raise `ParameterError` unless each operation of a space is known, or one of one's own, and not both."""
+def check_operations(names: Sequence[str], custom: CustomOperations) -> None:
+    """Raise `ParameterError` unless each operation of a space is either built in or custom."""
     for name in names:
-        known = KNOWN.fullmatch(name) is not None
-        if known == (name in own):
-            told = "is hdarts's own; name yours otherwise" if known else "is not known, nor given as an object in `own`"
-            raise ParameterError(f"operation {name!r} {told}")
-    if missing := [name for name in own if name not in names]:
-        raise ParameterError(f"operation {missing[0]!r} is given as an object, but the space does not have it")
+        built_in = BUILT_IN.fullmatch(name) is not None
+        if built_in == (name in custom):
+            reason = "is built in; choose another name" if built_in else "is neither built in nor passed in `custom`"
+            raise ParameterError(f"operation {name!r} {reason}")
+    if missing := [name for name in custom if name not in names]:
+        raise ParameterError(f"operation {missing[0]!r} is passed in `custom`, but the space does not have it")
 
 
-def mixed_in(
-    own: Own,
+def add_custom(
+    custom: CustomOperations,
     x: Sequence[Tensor],
     stride: int,
     named: Mapping[str, Tensor],
     scales: Mapping[str, Tensor],
-    to: list[Tensor],
+    nodes: list[Tensor],
 ) -> list[Tensor]:
-    """Return `to`, a tensor a node, with what operations of one's own bring from the sources `x` added.
+    """Return the target `nodes` with the outputs of the custom operations on the sources `x` added.
 
-    `named` has the weights `<operation>.<i>`, and `scales` those of the operations, C values an edge, of all edges side
-    by side, ordered by source, then node.
+    `named` has the weights `<operation>.<i>` and `scales` the weights of the operations, C values per edge; both are
+    concatenated over the edges, ordered by source, then node.
     """
-    edges, nodes = len(x) * len(to), len(to)
-    for name, operation in own.items():
-        weights = [weight.chunk(edges) for at, weight in named.items() if at.rpartition(".")[0] == name]
+    edges = len(x) * len(nodes)
+    for name, operation in custom.items():
+        weights = [weight.chunk(edges) for key, weight in named.items() if key.rpartition(".")[0] == name]
         for e, scale in enumerate(scales[name].chunk(edges)):
-            out = operation(x[e // nodes], [weight[e] for weight in weights], stride)
-            to[e % nodes] = to[e % nodes] + F.batch_norm(out, None, None, scale, None, training=True)
-    return to
+            source, node = divmod(e, len(nodes))
+            out = operation(x[source], [weight[e] for weight in weights], stride)
+            nodes[node] = nodes[node] + F.batch_norm(out, None, None, scale, None, training=True)
+    return nodes
 
 
-class OwnOperation(nn.Module):
-    """An operation of one's own in the evaluation network; its weights start as PyTorch's layers do, offsets at 0."""
+class CustomOperation(nn.Module):
+    """A custom operation in the evaluation network; its weights start as PyTorch's layers do, biases at 0."""
 
-    def __init__(self, own: Operation, channels: int, stride: int):
+    def __init__(self, operation: Operation, channels: int, stride: int):
         super().__init__()
-        self.own, self.stride = own, stride
-        self.weights = nn.ParameterList(map(_start, own.shapes(channels, stride)))
+        self.operation, self.stride = operation, stride
+        self.weights = nn.ParameterList(map(_initial, operation.shapes(channels, stride)))
         self.normalise = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.normalise(self.own(x, list(self.weights), self.stride))
+        return self.normalise(self.operation(x, list(self.weights), self.stride))
 
 
-def _start(shape: Shape) -> Tensor:
+def _initial(shape: Shape) -> Tensor:
     bound = math.prod(shape[1:]) ** -0.5
     return torch.empty(shape).uniform_(-bound, bound) if len(shape) > 1 else torch.zeros(shape)

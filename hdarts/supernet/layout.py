@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+Shape = tuple[int, ...]
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -18,10 +20,10 @@ class Layout:
     """
 
     names: tuple[str, ...]
-    shapes: tuple[tuple[int, ...], ...]
+    shapes: tuple[Shape, ...]
 
     @classmethod
-    def of(cls, entries: Iterable[tuple[str, tuple[int, ...]]]) -> "Layout":
+    def of(cls, entries: Iterable[tuple[str, Shape]]) -> "Layout":
         """Make a layout from (name, shape) pairs."""
         names, shapes = zip(*entries, strict=True)
         return cls(tuple(names), tuple(shapes))

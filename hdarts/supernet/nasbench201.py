@@ -15,8 +15,8 @@ from torch import Tensor
 
 from hdarts.kernels.nasbench201_edges import mixed
 from hdarts.space import NASBENCH201, RESIDUAL, CellPlan
+from hdarts.supernet.layout import Shape
 
-Shape = tuple[int, ...]
 Named = Mapping[str, Tensor]
 
 

@@ -29,10 +29,8 @@ from hdarts.kernels.separable import BlockWeights, Separable
 from hdarts.space import NASBENCH201, RESIDUAL, CellPlan, SearchSpace, check_space, plan
 from hdarts.space.operations import Block, Convolution, blocks, factorised_reduction
 from hdarts.supernet import nasbench201
-from hdarts.supernet.custom import Own, Weight, check_operations, mixed_in
-from hdarts.supernet.layout import Layout
-
-Shape = tuple[int, ...]
+from hdarts.supernet.custom import CustomOperations, CustomWeight, add_custom, check_operations
+from hdarts.supernet.layout import Layout, Shape
 
 
 @dataclass(frozen=True)
@@ -69,8 +67,8 @@ class Supernet:
     [normal cells | reduction cells | rest] or [cells | rest]; rest = stem, what joins the cells (DARTS: preprocessing,
     NAS-Bench-201: residual blocks, last BatchNorm), classifier. `n_cell_w` has one number a kind. In a cell, the
     weights of one convolution of one operation on all edges of a wave lie side by side, one view of `w`. Batch
-    statistics need more than one value a channel: N H W > 1 in the last cell. `own`: operations of one's own by their
-    names in the space; they are computed edge by edge, and BatchNorm follows.
+    statistics need more than one value a channel: N H W > 1 in the last cell. `custom`: custom operations by name
+    in the space; they are computed edge by edge, followed by BatchNorm.
     """
 
     def __init__(
@@ -80,15 +78,15 @@ class Supernet:
         layers: int,
         classes: int,
         image_channels: int = 3,
-        own: Own | None = None,
+        custom: CustomOperations | None = None,
     ):
         check_space(space)
-        self.own = dict(own or {})
-        if space is NASBENCH201 and self.own:
-            raise ParameterError("space nasbench201: takes no operations of one's own; a space of DARTS's kind does")
+        self.custom = dict(custom or {})
+        if space is NASBENCH201 and self.custom:
+            raise ParameterError("space nasbench201: takes no custom operations; a space with cells like DARTS's does")
         if space is not NASBENCH201:
-            check_operations(space.operations, self.own)
-            if not any("conv" in name and name not in self.own for name in space.operations):
+            check_operations(space.operations, self.custom)
+            if not any("conv" in name and name not in self.custom for name in space.operations):
                 raise ParameterError(f"space {space.name}: its supernet needs a separable convolution among operations")
         for name, value in (("channels", channels), ("classes", classes), ("image_channels", image_channels)):
             if value < 1:
@@ -115,16 +113,16 @@ class Supernet:
         """Number of weights."""
         return self.layout.total
 
-    def _convolutions(self, kind: str) -> Iterator[tuple[int, Wave, str, Convolution | Weight]]:
+    def _convolutions(self, kind: str) -> Iterator[tuple[int, Wave, str, Convolution | CustomWeight]]:
         """Yield (cell, wave, operation.i, what has its shape) of a kind of cell, in the order of `w`."""
         for k, cell in enumerate(self.cells):
             for wave in self.waves[k] if cell.kind == kind else ():
                 for _, operation, steps in wave.operations(self.space):
                     listed = [convolution for block in steps for convolution in block.convolutions]
                     yield from ((k, wave, f"{operation}.{i}", convolution) for i, convolution in enumerate(listed))
-                for name, operation in self.own.items():
+                for name, operation in self.custom.items():
                     for i, shape in enumerate(operation.shapes(cell.channels, wave.stride)):
-                        yield k, wave, f"{name}.{i}", Weight(shape)
+                        yield k, wave, f"{name}.{i}", CustomWeight(shape)
 
     def _cell_entries(self, kind: str) -> Iterator[tuple[str, Shape]]:
         for k, wave, name, convolution in self._convolutions(kind):
@@ -247,10 +245,10 @@ class Supernet:
         ]  # fmt: skip
         parts = Separable(sources, nodes, tuple(steps for _, _, steps in convolved), self.compiled)(x, own)
         named_at = {operation: o for o, operation in enumerate(self.space.operations)}
-        if self.own:
+        if self.custom:
             mine_only = {at.removeprefix(prefix): weight for at, weight in named.items() if at.startswith(prefix)}
-            by_name = {name: scales[named_at[name]] for name in self.own}
-            parts = tuple(mixed_in(self.own, x, wave.stride, mine_only, by_name, list(parts)))
+            by_name = {name: scales[named_at[name]] for name in self.custom}
+            parts = tuple(add_custom(self.custom, x, wave.stride, mine_only, by_name, list(parts)))
         if wave.stride == 2 and "skip_connect" in named_at:
             halves = _halves(F.relu(torch.cat(x, 1)), [named[f"{prefix}skip_connect.{i}"] for i in range(2)], sources)
             term = _normalise(halves, scales[named_at["skip_connect"]])

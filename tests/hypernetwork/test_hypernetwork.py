@@ -181,7 +181,7 @@ def test_an_unknown_activation_is_refused_with_the_known_ones():
 
 
 def dense(gradient: Gradient) -> Tensor:
-    """A gradient as one flat vector: [head | sum_k g_k z_k^T, segment by segment | sum_k g_k]."""
+    """A gradient as one flat vector: [trunk | sum_k g_k z_k^T, segment by segment | sum_k g_k]."""
     if isinstance(gradient, Dense):
         return gradient.value
     assert isinstance(gradient, Factored)
@@ -191,7 +191,7 @@ def dense(gradient: Gradient) -> Tensor:
         matrix.append(torch.einsum("kr,kw->rw", rows, gradient.z[:, segment]).flatten())
         first += size
     offset = [gradient.g.sum(0)] if gradient.layer.bias else []
-    return torch.cat([gradient.head, *matrix, *offset])
+    return torch.cat([gradient.trunk, *matrix, *offset])
 
 
 def by_autograd(h, phi: Tensor, alpha: Tensor, g: Tensor) -> tuple[Tensor, ...]:
@@ -293,8 +293,8 @@ def test_all_layers_start_as_those_of_torch():
     spread(phi[900:], 9)
     for shared in (True, False):
         mlp = MLP(100, (200, 300), 25, shared=shared)
-        head, output = mlp.initial_phi(generator(0, "mlp")).split([mlp.n_head, mlp.output.n_parameters])
-        spread(head, 100)
+        trunk, output = mlp.initial_phi(generator(0, "mlp")).split([mlp.n_trunk, mlp.output.n_parameters])
+        spread(trunk, 100)
         spread(output, 25)
 
 

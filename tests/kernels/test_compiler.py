@@ -57,7 +57,7 @@ def test_the_files_of_the_package_compile_without_a_warning(name, real, lanes, t
     """Where one did not, PyTorch's road would be taken in silence."""
     path = Path(compiler.__file__).with_name(f"{name}.c")
     flags = [*compiler.FLAGS, "-Wall", "-Wextra", "-Werror", f"-DREAL={real}", f"-DV={lanes}"]
-    command = [str(compiler.compiler()), *flags, "-DMOST=32", "-c", str(path), "-o", str(tmp_path / "made.o")]
+    command = [str(compiler.compiler()), *flags, "-DMAX_TERMS=32", "-c", str(path), "-o", str(tmp_path / "made.o")]
     assert subprocess.run(command, capture_output=True, text=True).stderr == ""
 
 

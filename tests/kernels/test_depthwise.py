@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from hdarts.kernels import depthwise as module
-from hdarts.kernels.bindings import kernel
+from hdarts.kernels.bindings import load_kernel
 from hdarts.kernels.depthwise import depthwise
 from hdarts.runs.randomness import generator
 
@@ -18,8 +18,8 @@ CASES = list(itertools.product((3, 5), (1, 2), (1, 2), ((8, 8), (7, 9), (5, 4), 
 def road(request, monkeypatch):
     """Both ways to compute it; the first needs a C compiler."""
     if request.param == "pytorch":
-        monkeypatch.setattr(module, "kernel", lambda *_: None)
-    elif kernel("depthwise", 4, torch.zeros(1)) is None:
+        monkeypatch.setattr(module, "load_kernel", lambda *_: None)
+    elif load_kernel("depthwise", 4, torch.zeros(1)) is None:
         pytest.skip("there is no C compiler (with OpenMP) here: PyTorch's road is the only one")
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers.agreement import agree, second_derivatives, slopes, the_same_for_any_number_of_threads
 
-from hdarts.kernels.bindings import kernel
+from hdarts.kernels.bindings import load_kernel
 from hdarts.kernels.nasbench201_edges import in_pytorch, mixed
 from hdarts.runs.randomness import generator
 
@@ -24,7 +24,7 @@ SIZES = [
 
 @pytest.fixture(autouse=True)
 def compiler():
-    if kernel("mixed", 4, torch.zeros(1)) is None:
+    if load_kernel("nasbench201_edges", 4, torch.zeros(1)) is None:
         pytest.skip("there is no C compiler (with OpenMP) here: PyTorch's road is the only one")
 
 

@@ -30,11 +30,11 @@ every = pytest.mark.parametrize("h", HYPERNETWORKS.values(), ids=HYPERNETWORKS)
 @pytest.fixture
 def in_pytorch(monkeypatch) -> None:
     """The road without a C compiler, in several blocks of rows."""
-    monkeypatch.setattr(output_layer, "kernel", lambda *_: None)
+    monkeypatch.setattr(output_layer, "load_kernel", lambda *_: None)
     monkeypatch.setattr(output_layer, "ROWS", 4)
 
 
-@pytest.fixture(params=["factored.c", "PyTorch"])
+@pytest.fixture(params=["output_layer.c", "PyTorch"])
 def roads(request) -> None:
     """Both roads of a layer."""
     if request.param == "PyTorch":
@@ -126,9 +126,9 @@ def test_state_saved_and_loaded_goes_on_as_if_nothing_had_been(h, tmp_path):
 
 
 def dense(gradient: Factored) -> Tensor:
-    """[head | W | b], formed in full."""
+    """[trunk | W | b], formed in full."""
     rows = torch.repeat_interleave(gradient.z, torch.tensor(gradient.layer.sizes), dim=1)  # (k, rows, width)
-    parts = [gradient.head, (gradient.g.unsqueeze(-1) * rows).sum(0).flatten()]
+    parts = [gradient.trunk, (gradient.g.unsqueeze(-1) * rows).sum(0).flatten()]
     return torch.cat([*parts, gradient.g.sum(0)] if gradient.layer.bias else parts)
 
 
@@ -198,12 +198,12 @@ def test_the_compiled_layer_is_that_of_pytorch(width: int, sizes, bias: bool, th
         moved, speed = parameters.clone(), velocity.clone()
         layer.step_(moved, speed, g, z, scale, RATE, MOMENTUM, DECAY)
         layer.write(parameters, z[0], out)
-        return [out.clone(), layer.pull_back(parameters, g[0]), moved, speed]
+        return [out.clone(), layer.vjp(parameters, g[0]), moved, speed]
 
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     compiled = all_three()
     assert all(map(torch.equal, compiled, all_three()))  # the same bits again
-    monkeypatch.setattr(output_layer, "kernel", lambda *_: None)
+    monkeypatch.setattr(output_layer, "load_kernel", lambda *_: None)
     for ours, torchs in zip(compiled, all_three(), strict=True):
         torch.testing.assert_close(ours, torchs, rtol=1e-12, atol=1e-12)
 
@@ -216,7 +216,7 @@ def test_single_precision_is_taken_too_and_numbers_that_are_not_finite_come_thro
     parameters[30 * 4 + 7], g[0, 16] = math.nan, math.inf
     layer.write(parameters, z[0], out)
     assert out.isnan().nonzero().tolist() == [[4]]
-    assert layer.pull_back(parameters, g[1]).isnan().nonzero().tolist() == [[0, 7]]
+    assert layer.vjp(parameters, g[1]).isnan().nonzero().tolist() == [[0, 7]]
     layer.step_(parameters, velocity, g, z, torch.tensor(1.0), RATE, MOMENTUM, DECAY)
     assert parameters[30 * 4 + 7].isnan() and not layer.matrix(parameters)[16].isfinite().any()
     assert layer.matrix(parameters)[[0, 5, 15]].isfinite().all()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers.agreement import SIZES, agree, second_derivatives, slopes, the_same_for_any_number_of_threads
 
-from hdarts.kernels.bindings import kernel
+from hdarts.kernels.bindings import load_kernel
 from hdarts.kernels.pooling import Pooling
 from hdarts.runs.randomness import generator
 
@@ -13,7 +13,7 @@ CASES = [*SIZES, (8, 2, 1, 1, 5, (1, 1))]
 
 @pytest.fixture(autouse=True)
 def compiler():
-    if kernel("pooling", 4, torch.zeros(1)) is None:
+    if load_kernel("pooling", 4, torch.zeros(1)) is None:
         pytest.skip("there is no C compiler (with OpenMP) here: PyTorch's road is the only one")
 
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from helpers.agreement import SIZES, agree, second_derivatives, slopes, the_same_for_any_number_of_threads
 
-from hdarts.kernels.bindings import kernel
+from hdarts.kernels.bindings import load_kernel
 from hdarts.kernels.separable import BlockWeights, Separable
 from hdarts.runs.randomness import generator
 from hdarts.space.operations import blocks
@@ -16,7 +16,7 @@ CASES = [*SIZES, (8, 2, 1, 1, 5, (6, 5)), (40, 1, 2, 1, 2, (4, 4))]
 
 @pytest.fixture(autouse=True)
 def compiler():
-    if kernel("separable", 4, torch.zeros(1)) is None:
+    if load_kernel("separable", 4, torch.zeros(1)) is None:
         pytest.skip("there is no C compiler (with OpenMP) here: PyTorch's road is the only one")
 
 

@@ -17,7 +17,7 @@ from hdarts.runs.randomness import generator
 from hdarts.runs.run import Run
 from hdarts.search.loop import around
 from hdarts.search.weights import Exploration, Generated, SGDSettings
-from hdarts.space import DARTS, NASBENCH201, Genotype, corner, discretise
+from hdarts.space import DARTS, NASBENCH201, Genotype, discretise, one_hot_alpha
 
 SMALL = {**SEARCH, "space": "nasbench201", "layers": 1, "limit": 96, "epochs": 2, "candidates": 5, "noise": 0.0}
 SHARED = {**SMALL, "method": "shared-weights"}
@@ -39,13 +39,13 @@ def one_hot(cell: Genotype) -> torch.Tensor:
 def test_a_corner_is_the_alpha_of_one_cell_alone(space):
     for seed in range(5):
         genotype = discretise(torch.randn(space.alpha_shape, generator=generator(seed)), space)
-        weights = corner(genotype).softmax(-1)
+        weights = one_hot_alpha(genotype).softmax(-1)
         assert set(weights.unique().tolist()) == {0.0, 1.0} and bool((weights.sum(-1) == 1).all())
         held = [[space.operations[o] for o in rows.argmax(-1).tolist()] for rows in weights]
         for kind, operations in zip(genotype.cells.values(), held, strict=True):
             assert sorted(name for name, _ in kind if name != "none") == sorted(n for n in operations if n != "none")
         if space is NASBENCH201:
-            assert discretise(corner(genotype), space) == genotype
+            assert discretise(one_hot_alpha(genotype), space) == genotype
 
 
 @pytest.mark.parametrize("kind", [SHARED, GLOBAL], ids=["shared", "global"])
@@ -94,7 +94,7 @@ def test_shared_weights_learn_at_one_random_cell_a_step():
     for state.step in range(40):
         alpha, _ = around(p, state)
         cells.append(discretise(alpha, NASBENCH201))
-        assert torch.equal(alpha, corner(cells[-1]))
+        assert torch.equal(alpha, one_hot_alpha(cells[-1]))
     assert len({cell.to_string() for cell in cells}) > 35
     used = {operation for cell in cells for operation, _ in cell.cell}
     assert used == set(NASBENCH201.operations)

@@ -18,7 +18,7 @@ from hdarts.runs.schedule import cosine
 from hdarts.search import alpha_at, search
 from hdarts.search.validation import dominant_eigenvalue
 from hdarts.search.weights import Classification
-from hdarts.space import DARTS, NASBENCH201, Genotype, corner, discretise
+from hdarts.space import DARTS, NASBENCH201, Genotype, discretise, one_hot_alpha
 from hdarts.supernet import Supernet
 
 SMALL = {**SEARCH, "limit": 64, "epochs": 2, "discretise_epochs": 0}
@@ -41,7 +41,7 @@ def test_the_supernet_at_the_corner_of_a_genotype_is_the_plain_network_of_the_ke
                 weights[kind, DARTS.edges.index((source, node + 2)), DARTS.operations.index(operation)] = 1
     plain = PlainSupernet(2, 3, 10, 3).double()
     plain.load(net.layout, w)
-    torch.testing.assert_close(net(x, w, corner(genotype).double()), plain(x, weights), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(net(x, w, one_hot_alpha(genotype).double()), plain(x, weights), rtol=1e-9, atol=1e-9)
 
 
 class Quadratic:

@@ -12,9 +12,9 @@ from helpers import ROOT
 from hdarts.errors import ParameterError
 from hdarts.network import EvaluationNetwork
 from hdarts.runs.randomness import generator
-from hdarts.space import DARTS, NASBENCH201, Genotype, corner, discretise
+from hdarts.space import DARTS, NASBENCH201, Genotype, discretise, one_hot_alpha
 from hdarts.supernet import Supernet
-from hdarts.supernet.custom import OwnOperation
+from hdarts.supernet.custom import CustomOperation
 from hdarts.train import read_genotype
 from hdarts.workbook.analysis.selection import candidate
 from hdarts.workbook.init import start
@@ -70,7 +70,7 @@ def test_a_cell_of_an_own_space_is_read_whole_wherever_it_stands(place):
     assert cell.space == names["small"] and len(cell.normal) == 4
     assert Genotype.from_json(cell.to_json()) == cell
     assert candidate("mine/space").genotype == cell
-    again = discretise(corner(cell), cell.space)
+    again = discretise(one_hot_alpha(cell), cell.space)
     assert [sorted(again.normal), sorted(again.reduce)] == [sorted(cell.normal), sorted(cell.reduce)]
 
 
@@ -120,16 +120,16 @@ class Same:
 COMMON = ("none", "skip_connect", "sep_conv_3x3")
 
 
-def test_an_own_operation_that_is_one_of_hdarts_computes_the_same():
+def test_custom_copy_of_a_built_in_operation_computes_the_same():
     theirs = replace(DARTS, name="theirs", operations=(*COMMON, "dil_conv_3x3"))
     ours = replace(DARTS, name="ours", operations=(*COMMON, "x"))
-    one, other = Supernet(theirs, 4, 3, 5), Supernet(ours, 4, 3, 5, own={"x": Same()})
+    one, other = Supernet(theirs, 4, 3, 5), Supernet(ours, 4, 3, 5, custom={"x": Same()})
     w = one.initial_w(generator(0, "w")).double()
     renamed = {name.replace("dil_conv_3x3", "x"): value for name, value in one.unpack(w).items()}
     images = torch.randn(6, 3, 8, 8, generator=generator(0, "images")).double()
     alpha = torch.randn(theirs.alpha_shape, generator=generator(0, "alpha")).double()
     v = other.pack(renamed)
-    for a in (alpha, corner(discretise(alpha, theirs)).double()):
+    for a in (alpha, one_hot_alpha(discretise(alpha, theirs)).double()):
         torch.testing.assert_close(other(images, v, a), one(images, w, a), rtol=1e-10, atol=1e-10)
 
     def slope(net: Supernet, u: torch.Tensor) -> torch.Tensor:
@@ -154,13 +154,13 @@ def test_a_space_without_pooling_and_identity_is_that_with_them_at_weight_zero()
     torch.testing.assert_close(small.mixture(images, small.pack(kept), few), expected, rtol=1e-10, atol=1e-10)
 
 
-def test_an_own_operation_is_a_module_in_the_evaluation_network():
+def test_custom_operation_is_a_module_in_the_evaluation_network():
     space = replace(DARTS, name="wide", operations=(*COMMON, "wide"))
     alpha = torch.zeros(space.alpha_shape)
     alpha[..., 3] = 1.0
     cell = discretise(alpha, space)
-    network = EvaluationNetwork(cell, 2, 3, 4, auxiliary=False, own={"wide": Wide()})
-    modules = [module for module in network.modules() if isinstance(module, OwnOperation)]
+    network = EvaluationNetwork(cell, 2, 3, 4, auxiliary=False, custom={"wide": Wide()})
+    modules = [module for module in network.modules() if isinstance(module, CustomOperation)]
     assert len(modules) == 3 * 8
     assert sum(module.stride == 2 for module in modules) == 2 * 8  # of equal edges the first ones stay: from the inputs
     network(torch.randn(3, 3, 8, 8))[0].sum().backward()
@@ -168,7 +168,7 @@ def test_an_own_operation_is_a_module_in_the_evaluation_network():
 
 
 @pytest.mark.parametrize(
-    ("change", "own", "told"),
+    ("change", "custom", "message"),
     [
         ({"name": "darts", "nodes": 2, "outputs": 2}, {}, "the name is taken"),
         ({"inputs": 1}, {}, "inputs has to be 2"),
@@ -176,19 +176,19 @@ def test_an_own_operation_is_a_module_in_the_evaluation_network():
         ({"nodes": 0, "outputs": 0}, {}, "nodes has to be from 1 to 32"),
         ({"operations": ("sep_conv_3x3", "none")}, {}, "operations have to be `none`"),
         ({"operations": ("none", "skip_connect")}, {}, "needs a separable convolution"),
-        ({"operations": (*COMMON, "sep_conv_7x7")}, {}, "'sep_conv_7x7' is not known"),
-        ({"operations": COMMON}, {"skip_connect": Wide()}, "is hdarts's own"),
+        ({"operations": (*COMMON, "sep_conv_7x7")}, {}, "'sep_conv_7x7' is neither built in nor passed"),
+        ({"operations": COMMON}, {"skip_connect": Wide()}, "is built in"),
         ({"operations": COMMON}, {"wide": Wide()}, "the space does not have it"),
     ],
 )
-def test_a_space_that_makes_no_supernet_is_refused(change, own, told):
-    with pytest.raises(ParameterError, match=re.escape(told)):
-        Supernet(replace(DARTS, **({"name": "mine"} | change)), 2, 3, 4, own=own)
+def test_a_space_that_makes_no_supernet_is_refused(change, custom, message):
+    with pytest.raises(ParameterError, match=re.escape(message)):
+        Supernet(replace(DARTS, **({"name": "mine"} | change)), 2, 3, 4, custom=custom)
 
 
-def test_operations_of_ones_own_are_for_cells_of_darts_kind():
-    with pytest.raises(ParameterError, match="takes no operations of one's own"):
-        Supernet(NASBENCH201, 2, 1, 4, own={"wide": Wide()})
+def test_custom_operations_need_cells_like_those_of_darts():
+    with pytest.raises(ParameterError, match="takes no custom operations"):
+        Supernet(NASBENCH201, 2, 1, 4, custom={"wide": Wide()})
 
 
 IMPOSSIBLE = [{"nodes": 10**9}, {"kinds": ["cell"]}, {"operations": []}, {"name": 3}, {"more": 1}]

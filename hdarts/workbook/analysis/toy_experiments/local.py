@@ -43,7 +43,7 @@ def figure_22(
     mean, spread = wide
     draws = mean + spread * torch.randn(steps, 16, generator=generator(seed, "alphas"), dtype=torch.float64)
     phi = h.initial_phi(generator(seed, "phi")).double()
-    phi[h.n_head :] = 0.0
+    phi[h.n_trunk :] = 0.0
     mlp, rows = Reparametrised(toy, h), []
     phi, linear = train(mlp, phi, draws, 0.03), Linear(1, toy.n_w)
     arms = [("global, MLP", wide, lambda a: mlp.weights(phi, a)), ("retrained", wide, toy.best_response)]
