@@ -22,7 +22,8 @@ from hdarts.workbook.study import plan
 
 PAGE = (ROOT / "docs" / "extending.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-TITLES = ["Own images", "Own search space", "Own operation", "Own hypernetwork", "Own hypergradient", "Own study"]
+IDEAS = ["search space", "operation", "hypernetwork", "hypergradient", "study"]
+TITLES = ["Your images", *(f"A custom {idea}" for idea in IDEAS)]
 
 
 def test_each_idea_has_its_block_of_less_than_thirty_lines():
