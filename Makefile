@@ -1,22 +1,23 @@
-# make workbook   install, run the quick study, say where its report is (the first thing to do)
-# make test       install what tests need and run them
-# make soak       the long test of faults: newly drawn inputs, kills, damage, many kernels at once; prints a table
-# make check      lint, format, types, floors
-# make install    only make .venv           make lab   JupyterLab on notebooks/, on localhost with its token
-# make docs       pages of all modules, from their docstrings: build/docs/index.html
-# make bench      hdarts against the plain version of itself: a table and a figure in results/bench/ (15 minutes)
-# make clean      remove .venv and droppings; runs/ stays (make clean-runs removes it)
+# make workbook   install, run the quick study, print the path of its report (start here)
+# make test       install the test tools and run the tests
+# make soak       the long test of faults: new random inputs, kills, damaged files, many kernels; prints a table
+# make check      lint, format, types, import layers
+# make install    only make .venv
+# make lab        JupyterLab on notebooks/, on localhost with its token
+# make docs       HTML pages of all modules, from their docstrings: build/docs/index.html
+# make bench      time hdarts against plain PyTorch: a table and a figure in results/bench/ (15 minutes)
+# make clean      remove .venv and generated files; runs/ stays (make clean-runs removes it)
 #
-# Any Python from 3.11 on: make install PYTHON=python3.12
+# With another Python (3.11 or newer): make install PYTHON=python3.12
 
 PYTHON ?= python3
-# the versions this was tested with; PINS= takes the newest that fit
+# the tested versions; PINS= installs the newest that fit
 PINS ?= -c constraints.txt
 STUDY ?= params/studies/quick.yaml
-# `make check` holds the subjects of the commits since this one
+# `make check` checks the subjects of the commits since this one
 SUBJECTS_SINCE ?= a718eb1
 BIN := .venv/bin
-# stamps in .venv: nothing is installed again while pyproject.toml and constraints.txt stay as they are
+# stamps in .venv: installs again only if pyproject.toml or constraints.txt have changed
 INSTALLED := .venv/installed
 TESTABLE := .venv/testable
 
@@ -61,7 +62,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 $(TESTABLE): $(INSTALLED)
 	$(BIN)/python -m pip install --disable-pip-version-check $(PINS) -e '.[test]'
 	$(BIN)/python -m pip install --disable-pip-version-check $(PINS) torchopt || \
-		echo "notice: TorchOpt, an outside oracle, could not be installed; the test that asks it will be skipped"
+		echo "notice: TorchOpt could not be installed; the test that compares with it will be skipped"
 	touch $@
 
 clean:

@@ -1,1 +1,1 @@
-"""Timed things: hdarts against a plain version of itself. `python -m benchmarks` prints the table and writes it."""
+"""Timings of hdarts against a plain version of itself. `python -m benchmarks` prints and writes the table."""

@@ -1,8 +1,8 @@
-"""`python -m benchmarks [--quick]`: hdarts against the plain version of itself, as a table and a figure.
+"""`python -m benchmarks [--quick]`: time hdarts against a plain version of itself.
 
-Writes `table.csv`, `machine.csv`, `growth.csv`, `growth.png` and `growth.svg` into `results/bench/` (`--out`). Under
-20 minutes on 2 CPU cores; `--quick` takes about one, on small sizes, and writes nothing unless `--out` is given.
-`--device cuda` times the same on a GPU (not yet done).
+Prints a table and draws a figure: `table.csv`, `machine.csv`, `growth.csv`, `growth.png` and `growth.svg` in
+`results/bench/` (`--out`). Takes under 20 minutes on 2 CPU cores; `--quick` takes about one, at small sizes, and writes
+nothing unless `--out` is given. `--device cuda` times the same on a GPU (not yet done).
 """
 
 import argparse
@@ -34,10 +34,10 @@ MEMORY = (
 
 
 def table(cases: list[tuple[str, Setting]], rounds: int, threads: int) -> pd.DataFrame:
-    """A row a case: seconds and peak memory of both sides, and how many times ours is faster and smaller."""
+    """Return one row per case: seconds and peak memory of both sides, and their ratios."""
     rows = []
     for name, setting in cases:
-        more = 3 if setting.space == NASBENCH201.name else 1  # short steps move more from one to the next
+        more = 3 if setting.space == NASBENCH201.name else 1  # short steps vary more
         plain, ours = alternating(name, setting, rounds * more)
         row = {
             "space": setting.space,

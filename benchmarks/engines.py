@@ -1,8 +1,8 @@
-"""`python -m benchmarks.engines [RUNS ...]`: what a study costs beside its notebooks, run by run, for both engines.
+"""`python -m benchmarks.engines [RUNS ...]`: the overhead of a study per run, for both engines.
 
-The runs are trivial: each writes its `result.json` and nothing else. What is left is the work of hdarts: the file
-expanded, states read, runs handed out and taken back, the states read again. Prints a table of milliseconds a run, on
-`--jobs` local processes' worth of threads, and on as many workers of a Dask scheduler of this host.
+The runs are trivial: each only writes the files of a finished run. What remains is the work of hdarts: it expands the
+study, reads states, hands out runs, takes them back and reads the states again. Prints a table of milliseconds per run,
+with `--jobs` local threads and with as many workers of a Dask scheduler on this host.
 """
 
 import argparse
@@ -33,7 +33,7 @@ stages: {{search: {{notebook: 03_search, parameters: {{method: random}}, matrix:
 
 
 def trivial(run: PlannedRun) -> runner.Outcome:
-    """Do what cannot be left out of a run: its folder, its result, and a notebook that has ended."""
+    """Write the least that a finished run has: its folder, its result, and an executed notebook."""
     run.folder.mkdir(parents=True, exist_ok=True)
     for name, text in {"result.json": "{}", "notebook.ipynb": ENDED, runner.PAGE: ""}.items():
         write_atomic(run.folder / name, text)
@@ -41,7 +41,7 @@ def trivial(run: PlannedRun) -> runner.Outcome:
 
 
 def locally(planned: Plan, jobs: int) -> None:
-    """Run all by the local engine."""
+    """Run all with the local engine."""
     with ThreadPoolExecutor(jobs) as executor:
         for _ in runner.run_all(planned.runs, executor, trivial, lambda: None):
             pass
@@ -49,7 +49,7 @@ def locally(planned: Plan, jobs: int) -> None:
 
 @contextmanager
 def workers(jobs: int) -> Generator[Callable[[Plan, int], None], None, None]:
-    """Yield the engine of Dask, its workers started."""
+    """Yield the Dask engine, after starting its workers."""
     settings = Cluster(kind="local", workers=jobs)
     with connect.connected(settings) as client:
         executor = Workers(client, connect.offers(client, settings))
@@ -62,7 +62,7 @@ def workers(jobs: int) -> Generator[Callable[[Plan, int], None], None, None]:
 
 
 def measure(folder: Path, name: str, count: int, engine: Callable[[Plan, int], None], jobs: int) -> dict[str, float]:
-    """Return milliseconds a run of each part of a study of so many trivial runs."""
+    """Return milliseconds per run for each part of the work on a study of `count` trivial runs."""
     path = folder / f"{name}.yaml"
     path.write_text(STUDY.format(name=name, seeds=list(range(count))))
     seconds, planned = timed(lambda: plan(path))
@@ -74,7 +74,7 @@ def measure(folder: Path, name: str, count: int, engine: Callable[[Plan, int], N
 
 
 def timed(function: Callable[[], T]) -> tuple[float, T]:
-    """Return the seconds of a call, and its value."""
+    """Return the seconds that a call takes, and its value."""
     began = time.perf_counter()
     value = function()
     return time.perf_counter() - began, value
@@ -89,7 +89,7 @@ def main() -> None:
     root, rows = checkout(), []
     assert root is not None, "benchmarks are run in a checkout"
     with tempfile.TemporaryDirectory(prefix="hdarts-") as folder:
-        os.environ["HDARTS_RUNS"] = f"{folder}/runs"  # of the workers too, which start now
+        os.environ["HDARTS_RUNS"] = f"{folder}/runs"  # also for the workers, which start now
         (Path(folder) / "notebooks").symlink_to(root / "notebooks")
         with workers(asked.jobs) as there:
             for count in asked.runs:

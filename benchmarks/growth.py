@@ -13,12 +13,12 @@ from hdarts.plots.style import COLOURS, LINES, MARKERS, WIDTH, style
 
 MIDDLE = Setting(channels=16, cells=6, batch=16, size=16)
 VALUES = {"channels": (8, 16, 32), "cells": (3, 6, 12, 20), "batch": (4, 16, 64), "size": (8, 16, 32)}
-LABELS = {"channels": "channels", "cells": "cells", "batch": "batch", "size": "image size (pixels a side)"}
+LABELS = {"channels": "channels", "cells": "cells", "batch": "batch", "size": "image size (pixels per side)"}
 COSTS = {"seconds": "weight step (s)", "memory": "peak memory (MiB)"}
 
 
 def growth(threads: int, device: str) -> pd.DataFrame:
-    """A row a side, axis and value: seconds and memory, everything else as in `MIDDLE`."""
+    """Return seconds and memory, one row per side, axis and value; everything else is as in `MIDDLE`."""
     measured: dict[tuple[str, Setting], dict[str, float]] = {}
     rows = []
     for axis, values in VALUES.items():
@@ -32,12 +32,12 @@ def growth(threads: int, device: str) -> pd.DataFrame:
 
 
 def slope(rows: pd.DataFrame, cost: str) -> float:
-    """Least-squares slope of log(cost) over log(value)."""
+    """Return the least-squares slope of log(cost) over log(value)."""
     return float(np.polyfit(np.log(rows["value"]), np.log(rows[cost]), 1)[0])
 
 
 def slopes(grown: pd.DataFrame) -> pd.DataFrame:
-    """Slope of each cost along each axis, a column a side."""
+    """Return the slope of each cost along each axis, one column per side."""
     rows = [
         {"axis": axis, "cost": cost} | {side: slope(part(grown, axis, side), cost) for side in SIDES}
         for axis in VALUES
@@ -47,12 +47,12 @@ def slopes(grown: pd.DataFrame) -> pd.DataFrame:
 
 
 def part(grown: pd.DataFrame, axis: str, side: str) -> pd.DataFrame:
-    """The rows of one line in the figure."""
+    """Return the rows of one line in the figure."""
     return grown.loc[(grown["axis"] == axis) & (grown["side"] == side)]
 
 
 def draw(grown: pd.DataFrame, machine: str) -> Figure:
-    """Log-log: a column an axis, time above, memory below; the slope of each line stands in the legend."""
+    """Draw log-log axes, one column per axis, time above memory; the legend gives the slope of each line."""
     with style():
         figure = Figure(figsize=(1.35 * WIDTH, 0.75 * WIDTH), layout="constrained")
         axes = figure.subplots(2, len(VALUES), sharex="col", sharey="row")

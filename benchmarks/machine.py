@@ -1,4 +1,4 @@
-"""What the machine can do at best, and how far from it a weight step is."""
+"""The best rates of the machine, and the share of them that a weight step reaches."""
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -6,7 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.measure import seconds
 from benchmarks.setting import Setting
 
-SIDE, MEBIBYTES, ROUNDS = 2048, 256, 7  # of the matrices, of the copied array; the best of so many
+SIDE, MEBIBYTES, ROUNDS = 2048, 256, 7  # of the matrices; of the copied array; the best of this many
 
 
 def rates(device: str) -> dict[str, float]:
@@ -22,8 +22,8 @@ def rates(device: str) -> dict[str, float]:
 def work(setting: Setting) -> float:
     """Return the work of a weight step in GFLOP: convolutions and matrix products, counted in the plain version.
 
-    The backward pass of each does the work of two forward passes (PyTorch's own count of it takes grouped convolutions
-    for dense ones).
+    The backward pass of each does the work of two forward passes (PyTorch's own count treats grouped convolutions
+    as dense).
     """
     alpha, (images, _), _ = setting.data()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -32,7 +32,7 @@ def work(setting: Setting) -> float:
 
 
 def distance(setting: Setting, ours: float) -> dict[str, float]:
-    """Return the machine's rates, the work of a weight step, and the share of the product's rate that ours reaches."""
+    """Return the machine's rates, the work of a weight step, and our share of the rate of a matrix product."""
     found = rates(setting.device)
     gflop = work(setting)
     return {

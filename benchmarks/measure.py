@@ -1,4 +1,4 @@
-"""How long a step takes and how much memory: alternately in one process, or alone in a process of its own."""
+"""Time and memory of a step: alternating with the other side in one process, or alone in a separate process."""
 
 import json
 import statistics
@@ -15,7 +15,7 @@ from hdarts.runs.memory import peak_memory
 
 
 def seconds(function: Step) -> float:
-    """Time of one call."""
+    """Return the seconds of one call."""
     _wait()
     start = perf_counter()
     function()
@@ -29,7 +29,7 @@ def _wait() -> None:
 
 
 def alternating(name: str, setting: Setting, rounds: int) -> tuple[float, float]:
-    """Median seconds of the plain step and of ours, taken in turn in this process, after one of each to warm up."""
+    """Return median seconds of the plain step and of ours, alternating in this process, after one warm-up each."""
     steps = [step(side, name, setting) for side in SIDES]
     for one in steps:
         one()
@@ -39,14 +39,14 @@ def alternating(name: str, setting: Setting, rounds: int) -> tuple[float, float]
 
 
 def alone(side: str, name: str, setting: Setting, threads: int, rounds: int = 2) -> dict[str, float]:
-    """Least seconds of a step and peak memory (MiB, beyond the libraries) in a process of its own."""
+    """Return the least seconds of a step and its peak memory (MiB, without libraries), in a separate process."""
     request = json.dumps({"side": side, "name": name, "threads": threads, "rounds": rounds, **asdict(setting)})
     command = [sys.executable, "-m", "benchmarks.measure", request]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
 
 def answer(request: dict) -> dict[str, float]:
-    """What the process of `alone` does."""
+    """Measure in the separate process of `alone`."""
     side, name, threads, rounds = (request.pop(key) for key in ("side", "name", "threads", "rounds"))
     torch.set_num_threads(threads)
     libraries = peak_memory("cpu")

@@ -1,7 +1,7 @@
-"""The yardstick: a DARTS supernet written straightforwardly, one module an operation an edge, and hyperDARTS on top.
+"""Plain reference: a DARTS supernet with one module per operation and edge, and hyperDARTS on top of it.
 
-This is how public codes write it: NCHW, `nn.Module`s, torch's defaults, a Python `sum` over operations and edges. It is
-the oracle of tests/test_supernet.py and what `python -m benchmarks` times hdarts against; nothing else uses it.
+It is written as in public codes: NCHW, `nn.Module`s, torch's defaults, a Python `sum` over operations and edges. The
+tests compare the supernet of hdarts with it, and `python -m benchmarks` times hdarts against it.
 """
 
 import math
@@ -104,7 +104,7 @@ class Cell(nn.Module):
         )
 
     def parts(self) -> dict[str, nn.Module]:
-        """Modules with weights by their name in the layout: preprocess0, preprocess1, <source>-<node>.<operation>."""
+        """Return modules with weights by their names in the layout: preprocess<0|1>, <source>-<node>.<operation>."""
         parts: dict[str, nn.Module] = {"preprocess0": self.preprocess0, "preprocess1": self.preprocess1}
         for (source, node), edge in zip(EDGES, self.edges, strict=True):
             assert isinstance(edge, MixedOperation)
@@ -124,7 +124,7 @@ class Cell(nn.Module):
 
 
 class Named(nn.Module):
-    """A plain network whose weights are known by the names that the supernet of hdarts has for them."""
+    """A plain network that maps the names of weights in the supernet of hdarts to its own."""
 
     def layout_names(self) -> dict[str, str]:
         """Name in `Supernet.layout` -> name of the module's parameter."""
@@ -138,7 +138,7 @@ class Named(nn.Module):
             parameters[names[name]].copy_(value)
 
     def flat(self, layout: Layout, gradient: bool = False) -> Tensor:
-        """The weights, or their gradients, as one flat vector."""
+        """Return the weights, or their gradients, as one flat vector."""
         parameters, names = dict(self.named_parameters()), self.layout_names()
         found = {}
         for name in layout.names:
@@ -149,7 +149,7 @@ class Named(nn.Module):
 
 
 class PlainSupernet(Named):
-    """The supernet of DARTS as a module: `net(images, weights)`, weights `(2, 14, 8)` = softmax(alpha)."""
+    """The supernet of DARTS as a module: `net(images, weights)` with weights `(2, 14, 8)` = softmax(alpha)."""
 
     def __init__(self, channels: int, layers: int, classes: int, image_channels: int = 3):
         super().__init__()
@@ -178,10 +178,10 @@ class PlainSupernet(Named):
 
 
 class PlainHyperdarts(nn.Module):
-    """Plain hyperDARTS on the plain supernet (thesis 4.6): `nn.Linear`s make the cell weights, call by call.
+    """Plain hyperDARTS on the plain supernet (thesis 4.6): `nn.Linear`s generate the cell weights in each call.
 
-    Without `hidden` one layer a kind of cell (hyperDARTS-1); with it a sigmoid perceptron with so many units for each
-    convolution (hyperDARTS-2). `n_alpha`: architecture parameters of one kind of cell.
+    Without `hidden` there is one linear layer per kind of cell (hyperDARTS-1), otherwise one sigmoid perceptron with
+    `hidden` units per convolution (hyperDARTS-2). `n_alpha`: architecture parameters of one kind of cell.
     """
 
     def __init__(self, net: Named, layout: Layout, n_alpha: int, kinds: list[list[tuple[int, ...]]], hidden: int = 0):
@@ -201,7 +201,7 @@ class PlainHyperdarts(nn.Module):
         self.made_by, self.hypernetworks = made_by, nn.ModuleList(made_by)
 
     def trained(self) -> list[nn.Parameter]:
-        """What SGD updates: the hypernetworks and the weights that they do not make."""
+        """Return what SGD updates: the hypernetworks and the weights that they do not generate."""
         return [*self.hypernetworks.parameters(), *self.rest]
 
     def forward(self, images: Tensor, alpha: Tensor) -> Tensor:
@@ -213,5 +213,5 @@ class PlainHyperdarts(nn.Module):
 
 
 def perceptron(n_alpha: int, n_weights: int, hidden: int) -> nn.Module:
-    """Two linear layers with a sigmoid between."""
+    """Return two linear layers with a sigmoid in between."""
     return nn.Sequential(nn.Linear(n_alpha, hidden), nn.Sigmoid(), nn.Linear(hidden, n_weights))

@@ -1,4 +1,4 @@
-"""The supernet of NAS-Bench-201 written straightforwardly, one module an operation an edge: oracle and yardstick."""
+"""Plain reference: the supernet of NAS-Bench-201 with one module per operation and edge."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ OPERATIONS = NASBENCH201.operations
 
 
 def relu_conv_norm(before: int, channels: int, kernel: int, stride: int = 1, affine: bool = False) -> nn.Module:
-    """ReLU, convolution that keeps the size at stride 1, BatchNorm."""
+    """Return ReLU, a convolution that keeps the size at stride 1, and BatchNorm."""
     convolution = nn.Conv2d(before, channels, kernel, stride, kernel // 2, bias=False)
     return nn.Sequential(nn.ReLU(), convolution, batch_norm(channels, affine))
 
@@ -28,7 +28,7 @@ def operation(name: str, channels: int) -> nn.Module:
 
 
 class Cell(nn.Module):
-    """Four nodes, an edge from each to each later one, all five operations on every edge."""
+    """A cell: four nodes, an edge from each to each later one, all five operations on every edge."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -51,7 +51,7 @@ class Cell(nn.Module):
 
 
 class Residual(nn.Module):
-    """The residual block between two stages: two convolutions, and the mean of 2x2 pixels through a 1x1 convolution."""
+    """The residual block between stages: two convolutions, plus the mean of 2x2 pixels and a 1x1 convolution."""
 
     def __init__(self, before: int, channels: int):
         super().__init__()
@@ -61,7 +61,9 @@ class Residual(nn.Module):
         self.shortcut = nn.Conv2d(before, channels, 1, bias=False)
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
-        even = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2), mode="replicate")  # the mean of the pixels there are
+        even = F.pad(
+            x, (0, x.shape[3] % 2, 0, x.shape[2] % 2), mode="replicate"
+        )  # so that the mean is over existing pixels
         return self.shortcut(self.pool(even)) + self.b(self.a(x))
 
 
@@ -93,7 +95,7 @@ class PlainBenchmarkSupernet(Named):
         for name, _ in self.named_parameters():
             if ".edges." in name:  # cells.0.edges.0-1.nor_conv_3x3.1.weight: the convolution of a relu_conv_norm
                 found[name.replace(".edges.", ".").removesuffix(".1.weight") + ".0"] = name
-            elif {"a", "b"} & set(name.split(".")):  # cells.5.a.1.weight: numbers count the ReLU there
+            elif {"a", "b"} & set(name.split(".")):  # cells.5.a.1.weight: here the numbers count the ReLU
                 *block, i, kind = name.split(".")
                 found[".".join((*block, str(int(i) - 1), kind))] = name
             else:

@@ -1,6 +1,6 @@
-"""The yardstick of training: DARTS's evaluation network written straightforwardly, as public codes have it.
+"""Plain reference: DARTS's evaluation network, written as in public codes.
 
-It is the oracle of tests/test_network.py and what `python -m benchmarks` times a training step against.
+The tests compare the network of hdarts with it, and `python -m benchmarks` times a training step against it.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from hdarts.space import Genotype
 
 
 class PlainReduction(nn.Module):
-    """Identity at stride 2: even pixels and odd ones through a 1x1 convolution each."""
+    """Identity at stride 2: one 1x1 convolution on the even pixels, one on the odd ones."""
 
     def __init__(self, c_in: int, c: int):
         super().__init__()
@@ -28,12 +28,12 @@ class PlainReduction(nn.Module):
 
 
 def plain_relu_conv_bn(c_in: int, c: int) -> nn.Module:
-    """Pointwise."""
+    """Return ReLU, a pointwise convolution and BatchNorm."""
     return nn.Sequential(nn.ReLU(), nn.Conv2d(c_in, c, 1, bias=False), nn.BatchNorm2d(c))
 
 
 def plain_depthwise(c: int, kernel: int, stride: int, padding: int, dilation: int) -> nn.Module:
-    """Depthwise, then pointwise."""
+    """Return a depthwise, then a pointwise convolution."""
     return nn.Sequential(
         nn.ReLU(),
         nn.Conv2d(c, c, kernel, stride, padding, dilation, groups=c, bias=False),
@@ -54,7 +54,7 @@ PLAIN: dict[str, Callable[[int, int], nn.Module]] = {
 
 
 class PlainNetwork(nn.Module):
-    """DARTS's evaluation network, written straightforwardly: one module an operation, default memory format."""
+    """DARTS's evaluation network, one module per operation, default memory format."""
 
     def __init__(self, genotype: Genotype, c: int, layers: int, classes: int, auxiliary: bool):
         super().__init__()

@@ -1,4 +1,4 @@
-"""How large the networks are that are timed, and the settings of SGD that all of them share."""
+"""Sizes of the networks that are timed, and the settings of SGD that they share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ SGD = SGDSettings(MOMENTUM, DECAY, CLIP)
 
 @dataclass(frozen=True)
 class Setting:
-    """Size of a supernet (cells: of all, or in each stage) and of its batches of square images, float32."""
+    """Size of a supernet (`cells`: all cells, or cells per stage) and of its batches of square float32 images."""
 
     channels: int = 16
     cells: int = 8
@@ -32,22 +32,22 @@ class Setting:
 
     @property
     def of(self) -> SearchSpace:
-        """The space itself."""
+        """Return the search space."""
         return SPACES[self.space]
 
     def net(self) -> Supernet:
-        """The supernet of hdarts."""
+        """Return the supernet of hdarts."""
         return Supernet(self.of, self.channels, self.cells, 10)
 
     def plain(self) -> Named:
-        """The plain one with the same weights."""
+        """Return the plain supernet with the same weights."""
         make = PlainSupernet if self.of is DARTS else PlainBenchmarkSupernet
         net, plain = self.net(), make(self.channels, self.cells, 10)
         plain.load(net.layout, net.initial_w(generator(0, "weights")))
         return plain.to(self.device)
 
     def data(self) -> tuple[Tensor, Batch, Batch]:
-        """alpha, an inner and an outer batch."""
+        """Return alpha, an inner batch and an outer batch."""
         draw = generator(0, "data")
         sizes = (self.batch, 3, self.size, self.size)
         inner, outer = (torch.randn(sizes, generator=draw).to(self.device) for _ in range(2))
@@ -57,5 +57,5 @@ class Setting:
 
 
 def plain_sgd(trained: list[nn.Parameter]) -> torch.optim.SGD:
-    """SGD as public codes have it: with torch's defaults."""
+    """Return SGD as in public codes, with torch's defaults."""
     return torch.optim.SGD(trained, RATE, MOMENTUM, weight_decay=DECAY)

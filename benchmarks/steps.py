@@ -1,6 +1,6 @@
-"""The steps of a search that are timed, each the plain way (reference.py, torch.optim) and the way a search takes it.
+"""The steps of a search that are timed, in the plain version (reference.py, torch.optim) and as a search takes them.
 
-A step is a function without arguments; calling it once more takes one more step from where it is.
+A step is a function without arguments; each call takes one more step.
 """
 
 import copy
@@ -23,21 +23,21 @@ from hdarts.search.weights import Batch, Classification, Exploration, Generated,
 
 
 def adam(alpha: Tensor) -> torch.optim.Adam:
-    """The optimiser of alpha."""
+    """Return the optimiser of alpha."""
     return torch.optim.Adam([alpha], 3e-4, betas=(0.5, 0.999), weight_decay=1e-3)
 
 
-# --- the plain way ---------------------------------------------------------------------------------------------------
+# --- the plain version -----------------------------------------------------------------------------------------------
 
 
 def plain_loss(model: nn.Module, alpha: Tensor, batch: Batch) -> Tensor:
-    """Cross entropy; the plain supernet takes softmax(alpha), the plain hyperDARTS alpha."""
+    """Return the cross entropy; the plain supernet takes softmax(alpha), the plain hyperDARTS takes alpha."""
     given = alpha if isinstance(model, PlainHyperdarts) else alpha.softmax(-1)
     return F.cross_entropy(model(batch[0], given), batch[1])
 
 
 def plain_weight_step(model: nn.Module, trained: list[nn.Parameter], alpha: Tensor, batch: Batch) -> Step:
-    """Backward pass, joint norm clip, SGD."""
+    """Return a step: backward pass, joint norm clip, SGD."""
     optimiser = plain_sgd(trained)
 
     def step() -> None:
@@ -50,7 +50,7 @@ def plain_weight_step(model: nn.Module, trained: list[nn.Parameter], alpha: Tens
 
 
 def plain_alpha_step(model: nn.Module, alpha: Tensor, batch: Batch) -> Step:
-    """First order: `loss.backward()` as public codes do, which also makes the gradients of the weights; Adam."""
+    """Return a first-order step: `loss.backward()` as in public codes, which computes gradients of w too; Adam."""
     alpha.requires_grad_()
     optimiser = adam(alpha)
 
@@ -64,7 +64,7 @@ def plain_alpha_step(model: nn.Module, alpha: Tensor, batch: Batch) -> Step:
 
 
 def plain_second_order(model: nn.Module, alpha: Tensor, inner: Batch, outer: Batch) -> Step:
-    """DARTS's alpha step: a copy of the network one SGD step on, then a difference quotient."""
+    """Return DARTS's alpha step: a copy of the network after one SGD step, then a difference quotient."""
     alpha.requires_grad_()
     optimiser = adam(alpha)
     velocity = [torch.zeros_like(p) for p in model.parameters()]
@@ -94,7 +94,7 @@ def plain_second_order(model: nn.Module, alpha: Tensor, inner: Batch, outer: Bat
 
 
 def plain(name: str, setting: Setting) -> Step:
-    """The step of that name, the plain way."""
+    """Return the step of this name in the plain version."""
     alpha, inner, outer = setting.data()
     net = setting.plain()
     if name == "weight step":
@@ -112,11 +112,11 @@ def plain(name: str, setting: Setting) -> Step:
     return lambda: (alpha_step(), weight_step())
 
 
-# --- the way of a search ---------------------------------------------------------------------------------------------
+# --- as a search does it ------------------------------------------------------------------------------------------
 
 
 def ours(name: str, setting: Setting) -> Step:
-    """The step of that name, as `hdarts.search` takes it."""
+    """Return the step of this name as `hdarts.search` takes it."""
     alpha, inner, outer = setting.data()
     net = setting.net()
     problem, optimiser, noise = Classification(net), adam(alpha), torch.zeros_like(alpha)
@@ -151,11 +151,11 @@ def ours(name: str, setting: Setting) -> Step:
 
 # --- the output layer of a hypernetwork alone ------------------------------------------------------------------------
 
-ROWS, WIDTH = 1_831_168, 112  # with biases, the thesis's 207 million weights
+ROWS, WIDTH = 1_831_168, 112  # with biases these are the thesis's 207 million weights
 
 
 def output_layer(side: str, setting: Setting) -> Step:
-    """Gradient, norm clip and SGD with momentum and weight decay on 207 million weights."""
+    """Return a step of SGD with norm clip, momentum and weight decay on 207 million weights."""
     draw = generator(0, "layer")
     g, z = (torch.randn(size, generator=draw).to(setting.device) for size in (ROWS, WIDTH))
     if side == "plain":

@@ -1,4 +1,4 @@
-"""What the training of a found network costs: its step and its batches, each the plain way and ours."""
+"""The training of a found network: its step and its batches, in the plain version and ours."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ CELLS = Path(__file__).parent.parent / "params" / "genotypes" / "darts-v2.json"
 
 
 def training_step(side: str, setting: Setting) -> Step:
-    """Forward and backward pass, norm clip and SGD of the network of DARTS V2, with its second head; no drop path."""
+    """Return a training step of the DARTS V2 network with auxiliary head: norm clip and SGD, no drop path."""
     _, (images, labels), _ = setting.data()
     torch.manual_seed(0)
     make = PlainNetwork if side == "plain" else EvaluationNetwork
@@ -42,7 +42,7 @@ def training_step(side: str, setting: Setting) -> Step:
 
 
 class Cutout(nn.Module):
-    """A square of zeros around a random pixel of a normalised image (DeVries and Taylor 2017)."""
+    """Set a square around a random pixel of a normalised image to zero (DeVries and Taylor 2017)."""
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         row, column = (int(torch.randint(size, ())) for size in image.shape[1:])
@@ -52,7 +52,7 @@ class Cutout(nn.Module):
 
 
 class InMemory(Dataset):
-    """Images as torchvision's CIFAR-10 gives them: from an array in memory, through PIL, transformed one by one."""
+    """Images as in torchvision's CIFAR-10: from an array in memory, through PIL, transformed one by one."""
 
     def __init__(self, pixels: torch.Tensor, labels: torch.Tensor, mean: list[float], std: list[float]):
         self.pixels, self.labels = pixels, labels.tolist()
@@ -76,7 +76,7 @@ class InMemory(Dataset):
 
 
 def batches(side: str, setting: Setting, workers: int) -> Step:
-    """One shuffled pass over 5,000 images of CIFAR-10's size with DARTS's augmentation of the final training."""
+    """Return a shuffled pass over 5,000 images of CIFAR-10's size, with DARTS's augmentation for final training."""
     draw = generator(0, "images")
     pixels = torch.randint(256, (IMAGES, 3, setting.size, setting.size), generator=draw).to(torch.uint8)
     labels = torch.randint(10, (IMAGES,), generator=draw)

@@ -1,1 +1,1 @@
-"""hdarts: differentiable architecture search with hypernetworks, as a workbook."""
+"""hdarts: a research workbook for differentiable architecture search with hypernetworks."""
