@@ -30,6 +30,7 @@ PRESETS = sorted(path for path in (ROOT / "params").glob("*/*.yaml") if path.par
 STUDIES = sorted((ROOT / "params" / "studies").glob("*.yaml"))
 EXPERIMENTS = sorted(path for path in (ROOT / "params/studies/thesis").glob("*.yaml") if path.stem != "common")
 TEXTS = [*SOURCES, *NOTEBOOKS, *(ROOT / "params").rglob("*.*"), *(ROOT / "tests").rglob("*.py"), ROOT / "README.md"]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "results").glob("*/*.md")]
 
 every_source = pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -199,6 +200,18 @@ def test_notebooks_are_stripped(path: Path):
             assert cell["outputs"] == []
             assert cell["execution_count"] is None
             assert set(cell["metadata"]) <= {"tags"}
+
+
+@every_notebook
+def test_lines_of_notebooks_have_at_most_120_characters(path: Path):
+    cells = json.loads(path.read_text())["cells"]
+    assert [line for cell in cells for line in "".join(cell["source"]).splitlines() if len(line) > 120] == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_lines_of_pages_have_at_most_120_characters_except_tables_and_pictures(path: Path):
+    lines = path.read_text().splitlines()
+    assert [line for line in lines if len(line) > 120 and not line.startswith(("|", "![", "<img"))] == []
 
 
 @every_notebook
