@@ -13,7 +13,7 @@ from hdarts.runs.randomness import generator
 from hdarts.space import NASBENCH201, Genotype
 from hdarts.supernet import Supernet
 from hdarts.supernet.nasbench201 import halved
-from hdarts.workbook.analysis.diagnostics.kinks import SmoothStandIn
+from hdarts.workbook.analysis.diagnostics.kinks import SmoothActivations
 
 SIZES = [
     # channels, cells a stage, batch, (height, width), image channels
@@ -65,7 +65,7 @@ def test_pytorchs_operators_alone_give_the_same():
 def test_another_function_can_stand_for_relu():
     case = Case(*SIZES[0])
     case.net.compiled = False
-    with SmoothStandIn():
+    with SmoothActivations():
         ours, plain = (derivatives(loss, case.w, case.alpha) for loss in (case.loss, case.plain_loss))
     agree(ours, plain, 1e-10)
 

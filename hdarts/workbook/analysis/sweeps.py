@@ -10,14 +10,14 @@ from hdarts.runs.paths import below_runs
 from hdarts.workbook.analysis import tables
 
 
-def families(study: str) -> dict[str, pd.DataFrame]:
+def find_sweeps(study: str) -> dict[str, pd.DataFrame]:
     """Return the searches that are done, by family: they compute the same but for their labels and the search seed.
 
     Columns: run, seed, the labels that vary, and `setting`, their values ("0.05, 48"). A family has at least two
     settings; its name is what the names of its arms begin with.
     """
     groups: dict[str, list[tables.Row]] = {}
-    for row in tables.done(study, "search"):
+    for row in tables.finished_runs(study, "search"):
         if row["varied"]:
             left_out = {"run", "search_seed", *row["varied"]}
             params = SearchParams.identifying(read_yaml(below_runs(row["run"]) / "params.yaml"))
@@ -35,18 +35,18 @@ def families(study: str) -> dict[str, pd.DataFrame]:
     return found
 
 
-def others(table: pd.DataFrame, known: dict[str, pd.DataFrame]) -> pd.DataFrame:
+def outside_sweeps(table: pd.DataFrame, known: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Return the rows of a table of searches whose runs are in none of the `known` families."""
     runs = [run for family in known.values() for run in family["run"]]
     return table.loc[~table["run"].isin(runs)] if runs else table
 
 
-def numbers(family: pd.DataFrame) -> list[str]:
+def numeric_labels(family: pd.DataFrame) -> list[str]:
     """Return the labels of a family whose values are numbers."""
     return [str(name) for name in family.select_dtypes("number") if name not in ("run", "seed", "setting")]
 
 
-def words(family: pd.DataFrame) -> str:
+def label_names(family: pd.DataFrame) -> str:
     """Return what the settings of a family are values of: "learning rate, batch size"."""
     return ", ".join(str(name).replace("_", " ") for name in family if name not in ("run", "seed", "setting"))
 

@@ -14,7 +14,8 @@ from hdarts.workbook.study import read_runs
 
 Row = dict[str, Any]
 PARTS = ("direct", "response")
-NO_SETTING = ("stage", "run", "needs", "arm", "search_seed", "evaluation_seed")  # labels that are no setting of an arm
+# labels that identify a run; all others are settings of an arm
+IDENTITY = ("stage", "run", "needs", "arm", "search_seed", "evaluation_seed")
 
 
 def scale_note(study: str) -> str:
@@ -23,7 +24,7 @@ def scale_note(study: str) -> str:
     return str(read_yaml(kept).get("scale", "")) if kept.is_file() else ""
 
 
-def done(study: str, stages: str) -> list[Row]:
+def finished_runs(study: str, stages: str) -> list[Row]:
     """Return labels, parameters and results of all runs that are done in the stages whose names start so.
 
     Each has run, needs, arm (where no label says it, the stage), search_seed (0 where there is none), and its other
@@ -36,63 +37,63 @@ def done(study: str, stages: str) -> list[Row]:
         if (result := read_result(folder)) is not None:
             given = {str(name): value for name, value in labels.items() if value != ""}
             params = read_yaml(folder / "params.yaml") if (folder / "params.yaml").is_file() else {}
-            varied = [name for name in given if name not in NO_SETTING]
+            varied = [name for name in given if name not in IDENTITY]
             setting = ", ".join(f"{name} {given[name]}" for name in varied)
             own = {"run": labels["run"], "needs": labels["needs"], "varied": varied, "setting": setting}
             rows.append({"arm": labels["stage"], "search_seed": 0, **given, **params, **result, **own})
     return rows
 
 
-def tests(study: str) -> list[Row]:
+def finished_evaluations(study: str) -> list[Row]:
     """Return all evaluations that are done, as the runs themselves tell whose cell they train.
 
     `search` is the run of the search that found the cell, `selected` whether a selection chose it.
     """
-    chosen = {row["run"]: row["chosen"] for row in done(study, "select")}
+    chosen = {row["run"]: row["chosen"] for row in finished_runs(study, "select")}
     return [
         row | {"search": chosen.get(row["needs"], row["needs"]), "selected": row["needs"] in chosen}
-        for row in done(study, "evaluate")
+        for row in finished_runs(study, "evaluate")
     ]
 
 
-def _searches(study: str) -> dict[str, Row]:
+def _search_labels(study: str) -> dict[str, Row]:
     """Return the labels of each search by its run; its `arm` is told with those labels that vary within the arm."""
     found = [{"arm": "search", "search_seed": 0} | row for row in read_runs(study, "search").to_dict("records")]
     named: dict[str, Row] = {}
     for row in found:
         own = [other for other in found if other["arm"] == row["arm"]]
-        varied = [name for name in row if name not in NO_SETTING and len({other[name] for other in own}) > 1]
+        varied = [name for name in row if name not in IDENTITY and len({other[name] for other in own}) > 1]
         arm = ", ".join([row["arm"], *(f"{name.replace('_', ' ')} {row[name]}" for name in varied if row[name] != "")])
         named[row["run"]] = {**row, "arm": arm, "seed": row["search_seed"]}
     return named
 
 
-def missing(study: str) -> list[str]:
+def unfinished_runs(study: str) -> list[str]:
     """Return the names of the runs of a study that are not done, the analysis itself left out."""
     runs = read_runs(study)
     return [run for run in runs[runs["stage"] != "analysis"]["run"] if read_result(below_runs(run)) is None]
 
 
-def of_searches(study: str, name: str) -> list[tuple[Row, pd.DataFrame]]:
+def search_tables(study: str, name: str) -> list[tuple[Row, pd.DataFrame]]:
     """Return run, arm and seed, and the table `name`, of each search that has one."""
-    named = [({"run": run, "arm": row["arm"], "seed": row["seed"]}, run) for run, row in _searches(study).items()]
+    named = [({"run": run, "arm": row["arm"], "seed": row["seed"]}, run) for run, row in _search_labels(study).items()]
     tables = [(labels, read_table(below_runs(run), name)) for labels, run in named]
     return [(labels, table) for labels, table in tables if len(table)]
 
 
-def _together(frames: list[pd.DataFrame]) -> pd.DataFrame:
+def _concatenate(frames: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
 def epochs(study: str) -> pd.DataFrame:
     """Return the metrics of all searches: run, arm, seed, and the columns of metrics.csv."""
-    return _together([table.assign(**labels) for labels, table in of_searches(study, "metrics")])
+    return _concatenate([table.assign(**labels) for labels, table in search_tables(study, "metrics")])
 
 
 def methods(study: str) -> dict[str, SearchParams]:
     """Return the parameters of the first search of each kind, by its arm; kinds differ in what is drawn of a method."""
     kinds: dict[tuple, tuple[str, SearchParams]] = {}
-    for run, labels in _searches(study).items():
+    for run, labels in _search_labels(study).items():
         if (file := below_runs(run) / "params.yaml").is_file():
             p = recorded(SearchParams, read_yaml(file))
             if p.method not in ("random", "shared-weights"):  # alpha takes no step
@@ -101,28 +102,28 @@ def methods(study: str) -> dict[str, SearchParams]:
     return dict(kinds.values())
 
 
-def truth(study: str) -> pd.DataFrame:
+def true_accuracies(study: str) -> pd.DataFrame:
     """Return what the benchmark's table says of every epoch's cell: arm, seed, `seconds` since the start, truth.csv."""
-    times = _together(
-        [table.assign(**labels, seconds=table["seconds"].cumsum()) for labels, table in of_searches(study, "timings")]
+    times = _concatenate(
+        [table.assign(**labels, seconds=table["seconds"].cumsum()) for labels, table in search_tables(study, "timings")]
     )
-    found = _together([table.assign(**labels) for labels, table in of_searches(study, "truth")])
+    found = _concatenate([table.assign(**labels) for labels, table in search_tables(study, "truth")])
     if found.empty or times.empty:
         return found.assign(seconds=0.0)
     together = found.merge(times[["arm", "seed", "epoch", "seconds"]], how="left", on=["arm", "seed", "epoch"])
     return together.fillna({"seconds": 0.0})
 
 
-def hypergradients(study: str) -> pd.DataFrame:
+def hypergradient_norms(study: str) -> pd.DataFrame:
     """Return the logged hypergradient norms of all searches: run, arm, seed, step, direct, response."""
     frames = []
-    for labels, steps in of_searches(study, "hypergradients"):
+    for labels, steps in search_tables(study, "hypergradients"):
         norms = {part: (steps.filter(regex=f"^{part}_") ** 2).sum(axis=1) ** 0.5 for part in PARTS}
         frames.append(steps[["step"]].assign(**labels, **norms))
-    return _together(frames)
+    return _concatenate(frames)
 
 
-def snapshots(study: str) -> pd.DataFrame:
+def snapshot_agreement(study: str) -> pd.DataFrame:
     """Return what notebook 04 found of every method at all snapshots: run, arm, seed, epoch, method, part, agreement.
 
     The reference itself is left out.
@@ -131,31 +132,31 @@ def snapshots(study: str) -> pd.DataFrame:
         read_table(below_runs(row["run"]), "hypergradient_methods").assign(
             arm=row["arm"], seed=row["search_seed"], run=row["run"]
         )
-        for row in done(study, "hypergradients")
+        for row in finished_runs(study, "hypergradients")
     ]
-    found = _together(tables)
+    found = _concatenate(tables)
     return found.loc[found["method"] != REFERENCES[0]] if len(found) else found
 
 
-def snapshot_means(study: str) -> pd.DataFrame:
+def mean_agreement(study: str) -> pd.DataFrame:
     """Return means over the snapshots of an arm: cosine and relative error of each method's total and response."""
-    found = snapshots(study)
+    found = snapshot_agreement(study)
     if found.empty:
         return found
     rows = found.loc[found["part"] != "direct", ["arm", "part", "method", "cosine", "relative_error"]]
     return rows.groupby(["arm", "part", "method"], as_index=False, sort=False).mean()
 
 
-def seconds(study: str) -> pd.DataFrame:
+def search_seconds(study: str) -> pd.DataFrame:
     """Return the time each search took, from its timings.csv: run, arm, seed, seconds."""
-    tables = of_searches(study, "timings")
+    tables = search_tables(study, "timings")
     return pd.DataFrame([{**labels, "seconds": float(table["seconds"].to_numpy().sum())} for labels, table in tables])
 
 
 def peak_memory(study: str) -> pd.DataFrame:
     """Return the most memory each search held (MiB), from its provenance.json: run, peak_memory_mib."""
     rows = []
-    for row in done(study, "search"):
+    for row in finished_runs(study, "search"):
         told = read_json(below_runs(row["run"]) / "provenance.json") or {}
         rows.append({"run": row["run"], "peak_memory_mib": told.get("peak_memory_mib", nan)})
     return pd.DataFrame(rows, columns=["run", "peak_memory_mib"])
@@ -167,9 +168,9 @@ def evaluations(study: str) -> pd.DataFrame:
     A cell has the arm, the seed and the validation accuracy of the search that found it; a random cell has no
     validation accuracy.
     """
-    labels, searches = _searches(study), {row["run"]: row for row in done(study, "search")}
+    labels, searches = _search_labels(study), {row["run"]: row for row in finished_runs(study, "search")}
     rows = []
-    for row in tests(study):
+    for row in finished_evaluations(study):
         source = searches.get(row["search"], row)
         rows.append(
             {
@@ -187,10 +188,10 @@ def evaluations(study: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def genotypes(study: str) -> dict[str, Row]:
+def selected_genotypes(study: str) -> dict[str, Row]:
     """Return the selected cells of each arm."""
-    labels = _searches(study)
-    return {labels.get(row["chosen"], row)["arm"]: row["genotype"] for row in done(study, "select")}
+    labels = _search_labels(study)
+    return {labels.get(row["chosen"], row)["arm"]: row["genotype"] for row in finished_runs(study, "select")}
 
 
 def by_arm(study: str) -> pd.DataFrame:
@@ -200,8 +201,8 @@ def by_arm(study: str) -> pd.DataFrame:
     evaluation seeds; for random cells it is over all cells and seeds. Search seeds and evaluation seeds are not mixed.
     An arm of several settings has a row a setting. Tests on further data have columns that end in its name.
     """
-    labels, tested, times = _searches(study), evaluations(study), seconds(study)
-    searches = [row | {"arm": labels[row["run"]]["arm"]} for row in done(study, "search")]
+    labels, tested, times = _search_labels(study), evaluations(study), search_seconds(study)
+    searches = [row | {"arm": labels[row["run"]]["arm"]} for row in finished_runs(study, "search")]
     rows = []
     for arm in dict.fromkeys(row["arm"] for row in searches):
         own = [row for row in searches if row["arm"] == arm]

@@ -5,20 +5,21 @@ import pandas as pd
 from hdarts.data.nasbench201_table import DARTS_PUBLISHED, Table, where
 from hdarts.space import NASBENCH201, Genotype
 from hdarts.workbook.analysis.diagnostics.methods import DIFFERENCE, DIRECT, HYPERNETWORK
-from hdarts.workbook.analysis.lookups import course
 from hdarts.workbook.analysis.statistics import paired_test, rank_correlation
-from hdarts.workbook.analysis.tables import of_searches, snapshots, truth
+from hdarts.workbook.analysis.table_search import best_so_far
+from hdarts.workbook.analysis.tables import search_tables, snapshot_agreement, true_accuracies
 
-OWN = {"darts-first": DIRECT, "darts-second": DIFFERENCE}  # an arm's own method in notebook 04, else the hypernetwork
+# the method of an arm as notebook 04 names it; of all other arms the hypernetwork
+METHOD_OF_ARM = {"darts-first": DIRECT, "darts-second": DIFFERENCE}
 ACCURACY = "cifar10_test"
 
 
-def finals(study: str) -> pd.DataFrame:
+def final_cells(study: str) -> pd.DataFrame:
     """Return the last row of truth.csv of each search: arm, seed, seconds so far, `collapsed`, and its columns.
 
     A cell is collapsed when no way from its input to its output passes a convolution: nothing in it can learn.
     """
-    found = truth(study)
+    found = true_accuracies(study)
     if found.empty:
         return found
     last = found.sort_values("epoch", kind="stable").groupby(["arm", "seed"], as_index=False, sort=False).tail(1)
@@ -40,7 +41,7 @@ def collapsed(cell: str) -> bool:
 
 def by_arm(study: str) -> pd.DataFrame:
     """Return one row an arm: searches, true CIFAR-10 test accuracy (per cent), collapse rate, skips, and seconds."""
-    found = finals(study)
+    found = final_cells(study)
     if found.empty:
         return found
     groups = found.groupby("arm", sort=False)
@@ -70,28 +71,28 @@ def rankings(study: str) -> pd.DataFrame:
     if where() is None:
         return pd.DataFrame()
     rows, table = [], Table.read()
-    for labels, ranking in of_searches(study, "ranking"):
+    for labels, ranking in search_tables(study, "ranking"):
         true = [table.lookup(cell)[ACCURACY] for cell in ranking["cell"]]
         tau = rank_correlation(ranking["validation_accuracy"], true, "kendall")
         rows.append({**labels, "tau": tau.value, "low": tau.low, "high": tau.high, "n": tau.n})
     return pd.DataFrame(rows)
 
 
-def errors(study: str) -> pd.DataFrame:
+def hypergradient_errors(study: str) -> pd.DataFrame:
     """Return how wrong an arm's own hypergradient was and where its search ended: arm, seed, relative_error, accuracy.
 
     The error is the mean over the snapshots of notebook 04, of the total, against a long unrolling.
     """
-    seen, ends = snapshots(study), finals(study)
+    seen, ends = snapshot_agreement(study), final_cells(study)
     if seen.empty or ends.empty:
         return pd.DataFrame()
-    own = seen["arm"].map(lambda arm: OWN.get(arm, HYPERNETWORK))
+    own = seen["arm"].map(lambda arm: METHOD_OF_ARM.get(arm, HYPERNETWORK))
     rows = seen.loc[(seen["part"] == "total") & (seen["method"] == own), ["arm", "seed", "relative_error"]]
     means = rows.groupby(["arm", "seed"], as_index=False, sort=False).mean()
     return means.merge(ends[["arm", "seed", ACCURACY]], on=["arm", "seed"])
 
 
-def lines() -> dict[str, float]:
+def reference_accuracies() -> dict[str, float]:
     """Return reference lines of CIFAR-10 test accuracy, per cent; without the table only what was published."""
     published = {"DARTS as published": DARTS_PUBLISHED}
     if where() is None:
@@ -101,18 +102,18 @@ def lines() -> dict[str, float]:
     return {**known, "best of 10 by validation": table.best_of(10), **published}
 
 
-def lookups() -> pd.DataFrame:
+def table_searches() -> pd.DataFrame:
     """Return what searches of the table find, by number of look-ups: a column each, mean of 20 runs."""
     if where() is None:
         return pd.DataFrame()
-    found = course(Table.read(), 300, 20)
+    found = best_so_far(Table.read(), 300, 20)
     kept = found.loc[found["lookups"].isin([1, 10, 30, 100, 300])]
     return kept.pivot(index="lookups", columns="search", values="test_accuracy").reset_index()
 
 
-def comparison(study: str, one: str, other: str) -> str:
+def compare_arms(study: str, one: str, other: str) -> str:
     """Return one sentence on the true accuracies of two arms, paired by search seed; "" without two common seeds."""
-    found = finals(study)
+    found = final_cells(study)
     if found.empty:
         return ""
     pairs = found.pivot(index="seed", columns="arm", values=ACCURACY).reindex(columns=[one, other]).dropna()

@@ -8,10 +8,10 @@ import shlex
 
 import pandas as pd
 
-from hdarts.workbook.claims.evidence import Evidence, NotRun, read
+from hdarts.workbook.claims.evidence import Evidence, NotRun, read_evidence
 from hdarts.workbook.claims.finding import CONTRADICTED, LEVEL, NOT_RUN, SUPPORTED, UNDECIDED, Effect, Finding
 from hdarts.workbook.claims.rules import RULES
-from hdarts.workbook.claims.tables import accuracy_and_cost, best_of_n, in_words, intervals, linked
+from hdarts.workbook.claims.summaries import accuracy_and_cost, best_of_n, intervals, text_table, with_links
 from hdarts.workbook.claims.thesis import table
 
 __all__ = [
@@ -23,13 +23,13 @@ __all__ = [
     "Effect",
     "Finding",
     "accuracy_and_cost",
+    "assess",
     "best_of_n",
-    "in_words",
     "intervals",
-    "judge",
-    "linked",
-    "read",
+    "read_evidence",
+    "text_table",
     "verdicts",
+    "with_links",
 ]
 
 
@@ -40,13 +40,13 @@ def verdicts(evidence: Evidence) -> pd.DataFrame:
     """
     rows = []
     for row in table("claims").fillna("").to_dict("records"):
-        found = judge(evidence, row["rule"], row["of"])
+        found = assess(evidence, row["rule"], row["of"])
         rows.append({"id": row["id"], "claim": row["claim"], "verdict": found.verdict, "result": found.result})
         rows[-1] |= {"ran": found.ran, "line": row["line"], "runs": " ".join(found.runs)}
     return pd.DataFrame(rows)
 
 
-def judge(evidence: Evidence, rule: str, of: str) -> Finding:
+def assess(evidence: Evidence, rule: str, of: str) -> Finding:
     """Return what a rule finds with the arguments `of`, as `a b want=higher`; names with blanks stand in quotes.
 
     A decided verdict from runs smaller than the thesis's is one at mini scale. Raises ValueError for an unknown rule.

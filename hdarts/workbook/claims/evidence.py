@@ -24,9 +24,10 @@ class NotRun(Exception):
 class Evidence:
     """The rows of a study. Search seeds and evaluation seeds are never mixed.
 
-    `searches`: a row a search that is done: run, arm, search_seed, its other labels and parameters, and what was
-    measured (`_measured`). `cells`: a row a tested cell and data set: `test_accuracy` is the mean over the evaluations
-    of the cell (`accuracies`), the rest is that of its search. `snapshots`: hypergradients under the microscope.
+    `searches`: one row per finished search: run, arm, search_seed, its other labels and parameters, and its measures
+    (`_measured`). `cells`: one row per tested cell and data set: `test_accuracy` is the mean over the evaluations of
+    the cell (`accuracies`), the rest is that of its search. `snapshots`: what notebook 04 measured, one row per run,
+    epoch, method and part.
     """
 
     study: str
@@ -96,13 +97,14 @@ def _same(cell: Any, text: str) -> bool:
         return str(cell) == text
 
 
-def read(study: str) -> Evidence:
+def read_evidence(study: str) -> Evidence:
     """Return the evidence of a study as far as its runs are done."""
-    searches = [row | _measured(row) for row in tables.done(study, "search")]
+    searches = [row | _measured(row) for row in tables.finished_runs(study, "search")]
     full = {row["run"]: row["full"] for row in searches}
-    looked_at = {row["run"]: full.get(row.get("search", ""), False) for row in tables.done(study, "hypergradients")}
-    looks = [_named(row) for row in tables.snapshots(study).to_dict("records")]
-    return Evidence(study, searches, _cells(study, searches), [row | {"full": looked_at[row["run"]]} for row in looks])
+    examined = tables.finished_runs(study, "hypergradients")
+    full_of = {row["run"]: full.get(row.get("search", ""), False) for row in examined}
+    rows = [_named(row) for row in tables.snapshot_agreement(study).to_dict("records")]
+    return Evidence(study, searches, _cells(study, searches), [row | {"full": full_of[row["run"]]} for row in rows])
 
 
 def _named(row: dict[Any, Any]) -> Row:
@@ -139,7 +141,7 @@ def _cells(study: str, searches: list[Row]) -> list[Row]:
     """Return a row a cell and data set; evaluations of one cell, whoever named it, are means of one row."""
     by_run = {row["run"]: row for row in searches}
     rows = []
-    for (search, data), tests in grouped(tables.tests(study), "search", "data").items():
+    for (search, data), tests in grouped(tables.finished_evaluations(study), "search", "data").items():
         source = by_run.get(search, {name: tests[0][name] for name in ("arm", "search_seed")})
         accuracies = [test["best_test_accuracy"] for test in tests]
         own = {

@@ -62,16 +62,16 @@ def too_few(n: int) -> str:
     return f" {what_n_can_show(n, LEVEL)}" if smallest_p(n) >= LEVEL else ""
 
 
-def all_of(verdicts: Iterable[str]) -> str:
+def joint_verdict(verdicts: Iterable[str]) -> str:
     """Return the verdict on a claim of several parts, which all have to hold."""
     found = set(verdicts)
     return CONTRADICTED if CONTRADICTED in found else UNDECIDED if UNDECIDED in found else SUPPORTED
 
 
-def together(findings: list[Finding]) -> Finding:
+def combine(findings: list[Finding]) -> Finding:
     """Return the finding on a claim of several parts, which all have to hold."""
     runs = dict.fromkeys(run for finding in findings for run in finding.runs)
     ran, result = (
         "; ".join(dict.fromkeys(words)) for words in zip(*((f.ran, f.result) for f in findings), strict=True)
     )
-    return Finding(ran, result, all_of(finding.verdict for finding in findings), tuple(runs))
+    return Finding(ran, result, joint_verdict(finding.verdict for finding in findings), tuple(runs))

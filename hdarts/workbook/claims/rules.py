@@ -25,8 +25,8 @@ from hdarts.workbook.claims.finding import (
     Effect,
     Finding,
     Want,
+    combine,
     paired,
-    together,
     too_few,
 )
 
@@ -48,7 +48,7 @@ def difference(
 
     `margin`: as good as the others is enough if it is not worse by more than this; below 0 it has to be better by that.
     """
-    return together([_against(evidence, first, other, of, want, float(margin), where) for other in others])
+    return combine([_against(evidence, first, other, of, want, float(margin), where) for other in others])
 
 
 def _against(
@@ -186,12 +186,12 @@ def snapshots(
 
     `than` may be a shorter unrolling: its distance from the long one is the uncertainty of the reference itself.
     """
-    return together([_within(evidence, arm, method, than, want, of, part) for arm in arms])
+    return combine([_within(evidence, arm, method, than, want, of, part) for arm in arms])
 
 
 def _within(evidence: Evidence, arm: str, method: str, than: str, want: Want, of: str, part: str) -> Finding:
     if not (rows := matching(evidence.snapshots, arm=arm, part=part)):
-        raise NotRun(f"no search of arm {arm} was put under the microscope (notebook 04)")
+        raise NotRun(f"notebook 04 was not run on a search of arm {arm}")
     first, second = (_means(rows, arm, name, of) for name in (method, than))
     runs = [run for run in first if run in second]
     effect = paired([first[run] - second[run] for run in runs])

@@ -1,4 +1,4 @@
-"""The microscope: what it reads is what a search left, every number is that of its definition, words follow numbers."""
+"""Diagnostics read what a search left; every number matches its definition, every sentence its numbers."""
 
 import math
 from typing import Any
@@ -28,7 +28,7 @@ from hdarts.workbook.analysis.diagnostics.methods import (
     REFERENCE,
     SECOND,
 )
-from hdarts.workbook.analysis.diagnostics.words import about_batch_size, about_kinks, about_sharpness
+from hdarts.workbook.analysis.diagnostics.sentences import describe_batch_size, describe_kinks, describe_sharpness
 
 TINY: dict[str, Any] = {
     "data": "generated",
@@ -46,7 +46,7 @@ TINY: dict[str, Any] = {
     "deterministic": False,
 }
 GLANCE: dict[str, Any] = {
-    "run": "look",
+    "run": "diagnostics",
     "search": "",
     "epochs": [],
     "seed": 0,
@@ -87,8 +87,8 @@ def snapshot(generated) -> m.Snapshot:
 
 
 @pytest.fixture(scope="module")
-def seen(snapshot) -> m.Look:
-    return m.look(snapshot, parameters(), damping=20.0)
+def seen(snapshot) -> m.Comparison:
+    return m.compare_methods(snapshot, parameters(), damping=20.0)
 
 
 # --- snapshots -------------------------------------------------------------------------------------------------------
@@ -158,12 +158,12 @@ def test_methods_and_references_share_the_batches(snapshot, seen):
     inner, (outer,) = snapshot.batches("inner", 8, 4, 0), snapshot.batches("outer", 8, 1, 0)
     for name, batches in ((HALF, inner[:2]), (OTHER, inner[2:]), (ONE_STEP, inner[:1])):
         expected = hg.unrolled(snapshot.problem, snapshot.w, snapshot.alpha, batches, outer, 0.05)
-        torch.testing.assert_close(seen.found[name].part("total"), expected.total)
-    torch.testing.assert_close(seen.found["unrolled, 2 steps"].part("total"), seen.found[HALF].part("total"))
+        torch.testing.assert_close(seen.estimates[name].part("total"), expected.total)
+    torch.testing.assert_close(seen.estimates["unrolled, 2 steps"].part("total"), seen.estimates[HALF].part("total"))
 
 
 def test_costs_count_gradients_and_products(seen):
-    costs = {name: found.gradients for name, found in seen.found.items()}
+    costs = {name: found.gradients for name, found in seen.estimates.items()}
     assert costs[DIRECT] == costs[HYPERNETWORK] == 1
     assert costs[DIFFERENCE] == costs[ONE_STEP] == 4
     assert costs[REFERENCE] == 2 * 4 + 1 + 4 and costs[SECOND] == 3 + 2 and costs["Neumann, 2 terms"] == 2 + 2
@@ -171,15 +171,15 @@ def test_costs_count_gradients_and_products(seen):
 
 def test_own_weights_have_no_hypernetwork(own):
     (one,) = m.snapshots(own, parameters())
-    look = m.look(one, parameters(reference_steps=2, terms=1), damping=20.0)
-    assert HYPERNETWORK not in look.found and one.composed() is None
-    assert any("no hypernetwork" in sentence for sentence in m.answer([look], parameters()))
+    comparison = m.compare_methods(one, parameters(reference_steps=2, terms=1), damping=20.0)
+    assert HYPERNETWORK not in comparison.estimates and one.composed() is None
+    assert any("no hypernetwork" in sentence for sentence in m.describe_methods([comparison], parameters()))
     assert {row["variables"] for row in m.sharpness(one, one.batches("inner", 8, 1, 0)[0])} == {"w"}
 
 
 def test_a_warning_stands_in_the_table_and_nowhere_else(snapshot):
     wild = parameters(step_size=5.0, terms=2, reference_steps=2)
-    rows = m.method_table([m.look(snapshot, wild, damping=1e-9)])
+    rows = m.method_table([m.compare_methods(snapshot, wild, damping=1e-9)])
     notes = {row["method"]: row["note"] for row in rows}
     assert "the Neumann series diverges" in notes["Neumann, 2 terms"]
     assert notes[DIRECT] == notes[REFERENCE] == ""
@@ -190,12 +190,12 @@ def test_a_warning_stands_in_the_table_and_nowhere_else(snapshot):
 
 def test_the_method_table_has_each_part_of_each_method(seen):
     rows = {(row["method"], row["part"]): row for row in m.method_table([seen])}
-    assert len(rows) == 3 * len(seen.found)
+    assert len(rows) == 3 * len(seen.estimates)
     assert rows[REFERENCE, "total"]["relative_error"] == 0
     assert rows[DIRECT, "response"]["relative_error"] == 1 and rows[DIRECT, "response"]["norm"] == 0
-    one = seen.found[HYPERNETWORK].part("response")
+    one = seen.estimates[HYPERNETWORK].part("response")
     assert (
-        rows[HYPERNETWORK, "response"] | agreement(one, seen.found[REFERENCE].part("response"))
+        rows[HYPERNETWORK, "response"] | agreement(one, seen.estimates[REFERENCE].part("response"))
         == (rows[HYPERNETWORK, "response"])
     )
 
@@ -209,7 +209,7 @@ def test_only_a_hypernetwork_moves_what_softmax_cannot_see(seen):
 def test_the_edges_put_together_are_the_whole(seen):
     rows = [row for row in m.edge_table([seen]) if row["method"] == HALF]
     assert len(rows) == len(DARTS.kinds) * len(DARTS.edges)
-    whole = float(seen.found[HALF].part("total").norm())
+    whole = float(seen.estimates[HALF].part("total").norm())
     assert math.sqrt(sum(row["norm"] ** 2 for row in rows)) == pytest.approx(whole, rel=1e-5)
 
 
@@ -239,12 +239,12 @@ def test_the_difference_converges_where_the_network_is_smooth_and_jumps_where_it
     assert error[kinked, 1e-2] == pytest.approx(agreement(found, exact)["relative_error"]), "DARTS's own"
     law = {row["epsilon"]: row["relative_error"] for row in m.square_root_law(rows)}
     assert law[1e-2] == error[kinked, 1e-2] and law[1e-3] == pytest.approx(10**0.5 * law[1e-2])
-    assert any("smooth" in sentence for sentence in about_kinks(rows))
+    assert any("smooth" in sentence for sentence in describe_kinks(rows))
 
 
 def test_the_stand_in_is_gone_when_it_is_left():
     x = torch.tensor([-1.0, 0.0, 2.0])
-    with m.SmoothStandIn():
+    with m.SmoothActivations():
         assert torch.equal(F.relu(x), F.softplus(x, beta=4.0))
         assert (F.max_pool2d(x.view(1, 1, 1, 3), 3, 1, 1) < 2).all()
     assert torch.equal(F.relu(x), torch.tensor([0.0, 0.0, 2.0]))
@@ -265,13 +265,13 @@ def test_sharpness_is_told_in_w_and_in_what_the_search_updates(snapshot):
     assert composed is not None and [row["number"] for row in rows] == [len(snapshot.w), len(composed[1])]
     assert all(row["smallest"] < row["largest"] for row in rows)
     assert math.isnan(rows[0]["rate"]) and rows[1]["rate"] > 0
-    assert len(about_sharpness(rows)) == 2
+    assert len(describe_sharpness(rows)) == 2
 
 
 def test_magnitudes_change_with_the_batch_size_alone(snapshot):
-    rows = m.varied(snapshot, seed=0)
+    rows = m.by_batch_size(snapshot, seed=0)
     assert sorted({row["batch_size"] for row in rows}) == [2, 4, 6, 8, 16]
-    assert rows == m.varied(snapshot, seed=0)
+    assert rows == m.by_batch_size(snapshot, seed=0)
     composed = snapshot.composed()
     assert composed is not None
     found = hg.hypernetwork(composed[0], composed[1], snapshot.alpha, snapshot.batches("outer", 8, 1, 0)[0]).total[0]
@@ -280,7 +280,7 @@ def test_magnitudes_change_with_the_batch_size_alone(snapshot):
 
 
 def test_the_report_changes_model_and_batch_size_together(snapshot, generated):
-    rows = m.as_reported(snapshot.params, "figure", seed=0)
+    rows = m.as_in_thesis(snapshot.params, "figure", seed=0)
     drawn = {row["model"]: [r["step"] for r in rows if r["model"] == row["model"] and r["drawn"]] for row in rows}
     assert len(drawn["linear"]) == 3 and drawn["linear"] == drawn["two-layer linear"]
     assert {(row["model"], row["batch_size"]) for row in rows} == {("linear", 6), ("two-layer linear", 8)}
@@ -288,25 +288,25 @@ def test_the_report_changes_model_and_batch_size_together(snapshot, generated):
     assert {key for key in one if one[key] != other[key]} == {"run", "hypernetwork", "activation", "batch_size"}
     base = check(SearchParams, generated.params.model_dump())
     assert (one["learning_rate"], one["channels"]) == (base.learning_rate, base.channels)
-    (text,) = about_batch_size(m.varied(snapshot, seed=0), rows)
+    (text,) = describe_batch_size(m.by_batch_size(snapshot, seed=0), rows)
     assert "2 to 16" in text and "batches of 8 instead of 6" in text
 
 
 # --- words -----------------------------------------------------------------------------------------------------------
 
 
-def invented(**responses: float) -> m.Look:
-    """A look whose responses lie along one axis, and turned away from it by an angle for each method."""
+def invented(**responses: float) -> m.Comparison:
+    """A comparison whose responses lie along one axis, and turned away from it by an angle for each method."""
 
-    def turned(angle: float) -> m.Found:
+    def turned(angle: float) -> m.Estimate:
         response = torch.zeros(DARTS.alpha_shape)
         response[0, 0, 0], response[0, 0, 1] = math.cos(angle), math.sin(angle)
         direct = torch.zeros(DARTS.alpha_shape)
         direct[1, 0, 0] = 1
-        return m.Found(Hypergradient(direct, response, {"seconds": 0.0}), 1)
+        return m.Estimate(Hypergradient(direct, response, {"seconds": 0.0}), 1)
 
     names = (REFERENCE, HALF, OTHER, SECOND, DIRECT, DIFFERENCE, ONE_STEP, HYPERNETWORK)
-    return m.Look(3, {name: turned(responses.get(name.split(" ")[0], 0.0)) for name in names})
+    return m.Comparison(3, {name: turned(responses.get(name.split(" ")[0], 0.0)) for name in names})
 
 
 @pytest.mark.parametrize(
@@ -317,21 +317,21 @@ def invented(**responses: float) -> m.Look:
     ],
 )
 def test_the_verdict_follows_the_numbers(hypernetwork: float, darts: float, verdict: str):
-    sentences = m.answer([invented(hypernetwork=hypernetwork, DARTS=darts)], parameters())
+    sentences = m.describe_methods([invented(hypernetwork=hypernetwork, DARTS=darts)], parameters())
     assert all(verdict in sentence for sentence in sentences[-2:])
     assert f"cosine {math.cos(hypernetwork):.2f}" in " ".join(sentences)
 
 
 def test_the_verdict_is_open_where_the_references_disagree():
-    mixed = m.answer([invented(hypernetwork=0.3, DARTS=0.1, conjugate=0.5)], parameters())
+    mixed = m.describe_methods([invented(hypernetwork=0.3, DARTS=0.1, conjugate=0.5)], parameters())
     assert "depending on what is taken for the truth" in mixed[-1]
     assert "closer by cosine in 1, by relative error in 1 of 4 comparisons" in mixed[-1]
 
 
 def test_the_result_has_the_last_snapshot_in_numbers(seen):
-    numbers = m.numbers([invented(), seen])
+    numbers = m.result_numbers([invented(), seen])
     assert numbers["epoch"] == 2
-    expected = agreement(seen.found[HALF].part("total"), seen.found[REFERENCE].part("total"))
+    expected = agreement(seen.estimates[HALF].part("total"), seen.estimates[REFERENCE].part("total"))
     assert numbers["reference_uncertainty"] == expected["relative_error"]
     best = min(numbers["relative_error"][name] for name in numbers["cosine"] if name not in m.REFERENCES)
     assert numbers["relative_error"][numbers["nearest"]] == best

@@ -36,16 +36,16 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_a_family_differs_in_its_labels_alone_and_is_called_what_its_arms_have_in_common(study: str):
-    found = sweeps.families(study)
+    found = sweeps.find_sweeps(study)
     assert list(found) == ["rate", "grid"], "another batch size is another family, and one setting is none"
     assert found["rate"]["setting"].tolist() == ["0.025", "0.025", "0.0375", "0.0375"]
     assert found["rate"]["seed"].tolist() == [2, 20, 2, 20]
     assert found["grid"]["setting"].tolist() == ["0.05", "0.05", "0.1", "0.1"], "what does not vary is not told"
-    assert [sweeps.words(family) for family in found.values()] == ["learning rate", "learning rate"]
-    assert [sweeps.numbers(family) for family in found.values()] == [["learning_rate"], ["learning_rate"]]
+    assert [sweeps.label_names(family) for family in found.values()] == ["learning rate", "learning rate"]
+    assert [sweeps.numeric_labels(family) for family in found.values()] == [["learning_rate"], ["learning_rate"]]
 
 
 def test_the_other_searches_are_those_of_no_family(study: str):
     table = pd.DataFrame({"run": ["mine/search/rate-1-0-2", "mine/search/plain-5-2"]})
-    assert sweeps.others(table, sweeps.families(study))["run"].tolist() == ["mine/search/plain-5-2"]
-    assert sweeps.others(pd.DataFrame(), {}).empty
+    assert sweeps.outside_sweeps(table, sweeps.find_sweeps(study))["run"].tolist() == ["mine/search/plain-5-2"]
+    assert sweeps.outside_sweeps(pd.DataFrame(), {}).empty

@@ -52,7 +52,7 @@ def runs(tmp_path: Path, monkeypatch) -> Path:
 
 
 def test_what_is_missing_is_named(runs: Path):
-    assert tables.missing(STUDY) == ["mine/evaluate/random-20"]
+    assert tables.unfinished_runs(STUDY) == ["mine/evaluate/random-20"]
 
 
 def test_every_epoch_of_every_search_is_there(runs: Path):
@@ -73,20 +73,20 @@ def test_each_method_is_drawn_once_by_the_first_arm_that_has_it(runs: Path):
 
 
 def test_norms_are_taken_over_both_kinds_of_cell(runs: Path):
-    table = tables.hypergradients(STUDY)
+    table = tables.hypergradient_norms(STUDY)
     assert table["direct"].tolist() == [5.0] * 4 and table["response"].tolist() == [1.0] * 4
 
 
 def test_times_are_sums_over_the_epochs(runs: Path):
-    assert tables.seconds(STUDY)["seconds"].tolist() == [5.0] * 4
+    assert tables.search_seconds(STUDY)["seconds"].tolist() == [5.0] * 4
 
 
 def test_the_truth_of_an_epoch_stands_beside_the_seconds_that_it_took(runs: Path):
-    assert tables.truth(STUDY).empty
+    assert tables.true_accuracies(STUDY).empty
     for seed in (2, 20):
         put(runs / "search" / f"hyper-{seed}", None, truth=[{"epoch": e, "cifar10_test": 50.0 + e} for e in (1, 2)])
     put(runs / "search" / "random-2", None, truth=[{"epoch": 0, "cifar10_test": 87.0}])
-    table = tables.truth(STUDY)
+    table = tables.true_accuracies(STUDY)
     assert table["arm"].tolist() == ["hyper"] * 4 + ["random"]
     assert table["seed"].tolist() == [2, 2, 20, 20, 2]
     assert table["seconds"].tolist() == [2.5, 5.0, 2.5, 5.0, 0.0]
@@ -131,7 +131,7 @@ def test_an_arm_of_two_settings_is_two_rows_each_with_its_own_cell_and_tests(run
     write_atomic(runs / "runs.csv", pd.DataFrame(more).to_csv(index=False).encode())
     names = ["rate, learning rate 0.05", "rate, learning rate 0.1"]
     table = tables.by_arm(STUDY).set_index("arm")
-    assert list(table.index) == names == list(tables.genotypes(STUDY))
+    assert list(table.index) == names == list(tables.selected_genotypes(STUDY))
     assert table["test_accuracy_mean"].tolist() == [81.0, 71.0] and table["evaluations"].tolist() == [1, 1]
     assert table["test_accuracy_mean_cifar100"].tolist() == [50.0, 40.0]
     tests = tables.evaluations(STUDY)
@@ -149,11 +149,11 @@ def test_the_comparison_has_the_reports_rows_and_the_arms_that_were_tested(runs:
 
 
 def test_cells_are_those_that_were_selected(runs: Path):
-    assert tables.genotypes(STUDY) == {"darts": {"of": "darts"}, "hyper": {"of": "hyper"}}
+    assert tables.selected_genotypes(STUDY) == {"darts": {"of": "darts"}, "hyper": {"of": "hyper"}}
 
 
-def test_a_study_without_a_microscope_has_no_snapshots(runs: Path):
-    assert tables.snapshots(STUDY).empty and tables.snapshot_means(STUDY).empty
+def test_study_without_diagnostics_has_no_snapshots(runs: Path):
+    assert tables.snapshot_agreement(STUDY).empty and tables.mean_agreement(STUDY).empty
 
 
 def test_snapshots_leave_the_reference_out_and_means_are_over_an_arm(runs: Path):
@@ -169,8 +169,8 @@ def test_snapshots_leave_the_reference_out_and_means_are_over_an_arm(runs: Path)
         labels = {"arm": "darts", "search_seed": seed}
         more.append({"run": f"mine/hypergradients/darts-{seed}", "stage": "hypergradients", "needs": "", **labels})
     write_atomic(runs / "runs.csv", pd.concat([listed, pd.DataFrame(more)]).to_csv(index=False).encode())
-    found = tables.snapshots(STUDY)
+    found = tables.snapshot_agreement(STUDY)
     assert set(found["method"]) == {"first order"} and len(found) == 6
-    means = tables.snapshot_means(STUDY)
+    means = tables.mean_agreement(STUDY)
     assert means["part"].tolist() == ["total", "response"]
     assert means["relative_error"].tolist() == [0.625, 0.625] and means["cosine"].tolist() == [0.375, 0.375]

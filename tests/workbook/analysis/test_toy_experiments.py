@@ -237,35 +237,35 @@ def test_figure_22_has_local_lines_right_where_they_were_trained_and_wrong_elsew
 
 def test_parts_are_those_of_the_methods():
     h, w = Linear(3, 640), MICRO.best_response(ALPHA) + 0.1
-    for way in (toy.Generated(MICRO, h), toy.Generated(MICRO, h, centred=True)):
-        u = way.start(3)
-        found, truth = way.parts(u, ALPHA), methods.hypernetwork(way.problem(ALPHA), u, ALPHA, None)
+    for weights in (toy.GeneratedWeights(MICRO, h), toy.GeneratedWeights(MICRO, h, centred=True)):
+        u = weights.start(3)
+        found, truth = weights.parts(u, ALPHA), methods.hypernetwork(weights.problem(ALPHA), u, ALPHA, None)
         assert close(found[0], truth.direct) and close(found[1], truth.response)
-        defined = methods.direct(way.problem(ALPHA), u, ALPHA, None).total
-        if not way.centred:  # where alpha enters through the weights, this is the definition
+        defined = methods.direct(weights.problem(ALPHA), u, ALPHA, None).total
+        if not weights.centred:  # where alpha enters through the weights, this is the definition
             assert close(found[0] + found[1], defined)
-    for way, truth in (
-        (toy.Own(MICRO), methods.direct(MICRO, w, ALPHA, None)),
-        (toy.Own(MICRO, 0.05), methods.unrolled(MICRO, w, ALPHA, [None], None, 0.05)),
-        (toy.Retrained(MICRO), MICRO.exact_hypergradient(ALPHA)),
+    for weights, truth in (
+        (toy.LearnedWeights(MICRO), methods.direct(MICRO, w, ALPHA, None)),
+        (toy.LearnedWeights(MICRO, 0.05), methods.unrolled(MICRO, w, ALPHA, [None], None, 0.05)),
+        (toy.RetrainedWeights(MICRO), MICRO.exact_hypergradient(ALPHA)),
     ):
-        found = way.parts(w, ALPHA)
+        found = weights.parts(w, ALPHA)
         assert close(found[0], truth.direct) and close(found[0] + found[1], truth.total)
 
 
 def test_a_centred_hypernetwork_moves_its_bias_with_alpha():
-    way, change = toy.Generated(MICRO, Linear(3, 640), centred=True), torch.tensor([0.1, 0.0, -0.2]).double()
-    u = way.start(0)
-    before = way.problem(ALPHA).weights(u, ALPHA + change)
-    after = way.problem(ALPHA + change).weights(way.moved(u, change), ALPHA + change)
+    weights, change = toy.GeneratedWeights(MICRO, Linear(3, 640), centred=True), torch.tensor([0.1, 0.0, -0.2]).double()
+    u = weights.start(0)
+    before = weights.problem(ALPHA).weights(u, ALPHA + change)
+    after = weights.problem(ALPHA + change).weights(weights.follow_alpha(u, change), ALPHA + change)
     assert close(after, before)
 
 
 def test_zero_response_starts_with_the_read_outs_own_start_and_no_response():
-    way = toy.Generated(MICRO, Linear(3, 640), zero_response=True)
-    u = way.start(1)
-    assert torch.equal(way.problem(ALPHA).weights(u, ALPHA), toy.Own(MICRO).start(1))
-    assert way.parts(u, ALPHA)[1].abs().max() == 0
+    weights = toy.GeneratedWeights(MICRO, Linear(3, 640), zero_response=True)
+    u = weights.start(1)
+    assert torch.equal(weights.problem(ALPHA).weights(u, ALPHA), toy.LearnedWeights(MICRO).start(1))
+    assert weights.parts(u, ALPHA)[1].abs().max() == 0
 
 
 def test_noise_is_antithetic_where_asked_and_the_same_for_the_same_step():
@@ -276,9 +276,9 @@ def test_noise_is_antithetic_where_asked_and_the_same_for_the_same_step():
 
 
 def test_runs_taken_together_are_those_taken_alone():
-    way = toy.Generated(MICRO, Linear(3, 640), centred=True, zero_response=True)
-    together = toy.run_jointly(way, tuple(PARTS), [0, 1], 4, 0.1, antithetic=True)
-    alone = toy.run_jointly(way, ["response"], [1], 4, 0.1, antithetic=True)
+    weights = toy.GeneratedWeights(MICRO, Linear(3, 640), centred=True, zero_response=True)
+    together = toy.run_jointly(weights, tuple(PARTS), [0, 1], 4, 0.1, antithetic=True)
+    alone = toy.run_jointly(weights, ["response"], [1], 4, 0.1, antithetic=True)
     same = together.query("part == 'response' and seed == 1").reset_index(drop=True)
     numbers = [*toy.OPERATIONS, "retrained", "relative_error"]
     assert torch.allclose(torch.tensor(same[numbers].to_numpy()), torch.tensor(alone[numbers].to_numpy()), rtol=1e-9)
@@ -286,9 +286,9 @@ def test_runs_taken_together_are_those_taken_alone():
 
 
 def test_all_ways_ends_better_than_it_began_with_the_exact_hypergradient():
-    table = toy.all_ways(MicroDARTS(1.0), 0.1, [0], 20)
-    assert len(set(table["way"])) == 7
-    exact = table[table["way"] == "exact"]
+    table = toy.compare_joint_runs(MicroDARTS(1.0), 0.1, [0], 20)
+    assert len(set(table["method"])) == 7
+    exact = table[table["method"] == "exact"]
     losses = exact["retrained"].tolist()
     assert losses == sorted(losses, reverse=True) and max(exact["relative_error"]) < 1e-9
 

@@ -55,7 +55,7 @@ def ranking(table: Table) -> list[dict]:
 
 
 def test_a_search_ends_with_its_last_epochs_cell(table: Table):
-    found = truth.finals(STUDY)
+    found = truth.final_cells(STUDY)
     assert list(zip(found["arm"], found["seed"], strict=True)) == list(ENDS)
     assert found["cell"].tolist() == list(ENDS.values())
     assert found["collapsed"].tolist() == [True, False, False, False]
@@ -93,20 +93,20 @@ def test_a_ranking_is_held_against_the_table(table: Table):
 
 
 def test_an_arms_own_hypergradient_stands_beside_where_its_search_ended(table: Table):
-    found = truth.errors(STUDY).set_index(["arm", "seed"])
+    found = truth.hypergradient_errors(STUDY).set_index(["arm", "seed"])
     assert found.loc[("darts-second", 2), "relative_error"] == len("DARTS (finite difference)")
     assert found.loc[("hyperdarts-1", 2), "relative_error"] == len("hypernetwork")
     assert found.loc[("darts-second", 20), "cifar10_test"] == table.lookup(GOOD)["cifar10_test"]
 
 
 def test_two_arms_are_compared_over_their_common_seeds(table: Table):
-    assert truth.comparison(STUDY, "hyperdarts-1", "darts-second") == "", "one common seed shows nothing"
+    assert truth.compare_arms(STUDY, "hyperdarts-1", "darts-second") == "", "one common seed shows nothing"
 
 
 def test_a_difference_is_told_with_what_so_few_pairs_can_show(table: Table, monkeypatch):
     rows = [{"arm": arm, "seed": seed, "cifar10_test": 90.0 + bonus} for seed in range(4) for arm, bonus in TWO]
-    monkeypatch.setattr(truth, "finals", lambda study: pd.DataFrame(rows))
-    told = truth.comparison(STUDY, "b", "a")
+    monkeypatch.setattr(truth, "final_cells", lambda study: pd.DataFrame(rows))
+    told = truth.compare_arms(STUDY, "b", "a")
     assert told.startswith(
         "b less a: +1.50 points of true accuracy, mean of 4 paired seeds, exact sign-flip test p = 0.125"
     )
@@ -114,13 +114,13 @@ def test_a_difference_is_told_with_what_so_few_pairs_can_show(table: Table, monk
 
 
 def test_reference_lines_are_the_tables_own(table: Table, tmp_path: Path, monkeypatch):
-    found = truth.lines()
+    found = truth.reference_accuracies()
     assert found["best cell"] == table.cells["cifar10_test"].max() and found["random cell, mean"] == table.best_of(1)
     monkeypatch.setenv("HDARTS_DATA", str(tmp_path / "nothing"))
-    assert truth.lines() == {"DARTS as published": 54.30}
+    assert truth.reference_accuracies() == {"DARTS as published": 54.30}
     assert truth.rankings(STUDY).empty
 
 
 def test_a_study_of_another_space_has_none_of_it(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
-    assert truth.finals("none").empty and truth.by_arm("none").empty and truth.errors("none").empty
+    assert truth.final_cells("none").empty and truth.by_arm("none").empty and truth.hypergradient_errors("none").empty

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from hdarts.runs.atomic import write_atomic
-from hdarts.workbook.claims import best_of_n, intervals, judge, linked, verdicts
-from hdarts.workbook.claims.evidence import Evidence, read
-from hdarts.workbook.claims.finding import all_of, paired
+from hdarts.workbook.claims import assess, best_of_n, intervals, verdicts, with_links
+from hdarts.workbook.claims.evidence import Evidence, read_evidence
+from hdarts.workbook.claims.finding import joint_verdict, paired
 from hdarts.workbook.claims.thesis import table
 
 SEEDS = (2, 20, 200, 2000, 3, 30)
@@ -60,23 +60,23 @@ BETTER = {"a": [90.5, 91.0, 90.2, 91.5, 90.1, 90.8], "b": [90.0, 90.1, 90.0, 90.
     ],
 )
 def test_six_pairs_of_one_sign_decide_and_the_sign_says_how(of: str, verdict: str):
-    assert judge(evidence(BETTER), "difference", of).verdict == verdict
+    assert assess(evidence(BETTER), "difference", of).verdict == verdict
 
 
 def test_five_pairs_decide_nothing_and_the_finding_says_why():
-    found = judge(evidence({arm: values[:5] for arm, values in BETTER.items()}), "difference", f"a b {ACCURACY}")
+    found = assess(evidence({arm: values[:5] for arm, values in BETTER.items()}), "difference", f"a b {ACCURACY}")
     assert found.verdict == "undecided"
     assert "cannot go below p = 0.0625" in found.result
 
 
 def test_a_difference_that_changes_its_sign_decides_nothing():
-    assert judge(
+    assert assess(
         evidence(BETTER | {"a": [90.5, 89.0, 90.2, 89.5, 90.1, 90.8]}), "difference", f"a b {ACCURACY}"
     ).verdict == ("undecided")
 
 
 def test_the_difference_is_paired_over_seeds_that_both_have():
-    found = judge(evidence({"a": [91.0, 93.0, 95.0], "b": [90.0, 90.0]}), "difference", f"a b {ACCURACY}")
+    found = assess(evidence({"a": [91.0, 93.0, 95.0], "b": [90.0, 90.0]}), "difference", f"a b {ACCURACY}")
     assert "search seeds 2, 20" in found.ran
     assert "a - b: +2 (+1 to +3, p = 0.5, n = 2)" in found.result
     assert found.runs == ("thesis/a-2", "thesis/a-20", "thesis/b-2", "thesis/b-20")
@@ -84,21 +84,21 @@ def test_the_difference_is_paired_over_seeds_that_both_have():
 
 def test_a_claim_of_several_parts_needs_all_of_them():
     known = evidence(BETTER | {"c": BETTER["b"], "d": [95.0] * 6})
-    assert judge(known, "difference", f"a b c {ACCURACY}").verdict == "supported"
-    assert judge(known, "difference", f"a b d {ACCURACY}").verdict == "contradicted"
-    assert all_of(["supported", "undecided"]) == "undecided"
+    assert assess(known, "difference", f"a b c {ACCURACY}").verdict == "supported"
+    assert assess(known, "difference", f"a b d {ACCURACY}").verdict == "contradicted"
+    assert joint_verdict(["supported", "undecided"]) == "undecided"
 
 
 def test_as_good_as_means_not_worse_by_more_than_the_margin():
     known = evidence({"a": [90.0, 90.1, 90.2, 89.9, 90.0, 90.1], "b": [90.1, 90.0, 90.1, 90.1, 90.2, 90.0]})
-    assert judge(known, "difference", f"a b {ACCURACY}").verdict == "undecided"
-    assert judge(known, "difference", f"a b {ACCURACY} margin=0.5").verdict == "supported"
+    assert assess(known, "difference", f"a b {ACCURACY}").verdict == "undecided"
+    assert assess(known, "difference", f"a b {ACCURACY} margin=0.5").verdict == "supported"
     worse = evidence({"a": [80.0, 81.0, 80.5, 79.0, 80.0, 80.2], "b": [90.0] * 6})
-    assert judge(worse, "difference", f"a b {ACCURACY} margin=0.5").verdict == "contradicted"
+    assert assess(worse, "difference", f"a b {ACCURACY} margin=0.5").verdict == "contradicted"
 
 
 def test_costs_are_told_as_a_ratio():
-    found = judge(evidence({"a": [20.0] * 6, "b": [10.0] * 6}, "seconds"), "difference", "a b of=seconds want=higher")
+    found = assess(evidence({"a": [20.0] * 6, "b": [10.0] * 6}, "seconds"), "difference", "a b of=seconds want=higher")
     assert "a takes 2.00 times as long as b" in found.result
     assert found.verdict == "supported"
 
@@ -112,14 +112,14 @@ def test_an_effect_is_the_mean_difference_with_the_exact_test():
 
 
 def test_small_runs_decide_at_mini_scale_only():
-    found = judge(evidence(BETTER, full=False), "difference", f"a b {ACCURACY}")
+    found = assess(evidence(BETTER, full=False), "difference", f"a b {ACCURACY}")
     assert found.verdict == "supported at mini scale"
-    assert judge(evidence(BETTER, full=False), "difference", f"b a {ACCURACY}").verdict == "contradicted at mini scale"
-    assert judge(evidence(BETTER, full=False), "difference", f"a a {ACCURACY}").verdict == "undecided"
+    assert assess(evidence(BETTER, full=False), "difference", f"b a {ACCURACY}").verdict == "contradicted at mini scale"
+    assert assess(evidence(BETTER, full=False), "difference", f"a a {ACCURACY}").verdict == "undecided"
 
 
 def test_a_study_called_mini_never_decides_at_full_scale():
-    found = judge(evidence(BETTER, study="thesis-mini"), "difference", f"a b {ACCURACY}")
+    found = assess(evidence(BETTER, study="thesis-mini"), "difference", f"a b {ACCURACY}")
     assert found.verdict == "supported at mini scale"
 
 
@@ -139,12 +139,12 @@ def test_a_study_called_mini_never_decides_at_full_scale():
             "x=validation_accuracy y=test_accuracy want=higher",
             "cells tested on the data that they were searched on",
         ),
-        ("snapshots", "a method=hypernetwork than=other want=lower", "no search of arm a was put under the microscope"),
+        ("snapshots", "a method=hypernetwork than=other want=lower", "notebook 04 was not run on a search of arm a"),
         ("no_direct", "a", "direct_share was not measured in arm a"),
     ],
 )
 def test_what_a_claim_misses_is_named(rule: str, of: str, told: str):
-    found = judge(evidence(BETTER), rule, of)
+    found = assess(evidence(BETTER), rule, of)
     assert found.verdict == "not run here"
     assert told in found.result and found.runs == ()
 
@@ -152,12 +152,12 @@ def test_what_a_claim_misses_is_named(rule: str, of: str, told: str):
 def test_settings_of_one_seed_are_not_averaged():
     known = evidence({"a": [1.0], "b": [2.0]})
     twice = Evidence("thesis", known.searches * 2, [], [])
-    assert "several settings of one search seed" in judge(twice, "difference", f"a b {ACCURACY}").result
+    assert "several settings of one search seed" in assess(twice, "difference", f"a b {ACCURACY}").result
 
 
 def test_a_rule_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="'typed' is not one of"):
-        judge(evidence(BETTER), "typed", "supported")
+        assess(evidence(BETTER), "typed", "supported")
 
 
 # --- tested cells ----------------------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ def test_one_selected_cell_an_arm_cannot_rank_methods_and_stands_beside_random_o
         {"arm": "b", "selected": True, "test_accuracy": 97.0, "accuracies": [97.0, 97.0]},
         *({"arm": "random", "test_accuracy": value} for value in (96.0, 97.0, 98.0)),
     ]
-    found = judge(of_cells(rows), "difference", "a b of=test_accuracy want=higher data=cifar10")
+    found = assess(of_cells(rows), "difference", "a b of=test_accuracy want=higher data=cifar10")
     assert found.verdict == "undecided"
     assert "Best of n: a - b: +0.5 points" in found.result and "cannot rank methods" in found.result
     assert "Expected best of 1 random cells: 97.00 %" in found.result
@@ -177,28 +177,30 @@ def test_one_selected_cell_an_arm_cannot_rank_methods_and_stands_beside_random_o
 
 def test_a_claim_on_one_data_set_takes_no_cells_of_another():
     rows = [{"arm": arm, "test_accuracy": 97.0} for arm in ("a", "b")]
-    found = judge(of_cells(rows), "difference", "a b of=test_accuracy want=higher data=cifar100")
+    found = assess(of_cells(rows), "difference", "a b of=test_accuracy want=higher data=cifar100")
     assert found.verdict == "not run here" and "data cifar100" in found.result
 
 
 def test_validation_predicts_test_accuracy_where_the_rank_correlation_leaves_zero_out():
     rising = [{"arm": "a", "validation_accuracy": 80.0 + n, "test_accuracy": 90.0 + n} for n in range(8)]
     of = "x=validation_accuracy y=test_accuracy want=higher"
-    assert judge(of_cells(rising), "correlation", of).verdict == "supported"
+    assert assess(of_cells(rising), "correlation", of).verdict == "supported"
     falling = [row | {"test_accuracy": -row["test_accuracy"]} for row in rising]
-    assert judge(of_cells(falling), "correlation", of).verdict == "contradicted"
-    assert judge(of_cells(rising[:4]), "correlation", of).verdict == "undecided"
-    assert judge(of_cells(rising[:2]), "correlation", of).verdict == "not run here"
+    assert assess(of_cells(falling), "correlation", of).verdict == "contradicted"
+    assert assess(of_cells(rising[:4]), "correlation", of).verdict == "undecided"
+    assert assess(of_cells(rising[:2]), "correlation", of).verdict == "not run here"
 
 
 def test_cells_without_skips_are_held_against_the_others():
     rows = [{"arm": "a", "skip_free": float(n % 2), "test_accuracy": 97 - n % 2 + n / 100} for n in range(8)]
     of = "of=test_accuracy by=skip_free want=lower"
-    found = judge(of_cells(rows), "groups", of)
+    found = assess(of_cells(rows), "groups", of)
     assert found.verdict == "supported" and "4 cells that are skip free, 4 others" in found.ran
-    assert judge(of_cells(rows[:4]), "groups", of).verdict == "undecided"
-    assert judge(of_cells(rows[:1]), "groups", of).verdict == "not run here"
-    assert "1 cells that are skip free, 2 others" in judge(of_cells(rows[:3]), "groups", of).result, "one has no spread"
+    assert assess(of_cells(rows[:4]), "groups", of).verdict == "undecided"
+    assert assess(of_cells(rows[:1]), "groups", of).verdict == "not run here"
+    assert "1 cells that are skip free, 2 others" in assess(of_cells(rows[:3]), "groups", of).result, (
+        "one has no spread"
+    )
 
 
 # --- settings, parts, snapshots --------------------------------------------------------------------------------------
@@ -222,18 +224,18 @@ def settings(best: dict[int, float]) -> Evidence:
 
 def test_the_best_learning_rate_moves_with_the_batch_size():
     of = "a setting=learning_rate over=batch_size want=higher"
-    found = judge(settings({32: 0.025, 64: 0.1}), "best_setting", of)
+    found = assess(settings({32: 0.025, 64: 0.1}), "best_setting", of)
     assert found.verdict == "supported" and "+2 (+2 to +2" in found.result
-    assert judge(settings({32: 0.05, 64: 0.05}), "best_setting", of).verdict == "undecided"
-    assert judge(settings({32: 0.1, 64: 0.05}), "best_setting", of).verdict == "contradicted"
+    assert assess(settings({32: 0.05, 64: 0.05}), "best_setting", of).verdict == "undecided"
+    assert assess(settings({32: 0.1, 64: 0.05}), "best_setting", of).verdict == "contradicted"
 
 
 def test_a_trend_is_taken_within_each_seed():
     known = settings({32: 0.05, 64: 0.05})
-    assert judge(known, "trend", "a over=batch_size of=validation_accuracy want=lower learning_rate=0.05").verdict == (
+    assert assess(known, "trend", "a over=batch_size of=validation_accuracy want=lower learning_rate=0.05").verdict == (
         "supported"
     )
-    one = judge(evidence(BETTER, batch_size=32), "trend", "a over=batch_size of=validation_accuracy want=lower")
+    one = assess(evidence(BETTER, batch_size=32), "trend", "a over=batch_size of=validation_accuracy want=lower")
     assert one.verdict == "not run here"
 
 
@@ -242,7 +244,7 @@ def test_a_trend_is_taken_within_each_seed():
 )
 def test_a_direct_part_is_zero_only_if_it_is_at_every_step(least: float, mean: float, verdict: str):
     known = evidence({"a": [mean, mean]}, "direct_share", least_direct_share=least)
-    assert judge(known, "no_direct", "a").verdict == verdict
+    assert assess(known, "no_direct", "a").verdict == verdict
 
 
 def looks(errors: dict[str, list[float]]) -> Evidence:
@@ -259,14 +261,14 @@ def looks(errors: dict[str, list[float]]) -> Evidence:
 
 def test_snapshots_of_one_search_are_one_run():
     known = looks({"hypernetwork": [0.9, 0.8], "DARTS (finite difference)": [0.5, 0.6]})
-    found = judge(known, "snapshots", "a method=hypernetwork 'than=DARTS (finite difference)' want=lower")
+    found = assess(known, "snapshots", "a method=hypernetwork 'than=DARTS (finite difference)' want=lower")
     assert found.verdict == "undecided" and "+0.3 (+0.2 to +0.4, p = 0.5, n = 2)" in found.result
     assert found.ran == "a: 2 searches, 2 snapshots each"
 
 
 def test_an_error_beyond_the_references_own_uncertainty_is_not_eliminated():
     known = looks({"hypernetwork": [0.9, 0.8, 0.9, 1.0, 0.8, 0.7], "half the reference": [0.3] * 6})
-    found = judge(known, "snapshots", "a method=hypernetwork 'than=half the reference' want=lower")
+    found = assess(known, "snapshots", "a method=hypernetwork 'than=half the reference' want=lower")
     assert found.verdict == "contradicted at mini scale"
 
 
@@ -308,7 +310,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_search_is_one_row_with_what_was_measured(study: Path):
-    row, other = read("mine").searches
+    row, other = read_evidence("mine").searches
     assert (row["validation_accuracy"], row["seconds"], row["eigenvalue"], row["drop"]) == (92.0, 6.0, 0.25, 14.5)
     assert (row["direct_share"], row["least_direct_share"]) == (0.375, 0.25)
     assert (row["learning_rate"], row["skip_free"], row["full"]) == (0.05, 0.0, False)
@@ -316,14 +318,14 @@ def test_a_search_is_one_row_with_what_was_measured(study: Path):
 
 
 def test_a_cell_is_one_row_a_data_set_whoever_named_it(study: Path):
-    ten, hundred = read("mine").cells
+    ten, hundred = read_evidence("mine").cells
     assert (ten["data"], ten["test_accuracy"], ten["accuracies"]) == ("cifar10", 63.0, [60.0, 64.0, 65.0])
     assert (hundred["data"], hundred["test_accuracy"], hundred["search_data"]) == ("cifar100", 30.0, "cifar10")
     assert {cell["search_seed"] for cell in (ten, hundred)} == {2} and ten["selected"]
 
 
 def test_every_claim_gets_a_row_of_a_study_that_is_partly_there(study: Path):
-    found = verdicts(read("mine"))
+    found = verdicts(read_evidence("mine"))
     assert list(found["id"]) == list(table("claims")["id"])
     assert set(found["verdict"]) == {"not run here"}
     assert found["result"].str.startswith("missing: ").all()
@@ -331,14 +333,14 @@ def test_every_claim_gets_a_row_of_a_study_that_is_partly_there(study: Path):
 
 def test_every_claim_gets_a_row_of_a_study_that_was_never_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
-    assert set(verdicts(read("nothing"))["verdict"]) == {"not run here"}
+    assert set(verdicts(read_evidence("nothing"))["verdict"]) == {"not run here"}
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------
 
 
 def test_intervals_keep_search_seeds_and_evaluation_seeds_apart(study: Path):
-    rows = intervals(read("mine")).to_dict("records")
+    rows = intervals(read_evidence("mine")).to_dict("records")
     assert [(row["over"], row["n"], row["mean"]) for row in rows] == [
         ("search seeds", 2, 101.0),
         ("evaluation seeds", 3, 63.0),
@@ -364,12 +366,12 @@ def test_the_best_of_n_stands_beside_the_best_of_n_random_cells():
 
 def test_tables_of_a_study_that_was_never_started_are_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
-    assert intervals(read("nothing")).empty and best_of_n(read("nothing")).empty
+    assert intervals(read_evidence("nothing")).empty and best_of_n(read_evidence("nothing")).empty
 
 
 def test_verdicts_link_to_the_folders_of_their_runs(study: Path):
     verdict = pd.DataFrame([{"claim": "faster <b>", "runs": "mine/search/a-2 mine/search/a-20"}])
-    page = linked(verdict, study / "analysis" / "one").to_html()
+    page = with_links(verdict, study / "analysis" / "one").to_html()
     assert '<a href="../../search/a-2">a-2</a>' in page and '<a href="../../search/a-20">a-20</a>' in page
     assert "faster &lt;b&gt;" in page
 
@@ -386,4 +388,4 @@ def test_every_claim_has_a_rule_that_takes_its_arguments():
     claims = table("claims")
     assert claims["id"].is_unique and len(claims) >= 16
     for row in claims.to_dict("records"):
-        judge(evidence(BETTER), row["rule"], row["of"])
+        assess(evidence(BETTER), row["rule"], row["of"])

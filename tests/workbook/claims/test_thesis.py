@@ -152,7 +152,7 @@ def test_known_slips_of_the_report_are_found():
 
 
 def test_disagreements_have_a_cause_and_agreements_none():
-    found = thesis.check()
+    found = thesis.check_statements()
     assert (found["cause"] != "").equals(~found["agrees"])
 
 
@@ -173,7 +173,9 @@ def planted(name: str, row: int, column: str, value: float | str):
 
 def news(read) -> set[tuple[str, str]]:
     """What `read` makes disagree that did not, or agree that did not."""
-    before, after = (found[["place", "what", "agrees"]] for found in (thesis.check(), thesis.check(read)))
+    before, after = (
+        found[["place", "what", "agrees"]] for found in (thesis.check_statements(), thesis.check_statements(read))
+    )
     changed = before["agrees"] != after["agrees"]
     return set(zip(after["place"][changed], after["what"][changed], strict=True))
 
@@ -198,7 +200,7 @@ def test_a_planted_error_is_found(name, row, column, value, place):
 def test_a_mended_thesis_is_silent():
     read = planted("7", 0, "validation_accuracy", 89.876)
     assert news(read) == {("5.2.2.2", "validation accuracies of table 7 against table 5")}
-    wrong = thesis.check()
+    wrong = thesis.check_statements()
     right = table("stated").assign(stated=wrong["recomputed"], tolerance="1", relation="=")
     assert thesis.disagreements(lambda name: right if name == "stated" else table(name)).empty
 

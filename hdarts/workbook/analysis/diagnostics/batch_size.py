@@ -1,8 +1,9 @@
 """The thesis's figure 32: does a larger batch make hypergradients smaller?
 
 The thesis draws the mean magnitude of the 8 hypergradients of one random edge of a normal cell at 3 random steps, for
-two models with two batch sizes: hyperDARTS-1 with 48 images and a two-layer linear hypernetwork with 64. `as_reported`
-does the same; `varied` keeps the model and changes the batch size alone. Magnitude: quadratic mean over operations.
+two models with two batch sizes: hyperDARTS-1 with 48 images and a two-layer linear hypernetwork with 64. `as_in_thesis`
+does the same; `by_batch_size` keeps the model and changes only the batch size. Magnitude: quadratic mean over the
+operations of an edge.
 """
 
 import math
@@ -28,7 +29,7 @@ def random_edge(space: SearchSpace, seed: int) -> int:
     return int(torch.randint(len(space.edges), (1,), generator=generator(seed, "random edge")))
 
 
-def as_reported(base: SearchParams, name: str, seed: int) -> list[Row]:
+def as_in_thesis(base: SearchParams, name: str, seed: int) -> list[Row]:
     """Return magnitudes at each step of two short searches below the run folder `name`, which differ in two things.
 
     As the thesis's: a linear hypernetwork with 3/4 of the batch size (48 of 64), and a two-layer linear one with the
@@ -65,7 +66,7 @@ def as_reported(base: SearchParams, name: str, seed: int) -> list[Row]:
     ]
 
 
-def varied(snapshot: Snapshot, seed: int, draws: int = STEPS) -> list[Row]:
+def by_batch_size(snapshot: Snapshot, seed: int, draws: int = STEPS) -> list[Row]:
     """Return magnitudes of a snapshot's hypergradient on `draws` validation batches of each of five sizes.
 
     The sizes are 1/4 to 2 times that of the search, where the images suffice. The hypergradient is that of the search:

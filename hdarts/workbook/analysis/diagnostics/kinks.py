@@ -23,10 +23,10 @@ Row = dict[str, Any]
 LAW = "proportional to 1/√epsilon"
 
 
-class SmoothStandIn(TorchFunctionMode):
+class SmoothActivations(TorchFunctionMode):
     """Within it, each ReLU is a softplus and each max pooling log(mean(exp)) over the window: the network, smooth.
 
-    It reaches what PyTorch's operators compute, so the problem has to be one `in_pytorch`.
+    It reaches what PyTorch's operators compute, so the problem has to be one `without_kernels`.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -53,13 +53,13 @@ def epsilon_errors(
     exact, v = _product(snapshot.problem, *double, step_size)
     rows = _errors("supernet, float32", snapshot.problem, single, v.to(snapshot.w), epsilons, exact)
     rows += _errors("supernet, float64", snapshot.problem, double, v, epsilons, exact)
-    problem = in_pytorch(snapshot.problem)
-    with SmoothStandIn():
+    problem = without_kernels(snapshot.problem)
+    with SmoothActivations():
         exact, v = _product(problem, *double, step_size)
         return rows + _errors("smooth stand-in, float64", problem, double, v, epsilons, exact)
 
 
-def in_pytorch(problem: Classification) -> Classification:
+def without_kernels(problem: Classification) -> Classification:
     """Return the problem with a supernet that is made of PyTorch's operators alone, nothing compiled."""
     supernet = copy(problem.supernet)
     supernet.compiled = False

@@ -28,7 +28,7 @@ DIRECT, DIFFERENCE, ONE_STEP = "first order", "DARTS (finite difference)", "one 
 SECOND, HYPERNETWORK = "conjugate gradient", "hypernetwork"
 
 
-class Found(NamedTuple):
+class Estimate(NamedTuple):
     """A hypergradient, its cost (`gradients` counts gradients and Hessian-vector products) and what was warned of."""
 
     hypergradient: Hypergradient
@@ -41,15 +41,15 @@ class Found(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Look:
-    """What was found at one snapshot: {method: Found}; the references are among them."""
+class Comparison:
+    """All estimates of the hypergradient at one snapshot, by method; the references are among them."""
 
     epoch: int
-    found: dict[str, Found]
+    estimates: dict[str, Estimate]
     space: SearchSpace = DARTS
 
 
-def look(snapshot: Snapshot, params: HypergradientParams, damping: float) -> Look:
+def compare_methods(snapshot: Snapshot, params: HypergradientParams, damping: float) -> Comparison:
     """Return the hypergradient of a snapshot by every method and by the references, all on the same outer batch.
 
     Methods that take one inner batch get the first of the sequence; those that go on take `params.terms` steps, terms
@@ -57,19 +57,20 @@ def look(snapshot: Snapshot, params: HypergradientParams, damping: float) -> Loo
     """
     inner = snapshot.batches("inner", params.batch_size, max(params.reference_steps, params.terms), params.seed)
     (outer,) = snapshot.batches("outer", params.batch_size, 1, params.seed)
-    plans = _methods(snapshot, params, inner, outer, damping) | _references(snapshot, params, inner, outer)
-    return Look(snapshot.epoch, {name: _run(method, cost) for name, (method, cost) in plans.items()}, snapshot.space)
+    calls = _methods(snapshot, params, inner, outer, damping) | _references(snapshot, params, inner, outer)
+    estimates = {name: _run(method, cost) for name, (method, cost) in calls.items()}
+    return Comparison(snapshot.epoch, estimates, snapshot.space)
 
 
-Plan = tuple[Callable[[], Hypergradient], int]  # and its gradients, without one product for each iteration
+Call = tuple[Callable[[], Hypergradient], int]  # and its gradients, without one product for each iteration
 
 
 def _methods(
     snapshot: Snapshot, params: HypergradientParams, inner: list[Batch], outer: Batch, damping: float
-) -> dict[str, Plan]:
+) -> dict[str, Call]:
     at: tuple[Any, Tensor, Tensor] = (snapshot.problem, snapshot.w, snapshot.alpha)
     first, k, step_size = inner[0], params.terms, params.step_size
-    plans: dict[str, Plan] = {
+    calls: dict[str, Call] = {
         DIRECT: (lambda: hg.direct(*at, outer), 1),
         DIFFERENCE: (lambda: hg.finite_difference(*at, first, outer, step_size, EPSILON), 4),
         ONE_STEP: (lambda: hg.unrolled(*at, [first], outer, step_size), 3),
@@ -78,21 +79,21 @@ def _methods(
         SECOND: (lambda: hg.conjugate_gradient(*at, first, outer, k, damping=damping), 3),
     }
     if (composed := snapshot.composed()) is not None:
-        plans[HYPERNETWORK] = (lambda: hg.hypernetwork(*composed, snapshot.alpha, outer), 1)
-    return plans
+        calls[HYPERNETWORK] = (lambda: hg.hypernetwork(*composed, snapshot.alpha, outer), 1)
+    return calls
 
 
-def _references(snapshot: Snapshot, params: HypergradientParams, inner: list[Batch], outer: Batch) -> dict[str, Plan]:
+def _references(snapshot: Snapshot, params: HypergradientParams, inner: list[Batch], outer: Batch) -> dict[str, Call]:
     at = (snapshot.problem, snapshot.w, snapshot.alpha)
 
-    def steps(batches: list[Batch]) -> Plan:
+    def steps(batches: list[Batch]) -> Call:
         return lambda: hg.unrolled(*at, batches, outer, params.step_size), 2 * len(batches) + 1
 
     inner, half = inner[: params.reference_steps], params.reference_steps // 2
     return {REFERENCE: steps(inner), HALF: steps(inner[:half]), OTHER: steps(inner[-half:])}
 
 
-def _run(method: Callable[[], Hypergradient], cost: int) -> Found:
+def _run(method: Callable[[], Hypergradient], cost: int) -> Estimate:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", hg.HypergradientWarning)
         hypergradient = method()
@@ -100,4 +101,4 @@ def _run(method: Callable[[], Hypergradient], cost: int) -> Found:
     for w in caught:  # those of others are passed on
         if not issubclass(w.category, hg.HypergradientWarning):
             warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
-    return Found(hypergradient, cost + int(hypergradient.info.get("iterations", 0)), "; ".join(notes))
+    return Estimate(hypergradient, cost + int(hypergradient.info.get("iterations", 0)), "; ".join(notes))

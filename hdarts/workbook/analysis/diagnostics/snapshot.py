@@ -60,7 +60,8 @@ class Snapshot:
         """
         inner, outer = batches(self.params.model_copy(update={"batch_size": size}), self.data)
         one = {"inner": inner, "outer": outer}[level]
-        return list(islice(one.endless(seed, f"microscope {level}"), count))
+        purpose = f"microscope {level}"  # the old name of these diagnostics; another one would draw other batches
+        return list(islice(one.endless(seed, purpose), count))
 
 
 def read_search(name: str) -> Run:

@@ -15,7 +15,13 @@ from hdarts.workbook.analysis.toy_experiments.accuracy import (
     over_the_simplex,
     start,
 )
-from hdarts.workbook.analysis.toy_experiments.joint import Generated, Own, Retrained, all_ways, run_jointly
+from hdarts.workbook.analysis.toy_experiments.joint import (
+    GeneratedWeights,
+    LearnedWeights,
+    RetrainedWeights,
+    compare_joint_runs,
+    run_jointly,
+)
 from hdarts.workbook.analysis.toy_experiments.local import (
     along_a_line,
     bias_over_sigma,
@@ -31,15 +37,15 @@ __all__ = [
     "METHODS",
     "OPERATIONS",
     "CrossEntropy",
-    "Generated",
-    "Own",
-    "Retrained",
-    "all_ways",
+    "GeneratedWeights",
+    "LearnedWeights",
+    "RetrainedWeights",
     "along_a_line",
     "approach",
     "bias_over_sigma",
     "by_steps",
     "chords",
+    "compare_joint_runs",
     "converged",
     "curvatures",
     "descend",

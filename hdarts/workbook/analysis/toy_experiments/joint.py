@@ -1,8 +1,8 @@
 """Notebook 02: joint training of alpha and weights on micro-DARTS (thesis algorithm 2 in small), many runs at once.
 
-A way of holding the weights is an object with `start(seed) -> u`, `parts(u, alpha) -> (direct, response)`,
-`slope(u, alpha, noises) -> d inner/du` and `moved(u, change) -> u`. All four are pure, so that torch.func.vmap takes a
-step of all seeds and all parts together.
+A kind of weights is an object with `start(seed) -> u`, `parts(u, alpha) -> (direct, response)`,
+`slope(u, alpha, noises) -> d inner/du` and `follow_alpha(u, change) -> u`. All four are pure, so that torch.func.vmap
+steps all seeds and all parts at once.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def read_out(seed: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Own:
+class LearnedWeights:
     """w as it is: first-order DARTS (`step_size` 0) or second-order with the product C^T v exact."""
 
     toy: MicroDARTS
@@ -46,12 +46,12 @@ class Own:
     def slope(self, u: Tensor, alpha: Tensor, noises: Tensor) -> Tensor:
         return grad(self.toy.inner)(u, alpha, None)
 
-    def moved(self, u: Tensor, change: Tensor) -> Tensor:
+    def follow_alpha(self, u: Tensor, change: Tensor) -> Tensor:
         return u
 
 
 @dataclass(frozen=True)
-class Retrained:
+class RetrainedWeights:
     """The exact hypergradient: w is w*(alpha) at every step, nothing is learned jointly."""
 
     toy: MicroDARTS
@@ -67,12 +67,12 @@ class Retrained:
     def slope(self, u: Tensor, alpha: Tensor, noises: Tensor) -> Tensor:
         return torch.zeros_like(u)
 
-    def moved(self, u: Tensor, change: Tensor) -> Tensor:
+    def follow_alpha(self, u: Tensor, change: Tensor) -> Tensor:
         return u
 
 
 @dataclass(frozen=True)
-class Generated:
+class GeneratedWeights:
     """w = h(phi, alpha), plain or centred; `zero_response` starts with W = 0 and the read-out's own start as bias."""
 
     toy: MicroDARTS
@@ -100,7 +100,7 @@ class Generated:
         problem = self.problem(alpha)
         return grad(lambda phi: vmap(lambda noise: problem.inner(phi, alpha, None, noise))(noises).mean())(u)
 
-    def moved(self, u: Tensor, change: Tensor) -> Tensor:
+    def follow_alpha(self, u: Tensor, change: Tensor) -> Tensor:
         """When alpha moves, a centred h keeps its weights there: b <- b + h(change) - h(0)."""
         if not self.centred:
             return u
@@ -129,7 +129,7 @@ class Rates:
 
 
 def run_jointly(
-    way: Any, parts: Sequence[str], seeds: Sequence[int], steps: int, sigma: float = 0.0, antithetic: bool = False
+    weights: Any, parts: Sequence[str], seeds: Sequence[int], steps: int, sigma: float = 0.0, antithetic: bool = False
 ) -> pd.DataFrame:
     """Return the path of every run: shares, retrained outer loss, and how right the step's hypergradient was.
 
@@ -139,10 +139,10 @@ def run_jointly(
     runs, rates = [(part, seed) for part in parts for seed in seeds], Rates()
     mask = torch.tensor([PARTS[part] for part, _ in runs], dtype=torch.float64)
     starts = [1e-3 * torch.randn(3, generator=generator(s, "alpha"), dtype=torch.float64) for _, s in runs]
-    alpha, u = torch.stack(starts), torch.stack([way.start(seed) for _, seed in runs])
+    alpha, u = torch.stack(starts), torch.stack([weights.start(seed) for _, seed in runs])
     velocity, m1, m2, rows = torch.zeros_like(u), torch.zeros_like(alpha), torch.zeros_like(alpha), []
-    find, slope, moved = vmap(way.parts), vmap(way.slope), vmap(way.moved)
-    truth = vmap(torch.func.grad_and_value(lambda a: retrained_loss(way.toy, a)))
+    find, slope, follow_alpha = vmap(weights.parts), vmap(weights.slope), vmap(weights.follow_alpha)
+    truth = vmap(torch.func.grad_and_value(lambda a: retrained_loss(weights.toy, a)))
     for step in range(steps + 1):
         found = torch.stack(find(u, alpha), 1).mul(mask[:, :, None]).sum(1)
         if step % max(1, steps // 20) == 0 or step == steps:
@@ -152,31 +152,31 @@ def run_jointly(
         m2 = rates.beta2 * m2 + (1 - rates.beta2) * found.square()
         scale = (m2 / (1 - rates.beta2 ** (step + 1))).sqrt() + 1e-8
         change = -rates.alpha * m1 / (1 - rates.beta1 ** (step + 1)) / scale
-        u, alpha = moved(u, change), alpha + change
+        u, alpha = follow_alpha(u, change), alpha + change
         draws = torch.stack([noises(sigma, seed, step, antithetic) for _, seed in runs])
         velocity = rates.momentum * velocity + slope(u, alpha, draws)
         u = u - rates.inner * velocity
     return pd.DataFrame(rows)
 
 
-def all_ways(toy: MicroDARTS, sigma: float, seeds: Sequence[int], steps: int) -> pd.DataFrame:
-    """Return `run_jointly` of DARTS, of a linear hypernetwork in four settings and of the exact hypergradient.
+def compare_joint_runs(toy: MicroDARTS, sigma: float, seeds: Sequence[int], steps: int) -> pd.DataFrame:
+    """Return `run_jointly` for DARTS, for a linear hypernetwork in four settings and for the exact hypergradient.
 
-    Column `way`: its name. DARTS and exact ones have the part `total` alone.
+    Column `method`: the name of the arm. DARTS and the exact hypergradient have only the part `total`.
     """
     h, every = Linear(3, toy.n_w), tuple(PARTS)
     arms: list[tuple[str, Any, Sequence[str], float, bool]] = [
-        ("exact", Retrained(toy), every[:1], 0.0, False),
-        ("DARTS, first order", Own(toy), every[:1], 0.0, False),
-        ("DARTS, second order", Own(toy, Rates().inner), every[:1], 0.0, False),
-        ("hypernetwork, as in the thesis", Generated(toy, h), every, 0.0, False),
-        ("+ zero response at the start", Generated(toy, h, zero_response=True), every, 0.0, False),
-        ("+ noise", Generated(toy, h, zero_response=True), every, sigma, False),
-        ("+ centred, antithetic", Generated(toy, h, centred=True, zero_response=True), every, sigma, True),
+        ("exact", RetrainedWeights(toy), every[:1], 0.0, False),
+        ("DARTS, first order", LearnedWeights(toy), every[:1], 0.0, False),
+        ("DARTS, second order", LearnedWeights(toy, Rates().inner), every[:1], 0.0, False),
+        ("hypernetwork, as in the thesis", GeneratedWeights(toy, h), every, 0.0, False),
+        ("+ zero response at the start", GeneratedWeights(toy, h, zero_response=True), every, 0.0, False),
+        ("+ noise", GeneratedWeights(toy, h, zero_response=True), every, sigma, False),
+        ("+ centred, antithetic", GeneratedWeights(toy, h, centred=True, zero_response=True), every, sigma, True),
     ]
     runs = [
-        run_jointly(way, parts, seeds, steps, spread, antithetic).assign(way=name)
-        for name, way, parts, spread, antithetic in arms
+        run_jointly(weights, parts, seeds, steps, spread, antithetic).assign(method=name)
+        for name, weights, parts, spread, antithetic in arms
     ]
     return pd.concat(runs, ignore_index=True)
 

@@ -3,8 +3,8 @@
 The files are described in README.md beside this one. `line` is always a line of the thesis's text (`report.md`).
 """
 
-from hdarts.workbook.claims.thesis.checks import check, deviations, disagreements, overfitting
+from hdarts.workbook.claims.thesis.checks import check_statements, deviations, disagreements, overfitting
 from hdarts.workbook.claims.thesis.counts import model_sizes
 from hdarts.workbook.claims.thesis.read import table
 
-__all__ = ["check", "deviations", "disagreements", "model_sizes", "overfitting", "table"]
+__all__ = ["check_statements", "deviations", "disagreements", "model_sizes", "overfitting", "table"]

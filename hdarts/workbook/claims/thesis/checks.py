@@ -13,7 +13,7 @@ SLACK = 1e-9  # of the rounding of a sum
 Row = dict[str, Any]
 
 
-def check(read: Read = table) -> pd.DataFrame:
+def check_statements(read: Read = table) -> pd.DataFrame:
     """Return all that the thesis states and we can recompute: place, line, what, stated, recomputed, agrees, cause.
 
     A number agrees within half a unit of the last digit stated, or within `tolerance` where `stated.csv` has one (the
@@ -30,11 +30,11 @@ def check(read: Read = table) -> pd.DataFrame:
 
 
 def disagreements(read: Read = table) -> pd.DataFrame:
-    """Return the rows of `check` that do not agree, in the thesis's order, without the column `agrees`.
+    """Return the rows of `check_statements` that do not agree, in the thesis's order, without the column `agrees`.
 
     Whether there is a disagreement is computed; its most likely cause is our reading, typed in `stated.csv`.
     """
-    found = check(read)
+    found = check_statements(read)
     kept = found.loc[~found["agrees"]].drop(columns="agrees")
     return kept.sort_values(by="line", kind="stable", ignore_index=True)
 

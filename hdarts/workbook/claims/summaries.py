@@ -54,21 +54,21 @@ def best_of_n(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def in_words(frame: pd.DataFrame) -> Styler:
+def text_table(frame: pd.DataFrame) -> Styler:
     """Return a table of sentences for a notebook: to the left, without its index, escaped."""
     styler = frame.style.hide()
     styler.format(escape="html")
     return styler.set_table_styles([{"selector": "td, th", "props": "text-align: left"}])
 
 
-def linked(verdicts: pd.DataFrame, folder: Path) -> Styler:
+def with_links(verdicts: pd.DataFrame, folder: Path) -> Styler:
     """Return the verdicts for a notebook in `folder`, with a link to each run; the words are escaped."""
 
     def links(runs: str) -> str:
         found = ((run, os.path.relpath(below_runs(run), folder)) for run in runs.split())
         return " ".join(f'<a href="{escape(path)}">{escape(run.split("/")[-1])}</a>' for run, path in found)
 
-    styler = in_words(verdicts)
+    styler = text_table(verdicts)
     styler.format({"runs": links}, escape="html")
     return styler
 

@@ -8,7 +8,7 @@ from helpers.small_table import made_up
 
 from hdarts.data.nasbench201_table import COLUMNS, Table
 from hdarts.space import Genotype, skip_count
-from hdarts.workbook.analysis.lookups import course, random_search, regularised_evolution
+from hdarts.workbook.analysis.table_search import best_so_far, random_search, regularised_evolution
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_a_child_differs_from_a_member_of_the_population_in_one_edge(smooth: Tab
 
 
 def test_the_best_so_far_is_the_best_of_what_was_looked_up(smooth: Table):
-    table = course(smooth, 40, 1)
+    table = best_so_far(smooth, 40, 1)
     own = table.loc[table["search"] == "random search"]
     rows = dict(zip(own["lookups"], own["test_accuracy"], strict=True))
     seen = list(islice(random_search(smooth, np.random.default_rng(0)), 40))
@@ -46,6 +46,6 @@ def test_the_best_so_far_is_the_best_of_what_was_looked_up(smooth: Table):
 
 
 def test_evolution_finds_better_cells_than_chance_where_neighbours_are_alike(smooth: Table):
-    found = course(smooth, 100, 5).to_dict("records")
+    found = best_so_far(smooth, 100, 5).to_dict("records")
     last = {row["search"]: row["test_accuracy"] for row in found}  # of each, the last
     assert last["regularised evolution"] > last["random search"]

@@ -49,7 +49,7 @@ SEARCHES: dict[str, Callable[..., Iterator[str]]] = {
 }
 
 
-def course(table: Table, lookups: int, runs: int) -> pd.DataFrame:
+def best_so_far(table: Table, lookups: int, runs: int) -> pd.DataFrame:
     """Return means over `runs` of each search: `search`, `lookups`, `test_accuracy` of the best cell so far.
 
     The best by validation accuracy on CIFAR-10; per cent. Runs are drawn from seeds 0, 1, ...
