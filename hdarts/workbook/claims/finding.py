@@ -28,8 +28,8 @@ class Effect:
     def decide(self, want: Want) -> str:
         """Return the verdict on the claim that the effect is above (below) 0.
 
-        Decided only where the interval leaves 0 out *and* p < 0.05: with few runs a bootstrap interval alone is too
-        narrow, and the exact test of fewer than 6 pairs cannot go below 0.05 at all.
+        Decided only where the interval excludes 0 *and* p < 0.05: the t interval assumes normal differences, and the
+        exact test of fewer than 6 pairs cannot go below 0.05 at all.
         """
         if not (self.p < LEVEL and (self.low > 0 or self.high < 0)):
             return UNDECIDED
@@ -51,7 +51,7 @@ class Finding:
 
 
 def paired(differences: ArrayLike) -> Effect:
-    """Return the effect of paired differences, one a search: bootstrap interval and exact sign-flip test."""
+    """Return the effect of paired differences, one per search, with t interval and sign-flip test."""
     x = np.asarray(differences, dtype=float)
     told = summary(x)
     return Effect(told.mean, told.low, told.high, paired_test(x, np.zeros(len(x))).p, len(x))

@@ -16,7 +16,7 @@ from hdarts.workbook.claims.thesis import table
 
 
 def intervals(evidence: Evidence) -> pd.DataFrame:
-    """Return mean, sample deviation and bootstrap interval of everything that was run more than once, or once.
+    """Return mean, sample standard deviation and 95 % t interval of the mean of everything that was run.
 
     Columns: arm, setting, what, over (search seeds | evaluation seeds | cells), n, mean, sd, low, high, minimum,
     maximum; accuracies in per cent. A cell's accuracy is over its evaluations, an arm's over the means of its cells.

@@ -78,7 +78,7 @@ def test_a_difference_that_changes_its_sign_decides_nothing():
 def test_the_difference_is_paired_over_seeds_that_both_have():
     found = assess(evidence({"a": [91.0, 93.0, 95.0], "b": [90.0, 90.0]}), "difference", f"a b {ACCURACY}")
     assert "search seeds 2, 20" in found.ran
-    assert "a - b: +2 (+1 to +3, p = 0.5, n = 2)" in found.result
+    assert "a - b: +2 (no interval, p = 0.5, n = 2)" in found.result
     assert found.runs == ("thesis/a-2", "thesis/a-20", "thesis/b-2", "thesis/b-20")
 
 
@@ -262,7 +262,7 @@ def looks(errors: dict[str, list[float]]) -> Evidence:
 def test_snapshots_of_one_search_are_one_run():
     known = looks({"hypernetwork": [0.9, 0.8], "DARTS (finite difference)": [0.5, 0.6]})
     found = assess(known, "snapshots", "a method=hypernetwork 'than=DARTS (finite difference)' want=lower")
-    assert found.verdict == "undecided" and "+0.3 (+0.2 to +0.4, p = 0.5, n = 2)" in found.result
+    assert found.verdict == "undecided" and "+0.3 (no interval, p = 0.5, n = 2)" in found.result
     assert found.ran == "a: 2 searches, 2 snapshots each"
 
 
@@ -346,13 +346,14 @@ def test_intervals_keep_search_seeds_and_evaluation_seeds_apart(study: Path):
         ("evaluation seeds", 3, 63.0),
         ("evaluation seeds", 1, 30.0),
     ]
-    assert (rows[0]["low"], rows[0]["high"]) == (92.0, 110.0)
+    assert rows[0]["sd"] == pytest.approx(18 / 2**0.5)
 
 
 def test_an_arm_of_several_cells_has_the_interval_of_their_means():
-    cells = [{"arm": "a", "test_accuracy": value, "accuracies": [value - 1, value + 1]} for value in (90.0, 94.0)]
+    cells = [{"arm": "a", "test_accuracy": value, "accuracies": [value - 1, value + 1]} for value in (90.0, 92.0, 94.0)]
     last = intervals(of_cells(cells)).to_dict("records")[-1]
-    assert (last["over"], last["n"], last["mean"], last["low"], last["high"]) == ("cells", 2, 92.0, 90.0, 94.0)
+    assert (last["over"], last["n"], last["mean"]) == ("cells", 3, 92.0)
+    assert (last["low"], last["high"]) == pytest.approx((92 - 4.302653 * 2 / 3**0.5, 92 + 4.302653 * 2 / 3**0.5))
 
 
 def test_the_best_of_n_stands_beside_the_best_of_n_random_cells():
