@@ -6,7 +6,18 @@ arguments, also where worker processes read (`stream`): no state, and the test s
 """
 
 from hdarts.data.batches import Augmentation, Batches, in_order
-from hdarts.data.sources import places
-from hdarts.data.splits import Images, Outline, Splits, load, outline, sizes
+from hdarts.data.sources import data_folders
+from hdarts.data.splits import DatasetInfo, Images, Splits, dataset_info, load, split_sizes
 
-__all__ = ["Augmentation", "Batches", "Images", "Outline", "Splits", "in_order", "load", "outline", "places", "sizes"]
+__all__ = [
+    "Augmentation",
+    "Batches",
+    "DatasetInfo",
+    "Images",
+    "Splits",
+    "data_folders",
+    "dataset_info",
+    "in_order",
+    "load",
+    "split_sizes",
+]

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from hdarts.data.choose import in_proportion
 from hdarts.data.decode import Item, Part, Source
+from hdarts.data.subsets import stratified_split
 from hdarts.errors import ParameterError
 from hdarts.runs.randomness import generator
 
@@ -24,7 +24,7 @@ HELD_OUT = 0.2  # of a set that has no test part of its own
 
 def hold_out(name: str, classes: tuple[str, ...], whole: Part) -> Source:
     """Return a source whose test part is a fixed, class-balanced fifth of `whole`, the same for every seed."""
-    rest, chosen = in_proportion(whole.labels, HELD_OUT, generator(0, "held-out test part"))
+    rest, chosen = stratified_split(whole.labels, HELD_OUT, generator(0, "held-out test part"))
 
     def part(rows: Tensor) -> Part:
         return Part(whole.labels[rows], lambda some: whole.items(rows[some]))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hdarts.data import places
+from hdarts.data import data_folders
 from hdarts.errors import ParameterError
 from hdarts.space import Genotype, every_cell, skip_count
 
@@ -26,7 +26,7 @@ DARTS_PUBLISHED = 54.30  # CIFAR-10 test accuracy of both orders of DARTS in the
 
 
 @dataclass(frozen=True)
-class Table:
+class BenchmarkTable:
     """All cells by their string form: `<data>_validation` and `<data>_test` (per cent) of three data sets, and more.
 
     `<data>_rank`: 1 + number of cells with a better test accuracy; `<data>_percentile`: per cent of all cells that
@@ -37,7 +37,7 @@ class Table:
     cells: pd.DataFrame
 
     @classmethod
-    def of(cls, frame: pd.DataFrame, name: str | Path = "table") -> "Table":
+    def from_frame(cls, frame: pd.DataFrame, name: str | Path = "table") -> "BenchmarkTable":
         """Return the table of the columns of the file; raises `ParameterError` where it lacks columns or cells."""
         if lacks := [column for column in (*TEXTS, *COLUMNS) if column not in frame]:
             raise ParameterError(f"{name}: lacks the column {lacks[0]!r} of a table of NAS-Bench-201")
@@ -61,18 +61,18 @@ class Table:
         return cls(cells)
 
     @classmethod
-    def read(cls) -> "Table":
+    def read(cls) -> "BenchmarkTable":
         """Return the table in the data folder, `$HDARTS_DATA`, there or in its `nasbench201/`."""
-        if (path := where()) is None:
+        if (path := table_path()) is None:
             raise ParameterError(
-                f"{FILE} is not in {places('')[-1]} nor in its nasbench201/: put it there, or make it of the "
+                f"{FILE} is not in {data_folders('')[-1]} nor in its nasbench201/: put it there, or make it of the "
                 "official NATS-Bench file (NATS-tss-v1_0, github.com/D-X-Y/NATS-Bench) by hdarts convert-benchmark"
             )
         try:
             frame = pd.read_parquet(path)
         except Exception as error:  # pyarrow lets several kinds of error out of a damaged file
             raise ParameterError(f"{path}: cannot be read as Parquet: {' '.join(str(error).split())}") from None
-        return cls.of(frame, path)
+        return cls.from_frame(frame, path)
 
     def lookup(self, cell: Genotype | str) -> dict[str, Any]:
         """Return string form, skip connections and all columns of a cell; what is none is a `ParameterError`."""
@@ -105,13 +105,13 @@ def _strings() -> pd.Index:
     return pd.Index([cell.to_string() for cell in every_cell()])
 
 
-def where() -> Path | None:
+def table_path() -> Path | None:
     """Return the file of the table, or None where there is none."""
-    paths = [place / name for place in places("") for name in (f"nasbench201/{FILE}", FILE)]
+    paths = [place / name for place in data_folders("") for name in (f"nasbench201/{FILE}", FILE)]
     return next((path for path in paths if path.is_file()), None)
 
 
-def official(path: Path) -> Any:
+def open_official(path: Path) -> Any:
     """Return the interface to the official file `NATS-tss-*` or its unpacked folder: package nats_bench, not ours.
 
     The file is a pickle, which may run anything: open none of unknown origin.

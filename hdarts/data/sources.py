@@ -28,17 +28,17 @@ KNOWN = ("digits", "generated", *DOWNLOADS)
 def find(name: str, folder: str, limit: int, test_limit: int, download: bool = True) -> Source:
     """Return the source that `name` means: a set known by name, else Parquet or a folder of images.
 
-    A path that does not exist as it stands is also looked for in the data folders (`places`). Raises ParameterError,
-    also where a set would have to be downloaded and `download` does not let it.
+    A relative path is also searched for in `data_folders`. Raises ParameterError, also for a set that would have to be
+    downloaded without `download`.
     """
     if name == "digits":
         return digits()
     if name == "generated":
         return generated(limit or 1000, test_limit or 500)
     if name in DOWNLOADS:
-        held = [place / name for place in places(folder) if has_parquet(place / name)]
+        held = [place / name for place in data_folders(folder) if has_parquet(place / name)]
         return parquet(held[0]) if held else downloaded(name, folder, download)
-    for path in (Path(name).expanduser(), *(place / name for place in places(folder))):
+    for path in (Path(name).expanduser(), *(place / name for place in data_folders(folder))):
         if has_parquet(path):
             return parquet(path)
         if path.is_dir():
@@ -49,7 +49,7 @@ def find(name: str, folder: str, limit: int, test_limit: int, download: bool = T
     )
 
 
-def places(folder: str) -> list[Path]:
+def data_folders(folder: str) -> list[Path]:
     """Return where sets are looked for; downloads go to the last.
 
     `folder` if given, else the environment variable HDARTS_DATA, else `../shared/data` beside a checkout and
@@ -113,12 +113,12 @@ def _fetch(name: str, train: bool, folder: str, download: bool) -> Any:
     kind, files = DOWNLOADS[name]
     part = {"split": "train" if train else "test"} if name == "svhn" else {"train": train}
     make: Callable[..., Any] = functools.partial(getattr(torchvision.datasets, kind), **part)
-    for place in places(folder):
+    for place in data_folders(folder):
         try:
             return make(root=place)
         except FAULTS:
             continue
-    root = places(folder)[-1]
+    root = data_folders(folder)[-1]
     if not download:
         raise ParameterError(f"{name} is not in {root} yet; the first run that needs it looks for it and downloads it")
     try:

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hdarts.data.choose import equal_subset, in_proportion
 from hdarts.data.decode import Part, Source, read
 from hdarts.data.sources import find
-from hdarts.data.stream import TOGETHER, Streamed, refuse_unless_files, streamed
+from hdarts.data.streaming import TOGETHER, Streamed, refuse_unless_files, streamed
+from hdarts.data.subsets import balanced_subset, stratified_split
 from hdarts.errors import ParameterError
 from hdarts.runs.randomness import generator
 
@@ -70,7 +70,7 @@ class Splits:
     digest: str
     skipped: int = 0
 
-    def told(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """Return what `provenance.json` says of the images that were used: all that their use later on needs."""
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         counts = {name: len(part) for name, part in parts.items() if part is not None}
@@ -148,7 +148,7 @@ def load(
     return Splits(source.name, source.classes, *parts, sha.hexdigest(), len(damaged))  # type: ignore[arg-type]
 
 
-def sizes(
+def split_sizes(
     name_or_path: str, folder: str = "", limit: int = 0, validation_fraction: float = 0.5, stream: bool = False
 ) -> tuple[int, int]:
     """Return how many training and validation images `load` would give; no image is decoded, no test part opened."""
@@ -165,7 +165,7 @@ def _sizes(source: Source, limit: int, validation_fraction: float) -> tuple[int,
     return len(rest), len(chosen)
 
 
-class Outline(NamedTuple):
+class DatasetInfo(NamedTuple):
     """What `load` would give: numbers of images, channels, height and width of one, number of classes."""
 
     train: int
@@ -174,12 +174,14 @@ class Outline(NamedTuple):
     classes: int
 
 
-def outline(name: str, folder: str = "", limit: int = 0, validation_fraction: float = 0.5, size: int = 0) -> Outline:
-    """Return the outline of a set, as `sizes` does and from its first image; nothing is downloaded."""
+def dataset_info(
+    name: str, folder: str = "", limit: int = 0, validation_fraction: float = 0.5, size: int = 0
+) -> DatasetInfo:
+    """Return the outline of a set, as `split_sizes` does and from its first image; nothing is downloaded."""
     _check(limit, 0, size, validation_fraction, "cpu")
     source = find(name, folder, limit, 0, download=False)
     first, _, _ = read(source.train, torch.zeros(1, dtype=torch.int64), size=size, skip_damaged=False)
-    return Outline(*_sizes(source, limit, validation_fraction), tuple(first.shape[1:]), len(source.classes))
+    return DatasetInfo(*_sizes(source, limit, validation_fraction), tuple(first.shape[1:]), len(source.classes))
 
 
 def _through(pixels: Any, labels: Tensor, sha: Any, totals: Tensor | None = None) -> None:
@@ -227,11 +229,11 @@ def _subset(labels: Tensor, count: int, classes: int, what: str) -> Tensor:
         raise ParameterError(
             f"{what} is {count} and has to be 0 or from {classes} (one a class) to {len(labels)} (all images)"
         )
-    return equal_subset(labels, count, generator(0, "class-balanced subset"))
+    return balanced_subset(labels, count, generator(0, "class-balanced subset"))
 
 
 def _split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    rest, chosen = in_proportion(labels, fraction, generator(seed, "validation split"))
+    rest, chosen = stratified_split(labels, fraction, generator(seed, "validation split"))
     if not len(rest) or (fraction and not len(chosen)):
         part = "validation" if len(rest) else "training"
         raise ParameterError(f"validation_fraction {fraction} of {len(labels)} images leaves no {part} part")

@@ -121,7 +121,7 @@ class CheckpointClock:
     """Tells when to save: every `checkpoint_epochs` epochs, after `checkpoint_minutes`, and when asked to stop.
 
     Several processes have to stop at the same step. `agreed` maps the signal that this process received (or None) to
-    the one that any of them received (`Processes.agreed`); None: there is one process.
+    the one that any of them received (`Processes.agree`); None: there is one process.
     """
 
     params: Checkpoints

@@ -101,7 +101,7 @@ def _search(
     log, judge = Log.resume(run, state, events), Judge.of(run, state.space)
     threads = torch.get_num_threads()
     run.write_provenance(
-        data=data.told(), c_compiler=compiler(), device=str(device), threads=threads, **counts(problem, state)
+        data=data.summary(), c_compiler=compiler(), device=str(device), threads=threads, **counts(problem, state)
     )
 
     while not (state.step == 0 < state.epoch and ends_with(params, state, state.epoch)):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hdarts.data.nasbench201_table import Table, where
+from hdarts.data.nasbench201_table import BenchmarkTable, table_path
 from hdarts.runs.run import Run
 from hdarts.search.log import alpha_at
 from hdarts.space import NASBENCH201, Genotype, SearchSpace, discretise
@@ -13,17 +13,17 @@ from hdarts.space import NASBENCH201, Genotype, SearchSpace, discretise
 class Judge:
     """Writes truth.csv; without a table, or in another space, it does nothing. Nothing of it comes back to a search.
 
-    The columns are `epoch` and those of `Table.lookup`: the cell's string form, its skip connections, its accuracies,
-    ranks, percentiles and regrets.
+    The columns are `epoch` and those of `BenchmarkTable.lookup`: the cell's string form, its skip connections, its
+    accuracies, ranks, percentiles and regrets.
     """
 
     run: Run
-    table: Table | None
+    table: BenchmarkTable | None
 
     @classmethod
     def of(cls, run: Run, space: SearchSpace) -> "Judge":
         """Return the judge of a search of a space; a damaged table raises `ParameterError`."""
-        return cls(run, Table.read() if space is NASBENCH201 and where() else None)
+        return cls(run, BenchmarkTable.read() if space is NASBENCH201 and table_path() else None)
 
     def score(self, cells: Mapping[int, Genotype] | None = None) -> None:
         """Score the cells by epoch; those that are not given are derived from alpha.csv, after each of its epochs."""

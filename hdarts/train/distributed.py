@@ -6,8 +6,8 @@ Its gradient is the sum of theirs and that of the whole batch, so the learning r
 process. These are the semantics of DistributedDataParallel, with one all-reduce after the backward pass: a found
 network has few weights, and every process then holds the same state after every step, of which the first writes all.
 
-What differs from one process is BatchNorm: each process normalises by its own part of a batch, unless `synchronise` has
-made it the whole batch. Running statistics are averaged after every step.
+What differs from one process is BatchNorm: each process normalises by its own part of a batch, unless
+`synchronise_batch_norm` has made it the whole batch. Running statistics are averaged after every step.
 """
 
 import os
@@ -34,14 +34,14 @@ class Processes:
     world: int = 1
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process is the one that writes."""
         return self.rank == 0
 
     def open(self, params: Parameters) -> Run:
         """Open the run folder of `params`, the first process before the others."""
-        with self.in_turn():
-            return (Run if self.first else Read).open(params)
+        with self.main_first():
+            return (Run if self.is_main else Read).open(params)
 
     def check(self, batch_size: int, device: str) -> None:
         """Refuse a batch that cannot be shared out equally, or leaves a process one image, for BatchNorm needs two.
@@ -78,7 +78,7 @@ class Processes:
                 for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
                     tensor.copy_(part.view_as(tensor))
 
-    def agreed(self, asked: signal.Signals | None) -> signal.Signals | None:
+    def agree(self, asked: signal.Signals | None) -> signal.Signals | None:
         """Return the signal that any of the processes was asked to stop by, the same in all."""
         if self.world == 1:
             return asked
@@ -88,29 +88,29 @@ class Processes:
 
     def wait(self) -> None:
         """Wait until all processes are here."""
-        self.agreed(None)
+        self.agree(None)
 
     @contextmanager
-    def in_turn(self) -> Iterator[None]:
+    def main_first(self) -> Iterator[None]:
         """The first process goes before the others, which find what it has written, or mended."""
-        if not self.first:
+        if not self.is_main:
             self.wait()
         yield
-        if self.first:
+        if self.is_main:
             self.wait()
 
 
-ALONE = Processes()
+SINGLE = Processes()
 
 
 @contextmanager
-def joined() -> Iterator[Processes]:
+def process_group() -> Iterator[Processes]:
     """Join the processes that torchrun has started; without it there is one.
 
     They speak by gloo, and their tensors on GPUs, one GPU a process, by nccl.
     """
     if not dist.is_torchelastic_launched() or os.environ["WORLD_SIZE"] == "1":
-        yield ALONE
+        yield SINGLE
         return
     if gpus := torch.cuda.device_count():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % gpus)
@@ -163,7 +163,7 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
         return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
 
-def synchronise(network: nn.Module) -> None:
+def synchronise_batch_norm(network: nn.Module) -> None:
     """Let every BatchNorm of a network see the images of all processes, so that they train as one process does."""
     for module in list(network.modules()):
         for name, child in module.named_children():

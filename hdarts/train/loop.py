@@ -34,8 +34,8 @@ from hdarts.runs.run import Run
 from hdarts.runs.schedule import cosine
 from hdarts.runs.tensorboard import Write, event_files, no_events
 from hdarts.space import Genotype
-from hdarts.train.distributed import ALONE, Processes, synchronise
-from hdarts.train.parts import load_splits, new_network, read_genotype
+from hdarts.train.distributed import SINGLE, Processes, synchronise_batch_norm
+from hdarts.train.setup import load_splits, new_network, read_genotype
 
 Row = dict[str, Any]
 
@@ -66,7 +66,7 @@ def train(
     *,
     data: Splits | None = None,
     network: nn.Module | None = None,
-    processes: Processes = ALONE,
+    processes: Processes = SINGLE,
 ) -> Iterator[Row]:
     """Train a genotype's network on the whole training set; yield one row an epoch, those of earlier starts first.
 
@@ -82,15 +82,15 @@ def train(
     """
     if run.done:
         yield from run.table("metrics").to_dict(orient="records")
-        if processes.first:
+        if processes.is_main:
             tidy(params, run.folder)
         return
-    alone = exclusive(run.folder) if processes.first else nullcontext()
-    events = event_files(run.folder, params.tensorboard and processes.first)
+    alone = exclusive(run.folder) if processes.is_main else nullcontext()
+    events = event_files(run.folder, params.tensorboard and processes.is_main)
     with (
         alone,
         events as write,
-        CheckpointClock(params, processes.agreed if processes.world > 1 else None).listening() as clock,
+        CheckpointClock(params, processes.agree if processes.world > 1 else None).listening() as clock,
     ):
         yield from _train(prepare(params, run, clock, data, network, processes, write))
 
@@ -109,7 +109,7 @@ def _train(training: Training) -> Iterator[Row]:
         train_loss, train_accuracy, images = means(training.sums)
         speed = (images - before) / (time.monotonic() - began)
         with autocast(training.sums.device, params.precision):
-            tested = evaluate(training.network, training.test_images, params.batch_size, training.processes)
+            tested = test_network(training.network, training.test_images, params.batch_size, training.processes)
         test_loss, test_accuracy, _ = means(tested)
         stop_unless_finite(training, train_loss=train_loss, test_loss=test_loss)
 
@@ -119,7 +119,7 @@ def _train(training: Training) -> Iterator[Row]:
         yield row
 
     finish(training)
-    if training.processes.first:
+    if training.processes.is_main:
         tidy(params, run.folder)
 
 
@@ -172,7 +172,7 @@ def differentiate(
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, images: Images, batch_size: int, processes: Processes = ALONE) -> Tensor:
+def test_network(network: nn.Module, images: Images, batch_size: int, processes: Processes = SINGLE) -> Tensor:
     """Return the `tally` over all images, with the running statistics of BatchNorm; processes take batches in turn."""
     network.eval()
     tallies = torch.zeros(-(-len(images) // batch_size), 3, dtype=torch.float64, device=images.labels.device)
@@ -202,7 +202,7 @@ def prepare(
     clock: CheckpointClock,
     data: Splits | None,
     network: nn.Module | None,
-    processes: Processes = ALONE,
+    processes: Processes = SINGLE,
     events: Write = no_events,
 ) -> Training:
     """Return the training before its first step; what parameters can get wrong is refused before a file is written."""
@@ -222,7 +222,7 @@ def prepare(
     )
     network = network or new_network(params, genotype, data)
     if params.sync_batch_norm and processes.world > 1:
-        synchronise(network)
+        synchronise_batch_norm(network)
     network = network.to(device)
     optimiser = torch.optim.SGD(
         network.parameters(), params.learning_rate, momentum=params.momentum, weight_decay=params.weight_decay
@@ -241,7 +241,7 @@ def describe(run: Run, genotype: Genotype, data: Splits, device: torch.device, p
         raise ParameterError(f"{path}: this run was started with another genotype; name another run")
     run.write_text(path.name, text)
     machine = {"device": str(device), "threads": torch.get_num_threads(), "processes": processes.world}
-    run.write_provenance(data=data.told(), c_compiler=compiler(), **machine)
+    run.write_provenance(data=data.summary(), c_compiler=compiler(), **machine)
 
 
 def record(training: Training, row: Row, **times: float) -> None:
@@ -274,7 +274,7 @@ def save(training: Training, keep_as: str = "") -> None:
         "sums": training.sums,
         "rows": training.rows,
     }
-    if training.processes.first:
+    if training.processes.is_main:
         checkpoint.save(training.run.folder, state, identity(training.params), keep_as)
     if training.clock.asked:  # none ends before the first has saved
         training.processes.wait()
@@ -283,7 +283,7 @@ def save(training: Training, keep_as: str = "") -> None:
 
 def resume(training: Training) -> None:
     """Put the training where its newest checkpoint stands, if there is one; rows of later epochs are dropped."""
-    with training.processes.in_turn():
+    with training.processes.main_first():
         state = checkpoint.load(training.run.folder, identity(training.params))
     if state is None:
         return

@@ -191,13 +191,13 @@ def convert_benchmark(
 ) -> None:
     """Make the table of NAS-Bench-201. That which hdarts reads, of the official one (needs its package, nats_bench)."""
     from hdarts.data import (
+        data_folders,
         nasbench201_table,  # imports torch
-        places,
     )
 
-    frame = nasbench201_table.convert(nasbench201_table.official(official))
-    nasbench201_table.Table.of(frame, official)  # refuses what is not whole
-    target = output or places("")[-1] / "nasbench201" / nasbench201_table.FILE
+    frame = nasbench201_table.convert(nasbench201_table.open_official(official))
+    nasbench201_table.BenchmarkTable.from_frame(frame, official)  # refuses what is not whole
+    target = output or data_folders("")[-1] / "nasbench201" / nasbench201_table.FILE
     write_atomic(target, frame.to_parquet(index=False))
     print(f"{len(frame):,} cells: {target}")
 

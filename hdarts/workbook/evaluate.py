@@ -11,7 +11,7 @@ from hdarts.params import EvaluateParams, read_yaml
 from hdarts.runs.paths import with_defaults
 from hdarts.runs.tensorboard import need_tensorboard
 from hdarts.train import train
-from hdarts.train.distributed import Processes, joined
+from hdarts.train.distributed import Processes, process_group
 
 
 def evaluate(file: Path, changes: Sequence[str]) -> None:
@@ -20,29 +20,29 @@ def evaluate(file: Path, changes: Sequence[str]) -> None:
     The defaults are that notebook's; `changes` (-p name value, ...) go before what the file says. The run folder is the
     same too, so that the notebook shows what this computed.
     """
-    with joined() as processes:
-        if not processes.first:
+    with process_group() as processes:
+        if not processes.is_main:
             os.environ["HDARTS_PROGRESS"] = "none"
         try:
             _evaluate(file, changes, processes)
         except RuntimeError as error:
-            if processes.first or isinstance(error, FloatingPointError | OutOfMemory):
+            if processes.is_main or isinstance(error, FloatingPointError | OutOfMemory):
                 raise
             raise SystemExit(1) from None  # it has lost the first one, which tells why
 
 
 def _evaluate(file: Path, changes: Sequence[str], processes: Processes) -> None:
-    with processes.in_turn():  # what is refused is told once
+    with processes.main_first():  # what is refused is told once
         params = read(file, changes)
         processes.check(params.batch_size, params.device)
         if params.tensorboard:
             need_tensorboard()
     run = processes.open(params)
-    if processes.first:
+    if processes.is_main:
         count = f"{processes.world} processes" if processes.world > 1 else "one process"
         print(f"run folder: {run.folder}, {count}", flush=True)
     for row in train(params, run, processes=processes):
-        if processes.first:
+        if processes.is_main:
             told = ", ".join(f"{name} {row[name]:.4g}" for name in ("train_loss", "train_accuracy", "test_accuracy"))
             print(f"epoch {row['epoch']}/{params.epochs}: {told}", flush=True)
 

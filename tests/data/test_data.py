@@ -18,8 +18,8 @@ from helpers.images import encode, picture, write_images
 from PIL import Image
 
 from hdarts.data import Augmentation, Batches, Images, in_order, load
-from hdarts.data.choose import equal_subset, in_proportion
 from hdarts.data.decode import MOST_BYTES, MOST_PIXELS, Damaged, decode
+from hdarts.data.subsets import balanced_subset, stratified_split
 from hdarts.errors import ParameterError
 from hdarts.runs.randomness import generator
 
@@ -301,7 +301,7 @@ def test_the_validation_part_is_the_fraction_asked_for(parquet: Path, fraction: 
 
 def test_a_split_of_uneven_classes_keeps_their_shares() -> None:
     labels = torch.tensor([0] * 100 + [1] * 40 + [2] * 7)[torch.randperm(147, generator=generator(0, "order"))]
-    rest, chosen = in_proportion(labels, 0.3, generator(0, "split"))
+    rest, chosen = stratified_split(labels, 0.3, generator(0, "split"))
     assert sorted(rest.tolist() + chosen.tolist()) == list(range(147)) and len(chosen) == round(0.3 * 147)
     for label, count in ((0, 30), (1, 12), (2, 2.1)):
         assert abs((labels[chosen] == label).sum() - count) <= 1
@@ -309,11 +309,11 @@ def test_a_split_of_uneven_classes_keeps_their_shares() -> None:
 
 def test_a_subset_has_equally_many_of_each_class_and_a_smaller_one_lies_within_a_larger() -> None:
     labels = torch.tensor([0] * 100 + [1] * 40 + [2] * 7)
-    subsets = [equal_subset(labels, count, generator(3, "subset")) for count in (12, 30, 60)]
+    subsets = [balanced_subset(labels, count, generator(3, "subset")) for count in (12, 30, 60)]
     assert torch.bincount(labels[subsets[0]]).tolist() == [4, 4, 4]
     assert torch.bincount(labels[subsets[2]]).tolist() == [27, 26, 7]
     assert set(subsets[0].tolist()) < set(subsets[1].tolist()) < set(subsets[2].tolist())
-    assert set(subsets[0].tolist()) != set(equal_subset(labels, 12, generator(4, "subset")).tolist())
+    assert set(subsets[0].tolist()) != set(balanced_subset(labels, 12, generator(4, "subset")).tolist())
 
 
 def test_the_limits_choose_the_same_images_whatever_the_split_seed(parquet: Path) -> None:

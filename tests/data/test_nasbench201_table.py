@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import ROOT
-from helpers.small_table import made_up, put
+from helpers.small_table import random_table, write_table
 from pandas.testing import assert_frame_equal
 
-from hdarts.data.nasbench201_table import DARTS_PUBLISHED, FILE, Table, convert, where
+from hdarts.data.nasbench201_table import DARTS_PUBLISHED, FILE, BenchmarkTable, convert, table_path
 from hdarts.errors import ParameterError
 from hdarts.space import Genotype
 from hdarts.workbook import cli as command
@@ -22,21 +22,21 @@ DARTS_V2 = ROOT / "params" / "genotypes" / "darts-v2.json"
 
 
 @pytest.fixture(scope="module")
-def true() -> Table:
-    if where() is None:
+def true() -> BenchmarkTable:
+    if table_path() is None:
         pytest.skip(f"{FILE} is in no data folder; HDARTS_DATA names one")
-    return Table.read()
+    return BenchmarkTable.read()
 
 
 @pytest.fixture(scope="module")
 def frame() -> pd.DataFrame:
-    return made_up()
+    return random_table()
 
 
 # --- the true table --------------------------------------------------------------------------------------------------
 
 
-def test_the_best_cell_and_the_one_darts_collapses_to_are_as_published(true: Table):
+def test_the_best_cell_and_the_one_darts_collapses_to_are_as_published(true: BenchmarkTable):
     best, skips = true.lookup(true.cells.index[6111]), true.lookup(SKIPS)
     assert round(best["cifar10_test"], 2) == 94.37 and round(best["cifar10_validation"], 2) == 91.61
     assert (best["cifar10_rank"], best["cifar10_regret"]) == (1, 0)
@@ -48,12 +48,12 @@ def test_the_best_cell_and_the_one_darts_collapses_to_are_as_published(true: Tab
         assert round(found[column], 2) == accuracy and found[column.replace("test", "rank")] == 1
 
 
-def test_a_random_cell_and_the_best_of_ten_are_what_they_are_known_to_be(true: Table):
+def test_a_random_cell_and_the_best_of_ten_are_what_they_are_known_to_be(true: BenchmarkTable):
     assert round(true.best_of(1), 2) == 87.06
     assert round(true.best_of(10), 1) == 93.0
 
 
-def test_cells_that_are_the_same_function_differ_by_the_noise_of_training(true: Table):
+def test_cells_that_are_the_same_function_differ_by_the_noise_of_training(true: BenchmarkTable):
     assert [round(true.noise(data), 2) for data in ("cifar10", "cifar100", "imagenet16_120")] == [0.25, 0.44, 0.63]
 
 
@@ -63,7 +63,7 @@ def test_cells_that_are_the_same_function_differ_by_the_noise_of_training(true: 
 def test_rank_percentile_and_regret_count_the_cells_that_are_better_and_worse(frame: pd.DataFrame):
     tests = frame["cifar100_test_200ep"].to_numpy().copy()
     tests[np.argsort(tests)[-2:]] = 99.0  # two best ones
-    table = Table.of(frame.assign(cifar100_test_200ep=tests))
+    table = BenchmarkTable.from_frame(frame.assign(cifar100_test_200ep=tests))
     for place in (0, 7000, int(tests.argmax())):
         found = table.lookup(str(frame.at[place, "architecture"]))
         assert found["cifar100_test"] == tests[place]
@@ -73,18 +73,18 @@ def test_rank_percentile_and_regret_count_the_cells_that_are_better_and_worse(fr
 
 
 def test_a_genotype_and_its_string_find_the_same_row(frame: pd.DataFrame):
-    table = Table.of(frame.sample(frac=1, random_state=0))
+    table = BenchmarkTable.from_frame(frame.sample(frac=1, random_state=0))
     assert table.lookup(Genotype.from_string(BEST)) == table.lookup(BEST)
     assert table.lookup(BEST)["cell"] == BEST
 
 
 def test_noise_is_the_spread_within_groups(frame: pd.DataFrame):
     tests = frame["cifar10_test_200ep"].to_numpy()[:15_624].reshape(-1, 3)  # the last cell is alone in its group
-    assert Table.of(frame).noise("cifar10") == pytest.approx(np.sqrt(tests.var(axis=1, ddof=1).mean()))
+    assert BenchmarkTable.from_frame(frame).noise("cifar10") == pytest.approx(np.sqrt(tests.var(axis=1, ddof=1).mean()))
 
 
 def test_the_best_of_some_draws_is_what_drawing_finds(frame: pd.DataFrame):
-    table, draw = Table.of(frame), np.random.default_rng(1)
+    table, draw = BenchmarkTable.from_frame(frame), np.random.default_rng(1)
     drawn = draw.integers(len(frame), size=(20_000, 4))
     best = frame["cifar10_valid_200ep"].to_numpy()[drawn].argmax(axis=1)
     found = frame["cifar10_test_200ep"].to_numpy()[drawn[np.arange(len(drawn)), best]]
@@ -96,39 +96,39 @@ def test_the_best_of_some_draws_is_what_drawing_finds(frame: pd.DataFrame):
 
 
 def test_a_table_is_found_in_the_data_folder_and_below_it(tmp_path: Path, monkeypatch, frame: pd.DataFrame):
-    monkeypatch.setenv("HDARTS_DATA", str(put(tmp_path)))
-    assert_frame_equal(Table.read().cells, Table.of(frame).cells)
+    monkeypatch.setenv("HDARTS_DATA", str(write_table(tmp_path)))
+    assert_frame_equal(BenchmarkTable.read().cells, BenchmarkTable.from_frame(frame).cells)
     monkeypatch.setenv("HDARTS_DATA", str(tmp_path / "nasbench201"))
-    assert where() == tmp_path / "nasbench201" / FILE
+    assert table_path() == tmp_path / "nasbench201" / FILE
 
 
 def test_who_has_no_table_is_told_where_it_is_and_how_to_make_one(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("HDARTS_DATA", str(tmp_path))
     told = r"nasbench201.parquet is not in .* put it there, or make it of .*NATS-Bench.* by hdarts convert-benchmark"
     with pytest.raises(ParameterError, match=told):
-        Table.read()
+        BenchmarkTable.read()
 
 
 def test_bad_tables_are_named(frame: pd.DataFrame, tmp_path: Path, monkeypatch):
     (tmp_path / FILE).write_text("no parquet")
     monkeypatch.setenv("HDARTS_DATA", str(tmp_path))
     with pytest.raises(ParameterError, match=r"nasbench201.parquet: cannot be read as Parquet"):
-        Table.read()
+        BenchmarkTable.read()
     with pytest.raises(ParameterError, match=r"table: lacks the column 'cifar100_test_200ep' of"):
-        Table.of(frame.drop(columns="cifar100_test_200ep"))
+        BenchmarkTable.from_frame(frame.drop(columns="cifar100_test_200ep"))
     with pytest.raises(ParameterError, match=r"lacks 2 of the 15,625 cells, such as \|avg_pool_3x3~0\|\+"):
-        Table.of(frame.drop(index=[15_623, 15_624]))
+        BenchmarkTable.from_frame(frame.drop(index=[15_623, 15_624]))
     with pytest.raises(ParameterError, match=r"has 15,626 rows for the 15,625 cells"):
-        Table.of(pd.concat([frame, frame.tail(1)]))
+        BenchmarkTable.from_frame(pd.concat([frame, frame.tail(1)]))
     for wrong in (float("nan"), 101.0, "much"):
         worse = frame.astype({"cifar10_test_200ep": object})
         worse.loc[6111, "cifar10_test_200ep"] = wrong
         with pytest.raises(ParameterError, match=r"cifar10_test of \|.* is .*, which is no per cent"):
-            Table.of(worse)
+            BenchmarkTable.from_frame(worse)
 
 
 def test_what_is_no_cell_of_the_space_is_named(frame: pd.DataFrame):
-    table = Table.of(frame)
+    table = BenchmarkTable.from_frame(frame)
     with pytest.raises(ParameterError, match=r"'\|skip_connect~0\|' is not of the form"):
         table.lookup("|skip_connect~0|")
     with pytest.raises(ParameterError, match="of space darts, which has no string form"):
@@ -181,7 +181,7 @@ def test_the_command_converts_a_whole_file_and_nothing_less(tmp_path: Path, monk
         return ended.value.code or 0  # type: ignore[return-value]
 
     assert called(source) == 0
-    assert_frame_equal(Table.read().cells, Table.of(frame).cells)
+    assert_frame_equal(BenchmarkTable.read().cells, BenchmarkTable.from_frame(frame).cells)
     capsys.readouterr()
     assert called(source, "--output", tmp_path / "less.parquet") == 2
     assert "NATS-tss: lacks 15525 of the 15,625 cells" in capsys.readouterr().err

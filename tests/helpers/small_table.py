@@ -9,7 +9,7 @@ from hdarts.data.nasbench201_table import COLUMNS, FILE
 from hdarts.space import every_cell
 
 
-def made_up(seed: int = 0) -> pd.DataFrame:
+def random_table(seed: int = 0) -> pd.DataFrame:
     """The columns of the file; cells share a group by threes."""
     cells = [cell.to_string() for cell in every_cell()]
     draw = np.random.default_rng(seed)
@@ -17,8 +17,8 @@ def made_up(seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame({"architecture": cells, "unique_string": [str(i // 3) for i in range(len(cells))]} | accuracies)
 
 
-def put(folder: Path, seed: int = 0) -> Path:
+def write_table(folder: Path, seed: int = 0) -> Path:
     """Write it into a data folder."""
     (folder / "nasbench201").mkdir(parents=True)
-    made_up(seed).to_parquet(folder / "nasbench201" / FILE, index=False)
+    random_table(seed).to_parquet(folder / "nasbench201" / FILE, index=False)
     return folder

@@ -6,9 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from helpers.small_runs import SEARCH, computed, differences, params, signal_at
-from helpers.small_table import made_up, put
+from helpers.small_table import random_table, write_table
 
-from hdarts.data.nasbench201_table import Table
+from hdarts.data.nasbench201_table import BenchmarkTable
 from hdarts.errors import ParameterError, Stopped
 from hdarts.runs.run import Run
 from hdarts.space import Genotype, every_cell, skip_count
@@ -30,11 +30,13 @@ def test_every_epochs_cell_is_scored_and_nothing_of_it_reaches_the_search(tmp_pa
     found = {}
     for name, seed in {"none": None, "one": 0, "other": 1}.items():
         data = tmp_path / name
-        found[name] = searched(tmp_path / f"runs-{name}", data if seed is None else put(data, seed), monkeypatch)
+        found[name] = searched(
+            tmp_path / f"runs-{name}", data if seed is None else write_table(data, seed), monkeypatch
+        )
     assert found["none"].empty
     assert differences(tmp_path / "runs-none", tmp_path / "runs-one") == ["run/truth.csv"]
     assert differences(tmp_path / "runs-one", tmp_path / "runs-other") == ["run/truth.csv"]
-    table, rows = Table.of(made_up(0)), found["one"]
+    table, rows = BenchmarkTable.from_frame(random_table(0)), found["one"]
     run = Run.open(params(KIND))
     assert rows["epoch"].tolist() == run.table("metrics")["epoch"].tolist() == [1, 2]
     for row in rows.to_dict("records"):
@@ -46,7 +48,7 @@ def test_every_epochs_cell_is_scored_and_nothing_of_it_reaches_the_search(tmp_pa
 
 
 def test_a_search_that_was_stopped_is_judged_as_an_undisturbed_one(tmp_path: Path, monkeypatch):
-    data = put(tmp_path / "data")
+    data = write_table(tmp_path / "data")
     searched(tmp_path / "whole", data, monkeypatch)
     with monkeypatch.context() as patch:
         signal_at(patch, 2, 1, signal.SIGTERM)
@@ -57,18 +59,18 @@ def test_a_search_that_was_stopped_is_judged_as_an_undisturbed_one(tmp_path: Pat
 
 
 def test_a_random_cell_is_scored_too(tmp_path: Path, monkeypatch):
-    (row,) = searched(tmp_path / "runs", put(tmp_path / "data"), monkeypatch, RANDOM).to_dict("records")
+    (row,) = searched(tmp_path / "runs", write_table(tmp_path / "data"), monkeypatch, RANDOM).to_dict("records")
     assert row["epoch"] == 0
     assert row["cell"] in {cell.to_string() for cell in every_cell()}
 
 
 def test_a_damaged_table_is_told_before_any_step(tmp_path: Path, monkeypatch):
-    data = put(tmp_path / "data")
-    made_up().head(9).to_parquet(data / "nasbench201" / "nasbench201.parquet")
+    data = write_table(tmp_path / "data")
+    random_table().head(9).to_parquet(data / "nasbench201" / "nasbench201.parquet")
     with pytest.raises(ParameterError, match="lacks 15616 of the 15,625 cells"):
         searched(tmp_path / "runs", data, monkeypatch)
     assert Run.open(params(KIND)).table("metrics").empty
 
 
 def test_another_space_is_not_judged(tmp_path: Path, monkeypatch):
-    assert searched(tmp_path / "runs", put(tmp_path / "data"), monkeypatch, SMALL).empty
+    assert searched(tmp_path / "runs", write_table(tmp_path / "data"), monkeypatch, SMALL).empty

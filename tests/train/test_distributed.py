@@ -27,7 +27,7 @@ from hdarts.params import EvaluateParams, Parameters, check, identity
 from hdarts.runs import checkpoint
 from hdarts.runs.run import Run
 from hdarts.train import load_splits, new_network, read_genotype, train
-from hdarts.train.distributed import ALONE, Processes, synchronise
+from hdarts.train.distributed import SINGLE, Processes, synchronise_batch_norm
 
 SYNC = {"sync_batch_norm": True, "flip": True, "limit": 44}  # 44 images in batches of 16: the last has 12
 
@@ -145,7 +145,7 @@ def test_gradients_are_the_mean_of_those_of_the_shares(together) -> None:
 
 
 def test_with_synchronised_batch_norm_they_train_as_one_does(together) -> None:
-    one = trained(ALONE, SYNC | {"run": "one"})
+    one = trained(SINGLE, SYNC | {"run": "one"})
     rows = together(2, trained, SYNC | {"run": "many"})
     assert rows[0] == rows[1] and len(rows[0]) == len(one) == 3
     near(folder("one"), folder("many"), 1e-9)
@@ -153,7 +153,7 @@ def test_with_synchronised_batch_norm_they_train_as_one_does(together) -> None:
 
 
 def test_another_number_of_processes_goes_on_where_the_first_stopped(together) -> None:
-    trained(ALONE, SYNC | {"run": "one"})
+    trained(SINGLE, SYNC | {"run": "one"})
     for world, epochs in ((1, 1), (4, 2), (2, 3)):
         together(world, trained, SYNC | {"run": "many"}, True, epochs)
     near(folder("one"), folder("many"), 1e-9)
@@ -176,7 +176,7 @@ def statistics(processes: Processes) -> tuple[list[torch.Tensor], list[torch.Ten
     network = nn.Sequential(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3), nn.ReLU(), nn.BatchNorm2d(3)).double()
     images = torch.randn(6, 2, 4, 4).double()
     if processes.world > 1:
-        synchronise(network)
+        synchronise_batch_norm(network)
         images = images.chunk(2)[processes.rank]
     out = network(images)
     (out**3).sum().backward()
@@ -187,7 +187,7 @@ def statistics(processes: Processes) -> tuple[list[torch.Tensor], list[torch.Ten
 
 def test_synchronised_batch_norm_is_that_of_all_images(together) -> None:
     first, second = together(2, statistics)
-    out, rest = statistics(ALONE)
+    out, rest = statistics(SINGLE)
     torch.testing.assert_close(torch.cat([first[0][0], second[0][0]]), out[0], rtol=1e-12, atol=1e-12)
     for one, other, alone in zip(first[1], second[1], rest, strict=True):
         assert torch.equal(one, other)
@@ -227,7 +227,7 @@ def torchrun(runs: Path, *changes: str) -> subprocess.Popen[str]:
 @pytest.mark.soak
 def test_torchrun_on_two_processes_gives_the_tables_of_one_process(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
-    trained(ALONE, SYNC | {"run": "one", "learning_rate": 0.01}, double=False)
+    trained(SINGLE, SYNC | {"run": "one", "learning_rate": 0.01}, double=False)
     process = torchrun(tmp_path, "sync_batch_norm", "true", "learning_rate", "0.01")
     out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err

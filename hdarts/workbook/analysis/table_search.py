@@ -9,21 +9,21 @@ from itertools import islice
 import numpy as np
 import pandas as pd
 
-from hdarts.data.nasbench201_table import Table
+from hdarts.data.nasbench201_table import BenchmarkTable
 from hdarts.space import NASBENCH201, Genotype
 
 Operations = tuple[int, ...]  # a number for each edge
 EDGES, KINDS = len(NASBENCH201.edges), len(NASBENCH201.operations)
 
 
-def random_search(table: Table, draw: np.random.Generator) -> Iterator[str]:
+def random_search(table: BenchmarkTable, draw: np.random.Generator) -> Iterator[str]:
     """Yield cells drawn at random, without end."""
     while True:
         yield _string(tuple(draw.integers(KINDS, size=EDGES)))
 
 
 def regularised_evolution(
-    table: Table, draw: np.random.Generator, population: int = 10, sample: int = 3
+    table: BenchmarkTable, draw: np.random.Generator, population: int = 10, sample: int = 3
 ) -> Iterator[str]:
     """Yield the cells of regularised evolution without end (Real et al., AAAI 2019).
 
@@ -49,7 +49,7 @@ SEARCHES: dict[str, Callable[..., Iterator[str]]] = {
 }
 
 
-def best_so_far(table: Table, lookups: int, runs: int) -> pd.DataFrame:
+def best_so_far(table: BenchmarkTable, lookups: int, runs: int) -> pd.DataFrame:
     """Return means over `runs` of each search: `search`, `lookups`, `test_accuracy` of the best cell so far.
 
     The best by validation accuracy on CIFAR-10; per cent. Runs are drawn from seeds 0, 1, ...

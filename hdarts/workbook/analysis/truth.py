@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from hdarts.data.nasbench201_table import DARTS_PUBLISHED, Table, where
+from hdarts.data.nasbench201_table import DARTS_PUBLISHED, BenchmarkTable, table_path
 from hdarts.space import NASBENCH201, Genotype
 from hdarts.workbook.analysis.diagnostics.methods import DIFFERENCE, DIRECT, HYPERNETWORK
 from hdarts.workbook.analysis.statistics import paired_test, rank_correlation
@@ -68,9 +68,9 @@ def rankings(study: str) -> pd.DataFrame:
 
     Empty where the table of NAS-Bench-201 is not there.
     """
-    if where() is None:
+    if table_path() is None:
         return pd.DataFrame()
-    rows, table = [], Table.read()
+    rows, table = [], BenchmarkTable.read()
     for labels, ranking in search_tables(study, "ranking"):
         true = [table.lookup(cell)[ACCURACY] for cell in ranking["cell"]]
         tau = rank_correlation(ranking["validation_accuracy"], true, "kendall")
@@ -95,18 +95,18 @@ def hypergradient_errors(study: str) -> pd.DataFrame:
 def reference_accuracies() -> dict[str, float]:
     """Return reference lines of CIFAR-10 test accuracy, per cent; without the table only what was published."""
     published = {"DARTS as published": DARTS_PUBLISHED}
-    if where() is None:
+    if table_path() is None:
         return published
-    table = Table.read()
+    table = BenchmarkTable.read()
     known = {"best cell": float(table.cells[ACCURACY].to_numpy().max()), "random cell, mean": table.best_of(1)}
     return {**known, "best of 10 by validation": table.best_of(10), **published}
 
 
 def table_searches() -> pd.DataFrame:
     """Return what searches of the table find, by number of look-ups: a column each, mean of 20 runs."""
-    if where() is None:
+    if table_path() is None:
         return pd.DataFrame()
-    found = best_so_far(Table.read(), 300, 20)
+    found = best_so_far(BenchmarkTable.read(), 300, 20)
     kept = found.loc[found["lookups"].isin([1, 10, 30, 100, 300])]
     return kept.pivot(index="lookups", columns="search", values="test_accuracy").reset_index()
 
@@ -120,7 +120,8 @@ def compare_arms(study: str, one: str, other: str) -> str:
     if len(pairs) < 2:
         return ""
     test = paired_test(pairs[one], pairs[other])
-    floor = "" if where() is None else f"; one cell trained again: sd {Table.read().noise('cifar10'):.2f} points"
+    known = table_path() is not None
+    floor = f"; one cell trained again: sd {BenchmarkTable.read().noise('cifar10'):.2f} points" if known else ""
     return (
         f"{one} less {other}: {test.difference:+.2f} points of true accuracy, mean of {test.n} paired seeds, "
         f"exact sign-flip test p = {test.p:.3g} (the least that {test.n} pairs can reach: {test.smallest_p:.3g}){floor}"

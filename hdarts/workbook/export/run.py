@@ -95,7 +95,7 @@ def images_of(run: Run) -> dict[str, Any]:
     data = load_splits(run.params)  # type: ignore[arg-type]
     if data.digest != told["digest"]:
         raise ParameterError(f"{run.folder}: the images of {data.name} are not those that it was trained on")
-    return data.told()
+    return data.summary()
 
 
 def described(run: Run, images: dict[str, Any], content: bytes) -> Description:

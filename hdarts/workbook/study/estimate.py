@@ -16,7 +16,7 @@ import pandas as pd
 import psutil
 import torch
 
-from hdarts.data import Outline, outline
+from hdarts.data import DatasetInfo, dataset_info
 from hdarts.errors import ParameterError
 from hdarts.params import EvaluateParams, SearchParams
 from hdarts.runs.randomness import generator
@@ -74,19 +74,19 @@ def estimate(runs: Sequence[PlannedRun], jobs: int) -> Estimate:
 
 def make_probes(runs: Sequence[PlannedRun], todo: Iterable[PlannedRun], threads: int) -> dict[str, Probe]:
     """Return what is to be measured for each run that searches or trains, by the names of the runs."""
-    named, outlines = {run.name: run for run in runs}, dict[tuple, Outline]()
+    named, infos = {run.name: run for run in runs}, dict[tuple, DatasetInfo]()
     probes = {}
     for run in todo:
         p = run.params
         if not isinstance(p, SearchParams | EvaluateParams) or getattr(p, "method", "") == "random":
             continue
         asked = (p.data, p.data_folder, p.limit, getattr(p, "validation_fraction", 0.0), p.image_size)
-        if asked not in outlines:
+        if asked not in infos:
             try:
-                outlines[asked] = outline(*asked)
+                infos[asked] = dataset_info(*asked)
             except ParameterError as error:
                 raise ParameterError(f"run {run.name}: {error}") from None
-        probes[run.name] = Probe(p, outlines[asked], _cell(run, named), p.threads or threads)
+        probes[run.name] = Probe(p, infos[asked], _cell(run, named), p.threads or threads)
     return probes
 
 
@@ -155,7 +155,7 @@ def _size(one: Mapping) -> float:
     return one["batch_size"] * one["layers"] * one["channels"] * math.prod(one["shape"][1:])
 
 
-def repetitions(p: SearchParams | EvaluateParams, images: Outline) -> dict[str, float]:
+def repetitions(p: SearchParams | EvaluateParams, images: DatasetInfo) -> dict[str, float]:
     """Return how often a run takes each part of a step.
 
     The test part is not opened to count it: without `test_limit` it is taken as a fifth of the training part.
@@ -174,7 +174,7 @@ def repetitions(p: SearchParams | EvaluateParams, images: Outline) -> dict[str, 
     }
 
 
-def _images(images: Outline) -> float:
+def _images(images: DatasetInfo) -> float:
     """MiB of a set in memory, as bytes."""
     return (images.train + images.validation) * math.prod(images.shape) / 2**20
 

@@ -37,11 +37,11 @@ def preflight(runs: Iterable[PlannedRun]) -> None:
 
 
 def _check_batch(params: SearchParams | EvaluateParams, fraction: float, known: dict[tuple, tuple[int, int]]) -> None:
-    from hdarts.data import sizes
+    from hdarts.data import split_sizes
 
     asked = (params.data, params.data_folder, params.limit, fraction, params.stream)
     if asked not in known:
-        known[asked] = sizes(*asked)
+        known[asked] = split_sizes(*asked)
     fewest = min(count for count in known[asked] if count)
     if params.batch_size > fewest:
         raise ParameterError(

@@ -4,28 +4,28 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from helpers.small_table import made_up
+from helpers.small_table import random_table
 
-from hdarts.data.nasbench201_table import COLUMNS, Table
+from hdarts.data.nasbench201_table import COLUMNS, BenchmarkTable
 from hdarts.space import Genotype, skip_count
 from hdarts.workbook.analysis.table_search import best_so_far, random_search, regularised_evolution
 
 
 @pytest.fixture(scope="module")
-def smooth() -> Table:
+def smooth() -> BenchmarkTable:
     """A table in which a cell is the better, the more 3x3 convolutions it has, in test as in validation."""
-    frame = made_up()
+    frame = random_table()
     good = frame["architecture"].str.count("nor_conv_3x3") * 10.0
-    return Table.of(frame.assign(**{column: good + frame[column] / 100 for column in COLUMNS}))
+    return BenchmarkTable.from_frame(frame.assign(**{column: good + frame[column] / 100 for column in COLUMNS}))
 
 
-def test_random_cells_are_of_all_kinds(smooth: Table):
+def test_random_cells_are_of_all_kinds(smooth: BenchmarkTable):
     cells = list(islice(random_search(smooth, np.random.default_rng(0)), 300))
     assert len(set(cells)) > 280
     assert np.mean([skip_count(Genotype.from_string(cell)) for cell in cells]) == pytest.approx(6 / 5, abs=0.2)
 
 
-def test_a_child_differs_from_a_member_of_the_population_in_one_edge(smooth: Table):
+def test_a_child_differs_from_a_member_of_the_population_in_one_edge(smooth: BenchmarkTable):
     cells = [Genotype.from_string(c) for c in islice(regularised_evolution(smooth, np.random.default_rng(0)), 60)]
 
     def apart(one: Genotype, other: Genotype) -> int:
@@ -35,7 +35,7 @@ def test_a_child_differs_from_a_member_of_the_population_in_one_edge(smooth: Tab
         assert min(apart(cells[at], cells[before]) for before in range(at - 10, at)) <= 1
 
 
-def test_the_best_so_far_is_the_best_of_what_was_looked_up(smooth: Table):
+def test_the_best_so_far_is_the_best_of_what_was_looked_up(smooth: BenchmarkTable):
     table = best_so_far(smooth, 40, 1)
     own = table.loc[table["search"] == "random search"]
     rows = dict(zip(own["lookups"], own["test_accuracy"], strict=True))
@@ -45,7 +45,7 @@ def test_the_best_so_far_is_the_best_of_what_was_looked_up(smooth: Table):
         assert rows[count] == pytest.approx(best["cifar10_test"])
 
 
-def test_evolution_finds_better_cells_than_chance_where_neighbours_are_alike(smooth: Table):
+def test_evolution_finds_better_cells_than_chance_where_neighbours_are_alike(smooth: BenchmarkTable):
     found = best_so_far(smooth, 100, 5).to_dict("records")
     last = {row["search"]: row["test_accuracy"] for row in found}  # of each, the last
     assert last["regularised evolution"] > last["random search"]

@@ -5,10 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from helpers.results import put
-from helpers.small_table import made_up
-from helpers.small_table import put as put_table
+from helpers.small_table import random_table, write_table
 
-from hdarts.data.nasbench201_table import Table
+from hdarts.data.nasbench201_table import BenchmarkTable
 from hdarts.runs.atomic import write_atomic
 from hdarts.workbook.analysis import truth
 
@@ -19,11 +18,11 @@ ENDS = {("darts-second", 2): SKIPS, ("darts-second", 20): GOOD, ("hyperdarts-1",
 
 
 @pytest.fixture
-def table(tmp_path: Path, monkeypatch) -> Table:
+def table(tmp_path: Path, monkeypatch) -> BenchmarkTable:
     """A study of four searches, a table beside it."""
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("HDARTS_DATA", str(put_table(tmp_path / "data")))
-    table, rows = Table.of(made_up()), []
+    monkeypatch.setenv("HDARTS_DATA", str(write_table(tmp_path / "data")))
+    table, rows = BenchmarkTable.from_frame(random_table()), []
     for (arm, seed), cell in ENDS.items():
         truth = [{"epoch": e, **table.lookup(c)} for e, c in ((1, SKIPS), (2, cell))]
         times = [{"epoch": e, "seconds": 2.0} for e in (1, 2)]
@@ -48,13 +47,13 @@ METHODS = ("reference", "first order", "DARTS (finite difference)", "hypernetwor
 PARTS = ("total", "direct", "response")
 
 
-def ranking(table: Table) -> list[dict]:
+def ranking(table: BenchmarkTable) -> list[dict]:
     """Five cells, ranked as the table does but for the first two."""
     cells = table.cells.iloc[:5].sort_values("cifar10_test", ascending=False).index.tolist()
     return [{"cell": cell, "validation_accuracy": 50.0 - i} for i, cell in enumerate([cells[1], cells[0], *cells[2:]])]
 
 
-def test_a_search_ends_with_its_last_epochs_cell(table: Table):
+def test_a_search_ends_with_its_last_epochs_cell(table: BenchmarkTable):
     found = truth.final_cells(STUDY)
     assert list(zip(found["arm"], found["seed"], strict=True)) == list(ENDS)
     assert found["cell"].tolist() == list(ENDS.values())
@@ -76,7 +75,7 @@ def test_a_cell_is_collapsed_when_no_convolution_is_on_any_way_through_it(cell: 
     assert truth.collapsed(cell) == nothing_learns
 
 
-def test_one_row_an_arm_says_how_good_its_cells_are_and_how_many_collapsed(table: Table):
+def test_one_row_an_arm_says_how_good_its_cells_are_and_how_many_collapsed(table: BenchmarkTable):
     found = truth.by_arm(STUDY).set_index("arm")
     two = [table.lookup(cell)["cifar10_test"] for cell in (SKIPS, GOOD)]
     darts = found.loc["darts-second"]
@@ -86,24 +85,24 @@ def test_one_row_an_arm_says_how_good_its_cells_are_and_how_many_collapsed(table
     assert found.loc["hyperdarts-1", "collapse_rate"] == 0
 
 
-def test_a_ranking_is_held_against_the_table(table: Table):
+def test_a_ranking_is_held_against_the_table(table: BenchmarkTable):
     (row,) = truth.rankings(STUDY).to_dict("records")
     assert (row["arm"], row["seed"], row["n"]) == ("shared-weights", 2, 5)
     assert row["tau"] == pytest.approx(1 - 2 * 2 / (5 * 4) * 1)  # one of ten pairs is turned round
 
 
-def test_an_arms_own_hypergradient_stands_beside_where_its_search_ended(table: Table):
+def test_an_arms_own_hypergradient_stands_beside_where_its_search_ended(table: BenchmarkTable):
     found = truth.hypergradient_errors(STUDY).set_index(["arm", "seed"])
     assert found.loc[("darts-second", 2), "relative_error"] == len("DARTS (finite difference)")
     assert found.loc[("hyperdarts-1", 2), "relative_error"] == len("hypernetwork")
     assert found.loc[("darts-second", 20), "cifar10_test"] == table.lookup(GOOD)["cifar10_test"]
 
 
-def test_two_arms_are_compared_over_their_common_seeds(table: Table):
+def test_two_arms_are_compared_over_their_common_seeds(table: BenchmarkTable):
     assert truth.compare_arms(STUDY, "hyperdarts-1", "darts-second") == "", "one common seed shows nothing"
 
 
-def test_a_difference_is_told_with_what_so_few_pairs_can_show(table: Table, monkeypatch):
+def test_a_difference_is_told_with_what_so_few_pairs_can_show(table: BenchmarkTable, monkeypatch):
     rows = [{"arm": arm, "seed": seed, "cifar10_test": 90.0 + bonus} for seed in range(4) for arm, bonus in TWO]
     monkeypatch.setattr(truth, "final_cells", lambda study: pd.DataFrame(rows))
     told = truth.compare_arms(STUDY, "b", "a")
@@ -113,7 +112,7 @@ def test_a_difference_is_told_with_what_so_few_pairs_can_show(table: Table, monk
     assert told.endswith(f"one cell trained again: sd {table.noise('cifar10'):.2f} points")
 
 
-def test_reference_lines_are_the_tables_own(table: Table, tmp_path: Path, monkeypatch):
+def test_reference_lines_are_the_tables_own(table: BenchmarkTable, tmp_path: Path, monkeypatch):
     found = truth.reference_accuracies()
     assert found["best cell"] == table.cells["cifar10_test"].max() and found["random cell, mean"] == table.best_of(1)
     monkeypatch.setenv("HDARTS_DATA", str(tmp_path / "nothing"))

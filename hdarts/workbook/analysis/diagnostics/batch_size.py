@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from hdarts import hypergradient as hg
-from hdarts.data import sizes
+from hdarts.data import split_sizes
 from hdarts.params import SearchParams
 from hdarts.runs.randomness import generator
 from hdarts.space import SPACES, SearchSpace
@@ -36,7 +36,7 @@ def as_in_thesis(base: SearchParams, name: str, seed: int) -> list[Row]:
     whole. All else is that of `base`; one epoch of about 6 steps. `drawn` marks the 3 steps that the thesis would show.
     """
     batch = max(base.batch_size, 3)
-    images = sum(sizes(base.data, base.data_folder, base.limit, base.validation_fraction))
+    images = sum(split_sizes(base.data, base.data_folder, base.limit, base.validation_fraction))
     common: dict[str, Any] = {"method": "hypernetwork", "rest": "own", "initialisation": "default", "epochs": 1}
     common |= {"centred": False, "noise": 0.0, "antithetic": False, "log_every": 1, "part": "total"}
     common |= {"limit": min(images, SHARE * batch), "keep_epochs": [], "keep_checkpoint": False}

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-def equal_subset(labels: Tensor, count: int, generator: torch.Generator) -> Tensor:
+def balanced_subset(labels: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """Return `count` ascending rows with equally many of each class (as far as a class reaches).
 
     A smaller `count` with the same generator state gives a subset of the larger one.
@@ -13,7 +13,7 @@ def equal_subset(labels: Tensor, count: int, generator: torch.Generator) -> Tens
     return torch.argsort(rank, stable=True)[:count].sort().values
 
 
-def in_proportion(labels: Tensor, fraction: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def stratified_split(labels: Tensor, fraction: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Return ascending rows `(rest, chosen)`; `chosen` is `fraction` of all rows and, to within one, of each class."""
     rank, size = _ranks(labels, generator)
     order = torch.argsort((rank + 0.5) / size, stable=True)

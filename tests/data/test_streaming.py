@@ -53,7 +53,7 @@ def same(one: Any, other: Any) -> bool:
 @pytest.mark.parametrize("more", [{}, {"limit": 20, "test_limit": 6}, {"validation_fraction": 0.0}])
 def test_all_that_is_told_of_them_is_the_same(folder: Path, workers: int, more: dict[str, Any]) -> None:
     memory, stream = loaded(folder, **more), loaded(folder, stream=True, workers=workers, **more)
-    assert stream.told() == memory.told() and len(parts(stream)) == len(parts(memory))
+    assert stream.summary() == memory.summary() and len(parts(stream)) == len(parts(memory))
     for one, other in zip(parts(stream), parts(memory), strict=True):
         assert (len(one), one.shape) == (len(other), other.shape) and torch.equal(one.labels, other.labels)
         assert not isinstance(one.pixels, torch.Tensor)
@@ -111,7 +111,7 @@ def test_a_bad_file_is_named_as_of_images_in_memory(folder: Path, workers: int, 
     bad.write_bytes(content)
     assert told(folder, stream=True, workers=workers) == told(folder) and str(bad) in told(folder)
     memory, stream = (loaded(folder, skip_damaged=True, **more) for more in ({}, {"stream": True, "workers": workers}))
-    assert stream.told() == memory.told() and stream.skipped == 1
+    assert stream.summary() == memory.summary() and stream.skipped == 1
     assert same(in_order(stream.train, 7), in_order(memory.train, 7))
 
 
