@@ -214,6 +214,16 @@ def test_lines_of_pages_have_at_most_120_characters_except_tables_and_pictures(p
     assert [line for line in lines if len(line) > 120 and not line.startswith(("|", "![", "<img"))] == []
 
 
+@pytest.mark.parametrize(
+    "path", [page for page in PAGES if page.stem not in ("CHANGELOG", "extending")], ids=lambda path: path.name
+)
+def test_files_and_functions_that_pages_name_exist(path: Path):
+    folders = "hdarts|tests|benchmarks|notebooks|params|results|docs"
+    for file, name in re.findall(rf"`((?:{folders})/[\w./-]+)(?:: (\w+))?`", path.read_text()):
+        assert (ROOT / file).exists(), file
+        assert not name or re.search(rf"\b(def|class) {name}\b", (ROOT / file).read_text()), f"{file}: {name}"
+
+
 @every_notebook
 def test_notebooks_are_made_of_short_cells_without_classes_and_long_functions(path: Path):
     cells = json.loads(path.read_text())["cells"]
