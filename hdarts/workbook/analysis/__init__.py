@@ -1,1 +1,5 @@
 """From run folders to tables, statistics and diagnostics."""
+
+from typing import Any
+
+Row = dict[str, Any]  # of a table

@@ -1,25 +1,26 @@
-"""Verdicts on the thesis's claims, computed from the runs of a study by stated rules; no verdict is typed.
+"""Verdicts on the thesis's claims, computed from the runs of a study by stated rules; no verdict is typed by hand.
 
-`thesis/claims.csv` has one row per claim: the sentence, its line in the thesis, a rule (claims.rules) and what it
-is applied to. Runs smaller than the thesis's can only speak at mini scale.
+`claims.py` lists the claims: the sentence, its line in the thesis, and the rule that tests it. Runs smaller than the
+thesis's decide only at mini scale.
 """
 
-import shlex
+from collections.abc import Callable
 
 import pandas as pd
 
+from hdarts.workbook.claims.claims import CLAIMS, Claim
 from hdarts.workbook.claims.evidence import Evidence, NotRun, read_evidence
 from hdarts.workbook.claims.finding import CONTRADICTED, LEVEL, NOT_RUN, SUPPORTED, UNDECIDED, Effect, Finding
-from hdarts.workbook.claims.rules import RULES
 from hdarts.workbook.claims.summaries import accuracy_and_cost, best_of_n, intervals, text_table, with_links
-from hdarts.workbook.claims.thesis import table
 
 __all__ = [
+    "CLAIMS",
     "CONTRADICTED",
     "LEVEL",
     "NOT_RUN",
     "SUPPORTED",
     "UNDECIDED",
+    "Claim",
     "Effect",
     "Finding",
     "accuracy_and_cost",
@@ -34,30 +35,24 @@ __all__ = [
 
 
 def verdicts(evidence: Evidence) -> pd.DataFrame:
-    """Return the claims of the thesis with what a study says of them.
+    """Return the claims of the thesis with the result for each from the runs of a study.
 
-    Columns: id, claim, verdict, result, ran, line, runs (names, a space between them).
+    Columns: id, claim, verdict, result, ran, line, runs (names, separated by spaces).
     """
     rows = []
-    for row in table("claims").fillna("").to_dict("records"):
-        found = assess(evidence, row["rule"], row["of"])
-        rows.append({"id": row["id"], "claim": row["claim"], "verdict": found.verdict, "result": found.result})
-        rows[-1] |= {"ran": found.ran, "line": row["line"], "runs": " ".join(found.runs)}
+    for claim in CLAIMS:
+        finding = assess(evidence, claim.rule)
+        rows.append({"id": claim.id, "claim": claim.text, "verdict": finding.verdict, "result": finding.result})
+        rows[-1] |= {"ran": finding.ran, "line": claim.line, "runs": " ".join(finding.runs)}
     return pd.DataFrame(rows)
 
 
-def assess(evidence: Evidence, rule: str, of: str) -> Finding:
-    """Return what a rule finds with the arguments `of`, as `a b want=higher`; names with blanks stand in quotes.
-
-    A decided verdict from runs smaller than the thesis's is one at mini scale. Raises ValueError for an unknown rule.
-    """
-    if rule not in RULES:
-        raise ValueError(f"rule {rule!r} is not one of {', '.join(RULES)}")
-    words = shlex.split(of)
-    named = dict(word.split("=", 1) for word in words if "=" in word)
+def assess(evidence: Evidence, rule: Callable[[Evidence], Finding]) -> Finding:
+    """Return the finding of a rule; a verdict decided by runs smaller than the thesis's is one at mini scale."""
     try:
-        found = RULES[rule](evidence, *(word for word in words if "=" not in word), **named)
+        finding = rule(evidence)
     except NotRun as missing:
         return Finding("", f"missing: {missing}", NOT_RUN, ())
-    mini = found.verdict in (SUPPORTED, CONTRADICTED) and not evidence.full_scale(found.runs)
-    return Finding(found.ran, found.result, f"{found.verdict} at mini scale", found.runs) if mini else found
+    if finding.verdict in (SUPPORTED, CONTRADICTED) and not evidence.full_scale(finding.runs):
+        return Finding(finding.ran, finding.result, f"{finding.verdict} at mini scale", finding.runs)
+    return finding

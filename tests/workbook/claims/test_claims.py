@@ -1,6 +1,8 @@
 """Verdicts follow from runs by stated rules: decided only where the runs can decide, and never beyond their scale."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +11,28 @@ import pytest
 import yaml
 
 from hdarts.runs.atomic import write_atomic
-from hdarts.workbook.claims import assess, best_of_n, intervals, verdicts, with_links
+from hdarts.workbook.claims import CLAIMS, assess, best_of_n, intervals, verdicts, with_links
 from hdarts.workbook.claims.evidence import Evidence, read_evidence
-from hdarts.workbook.claims.finding import joint_verdict, paired
-from hdarts.workbook.claims.thesis import table
+from hdarts.workbook.claims.finding import Finding, joint_verdict, paired
+from hdarts.workbook.claims.rules import (
+    best_setting,
+    correlation,
+    difference,
+    group_difference,
+    nearer,
+    trend,
+    zero_direct_part,
+)
 
 SEEDS = (2, 20, 200, 2000, 3, 30)
-ACCURACY = "of=validation_accuracy want=higher"
+BETTER = {"a": [90.5, 91.0, 90.2, 91.5, 90.1, 90.8], "b": [90.0, 90.1, 90.0, 90.2, 90.0, 90.3]}
+predicts = partial(correlation, x="validation_accuracy", y="test_accuracy", want="higher")
+skip_free_is_worse = partial(group_difference, of="test_accuracy", by="skip_free", want="lower")
+
+
+def higher(*arms: str, of: str = "validation_accuracy", **more: Any) -> partial[Finding]:
+    """The rule that a measure of the first arm is higher than that of the others."""
+    return partial(difference, arms=arms, of=of, want="higher", **more)
 
 
 def evidence(
@@ -25,7 +42,7 @@ def evidence(
     study: str = "thesis",
     **columns: Any,
 ) -> Evidence:
-    """A study of searches that are done, {arm: a value a seed}; `columns` are labels of all of them."""
+    """A study of finished searches, {arm: one value per seed}; `columns` are labels of all of them."""
     rows = [
         {"run": f"{study}/{arm}-{seed}", "arm": arm, "search_seed": seed, measure: value, "full": full, **columns}
         for arm, values in searches.items()
@@ -44,66 +61,62 @@ def of_cells(rows: list[dict], study: str = "thesis") -> Evidence:
     return Evidence(study, filled, filled, [])
 
 
-BETTER = {"a": [90.5, 91.0, 90.2, 91.5, 90.1, 90.8], "b": [90.0, 90.1, 90.0, 90.2, 90.0, 90.3]}
-
-
 # --- what decides ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("of", "verdict"),
+    ("rule", "verdict"),
     [
-        (f"a b {ACCURACY}", "supported"),
-        (f"b a {ACCURACY}", "contradicted"),
-        ("a b of=validation_accuracy want=lower", "contradicted"),
-        (f"a a {ACCURACY}", "undecided"),
+        (higher("a", "b"), "supported"),
+        (higher("b", "a"), "contradicted"),
+        (partial(difference, arms=("a", "b"), of="validation_accuracy", want="lower"), "contradicted"),
+        (higher("a", "a"), "undecided"),
     ],
 )
-def test_six_pairs_of_one_sign_decide_and_the_sign_says_how(of: str, verdict: str):
-    assert assess(evidence(BETTER), "difference", of).verdict == verdict
+def test_six_pairs_of_one_sign_decide_by_that_sign(rule: partial[Finding], verdict: str):
+    assert assess(evidence(BETTER), rule).verdict == verdict
 
 
-def test_five_pairs_decide_nothing_and_the_finding_says_why():
-    found = assess(evidence({arm: values[:5] for arm, values in BETTER.items()}), "difference", f"a b {ACCURACY}")
-    assert found.verdict == "undecided"
-    assert "cannot go below p = 0.0625" in found.result
+def test_five_pairs_are_too_few_to_decide_and_the_finding_says_so():
+    finding = assess(evidence({arm: values[:5] for arm, values in BETTER.items()}), higher("a", "b"))
+    assert finding.verdict == "undecided"
+    assert "cannot go below p = 0.0625" in finding.result
 
 
-def test_a_difference_that_changes_its_sign_decides_nothing():
-    assert assess(
-        evidence(BETTER | {"a": [90.5, 89.0, 90.2, 89.5, 90.1, 90.8]}), "difference", f"a b {ACCURACY}"
-    ).verdict == ("undecided")
+def test_differences_of_both_signs_leave_a_claim_undecided():
+    mixed = BETTER | {"a": [90.5, 89.0, 90.2, 89.5, 90.1, 90.8]}
+    assert assess(evidence(mixed), higher("a", "b")).verdict == "undecided"
 
 
-def test_the_difference_is_paired_over_seeds_that_both_have():
-    found = assess(evidence({"a": [91.0, 93.0, 95.0], "b": [90.0, 90.0]}), "difference", f"a b {ACCURACY}")
-    assert "search seeds 2, 20" in found.ran
-    assert "a - b: +2 (no interval, p = 0.5, n = 2)" in found.result
-    assert found.runs == ("thesis/a-2", "thesis/a-20", "thesis/b-2", "thesis/b-20")
+def test_difference_is_paired_over_common_seeds():
+    finding = assess(evidence({"a": [91.0, 93.0, 95.0], "b": [90.0, 90.0]}), higher("a", "b"))
+    assert "search seeds 2, 20" in finding.ran
+    assert "a - b: +2 (no interval, p = 0.5, n = 2)" in finding.result
+    assert finding.runs == ("thesis/a-2", "thesis/a-20", "thesis/b-2", "thesis/b-20")
 
 
-def test_a_claim_of_several_parts_needs_all_of_them():
+def test_claim_of_several_parts_needs_all_of_them():
     known = evidence(BETTER | {"c": BETTER["b"], "d": [95.0] * 6})
-    assert assess(known, "difference", f"a b c {ACCURACY}").verdict == "supported"
-    assert assess(known, "difference", f"a b d {ACCURACY}").verdict == "contradicted"
+    assert assess(known, higher("a", "b", "c")).verdict == "supported"
+    assert assess(known, higher("a", "b", "d")).verdict == "contradicted"
     assert joint_verdict(["supported", "undecided"]) == "undecided"
 
 
-def test_as_good_as_means_not_worse_by_more_than_the_margin():
+def test_margin_allows_a_measure_to_be_slightly_worse():
     known = evidence({"a": [90.0, 90.1, 90.2, 89.9, 90.0, 90.1], "b": [90.1, 90.0, 90.1, 90.1, 90.2, 90.0]})
-    assert assess(known, "difference", f"a b {ACCURACY}").verdict == "undecided"
-    assert assess(known, "difference", f"a b {ACCURACY} margin=0.5").verdict == "supported"
+    assert assess(known, higher("a", "b")).verdict == "undecided"
+    assert assess(known, higher("a", "b", margin=0.5)).verdict == "supported"
     worse = evidence({"a": [80.0, 81.0, 80.5, 79.0, 80.0, 80.2], "b": [90.0] * 6})
-    assert assess(worse, "difference", f"a b {ACCURACY} margin=0.5").verdict == "contradicted"
+    assert assess(worse, higher("a", "b", margin=0.5)).verdict == "contradicted"
 
 
-def test_costs_are_told_as_a_ratio():
-    found = assess(evidence({"a": [20.0] * 6, "b": [10.0] * 6}, "seconds"), "difference", "a b of=seconds want=higher")
-    assert "a takes 2.00 times as long as b" in found.result
-    assert found.verdict == "supported"
+def test_costs_are_compared_as_a_ratio():
+    finding = assess(evidence({"a": [20.0] * 6, "b": [10.0] * 6}, "seconds"), higher("a", "b", of="seconds"))
+    assert "a takes 2.00 times as long as b" in finding.result
+    assert finding.verdict == "supported"
 
 
-def test_an_effect_is_the_mean_difference_with_the_exact_test():
+def test_effect_is_the_mean_difference_with_the_exact_test():
     effect = paired([1.0, 2.0, 3.0])
     assert (effect.value, effect.n, effect.p) == (2.0, 3, 0.25)
 
@@ -111,103 +124,92 @@ def test_an_effect_is_the_mean_difference_with_the_exact_test():
 # --- scale -----------------------------------------------------------------------------------------------------------
 
 
-def test_small_runs_decide_at_mini_scale_only():
-    found = assess(evidence(BETTER, full=False), "difference", f"a b {ACCURACY}")
-    assert found.verdict == "supported at mini scale"
-    assert assess(evidence(BETTER, full=False), "difference", f"b a {ACCURACY}").verdict == "contradicted at mini scale"
-    assert assess(evidence(BETTER, full=False), "difference", f"a a {ACCURACY}").verdict == "undecided"
-
-
-def test_a_study_called_mini_never_decides_at_full_scale():
-    found = assess(evidence(BETTER, study="thesis-mini"), "difference", f"a b {ACCURACY}")
-    assert found.verdict == "supported at mini scale"
+@pytest.mark.parametrize("known", [evidence(BETTER, full=False), evidence(BETTER, study="thesis-mini")])
+def test_small_runs_and_mini_studies_decide_at_mini_scale_only(known: Evidence):
+    assert assess(known, higher("a", "b")).verdict == "supported at mini scale"
+    assert assess(known, higher("b", "a")).verdict == "contradicted at mini scale"
+    assert assess(known, higher("a", "a")).verdict == "undecided"
 
 
 # --- what is missing -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("rule", "of", "told"),
+    ("rule", "sentence"),
     [
-        ("difference", f"a c {ACCURACY}", "no search of arm c"),
-        ("difference", f"a b {ACCURACY} batch_size=48", "no search of arm a, batch_size 48"),
-        ("difference", "a b of=eigenvalue want=lower", "eigenvalue was not measured in arm a"),
-        ("difference", "a b of=test_accuracy want=higher", "no tested cell of arm a"),
-        ("trend", "a over=batch_size of=validation_accuracy want=lower", "batch_size was not measured in arm a"),
+        (higher("a", "c"), "no search of arm c"),
+        (higher("a", "b", batch_size="48"), "no search of arm a, batch_size 48"),
+        (higher("a", "b", of="eigenvalue"), "eigenvalue was not measured in arm a"),
+        (higher("a", "b", of="test_accuracy"), "no tested cell of arm a"),
         (
-            "correlation",
-            "x=validation_accuracy y=test_accuracy want=higher",
-            "cells tested on the data that they were searched on",
+            partial(trend, arm="a", over="batch_size", of="validation_accuracy", want="lower"),
+            "batch_size was not measured in arm a",
         ),
-        ("snapshots", "a method=hypernetwork than=other want=lower", "notebook 04 was not run on a search of arm a"),
-        ("no_direct", "a", "direct_share was not measured in arm a"),
+        (predicts, "cells tested on the data that they were searched on"),
+        (
+            partial(nearer, arms=("a",), method="hypernetwork", than="other", want="lower"),
+            "notebook 04 was not run on a search of arm a",
+        ),
+        (partial(zero_direct_part, arms=("a",)), "direct_share was not measured in arm a"),
     ],
 )
-def test_what_a_claim_misses_is_named(rule: str, of: str, told: str):
-    found = assess(evidence(BETTER), rule, of)
-    assert found.verdict == "not run here"
-    assert told in found.result and found.runs == ()
+def test_missing_runs_are_named(rule: Callable[[Evidence], Finding], sentence: str):
+    finding = assess(evidence(BETTER), rule)
+    assert finding.verdict == "not run here"
+    assert sentence in finding.result and finding.runs == ()
 
 
 def test_settings_of_one_seed_are_not_averaged():
     known = evidence({"a": [1.0], "b": [2.0]})
     twice = Evidence("thesis", known.searches * 2, [], [])
-    assert "several settings of one search seed" in assess(twice, "difference", f"a b {ACCURACY}").result
-
-
-def test_a_rule_that_is_not_there_is_refused():
-    with pytest.raises(ValueError, match="'typed' is not one of"):
-        assess(evidence(BETTER), "typed", "supported")
+    assert "several settings of one search seed" in assess(twice, higher("a", "b")).result
 
 
 # --- tested cells ----------------------------------------------------------------------------------------------------
 
 
-def test_one_selected_cell_an_arm_cannot_rank_methods_and_stands_beside_random_ones():
+def test_one_selected_cell_per_arm_cannot_rank_methods_and_is_compared_with_random_ones():
     rows: list[dict] = [
         {"arm": "a", "selected": True, "test_accuracy": 97.5, "accuracies": [97.4, 97.6]},
         {"arm": "b", "selected": True, "test_accuracy": 97.0, "accuracies": [97.0, 97.0]},
         *({"arm": "random", "test_accuracy": value} for value in (96.0, 97.0, 98.0)),
     ]
-    found = assess(of_cells(rows), "difference", "a b of=test_accuracy want=higher data=cifar10")
-    assert found.verdict == "undecided"
-    assert "Best of n: a - b: +0.5 points" in found.result and "cannot rank methods" in found.result
-    assert "Expected best of 1 random cells: 97.00 %" in found.result
+    finding = assess(of_cells(rows), higher("a", "b", of="test_accuracy", data="cifar10"))
+    assert finding.verdict == "undecided"
+    assert "Best of n: a - b: +0.5 points" in finding.result and "cannot rank methods" in finding.result
+    assert "Expected best of 1 random cells: 97.00 %" in finding.result
 
 
-def test_a_claim_on_one_data_set_takes_no_cells_of_another():
+def test_claim_on_one_data_set_uses_no_cells_of_another():
     rows = [{"arm": arm, "test_accuracy": 97.0} for arm in ("a", "b")]
-    found = assess(of_cells(rows), "difference", "a b of=test_accuracy want=higher data=cifar100")
-    assert found.verdict == "not run here" and "data cifar100" in found.result
+    finding = assess(of_cells(rows), higher("a", "b", of="test_accuracy", data="cifar100"))
+    assert finding.verdict == "not run here" and "data cifar100" in finding.result
 
 
-def test_validation_predicts_test_accuracy_where_the_rank_correlation_leaves_zero_out():
+def test_validation_predicts_test_accuracy_where_the_interval_of_the_correlation_excludes_zero():
     rising = [{"arm": "a", "validation_accuracy": 80.0 + n, "test_accuracy": 90.0 + n} for n in range(8)]
-    of = "x=validation_accuracy y=test_accuracy want=higher"
-    assert assess(of_cells(rising), "correlation", of).verdict == "supported"
+    assert assess(of_cells(rising), predicts).verdict == "supported"
     falling = [row | {"test_accuracy": -row["test_accuracy"]} for row in rising]
-    assert assess(of_cells(falling), "correlation", of).verdict == "contradicted"
-    assert assess(of_cells(rising[:4]), "correlation", of).verdict == "undecided"
-    assert assess(of_cells(rising[:2]), "correlation", of).verdict == "not run here"
+    assert assess(of_cells(falling), predicts).verdict == "contradicted"
+    assert assess(of_cells(rising[:4]), predicts).verdict == "undecided"
+    assert assess(of_cells(rising[:2]), predicts).verdict == "not run here"
 
 
-def test_cells_without_skips_are_held_against_the_others():
+def test_cells_without_skips_are_compared_with_the_others():
     rows = [{"arm": "a", "skip_free": float(n % 2), "test_accuracy": 97 - n % 2 + n / 100} for n in range(8)]
-    of = "of=test_accuracy by=skip_free want=lower"
-    found = assess(of_cells(rows), "groups", of)
-    assert found.verdict == "supported" and "4 cells that are skip free, 4 others" in found.ran
-    assert assess(of_cells(rows[:4]), "groups", of).verdict == "undecided"
-    assert assess(of_cells(rows[:1]), "groups", of).verdict == "not run here"
-    assert "1 cells that are skip free, 2 others" in assess(of_cells(rows[:3]), "groups", of).result, (
-        "one has no spread"
-    )
+    finding = assess(of_cells(rows), skip_free_is_worse)
+    assert finding.verdict == "supported" and "4 cells that are skip free, 4 others" in finding.ran
+    assert assess(of_cells(rows[:4]), skip_free_is_worse).verdict == "undecided"
+    assert assess(of_cells(rows[:1]), skip_free_is_worse).verdict == "not run here"
+    three = assess(of_cells(rows[:3]), skip_free_is_worse)
+    assert "1 cells that are skip free, 2 others" in three.result, "one value has no spread"
 
 
 # --- settings, parts, snapshots --------------------------------------------------------------------------------------
 
 
 def settings(best: dict[int, float]) -> Evidence:
-    """Searches at two batch sizes and three learning rates, the best rate of each batch size given."""
+    """Searches at two batch sizes and three learning rates; `best` is the best rate for each batch size."""
     rows = [
         {"run": f"r/{seed}-{batch}-{rate}", "arm": "a", "search_seed": seed, "full": True}
         | {
@@ -222,37 +224,35 @@ def settings(best: dict[int, float]) -> Evidence:
     return Evidence("thesis", rows, [], [])
 
 
-def test_the_best_learning_rate_moves_with_the_batch_size():
-    of = "a setting=learning_rate over=batch_size want=higher"
-    found = assess(settings({32: 0.025, 64: 0.1}), "best_setting", of)
-    assert found.verdict == "supported" and "+2 (+2 to +2" in found.result
-    assert assess(settings({32: 0.05, 64: 0.05}), "best_setting", of).verdict == "undecided"
-    assert assess(settings({32: 0.1, 64: 0.05}), "best_setting", of).verdict == "contradicted"
+def test_best_learning_rate_changes_with_the_batch_size():
+    rule = partial(best_setting, arm="a", setting="learning_rate", over="batch_size", want="higher")
+    finding = assess(settings({32: 0.025, 64: 0.1}), rule)
+    assert finding.verdict == "supported" and "+2 (+2 to +2" in finding.result
+    assert assess(settings({32: 0.05, 64: 0.05}), rule).verdict == "undecided"
+    assert assess(settings({32: 0.1, 64: 0.05}), rule).verdict == "contradicted"
 
 
-def test_a_trend_is_taken_within_each_seed():
+def test_trend_is_computed_within_each_seed():
+    rule = partial(trend, arm="a", over="batch_size", of="validation_accuracy", want="lower")
     known = settings({32: 0.05, 64: 0.05})
-    assert assess(known, "trend", "a over=batch_size of=validation_accuracy want=lower learning_rate=0.05").verdict == (
-        "supported"
-    )
-    one = assess(evidence(BETTER, batch_size=32), "trend", "a over=batch_size of=validation_accuracy want=lower")
-    assert one.verdict == "not run here"
+    assert assess(known, partial(rule, learning_rate="0.05")).verdict == "supported"
+    assert assess(evidence(BETTER, batch_size=32), rule).verdict == "not run here"
 
 
 @pytest.mark.parametrize(
     ("least", "mean", "verdict"), [(0.1, 0.5, "contradicted"), (0.0, 0.0, "supported"), (0.0, 0.5, "undecided")]
 )
-def test_a_direct_part_is_zero_only_if_it_is_at_every_step(least: float, mean: float, verdict: str):
+def test_direct_part_is_zero_only_if_it_is_at_every_step(least: float, mean: float, verdict: str):
     known = evidence({"a": [mean, mean]}, "direct_share", least_direct_share=least)
-    assert assess(known, "no_direct", "a").verdict == verdict
+    assert assess(known, partial(zero_direct_part, arms=("a",))).verdict == verdict
 
 
-def looks(errors: dict[str, list[float]]) -> Evidence:
-    """Two snapshots of each of the searches of arm a, {method: relative error, a search}."""
+def errors(of_method: dict[str, list[float]]) -> Evidence:
+    """Two snapshots of each of the searches of arm a, {method: one relative error per search}."""
     rows = [
         {"run": f"r/{search}", "arm": "a", "seed": SEEDS[search], "epoch": epoch, "method": method, "part": "total"}
         | {"relative_error": value + (0.1 if epoch == 4 else -0.1), "full": False}
-        for method, values in errors.items()
+        for method, values in of_method.items()
         for search, value in enumerate(values)
         for epoch in (4, 12)
     ]
@@ -260,16 +260,17 @@ def looks(errors: dict[str, list[float]]) -> Evidence:
 
 
 def test_snapshots_of_one_search_are_one_run():
-    known = looks({"hypernetwork": [0.9, 0.8], "DARTS (finite difference)": [0.5, 0.6]})
-    found = assess(known, "snapshots", "a method=hypernetwork 'than=DARTS (finite difference)' want=lower")
-    assert found.verdict == "undecided" and "+0.3 (no interval, p = 0.5, n = 2)" in found.result
-    assert found.ran == "a: 2 searches, 2 snapshots each"
+    known = errors({"hypernetwork": [0.9, 0.8], "DARTS (finite difference)": [0.5, 0.6]})
+    than = "DARTS (finite difference)"
+    finding = assess(known, partial(nearer, arms=("a",), method="hypernetwork", than=than, want="lower"))
+    assert finding.verdict == "undecided" and "+0.3 (no interval, p = 0.5, n = 2)" in finding.result
+    assert finding.ran == "a: 2 searches, 2 snapshots each"
 
 
-def test_an_error_beyond_the_references_own_uncertainty_is_not_eliminated():
-    known = looks({"hypernetwork": [0.9, 0.8, 0.9, 1.0, 0.8, 0.7], "half the reference": [0.3] * 6})
-    found = assess(known, "snapshots", "a method=hypernetwork 'than=half the reference' want=lower")
-    assert found.verdict == "contradicted at mini scale"
+def test_error_beyond_the_uncertainty_of_the_reference_is_not_eliminated():
+    known = errors({"hypernetwork": [0.9, 0.8, 0.9, 1.0, 0.8, 0.7], "half the reference": [0.3] * 6})
+    rule = partial(nearer, arms=("a",), method="hypernetwork", than="half the reference", want="lower")
+    assert assess(known, rule).verdict == "contradicted at mini scale"
 
 
 # --- from run folders ------------------------------------------------------------------------------------------------
@@ -277,7 +278,7 @@ def test_an_error_beyond_the_references_own_uncertainty_is_not_eliminated():
 
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two searches; the first is selected and tested twice by that road and once by itself, on two data sets."""
+    """Two searches; the first is selected and tested twice as selected and once by itself, on two data sets."""
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
     rows = []
 
@@ -302,14 +303,14 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for seed, accuracy in ((0, 60.0), (1, 64.0)):
         tested = {"best_test_accuracy": accuracy, "data": "cifar10"}
         run("evaluate", f"a-{seed}", tested, {"data": "cifar10"}, "mine/select/a", arm="a", evaluation_seed=seed)
-    run("evaluate", "own", {"best_test_accuracy": 65.0}, {"data": "cifar10"}, "mine/search/a-2", arm="a")
+    run("evaluate", "unselected", {"best_test_accuracy": 65.0}, {"data": "cifar10"}, "mine/search/a-2", arm="a")
     run("evaluate-100", "a", {"best_test_accuracy": 30.0}, {"data": "cifar100"}, "mine/select/a", arm="a")
     run("evaluate", "missing", None, {"data": "cifar10"}, "mine/search/a-20", arm="a")
     write_atomic(tmp_path / "mine" / "runs.csv", pd.DataFrame(rows, dtype=object).to_csv(index=False))
     return tmp_path / "mine"
 
 
-def test_a_search_is_one_row_with_what_was_measured(study: Path):
+def test_search_is_one_row_with_its_measures(study: Path):
     row, other = read_evidence("mine").searches
     assert (row["validation_accuracy"], row["seconds"], row["eigenvalue"], row["drop"]) == (92.0, 6.0, 0.25, 14.5)
     assert (row["direct_share"], row["least_direct_share"]) == (0.375, 0.25)
@@ -317,21 +318,21 @@ def test_a_search_is_one_row_with_what_was_measured(study: Path):
     assert (other["search_seed"], other["skip_free"]) == (20, 1.0)
 
 
-def test_a_cell_is_one_row_a_data_set_whoever_named_it(study: Path):
+def test_cell_is_one_row_per_data_set(study: Path):
     ten, hundred = read_evidence("mine").cells
     assert (ten["data"], ten["test_accuracy"], ten["accuracies"]) == ("cifar10", 63.0, [60.0, 64.0, 65.0])
     assert (hundred["data"], hundred["test_accuracy"], hundred["search_data"]) == ("cifar100", 30.0, "cifar10")
     assert {cell["search_seed"] for cell in (ten, hundred)} == {2} and ten["selected"]
 
 
-def test_every_claim_gets_a_row_of_a_study_that_is_partly_there(study: Path):
+def test_every_claim_has_a_row_for_an_unfinished_study(study: Path):
     found = verdicts(read_evidence("mine"))
-    assert list(found["id"]) == list(table("claims")["id"])
+    assert list(found["id"]) == [claim.id for claim in CLAIMS]
     assert set(found["verdict"]) == {"not run here"}
     assert found["result"].str.startswith("missing: ").all()
 
 
-def test_every_claim_gets_a_row_of_a_study_that_was_never_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_every_claim_has_a_row_for_a_study_that_was_never_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
     assert set(verdicts(read_evidence("nothing"))["verdict"]) == {"not run here"}
 
@@ -349,14 +350,14 @@ def test_intervals_keep_search_seeds_and_evaluation_seeds_apart(study: Path):
     assert rows[0]["sd"] == pytest.approx(18 / 2**0.5)
 
 
-def test_an_arm_of_several_cells_has_the_interval_of_their_means():
+def test_arm_of_several_cells_has_the_interval_of_their_means():
     cells = [{"arm": "a", "test_accuracy": value, "accuracies": [value - 1, value + 1]} for value in (90.0, 92.0, 94.0)]
     last = intervals(of_cells(cells)).to_dict("records")[-1]
     assert (last["over"], last["n"], last["mean"]) == ("cells", 3, 92.0)
     assert (last["low"], last["high"]) == pytest.approx((92 - 4.302653 * 2 / 3**0.5, 92 + 4.302653 * 2 / 3**0.5))
 
 
-def test_the_best_of_n_stands_beside_the_best_of_n_random_cells():
+def test_best_of_n_is_compared_with_the_best_of_n_random_cells():
     cells = [{"arm": "a", "test_accuracy": value, "selected": value == 91.0} for value in (90.0, 91.0)]
     random = [{"arm": "random", "test_accuracy": value} for value in (90.0, 92.0, 94.0)]
     (row,) = best_of_n(of_cells(cells + random)).to_dict("records")
@@ -380,13 +381,12 @@ def test_verdicts_link_to_the_folders_of_their_runs(study: Path):
 # --- the claims themselves -------------------------------------------------------------------------------------------
 
 
-def test_claims_stand_where_the_thesis_has_them(thesis_lines: list[str]):
-    for row in table("claims").to_dict("records"):
-        assert row["quote"] in thesis_lines[row["line"]], row
+def test_quotes_of_claims_are_on_their_lines(thesis_lines: list[str]):
+    for claim in CLAIMS:
+        assert claim.quote in thesis_lines[claim.line], claim
 
 
-def test_every_claim_has_a_rule_that_takes_its_arguments():
-    claims = table("claims")
-    assert claims["id"].is_unique and len(claims) >= 16
-    for row in claims.to_dict("records"):
-        assess(evidence(BETTER), row["rule"], row["of"])
+def test_every_claim_has_a_rule_that_accepts_its_arguments():
+    assert len({claim.id for claim in CLAIMS}) == len(CLAIMS) >= 16
+    for claim in CLAIMS:
+        assess(evidence(BETTER), claim.rule)

@@ -1,22 +1,24 @@
-"""The thesis's numbers are typed as the thesis has them, and holding it against itself finds just what is wrong."""
+"""The thesis's numbers are copied as the thesis has them, and comparing it with itself finds exactly what is wrong."""
 
 import math
 import re
+from dataclasses import replace
 from importlib.resources import files
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from hdarts.workbook.claims import thesis
-from hdarts.workbook.claims.thesis.counts import memory, parameters
-from hdarts.workbook.claims.thesis.read import table, values
-from hdarts.workbook.claims.thesis.recompute import RULES, recompute
+from hdarts.workbook.claims.thesis.counts import memory_of_hyperdarts_1, parameters
+from hdarts.workbook.claims.thesis.read import Tables, table
+from hdarts.workbook.claims.thesis.stated import STATED
 
 NAMES = sorted(path.name for path in files("hdarts.workbook.claims.thesis").iterdir() if path.name.endswith(".csv"))
 NUMBERED = [int(name[5:7]) for name in NAMES if re.fullmatch(r"table\d\d\.csv", name)]
 
 
-# --- typed as the thesis has them ------------------------------------------------------------------------------------
+# --- copied as the thesis has them -----------------------------------------------------------------------------------
 
 
 def words(line: str) -> list[float | str]:
@@ -35,12 +37,12 @@ def words(line: str) -> list[float | str]:
     return [float(word) if re.fullmatch(r"[\d.]+", word) else word for word in found]
 
 
-def test_tables_one_to_twenty_three_are_there():
+def test_all_23_tables_are_there():
     assert list(range(1, 24)) == NUMBERED
 
 
 @pytest.mark.parametrize("number", NUMBERED)
-def test_a_table_is_typed_as_the_thesis_has_it(number: int, thesis_lines: list[str]):
+def test_table_equals_that_of_the_thesis(number: int, thesis_lines: list[str]):
     rows = table(number)
     assert len(rows) > 1
     for row in rows.to_dict("records"):
@@ -49,7 +51,7 @@ def test_a_table_is_typed_as_the_thesis_has_it(number: int, thesis_lines: list[s
         assert typed == pytest.approx(words(thesis_lines[line])), f"line {line}"
 
 
-def test_a_table_leaves_out_no_row_of_the_thesis(thesis_lines: list[str]):
+def test_table_has_all_rows_of_the_thesis(thesis_lines: list[str]):
     for number in NUMBERED:
         typed = sorted(table(number)["line"])
         assert typed == list(range(typed[0], typed[0] + len(typed)))
@@ -57,23 +59,22 @@ def test_a_table_leaves_out_no_row_of_the_thesis(thesis_lines: list[str]):
         assert not (after and re.fullmatch(r"[\d.]+|hyperDARTS-\d", str(after[0])))
 
 
-def test_what_is_stated_stands_where_it_is_said_to(thesis_lines: list[str]):
-    for row in table("stated").fillna("").to_dict("records"):
-        assert row["quote"] in thesis_lines[row["line"]], row
-        if re.fullmatch(r"[\d.]+", row["stated"]) and not row["tolerance"]:
-            assert row["stated"] in row["quote"], row
-        if row["rule"] == "elsewhere":
-            word, _, line = row["of"].partition("@")
-            assert word in thesis_lines[int(line)], row
+def test_quotes_of_statements_are_on_their_lines(thesis_lines: list[str]):
+    for one in STATED:
+        assert one.quote in thesis_lines[one.line], one
+        if re.fullmatch(r"[\d.]+", one.value) and one.tolerance is None:
+            assert one.value in one.quote, one
+        if one.elsewhere:
+            assert str(one.recompute(Tables())) in thesis_lines[one.elsewhere], one
 
 
-def test_costs_and_memory_stand_where_they_are_said_to(thesis_lines: list[str]):
+def test_costs_and_memory_are_on_their_lines(thesis_lines: list[str]):
     for name, column in (("costs", "hours"), ("memory", "percent")):
         for row in table(name).to_dict("records"):
             assert re.search(rf"\b{row[column]}( GPU hours| hours|%)", thesis_lines[row["line"]]), row
 
 
-def test_captions_and_the_experiments_that_present_them_are_the_thesis_s(thesis_lines: list[str]):
+def test_captions_and_their_experiments_are_those_of_the_thesis(thesis_lines: list[str]):
     for row in table("captions").fillna("").to_dict("records"):
         name = f"**Fig. {row['number']}." if row["kind"] == "figure" else f"Table {row['number']}:"
         assert thesis_lines[row["line"]].startswith(name), row
@@ -87,27 +88,20 @@ def test_captions_and_the_experiments_that_present_them_are_the_thesis_s(thesis_
 # --- rules -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_reference_names_a_column_a_cell_or_a_number():
-    assert values(table, "10.cifar10") == [97.13, 96.91]
-    assert values(table, "8.validation_accuracy@2.0") == [90.228]
-    assert values(table, "14.weights@0&1") == [144.0]
-    assert values(table, "24") == [24.0]
-    with pytest.raises(ValueError, match=r"0 rows of table 8 are named '7'"):
-        values(table, "8.eta_w@7")
+def test_columns_cells_and_captions_are_read_by_name():
+    tables = Tables()
+    assert tables.column(10, "cifar10") == [97.13, 96.91]
+    assert tables.column(13, "cifar100")[-1] == 82.92, "empty cells are left out"
+    assert tables.cell(8, "validation_accuracy", 2.0) == 90.228
+    assert tables.cell(14, "weights", "0 & 1") == 144.0
+    assert tables.caption("figure", number=34)["experiment"] == "2.2"
+    with pytest.raises(ValueError, match="0 rows of table 8 are named 7"):
+        tables.cell(8, "eta_w", 7)
     with pytest.raises(ValueError, match="no table '99'"):
         table(99)
 
 
-def test_an_unknown_rule_is_refused():
-    with pytest.raises(ValueError, match="rule 'median' is not one of best"):
-        recompute("median", "3.cifar10", table)
-
-
-def test_every_rule_is_used():
-    assert set(table("stated")["rule"]) == set(RULES)
-
-
-def test_parameter_counts_are_those_of_the_report_in_millions():
+def test_parameter_counts_are_those_of_the_thesis_in_millions():
     counts = parameters()
     assert counts["hyperdarts-1"] == 207.021434
     assert counts["hyperdarts-2"] == 113.183354
@@ -119,23 +113,23 @@ def test_the_thesis_counts_of_weights_are_explained():
     sizes = thesis.model_sizes().set_index("model")
     assert sizes.loc["DARTS", ["trained", "hypernetwork"]].tolist() == [1_930_618, 0]
     assert sizes.loc["hyperDARTS-1, linear", "trained"] == 206_921_984 + 99_450
-    assert sizes.loc["hyperDARTS-2, a perceptron a convolution", "trained"] == 113_083_904 + 99_450
-    assert sizes.loc["the same, hidden layer shared by a kind", "hypernetwork"] == 104_389_232
+    assert sizes.loc["hyperDARTS-2, one perceptron per convolution", "trained"] == 113_083_904 + 99_450
+    assert sizes.loc["the same, one hidden layer per kind of cell", "hypernetwork"] == 104_389_232
     assert sizes.loc["embedding vectors, z = 32", "trained"] < 2_000_000
 
 
 def test_memory_grows_with_the_batch_and_the_weights():
-    share = {size: memory(table, "hyperdarts-1", size) for size in ("32", "48", "64")}
-    assert share["32"] == pytest.approx(67)
-    assert float(share["48"]) == pytest.approx(89, abs=2)
-    assert float(share["64"]) > 100  # so 64 images do not fit
-    assert float(share["48"]) * 2 == pytest.approx(float(share["32"]) + float(share["64"]))
+    share = {size: memory_of_hyperdarts_1(Tables(), size) for size in (32, 48, 64)}
+    assert share[32] == pytest.approx(67)
+    assert share[48] == pytest.approx(89, abs=2)
+    assert share[64] > 100  # so 64 images do not fit
+    assert share[48] * 2 == pytest.approx(share[32] + share[64])
 
 
 # --- the thesis against itself ---------------------------------------------------------------------------------------
 
 
-def test_known_slips_of_the_report_are_found():
+def test_known_slips_of_the_thesis_are_found():
     found = thesis.disagreements()
     places = {(row["place"], row["stated"], row["recomputed"]) for row in found.to_dict("records")}
     assert places >= {
@@ -156,12 +150,12 @@ def test_disagreements_have_a_cause_and_agreements_none():
     assert (found["cause"] != "").equals(~found["agrees"])
 
 
-def planted(name: str, row: int, column: str, value: float | str):
+def planted(name: int | str, row: int, column: str, value: float | str):
     """A reader of the thesis's tables with one value changed."""
 
-    def read(asked: str) -> pd.DataFrame:
-        rows = table(asked)
-        if asked == name:
+    def read(requested: int | str) -> pd.DataFrame:
+        rows = table(requested)
+        if requested == name:
             assert rows.loc[row, column] != value
             rows[column] = rows[column].astype(object)
             rows.loc[row, column] = value
@@ -171,10 +165,10 @@ def planted(name: str, row: int, column: str, value: float | str):
     return read
 
 
-def news(read) -> set[tuple[str, str]]:
-    """What `read` makes disagree that did not, or agree that did not."""
+def changes(**planted: Any) -> set[tuple[str, str]]:
+    """The statements whose agreement changes with a planted error."""
     before, after = (
-        found[["place", "what", "agrees"]] for found in (thesis.check_statements(), thesis.check_statements(read))
+        rows[["place", "what", "agrees"]] for rows in (thesis.check_statements(), thesis.check_statements(**planted))
     )
     changed = before["agrees"] != after["agrees"]
     return set(zip(after["place"][changed], after["what"][changed], strict=True))
@@ -183,47 +177,50 @@ def news(read) -> set[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("name", "row", "column", "value", "place"),
     [
-        ("21", 2, "cifar10", 96.64, "6.1"),  # a slip of a digit moves the mean, wherever it is stated
-        ("13", 4, "cifar100", 83.92, "executive summary"),
-        ("2", 1, "validation_accuracy", 89.972, "5.1"),  # another search is the best one
-        ("20", 0, "skip", "no", "5.3.2"),  # the selected search would have been left out
-        ("22", 1, "search_hours", 74.0, "table 23"),
-        ("8", 3, "eta_w", 0.0526, "5.2.2.3"),
-        ("stated", 0, "stated", "97.42", "executive summary"),
+        (21, 2, "cifar10", 96.64, "6.1"),  # a slip of a digit changes the mean, wherever it is stated
+        (13, 4, "cifar100", 83.92, "executive summary"),
+        (2, 1, "validation_accuracy", 89.972, "5.1"),  # another search is the best one
+        (20, 0, "skip", "no", "5.3.2"),  # the selected search would have been left out
+        (22, 1, "search_hours", 74.0, "table 23"),
+        (8, 3, "eta_w", 0.0526, "5.2.2.3"),
         ("captions", 19, "experiment", "2.4", "caption of table 21"),
     ],
 )
-def test_a_planted_error_is_found(name, row, column, value, place):
-    assert place in {where for where, _ in news(planted(name, row, column, value))}
+def test_planted_error_in_a_table_is_found(name, row, column, value, place):
+    assert place in {where for where, _ in changes(read=planted(name, row, column, value))}
 
 
-def test_a_mended_thesis_is_silent():
-    read = planted("7", 0, "validation_accuracy", 89.876)
-    assert news(read) == {("5.2.2.2", "validation accuracies of table 7 against table 5")}
-    wrong = thesis.check_statements()
-    right = table("stated").assign(stated=wrong["recomputed"], tolerance="1", relation="=")
-    assert thesis.disagreements(lambda name: right if name == "stated" else table(name)).empty
+def test_planted_error_in_a_statement_is_found():
+    wrong = [replace(one, value="97.42") if one.place == "executive summary" else one for one in STATED]
+    assert changes(statements=wrong) >= {("executive summary", "DARTS, CIFAR-10, mean")}
 
 
-def test_a_number_agrees_within_half_a_unit_of_its_last_digit():
-    def stating(text: str):
-        rows = table("stated").iloc[:1].assign(stated=text)  # mean 97.236
-        return lambda name: rows if name == "stated" else table(name)
+def test_corrected_thesis_has_no_disagreements():
+    read = planted(7, 0, "validation_accuracy", 89.876)
+    assert changes(read=read) == {("5.2.2.2", "validation accuracies of table 7 against table 5")}
+    recomputed = thesis.check_statements()["recomputed"]
+    right = [
+        replace(one, value=value, tolerance=1, relation="=") for one, value in zip(STATED, recomputed, strict=True)
+    ]
+    assert thesis.disagreements(statements=right).empty
 
-    for text, silent in (("97.24", True), ("97.2", True), ("97.236", True), ("97.23", False), ("97.25", False)):
-        assert thesis.disagreements(stating(text)).empty == silent, text
+
+def test_number_agrees_within_half_a_unit_of_its_last_digit():
+    (mean,) = (one for one in STATED if (one.place, one.what) == ("table 22", "DARTS, cifar10, mean"))  # 97.236
+    for text, agrees in (("97.24", True), ("97.2", True), ("97.236", True), ("97.23", False), ("97.25", False)):
+        assert thesis.disagreements(statements=[replace(mean, value=text)]).empty == agrees, text
 
 
-def test_the_thesis_deviations_are_those_of_a_population():
+def test_deviations_of_the_thesis_are_those_of_a_population():
     found = {(row["place"], row["stated"]): row["fits"] for row in thesis.deviations().to_dict("records")}
     assert set(found.values()) == {"population", "both", "neither"}
     assert found["table 3", "0.10"] == "population"
     assert [where for where, fits in found.items() if fits == "neither"] == [("table 3", "0.08")]
 
 
-def test_one_in_four_is_known_as_well_as_its_interval_says():
+def test_share_of_overfitted_searches_has_a_wide_interval():
     found = thesis.overfitting().set_index("place")
-    told = found.loc["5.3.2, with 8 searches told of"]
-    assert (told["searches"], told["without_skip"]) == (12, 3)
-    assert 0.05 < told["low"] < 0.25 < 0.57 < told["high"] < 0.58
+    row = found.loc["5.3.2, with 8 searches not listed"]
+    assert (row["searches"], row["without_skip"]) == (12, 3)
+    assert 0.05 < row["low"] < 0.25 < 0.57 < row["high"] < 0.58
     assert found.loc["table 17", "without_skip"] == 0

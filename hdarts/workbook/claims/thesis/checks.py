@@ -1,41 +1,43 @@
-"""The thesis, held against itself: what it states beside what its own rows, and our models, give."""
+"""The thesis compared with itself: what it states, and what its own rows and our models give."""
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from statistics import pstdev, stdev
 
-import numpy as np
 import pandas as pd
 
 from hdarts.workbook.analysis.statistics import proportion
-from hdarts.workbook.claims.thesis.read import Read, table, values
-from hdarts.workbook.claims.thesis.recompute import recompute
+from hdarts.workbook.claims.thesis.read import Tables, table
+from hdarts.workbook.claims.thesis.stated import ACCURACIES, STATED, Stated
 
-SLACK = 1e-9  # of the rounding of a sum
-Row = dict[str, Any]
+SLACK = 1e-9  # for the rounding of a sum
 
 
-def check_statements(read: Read = table) -> pd.DataFrame:
-    """Return all that the thesis states and we can recompute: place, line, what, stated, recomputed, agrees, cause.
+def check_statements(
+    read: Callable[[int | str], pd.DataFrame] = table, statements: Sequence[Stated] = STATED
+) -> pd.DataFrame:
+    """Return all statements that can be recomputed: place, line, what, stated, recomputed, agrees, cause.
 
-    A number agrees within half a unit of the last digit stated, or within `tolerance` where `stated.csv` has one (the
-    thesis says "around", or a rounding was carried on); `<` and `>` are what they say; words agree if they are equal.
+    A number agrees within half a unit of the last digit stated, or within the statement's `tolerance`; for `<` and `>`
+    where the relation holds; words agree if they are equal.
     """
-    rows = []
-    for row in read("stated").fillna("").to_dict("records"):
-        value = recompute(row["rule"], row["of"], read)
-        told = value if isinstance(value, str) else _rounded(float(value), row["stated"])
-        agrees = _agrees(row, value)
-        rows.append({name: row[name] for name in ("place", "line", "what", "stated")})
-        rows[-1] |= {"recomputed": told, "agrees": agrees, "cause": row["cause"]}
+    rows, tables = [], Tables(read)
+    for one in statements:
+        value = one.recompute(tables)
+        text = value if isinstance(value, str) else _rounded(float(value), one.value)
+        rows.append({"place": one.place, "line": one.line, "what": one.what, "stated": one.value})
+        rows[-1] |= {"recomputed": text, "agrees": _agrees(one, value), "cause": one.cause}
     return pd.DataFrame(rows)
 
 
-def disagreements(read: Read = table) -> pd.DataFrame:
+def disagreements(
+    read: Callable[[int | str], pd.DataFrame] = table, statements: Sequence[Stated] = STATED
+) -> pd.DataFrame:
     """Return the rows of `check_statements` that do not agree, in the thesis's order, without the column `agrees`.
 
-    Whether there is a disagreement is computed; its most likely cause is our reading, typed in `stated.csv`.
+    Whether a statement disagrees is computed; its most likely cause is our reading.
     """
-    found = check_statements(read)
-    kept = found.loc[~found["agrees"]].drop(columns="agrees")
+    rows = check_statements(read, statements)
+    kept = rows.loc[~rows["agrees"]].drop(columns="agrees")
     return kept.sort_values(by="line", kind="stable", ignore_index=True)
 
 
@@ -44,7 +46,7 @@ def _decimals(stated: str) -> int:
 
 
 def _rounded(value: float, stated: str) -> str:
-    """`value` with one decimal more than the thesis states, zeros at the end left out."""
+    """Return `value` with one decimal more than the thesis states, without trailing zeros."""
     text = f"{value:.{(_decimals(stated) if _is_number(stated) else 2) + 1}f}"
     return text.rstrip("0").rstrip(".")
 
@@ -53,14 +55,13 @@ def _is_number(text: str) -> bool:
     return text.replace(".", "", 1).isdecimal()
 
 
-def _agrees(row: Row, value: float | str) -> bool:
-    stated = row["stated"]
-    if isinstance(value, str) or not _is_number(stated):
-        return value == stated
-    if row["relation"] == "=":
-        tolerance = float(row["tolerance"]) if row["tolerance"] else 0.5 * 10.0 ** -_decimals(stated)
-        return abs(float(value) - float(stated)) <= tolerance + SLACK
-    return value < float(stated) if row["relation"] == "<" else value > float(stated)
+def _agrees(one: Stated, value: float | str) -> bool:
+    if isinstance(value, str) or not _is_number(one.value):
+        return value == one.value
+    if one.relation == "=":
+        tolerance = 0.5 * 10.0 ** -_decimals(one.value) if one.tolerance is None else one.tolerance
+        return abs(float(value) - float(one.value)) <= tolerance + SLACK
+    return value < float(one.value) if one.relation == "<" else value > float(one.value)
 
 
 def deviations() -> pd.DataFrame:
@@ -71,27 +72,27 @@ def deviations() -> pd.DataFrame:
     The thesis used the population's (numpy's default): all but one fit it, and half of them nothing else.
     """
     rows = []
-    for row in table("stated").fillna("").to_dict("records"):
-        if row["rule"] != "deviation" or row["place"] in ("table 22", "table 23"):
+    for accuracy in ACCURACIES:
+        if accuracy.place in ("table 22", "table 23"):  # these repeat the others
             continue
-        x = np.array(values(table, row["of"]))
-        both = {"population": float(x.std(ddof=0)), "sample": float(x.std(ddof=1))}
-        fits = [name for name, value in both.items() if _agrees(row, value)]
+        values, (_, stated) = Tables().column(accuracy.table, accuracy.data), accuracy.statements()
+        both = {"population": pstdev(values), "sample": stdev(values)}
+        fits = [name for name, value in both.items() if _agrees(stated, value)]
         word = {0: "neither", 1: fits[0] if fits else "", 2: "both"}[len(fits)]
-        rows.append({"place": row["place"], "what": row["what"], "stated": row["stated"], **both, "fits": word})
+        rows.append({"place": stated.place, "what": stated.what, "stated": stated.value, **both, "fits": word})
     return pd.DataFrame(rows)
 
 
 def overfitting() -> pd.DataFrame:
-    """Return, a table a row, the searches without a skip connection in the normal cell: overfitted, by section 5.2.2.4.
+    """Return the searches without a skip connection in the normal cell (overfitted, by section 5.2.2.4), by table.
 
     Columns: place, searches, without_skip, share, low, high (95 % interval of Clopper and Pearson). The last row adds
-    to table 20 the eight searches of which section 5.3.2 tells without giving them, one of every four overfitted.
+    to table 20 the eight searches that section 5.3.2 mentions without listing them: one of every four overfitted.
     """
-    tables = {f"table {n}": table(str(n)) for n in (11, 12, 15, 16, 17, 19, 20)}
+    tables = {f"table {n}": table(n) for n in (11, 12, 15, 16, 17, 19, 20)}
     counts = {place: (list(rows["skip"]).count("no"), len(rows)) for place, rows in tables.items()}
     without, searches = counts["table 20"]
-    counts["5.3.2, with 8 searches told of"] = (without + 2, searches + 8)
+    counts["5.3.2, with 8 searches not listed"] = (without + 2, searches + 8)
     rows = []
     for place, (k, n) in counts.items():
         low, high = proportion(k, n)

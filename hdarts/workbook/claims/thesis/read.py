@@ -1,53 +1,50 @@
-"""The thesis's numbers as tables, and the short references by which `stated.csv` names them."""
+"""The thesis's tables, and columns, cells and captions in them by name."""
 
 from collections.abc import Callable
 from importlib.resources import files
-from typing import Any
 
 import pandas as pd
 
-# columns that look like numbers and are words: 1.2 is an experiment, 97.40 has two decimals
-TEXT = ("stated", "of", "tolerance", "cause", "experiment", "says", "quote")
-Read = Callable[[str], pd.DataFrame]  # the table of a name; tests pass one with planted errors
+from hdarts.workbook.analysis import Row
+
+# columns whose values look like numbers and are names: 1.2 is an experiment
+TEXT = ("experiment", "says", "quote")
 
 
 def table(name: int | str) -> pd.DataFrame:
     """Return table 1 to 23 of the thesis by its number, or another file of this folder by its name, such as "costs".
 
-    Raises ValueError for a name of which there is no file.
+    Raises ValueError for a name without a file.
     """
-    text = str(name)
-    file = files("hdarts.workbook.claims.thesis") / (f"table{int(text):02d}.csv" if text.isdecimal() else f"{text}.csv")
+    file = files("hdarts.workbook.claims.thesis") / (f"table{name:02d}.csv" if isinstance(name, int) else f"{name}.csv")
     if not file.is_file():
-        raise ValueError(f"the thesis's numbers have no table {text!r}")
+        raise ValueError(f"the thesis's numbers have no table {str(name)!r}")
     with file.open(encoding="utf-8") as stream:
         return pd.read_csv(stream, dtype=dict.fromkeys(TEXT, "str"), keep_default_na=False, na_values=[""])
 
 
-def rows(read: Read, name: str) -> list[dict[str, Any]]:
-    """Return the rows of a table, a dict a row."""
-    return [{str(column): value for column, value in row.items()} for row in read(name).to_dict("records")]
+class Tables:
+    """Columns, cells and captions of the thesis by name; `read` gives a table (tests plant errors in it)."""
 
+    def __init__(self, read: Callable[[int | str], pd.DataFrame] = table) -> None:
+        self.read = read
 
-def values(read: Read, reference: str) -> list[float]:
-    """Return the numbers that `reference` names: `3.cifar10` a column, `7.validation_accuracy@1` one cell, `24` itself.
+    def rows(self, name: int | str) -> list[Row]:
+        """Return the rows of a table, one dict per row."""
+        return [{str(column): value for column, value in row.items()} for row in self.read(name).to_dict("records")]
 
-    The row behind `@` is told by the table's first column. Raises ValueError where there is no such row.
-    """
-    if "." not in reference or reference.replace(".", "", 1).isdecimal():
-        return [float(reference)]
-    name, _, place = reference.partition(".")
-    column, _, row = place.partition("@")
-    found = rows(read, name)
-    if row:
-        found = [cells for cells in found if _same(next(iter(cells.values())), row)]
+    def column(self, name: int | str, column: str) -> list[float]:
+        """Return the numbers of a column, without its empty cells."""
+        return [float(value) for value in self.read(name)[column].dropna()]
+
+    def cell(self, name: int | str, column: str, row: float | str) -> float:
+        """Return the number in the row whose first cell is `row`; raises ValueError unless there is exactly one."""
+        found = [cells for cells in self.rows(name) if next(iter(cells.values())) == row]
         if len(found) != 1:
-            raise ValueError(f"{reference}: {len(found)} rows of table {name} are named {row!r}")
-    return [float(cells[column]) for cells in found if cells[column] == cells[column]]
+            raise ValueError(f"{len(found)} rows of table {name} are named {row!r}")
+        return float(found[0][column])
 
-
-def _same(key: object, row: str) -> bool:
-    """Whether a key such as `0 & 1`, 1 or 2.0 is the `row` written in a reference."""
-    if isinstance(key, str):
-        return key.replace(" ", "") == row
-    return row.replace(".", "", 1).isdecimal() and float(str(key)) == float(row)
+    def caption(self, kind: str, *, number: int = 0, experiment: str = "") -> Row:
+        """Return the first caption of a `kind` (table, figure) with this number, or presented by this experiment."""
+        captions = (row for row in self.rows("captions") if row["kind"] == kind)
+        return next(row for row in captions if row["number"] == number or row["experiment"] == experiment)

@@ -1,0 +1,127 @@
+"""The claims of the thesis, each with a few words of its line and the rule that tests it on the runs of a study."""
+
+from dataclasses import dataclass
+from functools import partial
+
+from hdarts.workbook.claims.finding import Finding
+from hdarts.workbook.claims.rules import (
+    best_setting,
+    correlation,
+    difference,
+    group_difference,
+    nearer,
+    trend,
+    zero_direct_part,
+)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim, its line in the thesis with a few words of it, and the rule that takes the evidence of a study."""
+
+    id: str
+    text: str
+    line: int
+    quote: str
+    rule: partial[Finding]
+
+
+# fmt: off
+CLAIMS = [
+    Claim("hd1-cifar10", "hyperDARTS-1 finds better cells than DARTS: test accuracy on CIFAR-10", 957,
+        "higher testing accuracies on both CIFAR-10 and CIFAR-100",
+        partial(difference, arms=("hyperdarts-1", "darts-second"), of="test_accuracy", want="higher", data="cifar10")),
+    Claim("hd1-cifar100", "hyperDARTS-1 finds better cells than DARTS: test accuracy on CIFAR-100", 958,
+        "a higher testing accuracy on CIFAR-100",
+        partial(difference, arms=("hyperdarts-1", "darts-second"), of="test_accuracy", want="higher",
+                data="cifar100")),
+    Claim("hd2-cifar10", "hyperDARTS-2 finds better cells than DARTS: test accuracy on CIFAR-10", 1162,
+        "higher testing accuracies on both CIFAR-10 and CIFAR-100",
+        partial(difference, arms=("hyperdarts-2", "darts-second"), of="test_accuracy", want="higher", data="cifar10")),
+    Claim("hd2-cifar100", "hyperDARTS-2 finds better cells than DARTS: test accuracy on CIFAR-100", 1163,
+        "a higher testing accuracy on CIFAR-100",
+        partial(difference, arms=("hyperdarts-2", "darts-second"), of="test_accuracy", want="higher",
+                data="cifar100")),
+    Claim("hd1-response",
+        "hyperDARTS-1 by equation 22 to the letter (the response alone) finds better cells than DARTS", 598,
+        r"\frac{\partial \mathcal{L}_{val}(\mathbf{w}_\phi",
+        partial(difference, arms=("hyperdarts-1-response", "darts-second"), of="test_accuracy", want="higher",
+                data="cifar10")),
+    Claim("hd2-response",
+        "hyperDARTS-2 by equation 22 to the letter (the response alone) finds better cells than DARTS", 598,
+        r"\frac{\partial \mathcal{L}_{val}(\mathbf{w}_\phi",
+        partial(difference, arms=("hyperdarts-2-response", "darts-second"), of="test_accuracy", want="higher",
+                data="cifar10")),
+    Claim("hd2-hd1", "hyperDARTS-2 finds better cells than hyperDARTS-1", 1167,
+        "HyperDARTS-2 shows better performance in finding optimal architectures than hyperDARTS-1",
+        partial(difference, arms=("hyperdarts-2", "hyperdarts-1"), of="test_accuracy", want="higher", data="cifar10")),
+    Claim("cost", "A search by hyperDARTS-1 costs less than one by DARTS", 1195, "with a lower search cost",
+        partial(difference, arms=("hyperdarts-1", "darts-second"), of="seconds", want="lower")),
+    Claim("cost-2", "A search by hyperDARTS-2 costs less than one by DARTS", 1165,
+        "The search cost also shows minor improvements",
+        partial(difference, arms=("hyperdarts-2", "darts-second"), of="seconds", want="lower")),
+    Claim("method-1",
+        "Method 1 (weights outside the cells are learned directly) is better than method 2 (a hypernetwork "
+        "generates them)", 774, "method 1 outperforms method 2",
+        partial(difference, arms=("method-1", "method-2"), of="validation_accuracy", want="higher")),
+    Claim("batch-accuracy", "At the same learning rates a larger batch finds worse cells", 820,
+        "attributed to the increase in batch size",
+        partial(trend, arm="batch-size", over="batch_size", of="validation_accuracy", want="lower")),
+    Claim("batch-rate", "A larger batch needs larger learning rates", 820,
+        "when the batch size is increased, the learning rate should also increase",
+        partial(best_setting, arm="rate-and-batch", setting="learning_rate", over="batch_size", want="higher")),
+    Claim("epochs", "More epochs cost the normal cell its skip connections", 900,
+        "manually adjusting the number of epochs",
+        partial(trend, arm="epochs", over="epochs", of="skip_free", want="higher")),
+    Claim("two-layer", "Two-layer linear hypernetworks overfit: more normal cells without skip connections", 1049,
+        "2-layer linear hypernetworks is susceptible to overfitting",
+        partial(difference, arms=("two-layer", "hyperdarts-1"), of="skip_free", want="higher")),
+    Claim("sigmoid", "Of the activation functions sigmoid is the best", 1064,
+        "Sigmoid shows the best validation accuracy",
+        partial(difference, arms=("sigmoid", "tanh", "relu"), of="validation_accuracy", want="higher")),
+    Claim("embedding",
+        "Embedding hypernetworks are too slow: a search takes at least 1.4 times as long as hyperDARTS-1's (in "
+        "the thesis 1.7 times)", 1010, "exceptionally high search cost",
+        partial(difference, arms=("embedding", "hyperdarts-1"), of="seconds", want="higher", margin=-0.5)),
+    Claim("direct", "The direct part of hyperDARTS's hypergradient is 0", 596, "the direct gradient in eq. 21 is 0",
+        partial(zero_direct_part, arms=("hyperdarts-1", "hyperdarts-2"))),
+    Claim("direct-darts", "The direct part of DARTS's hypergradient is usually 0", 347, "is usually 0",
+        partial(zero_direct_part, arms=("darts-second",))),
+    Claim("selection", "Validation accuracy of the search predicts test accuracy of the cell", 818,
+        "positive correlation between validation accuracies during cell search and testing accuracies",
+        partial(correlation, x="validation_accuracy", y="test_accuracy", want="higher")),
+    Claim("skips", "Cells without skip connection in the normal cell are worse", 894,
+        "identified as overfitted (without conducting architecture evaluation) if there is no skip connection",
+        partial(group_difference, of="test_accuracy", by="skip_free", want="lower")),
+    Claim("flat", "The landscape of hyperDARTS-2 is flatter than that of hyperDARTS-1", 1167,
+        "seems to be flatter around the true solution",
+        partial(difference, arms=("hyperdarts-2", "hyperdarts-1"), of="eigenvalue", want="lower")),
+    Claim("error",
+        "hyperDARTS eliminates the approximation error of the hypergradient: what is left is within the "
+        "reference's own uncertainty", 1195, "eliminates the approximation error in DARTS",
+        partial(nearer, arms=("hyperdarts-1", "hyperdarts-2"), method="hypernetwork", than="half the reference",
+                want="lower")),
+    Claim("nearer", "The hypergradient of hyperDARTS is nearer to the true one than the approximation of DARTS", 419,
+        "removing the approximation scheme and approximation error in DARTS",
+        partial(nearer, arms=("hyperdarts-1", "hyperdarts-2"), method="hypernetwork", than="DARTS (finite difference)",
+                want="lower")),
+    Claim("noise",
+        "Noise from alpha's trajectory performs as well as normal noise (within 0.5 points of search-validation "
+        "accuracy)", 625, "perform similarly to normal distribution",
+        partial(difference, arms=("hyperdarts-1", "hyperdarts-noise"), of="validation_accuracy", want="higher",
+                margin=0.5)),
+    Claim("capacity",
+        "Simple hypernetworks model w locally: their response is nearer to the true one than no response at all", 1195,
+        "both provide sufficient capacities to model",
+        partial(nearer, arms=("hyperdarts-1", "hyperdarts-2"), method="hypernetwork", than="first order",
+                part="response", want="lower")),
+    Claim("interference",
+        "There is less interference between architectures than with shared weights: discretisation costs less "
+        "accuracy", 1227, "hyperDARTS should have a less severe model interference issue",
+        partial(difference, arms=("hyperdarts-1", "darts-second"), of="drop", want="lower")),
+    Claim("schedule",
+        "Half way through a schedule of 100 epochs, accuracy is lower than after one of 50: the schedule, not "
+        "the epochs", 902, "the model reaches only around 86% in validation accuracy at epoch 50",
+        partial(difference, arms=("schedule-50", "schedule-50-of-100"), of="validation_accuracy", want="higher")),
+]
+# fmt: on
