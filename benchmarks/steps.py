@@ -19,7 +19,7 @@ from hdarts.bilevel import Hypergradient
 from hdarts.hypernetwork import MLP, ByKind, Linear
 from hdarts.kernels.output_layer import Factored, SegmentedLinear, clip_factor
 from hdarts.runs.randomness import generator
-from hdarts.search.weights import Batch, Classification, Exploration, Generated, Own
+from hdarts.search.weights import Batch, Classification, Exploration, GeneratedWeights, LearnedWeights
 
 
 def adam(alpha: Tensor) -> torch.optim.Adam:
@@ -121,7 +121,7 @@ def ours(name: str, setting: Setting) -> Step:
     net = setting.net()
     problem, optimiser, noise = Classification(net), adam(alpha), torch.zeros_like(alpha)
     w = net.initial_w(generator(0, "weights")).to(setting.device)
-    weights = Own(w, SGD)
+    weights = LearnedWeights(w, SGD)
 
     def move(found: Hypergradient) -> None:
         alpha.grad = found.total
@@ -138,7 +138,7 @@ def ours(name: str, setting: Setting) -> Step:
     two, n = name == "hyperDARTS-2 iteration", setting.of.n_alpha
     h = ByKind([MLP(n, size, HIDDEN, shared=False) if two else Linear(n, sum(size)) for size in sizes])
     phi = h.initial_phi(generator(0, "hypernetwork")).to(setting.device)
-    generated = Generated(h, phi, w[h.n_weights :].clone(), SGD, Exploration())
+    generated = GeneratedWeights(h, phi, w[h.n_weights :].clone(), SGD, Exploration())
 
     def iteration() -> None:
         at, a = generated.value(alpha).requires_grad_(), alpha.detach().requires_grad_()

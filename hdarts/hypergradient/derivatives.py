@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hdarts.bilevel import Hypergradient
-from hdarts.runs.cuda_graph import capturing
+from hdarts.runs.cuda_graph import is_capturing
 
 Loss = Callable[[Tensor, Tensor, Any], Tensor]
 
@@ -71,7 +71,7 @@ def _value(loss: Loss, w: Tensor, alpha: Tensor, batch: Any, name: str) -> Tenso
         error.add_note(f"in {name}, with w of shape {tuple(w.shape)} and alpha of shape {tuple(alpha.shape)}")
         raise
     check(value.numel() == 1, name, f"a tensor of shape {tuple(value.shape)}", "a scalar")
-    if not capturing() and not math.isfinite(value.item()):
+    if not is_capturing() and not math.isfinite(value.item()):
         where = f"||w|| = {norm(w):.4g} and ||alpha|| = {norm(alpha):.4g}"
         raise FloatingPointError(f"{name} is {value.item()}, where {where}")
     return value.reshape(())
@@ -102,7 +102,7 @@ def check(fits: bool, name: str, value: Any, allowed: str) -> None:
 def check_finite(x: Tensor, name: str) -> None:
     """Raise FloatingPointError, with the count, where `x` holds nan or infinity."""
     finite = torch.isfinite(x)
-    if not capturing() and not finite.all():
+    if not is_capturing() and not finite.all():
         raise FloatingPointError(f"{name} is nan or infinite in {int((~finite).sum())} of {x.numel()} entries")
 
 

@@ -24,22 +24,23 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Parameters(BaseModel):
-    """Base of all parameter models: flat, typed strictly, unknown names refused, immutable.
+    """Base of all parameter models: flat, strictly typed, immutable; unknown names are refused.
 
-    `run` is the run folder below `runs/` ("" lets the parameters choose it). `aside` names the fields that do not
-    change what is computed and therefore are no part of a run's identity, and `later` those that came later, with the
-    value at which a run is what it was before: it keeps its name.
+    `run` is the run folder below `runs/` ("": the parameters choose it). Three tables keep the names of runs stable:
+    `not_identifying` are the fields that do not change what is computed; `added_later` are fields that an earlier
+    release did not have, with the value that computes the same as there; `renamed_values` maps old spellings to new.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
     stage: ClassVar[str]
-    later: ClassVar[Mapping[str, Any]] = {
+    added_later: ClassVar[Mapping[str, Any]] = {
         "sync_batch_norm": False,
         "tensorboard": False,
         "stream": False,
         "workers": 2,
     }
-    aside: ClassVar[frozenset[str]] = frozenset(
+    renamed_values: ClassVar[Mapping[str, Mapping[str, str]]] = {"rest": {"own": "learned"}}
+    not_identifying: ClassVar[frozenset[str]] = frozenset(
         {
             "run",
             "device",
@@ -58,12 +59,19 @@ class Parameters(BaseModel):
 
     @classmethod
     def identifying(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return those of a run's values that say what it computes."""
-        return {k: v for k, v in values.items() if k not in cls.aside and not (k in cls.later and v == cls.later[k])}
+        """Return the values that determine what a run computes, as the first release spelled them."""
+        first = {name: {new: old for old, new in renamed.items()} for name, renamed in cls.renamed_values.items()}
+        kept = {k: v for k, v in respelled(values, first).items() if k not in cls.not_identifying}
+        return {k: v for k, v in kept.items() if not (k in cls.added_later and v == cls.added_later[k])}
 
     def slug(self) -> str:
         """Return a short readable name of the run; the hash of `identity` makes it unique."""
         return self.stage
+
+
+def respelled(values: Mapping[str, Any], renamed: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """Return parameters with the words of a table of `renamed` values replaced."""
+    return {k: renamed[k].get(v, v) if k in renamed and isinstance(v, str) else v for k, v in values.items()}
 
 
 class Machine(BaseModel):
@@ -157,7 +165,7 @@ class SearchParams(Parameters, Machine, Images, Checkpoints, SGD):
     hidden_size: CountOrZero
     rank: Count
     embedding: Count
-    rest: Literal["own", "generated"]
+    rest: Literal["learned", "generated"]
     hypernetwork_input: Literal["alpha", "softmax"]
     centred: bool
     noise: NotNegative
@@ -172,8 +180,8 @@ class SearchParams(Parameters, Machine, Images, Checkpoints, SGD):
     log_every: Count
 
     @property
-    def resting(self) -> int:
-        """Epochs in which alpha rests while the weights learn at other alphas or cells."""
+    def frozen_epochs(self) -> int:
+        """Number of first epochs with frozen alpha, in which the weights learn at other alphas or cells."""
         return self.epochs if self.method == "shared-weights" else self.global_epochs
 
     def slug(self) -> str:
@@ -194,7 +202,7 @@ class SearchParams(Parameters, Machine, Images, Checkpoints, SGD):
             raise ValueError(f"global_epochs: {self.global_epochs} leaves alpha none of the epochs: {self.epochs}")
         if self.method == "shared-weights" and not self.candidates:
             raise ValueError("candidates: 0 leaves method shared-weights no cell to choose")
-        if self.candidates and self.resting < self.epochs:
+        if self.candidates and self.frozen_epochs < self.epochs:
             raise ValueError("candidates: needs method shared-weights, or hypernetwork with global_epochs = epochs")
         if self.candidates and self.method == "hypernetwork" and self.hypernetwork_input != "softmax":
             raise ValueError("candidates: a cell is one-hot, so its hypernetwork needs hypernetwork_input: softmax")
@@ -202,7 +210,7 @@ class SearchParams(Parameters, Machine, Images, Checkpoints, SGD):
             raise ValueError("centred: feeds alpha's noise, so hypernetwork_input must be alpha")
         if 0 < self.schedule_epochs < self.epochs:
             raise ValueError(f"schedule_epochs: {self.schedule_epochs} ends before epochs: {self.epochs}; 0 is as long")
-        if self.schedule_epochs and self.resting:
+        if self.schedule_epochs and self.frozen_epochs:
             raise ValueError("schedule_epochs: is not for a search in which alpha rests; those epochs are its cosine")
         if self.space == "darts" and self.layers < 3:
             raise ValueError(f"`layers` = {self.layers} is less than the 3 cells that a network of space darts needs")

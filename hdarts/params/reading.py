@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from hdarts.errors import ParameterError
-from hdarts.params.models import Parameters
+from hdarts.params.models import Parameters, respelled
 
 P = TypeVar("P", bound=Parameters)
 M = TypeVar("M", bound=BaseModel)
@@ -42,8 +42,9 @@ def check(model: type[P], values: Mapping[str, Any]) -> P:
 
 
 def recorded(model: type[P], values: Mapping[str, Any]) -> P:
-    """Return the parameters that a run folder holds; one that came later has the value of before."""
-    return check(model, {**{k: v for k, v in model.later.items() if k in model.model_fields}, **values})
+    """Return the parameters recorded in a run folder, also one that an earlier release wrote."""
+    added = {k: v for k, v in model.added_later.items() if k in model.model_fields}
+    return check(model, {**added, **respelled(values, model.renamed_values)})
 
 
 def _sentence(model: type[Parameters], error: ValidationError) -> str:
@@ -86,7 +87,7 @@ def collect(model: type[P], namespace: Mapping[str, Any]) -> P:
 
 
 def identity(params: Parameters) -> str:
-    """Return 8 hexadecimal digits that name what a run computes: SHA-256 of its parameters, `aside` left out."""
+    """Return 8 hexadecimal digits that name what a run computes: SHA-256 of its identifying parameters."""
     text = json.dumps({"stage": params.stage, **params.identifying(params.model_dump())}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from hdarts.errors import ParameterError, Stopped
 from hdarts.params import Checkpoints
 from hdarts.runs.atomic import write_atomic
-from hdarts.runs.signals import on_request, orphans_are_asked, tell
+from hdarts.runs.signals import on_request, orphans_are_asked, write_stderr
 
 MAGIC, FORMAT = "hdarts-checkpoint", 1
 NEWEST, BEFORE = "checkpoint.pt", "checkpoint.previous.pt"
@@ -140,7 +140,7 @@ class CheckpointClock:
         self.heard = number
         if self.agreed is None:
             self.asked = number
-        tell(f"{number.name}: saves at the next step and ends; once more ends at once")
+        write_stderr(f"{number.name}: saves at the next step and ends; once more ends at once")
 
     def agree(self) -> None:
         """Let all processes know what any of them has heard; each calls this at the same places of its loop."""

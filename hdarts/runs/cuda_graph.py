@@ -13,7 +13,7 @@ from torch import Tensor
 WARM_UP = 3  # calls before the capture, on a stream of their own, as CUDA graphs want it
 
 
-class Replayed:
+class CudaGraph:
     """`function(*tensors)`, captured at the fourth call on a GPU and replayed from then on.
 
     What varies from call to call has to come in by the arguments, always of the same shapes; what the function
@@ -64,11 +64,11 @@ class Replayed:
         return graph
 
 
-def capturing() -> bool:
+def is_capturing() -> bool:
     """Whether a CUDA graph is being captured: then nothing may wait for the device, and checks are left out."""
     return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
 
 
-def may_look(x: Tensor) -> bool:
+def host_may_read(x: Tensor) -> bool:
     """Whether a loop may look at a number every step: on a GPU the host would wait for it, so there it looks later."""
     return x.device.type == "cpu"

@@ -67,10 +67,10 @@ def orphans_are_asked() -> Iterator[None]:
 
 def end_at_once(number: int, frame: Any = None) -> None:
     """End this process now, with the exit code that shells give to a death by this signal."""
-    tell(f"hdarts: ended at once by {signal.Signals(number).name}")
+    write_stderr(f"hdarts: ended at once by {signal.Signals(number).name}")
     os._exit(128 + number)
 
 
-def tell(line: str) -> None:
-    """Write a line to standard error past its buffer, in whose middle a signal may have come."""
+def write_stderr(line: str) -> None:
+    """Write a line to standard error without its buffer, which the signal may have interrupted."""
     os.write(2, f"{line}\n".encode())

@@ -2,7 +2,7 @@
 
 from hdarts.search.log import alpha_at, entropies
 from hdarts.search.loop import part_of, search, weight_rate
-from hdarts.search.parts import (
+from hdarts.search.setup import (
     batches,
     load_splits,
     make_hypergradient,

@@ -15,7 +15,7 @@ from hdarts.errors import ParameterError
 from hdarts.runs.run import Run
 from hdarts.runs.tensorboard import Write, no_events
 from hdarts.search.state import State
-from hdarts.search.weights import Generated
+from hdarts.search.weights import GeneratedWeights
 from hdarts.space import SearchSpace, discretise, skip_count
 
 Row = dict[str, Any]
@@ -73,7 +73,7 @@ class Log:
         direct, response = found.direct.flatten(), found.response.flatten()
         row["cosine"] = float(torch.cosine_similarity(direct, response, dim=0))
         row |= entropies(state.alpha, self.space)
-        if isinstance(state.weights, Generated):
+        if isinstance(state.weights, GeneratedWeights):
             row |= state.weights.diagnostics(state.alpha, rate)
             self._warn(state, row["effective_step"])
         edges = found.total.norm(dim=-1)

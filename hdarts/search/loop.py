@@ -25,7 +25,7 @@ from hdarts.kernels.compiler import compiler
 from hdarts.params import SearchParams, identity
 from hdarts.runs import checkpoint
 from hdarts.runs.checkpoint import CheckpointClock, last_checkpoint, tidy
-from hdarts.runs.cuda_graph import Replayed, may_look
+from hdarts.runs.cuda_graph import CudaGraph, host_may_read
 from hdarts.runs.device import use_machine
 from hdarts.runs.lock import exclusive
 from hdarts.runs.memory import naming_a_batch_that_fits, peak_memory
@@ -35,11 +35,11 @@ from hdarts.runs.run import Run
 from hdarts.runs.schedule import cosine
 from hdarts.runs.tensorboard import Write, event_files
 from hdarts.search.log import Log
-from hdarts.search.parts import batches, load_splits, make_hypergradient, make_supernet
 from hdarts.search.ranking import random_cell, rank
+from hdarts.search.setup import batches, load_splits, make_hypergradient, make_supernet
 from hdarts.search.state import State, save
-from hdarts.search.truth import Judge
-from hdarts.search.validation import accuracy, look
+from hdarts.search.truth import TruthFile
+from hdarts.search.validation import accuracy, measure_epoch
 from hdarts.search.weights import Batch, Classification, Step
 from hdarts.space import SPACES, Genotype, SearchSpace, discretise, one_hot_alpha, skip_count
 
@@ -98,7 +98,7 @@ def _search(
     hypergradient = hypergradient or make_hypergradient(params)
     inner, outer = batches(params, data)
     steps = min(len(inner), len(outer))  # a step takes a pair; the longer part gives what the shorter has
-    log, judge = Log.resume(run, state, events), Judge.of(run, state.space)
+    log, truth = Log.resume(run, state, events), TruthFile.of(run, state.space)
     threads = torch.get_num_threads()
     run.write_provenance(
         data=data.summary(), c_compiler=compiler(), device=str(device), threads=threads, **counts(problem, state)
@@ -106,7 +106,7 @@ def _search(
 
     while not (state.step == 0 < state.epoch and ends_with(params, state, state.epoch)):
         epoch = state.epoch
-        rate, moves = weight_rate(params, epoch), epoch >= params.resting
+        rate, moves = weight_rate(params, epoch), epoch >= params.frozen_epochs
         find, move, learn = phases(problem, state, hypergradient, rate)
         log.start_epoch()
         for inner_batch, outer_batch in pairs(params, inner, outer, state):
@@ -126,15 +126,15 @@ def _search(
 
         state.check()
         last = ends_with(params, state, epoch + 1)
-        row = log.end_epoch(state, rate, look(params, problem, state, data, last))
+        row = log.end_epoch(state, rate, measure_epoch(params, problem, state, data, last))
         if not params.candidates:  # those rank their cells at the end only
-            judge.score()
+            truth.write()
         state.start_next_epoch()
         if clock.due_after(epoch + 1, epoch + 1 if last else params.epochs):
             save(run, params, state, clock, keep=epoch + 1 in params.keep_epochs)
         yield row
 
-    finish(params, run, state, problem, choose(params, state, problem, data, log, judge))
+    finish(params, run, state, problem, choose(params, state, problem, data, log, truth))
 
 
 def pairs(params: SearchParams, inner: Batches, outer: Batches, state: State) -> Iterator[tuple[Batch, Batch]]:
@@ -155,11 +155,11 @@ def weight_rate(params: SearchParams, epoch: int) -> float:
     A local search (`global_epochs` 0, thesis algorithm 2) steps alpha and weights in all epochs. A global one (report
     4.4.3) first trains the hypernetwork on wide draws of alpha, while alpha rests, then steps alpha alone.
     """
-    learning = params.resting or params.schedule_epochs or params.epochs
+    learning = params.frozen_epochs or params.schedule_epochs or params.epochs
     return cosine(params.learning_rate, params.learning_rate_min, epoch, learning) if epoch < learning else 0.0
 
 
-def phases(problem: Classification, state: State, hypergradient: Any, rate: float) -> tuple[Replayed, ...]:
+def phases(problem: Classification, state: State, hypergradient: Any, rate: float) -> tuple[CudaGraph, ...]:
     """Return the three phases of a step in an epoch: find the hypergradient, move alpha, learn the weights.
 
     find(x, y of the inner batch, x, y of the outer) -> direct, response; move(gradient); learn(x, y, alpha, noise) ->
@@ -178,7 +178,7 @@ def phases(problem: Classification, state: State, hypergradient: Any, rate: floa
             loss, correct = problem.outcome(state.weights.value(state.alpha), state.alpha, (x, y))
         return Step(loss, correct, torch.zeros_like(loss))
 
-    return Replayed(find), Replayed(lambda gradient: step_alpha(state, gradient)), Replayed(learn)
+    return CudaGraph(find), CudaGraph(lambda gradient: step_alpha(state, gradient)), CudaGraph(learn)
 
 
 def around(params: SearchParams, state: State) -> tuple[Tensor, Tensor]:
@@ -189,7 +189,7 @@ def around(params: SearchParams, state: State) -> tuple[Tensor, Tensor]:
     """
     shape, at = state.alpha.shape, (state.epoch, state.step)
     epsilon = torch.randn(shape, generator=generator(params.search_seed, "noise", *at)).to(state.alpha)
-    if state.epoch >= params.resting:
+    if state.epoch >= params.frozen_epochs:
         return state.alpha, epsilon
     if params.method == "shared-weights":
         return one_hot_alpha(random_cell(state.space, params.search_seed, "global", *at)).to(state.alpha), epsilon
@@ -198,7 +198,7 @@ def around(params: SearchParams, state: State) -> tuple[Tensor, Tensor]:
 
 
 def try_step(
-    find: Replayed, learn: Replayed, inner: Batch, outer: Batch, near: tuple[Tensor, Tensor], images: int
+    find: CudaGraph, learn: CudaGraph, inner: Batch, outer: Batch, near: tuple[Tensor, Tensor], images: int
 ) -> None:
     """Do the work of a step on the first `images` of both batches: does it fit into memory?"""
     few = [part[:images] for part in inner]
@@ -213,12 +213,12 @@ def part_of(found: Hypergradient, part: str) -> Tensor:
 
 def step_alpha(state: State, gradient: Tensor) -> None:
     """Take one Adam step on alpha and tell the weights how far it moved."""
-    if may_look(gradient) and not bool(torch.isfinite(gradient).all()):  # on a GPU: State.check
+    if host_may_read(gradient) and not bool(torch.isfinite(gradient).all()):  # on a GPU: State.check
         raise FloatingPointError("the hypergradient is not finite")
     before = state.alpha.clone()
     state.alpha.grad = gradient
     state.adam.step()
-    if may_look(gradient) and not bool(torch.isfinite(state.alpha).all()):
+    if host_may_read(gradient) and not bool(torch.isfinite(state.alpha).all()):
         raise FloatingPointError("alpha is not finite after its step")
     state.weights.moved(state.alpha - before)
 
@@ -239,7 +239,7 @@ def ends_with(params: SearchParams, state: State, epoch: int) -> bool:
     `stop_when_skips` ends a search once the derived normal cell has so many skip connections (Liang et al., DARTS+).
     """
     skips = skip_count(discretise(state.alpha, state.space))
-    moved = epoch > params.resting
+    moved = epoch > params.frozen_epochs
     return epoch == params.epochs or (moved and 0 < params.stop_when_skips <= skips)
 
 
@@ -250,7 +250,7 @@ def counts(problem: Classification, state: State) -> Row:
 
 
 def choose(
-    params: SearchParams, state: State, problem: Classification, data: Splits, log: Log, judge: Judge
+    params: SearchParams, state: State, problem: Classification, data: Splits, log: Log, truth: TruthFile
 ) -> Genotype:
     """Return the cell of the last epoch's alpha or, where there are candidates, the best of their ranking.
 
@@ -266,7 +266,7 @@ def choose(
     log.start_epoch()
     ranking = rank(params, state.space, score)
     log.ranking(params.epochs + 1, [row for row, _ in ranking])
-    judge.score({params.epochs + 1: ranking[0][1]})
+    truth.write({params.epochs + 1: ranking[0][1]})
     return ranking[0][1]
 
 
@@ -299,7 +299,7 @@ def _finish_random(params: SearchParams, run: Run, space: SearchSpace) -> None:
     """Draw a cell instead of searching one: alpha standard normal, so every edge and operation is equally likely."""
     genotype = random_cell(space, params.search_seed, "random cell")
     run.write_text("genotype.json", genotype.to_json())
-    Judge.of(run, space).score({0: genotype})
+    TruthFile.of(run, space).write({0: genotype})
     run.write_provenance(data=params.data, c_compiler=compiler(), peak_memory_mib=peak_memory("cpu"))
     plain = {"method": params.method, "search_seed": params.search_seed, "data": params.data}
     run.finish({**plain, "skips_normal": skip_count(genotype), "genotype": genotype.model_dump()})

@@ -12,7 +12,7 @@ from hdarts.runs import checkpoint
 from hdarts.runs.checkpoint import CheckpointClock, refuse_unless_finite
 from hdarts.runs.randomness import generator
 from hdarts.runs.run import Run
-from hdarts.search.parts import make_weights
+from hdarts.search.setup import make_weights
 from hdarts.search.weights import Step, Weights
 from hdarts.space import DARTS, SearchSpace
 from hdarts.supernet import Supernet

@@ -1,4 +1,4 @@
-"""What a search looks at between two epochs: accuracy, what discretisation would cost, how curved the outer loss is."""
+"""Measurements between two epochs of a search: accuracy, the cost of discretisation, curvature of the outer loss."""
 
 import math
 from typing import Any
@@ -16,7 +16,9 @@ from hdarts.search.weights import Classification
 from hdarts.space import discretise, one_hot_alpha
 
 
-def look(params: SearchParams, problem: Classification, state: State, data: Splits, last: bool) -> dict[str, float]:
+def measure_epoch(
+    params: SearchParams, problem: Classification, state: State, data: Splits, last: bool
+) -> dict[str, float]:
     """Return what is seen on the validation part after an epoch, the `last` one perhaps; nan where it is not due.
 
     `discretised_accuracy` is the supernet's with the one-hot mixture of the cell derived from alpha: what it lacks to

@@ -18,7 +18,7 @@ from hdarts.errors import ParameterError
 from hdarts.hypernetwork import ByKind, gradient, response
 from hdarts.kernels.output_layer import clip_factor, sgd_
 from hdarts.params import Precision
-from hdarts.runs.cuda_graph import may_look
+from hdarts.runs.cuda_graph import host_may_read
 from hdarts.runs.device import autocast
 
 Batch = tuple[Tensor, Tensor]
@@ -93,7 +93,7 @@ def _inner_gradient(problem: Any, w: Tensor, alpha: Tensor, batch: Batch) -> tup
     return g, loss.detach(), correct
 
 
-class Own:
+class LearnedWeights:
     """w is learned as it is (DARTS)."""
 
     def __init__(self, w: Tensor, settings: SGDSettings):
@@ -136,7 +136,7 @@ class Exploration:
     softmax: bool = False
 
 
-class Generated:
+class GeneratedWeights:
     """w = [h(phi, alpha) | rest]: hypernetworks make the cell weights, the rest is learned on its own or made too."""
 
     def __init__(
@@ -250,7 +250,7 @@ def _finite(step: Step) -> Step:
 
     On a GPU looking would make the host wait for the device; there a search looks before each checkpoint (State.check).
     """
-    if may_look(step.loss) and not math.isfinite(float(step.loss) + float(step.norm)):
+    if host_may_read(step.loss) and not math.isfinite(float(step.loss) + float(step.norm)):
         raise FloatingPointError(
             f"the inner loss is {float(step.loss)} and the norm of its gradient {float(step.norm)}"
         )

@@ -24,7 +24,7 @@ from hdarts.network import count_parameters
 from hdarts.params import EvaluateParams, identity
 from hdarts.runs import checkpoint
 from hdarts.runs.checkpoint import CheckpointClock, last_checkpoint, refuse_unless_finite, tidy
-from hdarts.runs.cuda_graph import may_look
+from hdarts.runs.cuda_graph import host_may_read
 from hdarts.runs.device import autocast, use_machine
 from hdarts.runs.lock import exclusive
 from hdarts.runs.memory import naming_a_batch_that_fits, peak_memory
@@ -137,7 +137,7 @@ def train_epoch(training: Training, learning_rate: float, drop_path: float) -> N
             loss, logits = attempt()
         processes.combine(network)
         norm = nn.utils.clip_grad_norm_(network.parameters(), params.clip)
-        if may_look(loss):  # on a GPU the epoch's end tells
+        if host_may_read(loss):  # on a GPU the epoch's end tells
             stop_unless_finite(training, loss=loss.item(), gradient_norm=norm.item())
 
         optimiser.step()

@@ -23,6 +23,7 @@ from hdarts.params import (
     identity,
     notebook_defaults,
     read_yaml,
+    recorded,
 )
 
 TOY: dict[str, Any] = {"run": "", "seed": 1, "sigmas": [0.05, 0.1], "steps": 3}
@@ -44,8 +45,9 @@ TWO = yaml.safe_load("""{
     alpha_learning_rate: [0.0006, 0.0009], alpha_beta1: [0.5, 0.9], alpha_beta2: [0.999, 0.99],
     alpha_weight_decay: [0.001, 0.0], alpha_scale: [0.001, 0.0], epsilon: [0.01, 0.1], steps: [2, 3], truncate: [1, 0],
     terms: [3, 1], iterations: [5, 1], damping: [0.0, 0.1], hypernetwork: [linear, mlp], activation: [sigmoid, tanh],
-    hidden: [shared, per_convolution], hidden_size: [0, 8], rank: [4, 1], embedding: [32, 8], rest: [own, generated],
-    centred: [false, true], noise: [0.1, 0.05], antithetic: [false, true], initialisation: [default, zero-response],
+    hidden: [shared, per_convolution], hidden_size: [0, 8], rank: [4, 1], embedding: [32, 8],
+    rest: [learned, generated], centred: [false, true], noise: [0.1, 0.05], antithetic: [false, true],
+    initialisation: [default, zero-response],
     global_epochs: [0, 1], global_scale: [1.0, 2.0], schedule_epochs: [0, 4], stop_when_skips: [0, 2],
     discretise_epochs: [0, 1], eigenvalue_epochs: [0, 2], log_every: [10, 1],
     candidates: [0, 0], hypernetwork_input: [alpha, softmax]
@@ -148,19 +150,27 @@ def test_no_value_whatever_leads_to_anything_but_a_parameter_error(name: str, va
 
 
 def test_identity_ignores_what_does_not_change_the_computation_and_nothing_else():
-    aside = {"run", "device", "threads", "deterministic"}
-    aside |= {"checkpoint_epochs", "checkpoint_minutes", "keep_epochs", "keep_checkpoint"}
-    aside |= {"tensorboard", "stream", "workers"}
+    ignored = {"run", "device", "threads", "deterministic"}
+    ignored |= {"checkpoint_epochs", "checkpoint_minutes", "keep_epochs", "keep_checkpoint"}
+    ignored |= {"tensorboard", "stream", "workers"}
     start = check(SearchParams, SEARCH)
     for name in SearchParams.model_fields.keys() - {"space", "candidates"}:  # which cannot change alone
         changed = check(SearchParams, {**SEARCH, name: OTHER[name]})
-        assert (identity(changed) == identity(start)) == (name in aside), name
+        assert (identity(changed) == identity(start)) == (name in ignored), name
 
 
 def test_identity_names_only_parameters_that_there_are():
     fields = set().union(*(model.model_fields for model in MODELS.values()))
     for model in MODELS.values():
-        assert model.aside <= fields
+        assert model.not_identifying <= fields
+
+
+def test_parameters_recorded_by_release_0_1_0_are_read_and_keep_their_identity():
+    added = SearchParams.added_later.keys()
+    old = {name: value for name, value in SEARCH.items() if name not in added} | {"rest": "own"}
+    assert recorded(SearchParams, old) == check(SearchParams, {**SEARCH, "stream": False, "workers": 2})
+    assert identity(recorded(SearchParams, old)) == "6f98c1a7"
+    assert SearchParams.identifying(old) == SearchParams.identifying(SEARCH)
 
 
 def test_identity_is_the_same_for_one_and_one_point_zero_and_differs_between_stages():

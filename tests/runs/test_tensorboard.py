@@ -81,7 +81,7 @@ def test_a_run_keeps_its_name_and_may_be_asked_for_them_later(runs: Path) -> Non
     rows.close()  # type: ignore[attr-defined]
     list(computed(EVALUATION | ASKED))
     assert scalars(runs / "run") == of_the_table(runs / "run")
-    assert "tensorboard" in Parameters.aside
+    assert "tensorboard" in Parameters.not_identifying
 
 
 def test_where_the_package_is_missing_one_sentence_says_so_before_any_work(runs: Path, monkeypatch, capsys) -> None:

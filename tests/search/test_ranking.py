@@ -16,7 +16,7 @@ from hdarts.runs import checkpoint
 from hdarts.runs.randomness import generator
 from hdarts.runs.run import Run
 from hdarts.search.loop import around
-from hdarts.search.weights import Exploration, Generated, SGDSettings
+from hdarts.search.weights import Exploration, GeneratedWeights, SGDSettings
 from hdarts.space import DARTS, NASBENCH201, Genotype, discretise, one_hot_alpha
 
 SMALL = {**SEARCH, "space": "nasbench201", "layers": 1, "limit": 96, "epochs": 2, "candidates": 5, "noise": 0.0}
@@ -107,7 +107,7 @@ def test_the_response_through_softmax_is_that_of_back_propagation():
     draw = generator(3)
     phi = h.initial_phi(draw).double()
     rest = torch.randn(net.n_w - h.n_weights, generator=draw, dtype=torch.float64)
-    weights = Generated(h, phi, rest, SGDSettings(0.9, 0.0, 5.0), Exploration(softmax=True))
+    weights = GeneratedWeights(h, phi, rest, SGDSettings(0.9, 0.0, 5.0), Exploration(softmax=True))
     alpha = torch.randn(NASBENCH201.alpha_shape, generator=draw, dtype=torch.float64, requires_grad=True)
     g = torch.randn(net.n_w, generator=draw, dtype=torch.float64)
     w = torch.cat([h(phi, alpha.softmax(-1)), rest])

@@ -11,8 +11,8 @@ from hdarts.kernels import output_layer
 from hdarts.params import SearchParams
 from hdarts.runs.paths import with_defaults
 from hdarts.runs.randomness import generator
-from hdarts.search.parts import batches, make_hypergradient, make_weights
-from hdarts.search.weights import Classification, Generated
+from hdarts.search.setup import batches, make_hypergradient, make_weights
+from hdarts.search.weights import Classification, GeneratedWeights
 
 STEPS, RATE = 6, 0.05
 CPU = torch.device("cpu")
@@ -24,7 +24,7 @@ def hypergradients(change: Callable[[Tensor], Tensor] = lambda phi: phi) -> Tens
     data = s.load_splits(params, CPU)
     problem = Classification(s.make_supernet(params, data))
     weights = make_weights(params, problem.supernet, None, CPU)
-    assert isinstance(weights, Generated)
+    assert isinstance(weights, GeneratedWeights)
     weights.phi, weights.rest = change(weights.phi.double()), weights.rest.double()
     weights.phi_velocity, weights.rest_velocity = (torch.zeros_like(x) for x in (weights.phi, weights.rest))
     alpha = 1e-3 * torch.randn(2, 14, 8, generator=generator(0, "alpha"), dtype=torch.float64)

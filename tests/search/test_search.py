@@ -33,7 +33,7 @@ from hdarts.search import loop
 from hdarts.search import weights as hdarts_weights
 from hdarts.search.log import Log
 from hdarts.search.loop import around
-from hdarts.search.weights import Classification, Exploration, Generated, SGDSettings, Step
+from hdarts.search.weights import Classification, Exploration, GeneratedWeights, SGDSettings, Step
 from hdarts.space import DARTS, Genotype
 
 SMALL = {
@@ -129,7 +129,7 @@ def test_a_search_learns():
     assert accuracy.iloc[-1] > 2 * 100 / len(load("generated", limit=80).classes)
 
 
-@pytest.mark.parametrize("rest", ["own", "generated"])
+@pytest.mark.parametrize("rest", ["learned", "generated"])
 def test_a_hypernetwork_step_is_the_plain_step_of_the_composed_problem(rest):
     """Fast road = back-propagation through h, clip_grad_norm_ and torch.optim.SGD on u = [phi | rest], in float64."""
     params = parameters(hypernetwork="mlp", rest=rest, noise=0.0)
@@ -145,7 +145,7 @@ def test_a_hypernetwork_step_is_the_plain_step_of_the_composed_problem(rest):
     alpha = 0.1 * torch.randn(DARTS.alpha_shape, generator=generator(0, "alpha"), dtype=torch.float64)
     phi = h.initial_phi(generator(0, "phi")).double()
     own = model.initial_w(generator(0, "w")).double()[h.n_weights :]
-    weights = Generated(h, phi.clone(), own.clone(), SGDSettings(0.9, 3e-4, 0.5), Exploration())
+    weights = GeneratedWeights(h, phi.clone(), own.clone(), SGDSettings(0.9, 3e-4, 0.5), Exploration())
     plain = Reparametrised(problem, h, len(own))
     u = torch.cat([phi, own]).requires_grad_()
     optimiser = torch.optim.SGD([u], lr=0.1, momentum=0.9, weight_decay=3e-4)
@@ -169,7 +169,7 @@ def test_centred_weights_stay_on_the_line_when_alpha_moves():
     params = parameters(hypernetwork="linear", centred=True, noise=0.1)
     model = s.make_supernet(params, s.load_splits(params, torch.device("cpu")))
     weights = s.make_weights(params, model, None, torch.device("cpu"))
-    assert isinstance(weights, Generated)
+    assert isinstance(weights, GeneratedWeights)
     alpha = torch.zeros(DARTS.alpha_shape)
     before = weights.value(alpha).clone()
     change = torch.randn(DARTS.alpha_shape, generator=generator(0))
@@ -191,13 +191,13 @@ class Slope:
 
 
 @pytest.mark.parametrize("changes", [{}, {"softmax": True}, {"centred": True}], ids=str)
-@pytest.mark.parametrize("rest", [None, Linear(12, 2)], ids=["own", "generated"])
+@pytest.mark.parametrize("rest", [None, Linear(12, 2)], ids=["learned", "generated"])
 def test_the_effective_step_is_the_longest_that_generated_weights_take(changes, rest):
     alpha = torch.tensor([[[0.5, -1.0], [2.0, 0.0], [0.0, 1.0]], [[3.0, 0.0], [0.0, 1.0], [-1.0, 0.5]]]).double()
     h = ByKind([Linear(6, 4), Linear(6, 3)], rest)
     phi, g = h.initial_phi(generator(0)).double(), torch.arange(1.0, 10.0).double()
     own = torch.zeros(9 - h.n_weights).double()
-    weights = Generated(h, phi, own, SGDSettings(momentum=0.0, decay=0.0, clip=1e9), Exploration(**changes))
+    weights = GeneratedWeights(h, phi, own, SGDSettings(momentum=0.0, decay=0.0, clip=1e9), Exploration(**changes))
     told = weights.diagnostics(alpha, 0.1)["effective_step"]
     before = weights.value(alpha)
     weights.step(Slope(g), alpha, (g, g), 0.1, torch.zeros_like(alpha))
@@ -213,7 +213,7 @@ def test_zero_response_starts_as_the_layers_do():
     weights = s.make_weights(params, model, None, torch.device("cpu"))
     alpha = torch.randn(DARTS.alpha_shape)
     assert torch.equal(weights.value(alpha), model.initial_w(generator(params.search_seed, "weights")))
-    assert isinstance(weights, Generated) and not weights.response(alpha, torch.ones(model.n_w)).any()
+    assert isinstance(weights, GeneratedWeights) and not weights.response(alpha, torch.ones(model.n_w)).any()
 
 
 @pytest.mark.parametrize("part", ["direct", "response", "total"])
@@ -505,8 +505,8 @@ class NoLooking(TorchDispatchMode):
 def test_a_step_never_makes_the_host_wait(method, monkeypatch):
     """As on a GPU, where looking is put off: each phase could be captured as a graph."""
     for module in (hdarts_weights, loop):
-        monkeypatch.setattr(module, "may_look", lambda _: False)
-    monkeypatch.setattr(derivatives, "capturing", lambda: True)
+        monkeypatch.setattr(module, "host_may_read", lambda _: False)
+    monkeypatch.setattr(derivatives, "is_capturing", lambda: True)
     noisy = {"noise": 0.1, "antithetic": True, "centred": True, "initialisation": "zero-response"}
     params = parameters(method=method, **(noisy if method == "hypernetwork" else {}))
     data = s.load_splits(params, CPU)

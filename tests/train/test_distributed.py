@@ -205,7 +205,7 @@ def test_a_parameter_that_came_later_leaves_the_names_of_earlier_runs_alone() ->
     params = check(EvaluateParams, TINY)
     assert "sync_batch_norm" not in params.identifying(params.model_dump())
     assert identity(params) != identity(check(EvaluateParams, TINY | {"sync_batch_norm": True}))
-    assert set(Parameters.later) <= set(EvaluateParams.model_fields)
+    assert set(Parameters.added_later) <= set(EvaluateParams.model_fields)
 
 
 def torchrun(runs: Path, *changes: str) -> subprocess.Popen[str]:

@@ -32,7 +32,7 @@ KERNEL = 250  # MiB of a kernel beside the loop: Jupyter and figures
 EIGENVALUE = 20  # hypergradients that take as long as an eigenvalue
 
 # what a step costs does not depend on these, or hardly
-FREE = SearchParams.aside - {"device", "threads"} | {
+FREE = SearchParams.not_identifying - {"device", "threads"} | {
     *("search_seed", "evaluation_seed", "split_seed", "genotype", "data", "data_folder", "limit", "test_limit"),
     *("image_size", "validation_fraction", "epochs", "schedule_epochs", "learning_rate", "learning_rate_min"),
     *("momentum", "weight_decay", "clip", "part", "alpha_learning_rate", "alpha_beta1", "alpha_beta2"),
@@ -164,9 +164,9 @@ def repetitions(p: SearchParams | EvaluateParams, images: DatasetInfo) -> dict[s
         test = p.test_limit or images.train / 5
         return {"learn": p.epochs * math.ceil(images.train / p.batch_size), "look": p.epochs * test / p.batch_size}
     steps, passed = min(images.train, images.validation) // p.batch_size, math.ceil(images.validation / p.batch_size)
-    learning, moving = p.resting or p.epochs, p.epochs - p.resting
+    learning, moving = p.frozen_epochs or p.epochs, p.epochs - p.frozen_epochs
     looks = p.epochs + p.candidates + (0 if p.candidates else p.epochs // (p.discretise_epochs or math.inf))
-    finds = moving * steps + p.resting * steps / p.log_every
+    finds = moving * steps + p.frozen_epochs * steps / p.log_every
     return {
         "find": finds + EIGENVALUE * (p.epochs // (p.eigenvalue_epochs or math.inf)),
         "learn": learning * steps,

@@ -37,7 +37,7 @@ def as_in_thesis(base: SearchParams, name: str, seed: int) -> list[Row]:
     """
     batch = max(base.batch_size, 3)
     images = sum(split_sizes(base.data, base.data_folder, base.limit, base.validation_fraction))
-    common: dict[str, Any] = {"method": "hypernetwork", "rest": "own", "initialisation": "default", "epochs": 1}
+    common: dict[str, Any] = {"method": "hypernetwork", "rest": "learned", "initialisation": "default", "epochs": 1}
     common |= {"centred": False, "noise": 0.0, "antithetic": False, "log_every": 1, "part": "total"}
     common |= {"limit": min(images, SHARE * batch), "keep_epochs": [], "keep_checkpoint": False}
     models: dict[str, dict[str, Any]] = {

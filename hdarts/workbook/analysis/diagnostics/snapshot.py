@@ -18,7 +18,7 @@ from hdarts.runs.device import use_machine
 from hdarts.runs.paths import below_runs, with_defaults
 from hdarts.runs.run import Run
 from hdarts.search import State, batches, load_splits, make_supernet, search
-from hdarts.search.weights import Batch, Classification, Generated, Weights
+from hdarts.search.weights import Batch, Classification, GeneratedWeights, Weights
 from hdarts.space import SPACES, SearchSpace
 
 
@@ -45,7 +45,7 @@ class Snapshot:
 
     def composed(self) -> tuple[Reparametrised, Tensor] | None:
         """Return the problem in u = [phi | rest] and u itself; None where the weights are learned on their own."""
-        if not isinstance(self.weights, Generated):
+        if not isinstance(self.weights, GeneratedWeights):
             return None
         h: Any = self.weights.hypernetwork
         if self.weights.exploration.centred:

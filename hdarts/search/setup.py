@@ -12,7 +12,7 @@ from hdarts.data import Augmentation, Batches, Splits, load
 from hdarts.hypernetwork import MLP, ByKind, Chunked, Linear, LowRank
 from hdarts.params import SearchParams
 from hdarts.runs.randomness import generator
-from hdarts.search.weights import Batch, Exploration, Generated, Own, SGDSettings, Weights
+from hdarts.search.weights import Batch, Exploration, GeneratedWeights, LearnedWeights, SGDSettings, Weights
 from hdarts.space import SPACES
 from hdarts.supernet import Supernet
 
@@ -73,11 +73,11 @@ def make_weights(params: SearchParams, model: Supernet, hypernetwork: ByKind | N
     settings = SGDSettings(params.momentum, params.weight_decay, params.clip)
     w = model.initial_w(generator(params.search_seed, "weights"))
     if params.method != "hypernetwork":
-        return Own(w.to(device), settings)
+        return LearnedWeights(w.to(device), settings)
     h = hypernetwork or make_hypernetwork(params, model)
     phi = h.initial_phi(generator(params.search_seed, "hypernetwork"))
     exploration = Exploration(params.noise, params.antithetic, params.centred, params.hypernetwork_input == "softmax")
-    weights = Generated(h, phi.to(device), w[h.n_weights :].clone().to(device), settings, exploration)
+    weights = GeneratedWeights(h, phi.to(device), w[h.n_weights :].clone().to(device), settings, exploration)
     if params.initialisation == "zero-response":
         weights.start_without_response(w.to(device))
     return weights
@@ -87,16 +87,16 @@ def make_hypergradient(params: SearchParams) -> Any:
     """Return the function (problem, weights, alpha, inner batch, outer batch, rate) -> Hypergradient of the method."""
     p = params
 
-    def look_ahead(weights: Own) -> dict[str, Any]:
+    def look_ahead(weights: LearnedWeights) -> dict[str, Any]:
         return {"momentum": p.momentum, "velocity": weights.velocity, "weight_decay": p.weight_decay}
 
-    def generated(problem: Any, weights: Generated, alpha: Tensor, inner: Batch, outer: Batch, rate: float):
+    def generated(problem: Any, weights: GeneratedWeights, alpha: Tensor, inner: Batch, outer: Batch, rate: float):
         w = weights.value(alpha).requires_grad_()
         a = alpha.detach().requires_grad_()
         g, of_alpha = torch.autograd.grad(problem.outer(w, a, outer), (w, a))
         return Hypergradient(of_alpha, weights.response(alpha, g))
 
-    def first_order(problem: Any, weights: Own, alpha: Tensor, inner: Batch, outer: Batch, rate: float):
+    def first_order(problem: Any, weights: LearnedWeights, alpha: Tensor, inner: Batch, outer: Batch, rate: float):
         return methods.direct(problem, weights.w, alpha, outer)
 
     return {
