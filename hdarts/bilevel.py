@@ -1,13 +1,15 @@
-"""The sentence that every method shares: inner(w, alpha, batch) and outer(w, alpha, batch).
+"""The interface between problems and methods: inner(w, alpha, batch) and outer(w, alpha, batch).
 
     alpha* = argmin over alpha of outer(w*(alpha), alpha)   where   w*(alpha) = argmin over w of inner(w, alpha)
 
-A toy, a supernet and a supernet whose weights a hypernetwork makes are all a `BilevelProblem`, so a method that steps
-`alpha` along a hypergradient d outer/d alpha (a `Hypergradient`) needs to know nothing else about them.
+A toy, a supernet and a supernet with weights from a hypernetwork are all a `BilevelProblem`; a method that computes
+the `Hypergradient` d outer/d alpha needs to know nothing else about them.
 """
 
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, cat
 
@@ -15,8 +17,7 @@ from torch import Tensor, cat
 class BilevelProblem(Protocol):
     """Two scalar losses of a flat vector of weights `w` and of architecture parameters `alpha` of any shape.
 
-    Both are pure: the same arguments give the same value, and nothing is changed. `batch` is whatever the problem
-    needs (None: nothing).
+    Both are pure functions. `batch` is whatever the problem needs (None: nothing).
     """
 
     def inner(self, w: Tensor, alpha: Tensor, batch: Any, /) -> Tensor:
@@ -37,35 +38,34 @@ class Hypernetwork(Protocol):
     def __call__(self, phi: Tensor, alpha: Tensor, /) -> Tensor: ...
 
 
-@dataclass(frozen=True)
-class Hypergradient:
+class Hypergradient(NamedTuple):
     """d outer/d alpha in its two parts, both shaped like `alpha` (thesis, eq. 21).
 
-    `direct` is the derivative at fixed weights, `response` what comes through the weights. `info` tells how it was
-    found; which of the keys there are depends on the method: seconds; iterations; residual = norm of v - A q for the
-    linear system A q = v that a method solves, v = d outer/dw; curvature = smallest q^T H q / q^T q met; contraction
-    = factor by which a term shrinks.
+    `direct` is the derivative at fixed weights, `response` the derivative through the weights. The keys of `info`
+    depend on the method: seconds; iterations; residual = norm of v - A q for the linear system A q = v that a method
+    solves, v = d outer/dw; curvature = smallest q^T H q / q^T q met; contraction = factor by which a term shrinks.
     """
 
     direct: Tensor
     response: Tensor
-    info: dict[str, float] = field(default_factory=dict)
+    info: Mapping[str, float] = MappingProxyType({})
 
     @property
     def total(self) -> Tensor:
+        """The hypergradient: direct + response."""
         return self.direct + self.response
 
 
 @dataclass(frozen=True)
 class Centred:
-    """The hypernetwork fed a - centre: for a linear one w = b + W (a - centre), so that W is the response there."""
+    """A hypernetwork with input alpha - centre: if it is linear, w = b + W (alpha - centre), and W is its Jacobian."""
 
     hypernetwork: Hypernetwork
     centre: Tensor
 
     @property
     def n_phi(self) -> int:
-        """That of the hypernetwork."""
+        """Number of weights of the hypernetwork."""
         return self.hypernetwork.n_phi
 
     def __call__(self, phi: Tensor, alpha: Tensor) -> Tensor:
@@ -77,9 +77,8 @@ class Centred:
 class Reparametrised:
     """The problem in u = [phi | rest] instead of w = [h(phi, alpha) | rest]: a hypernetwork is a change of variables.
 
-    The last `n_rest` weights (stem, preprocessing, classifier) are not made by the hypernetwork and stay ordinary.
-    The hypergradient of a hypernetwork method is the *direct* gradient of this problem. Raises ValueError where sizes
-    do not fit.
+    The last `n_rest` weights (stem, preprocessing, classifier) are not generated. The hypergradient of a hypernetwork
+    method is the *direct* gradient of this problem. Raises ValueError where sizes do not match.
     """
 
     problem: BilevelProblem

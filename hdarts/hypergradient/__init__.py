@@ -1,20 +1,20 @@
-"""One function a method: each estimates d outer/d alpha of a `BilevelProblem` and returns its direct and response part.
+"""One function per method: each estimates d outer/d alpha of a `BilevelProblem` and returns a `Hypergradient`.
 
 With v = d outer/dw, H = d2 inner/dw2 and C = d2 inner/dw d alpha (rows: weights), the truth at w*(alpha) is
 
     d outer/d alpha (direct, at fixed w)  -  C^T H^-1 v (response),
 
-and the methods differ in what they put in place of H^-1 v, and in the weights at which the derivatives are taken. H
-is never built, except in `exact`, and at most one graph is alive at a time.
+and the methods differ in their approximation of H^-1 v, and in the weights at which the derivatives are taken. H is
+never built, except in `exact`, and at most one graph is alive at a time.
 
-For every function: `w` holds the weights (a flat vector as a rule), `alpha` has any shape; arguments are not changed
-and results are detached; what a loss does not use has gradient 0. Errors: ValueError for an impossible argument,
-FloatingPointError where a loss or a derivative is nan or infinite, each naming the value. `info` is explained in
-`bilevel.Hypergradient`. Sources: thesis, sections 4.4.1 and 4.4.2; Liu et al. 2019 (DARTS); Lorraine et al. 2020
+For every function: `w` are the weights (usually a flat vector), `alpha` has any shape; arguments are not changed and
+results are detached; the gradient in an unused argument is 0. Raises ValueError for an impossible argument, and
+FloatingPointError where a loss or a derivative is nan or infinite; both name the value. `bilevel.Hypergradient`
+explains `info`. Sources: thesis, sections 4.4.1 and 4.4.2; Liu et al. 2019 (DARTS); Lorraine et al. 2020
 (Neumann series); Pedregosa 2016 (conjugate gradients).
 
-An example whose answer is known: inner (w + sin alpha)^2 / 2, outer (w - 1/2)^2 / 2, so w* = -sin alpha and the
-hypergradient is cos alpha (sin alpha + 1/2). First-order DARTS sees nothing of it:
+An example with a known answer: inner (w + sin alpha)^2 / 2, outer (w - 1/2)^2 / 2, so w* = -sin alpha and the
+hypergradient is cos alpha (sin alpha + 1/2). First-order DARTS misses all of it:
 
 >>> import torch
 >>> from hdarts import hypergradient as hg
@@ -32,7 +32,7 @@ hypergradient is cos alpha (sin alpha + 1/2). First-order DARTS sees nothing of 
 """
 
 from hdarts.hypergradient.derivatives import HypergradientWarning
-from hdarts.hypergradient.first_order import direct, hypernetwork
+from hdarts.hypergradient.first_order import direct, hypernetwork, through_weights
 from hdarts.hypergradient.implicit import conjugate_gradient, exact, neumann
 from hdarts.hypergradient.unrolling import finite_difference, unrolled
 
@@ -44,5 +44,6 @@ __all__ = [
     "finite_difference",
     "hypernetwork",
     "neumann",
+    "through_weights",
     "unrolled",
 ]

@@ -1,4 +1,4 @@
-"""First and second derivatives of a loss(w, alpha, batch), detached and checked: what all methods are made of."""
+"""First and second derivatives of a loss(w, alpha, batch), detached and checked: the parts of all methods."""
 
 import math
 import warnings
@@ -22,25 +22,25 @@ class HypergradientWarning(UserWarning):
 def gradients(
     loss: Loss, w: Tensor, alpha: Tensor, batch: Any, name: str, of: tuple[str, ...] = ("w", "alpha")
 ) -> list[Tensor]:
-    """Gradients in the variables named in `of`; the others are constants, which saves their part of the backward pass.
+    """Return the gradients in the variables named in `of`; the backward pass leaves out the others.
 
-    `name` is what errors call the loss.
+    `name` is the name of the loss in error messages.
     """
     variables = {"w": w.detach(), "alpha": alpha.detach()}
-    wanted = [variables[key].requires_grad_() for key in of]
+    selected = [variables[key].requires_grad_() for key in of]
     with torch.enable_grad():
         value = _value(loss, variables["w"], variables["alpha"], batch, name)
-    found = derivatives(value, wanted)
-    for key, gradient in zip(of, found, strict=True):
+    results = derivatives(value, selected)
+    for key, gradient in zip(of, results, strict=True):
         check_finite(gradient, f"the gradient of {name} in {key}")
-    return found
+    return results
 
 
 def products(loss: Loss, w: Tensor, alpha: Tensor, batch: Any, name: str) -> Callable[[Tensor], list[Tensor]]:
-    """The function q -> [H q, C^T q] at (w, alpha), with H = d2 loss/dw2 and C = d2 loss/dw d alpha.
+    """Return the function q -> [H q, C^T q] at (w, alpha), with H = d2 loss/dw2 and C = d2 loss/dw d alpha.
 
-    Both come from one more derivative of <d loss/dw, q>. The function owns the one graph of d loss/dw, and each call
-    costs one backward pass through that.
+    Both are derivatives of <d loss/dw, q>. The function keeps the graph of d loss/dw; each call costs one backward
+    pass through it.
     """
     w, alpha = w.detach().requires_grad_(), alpha.detach().requires_grad_()
     with torch.enable_grad():
@@ -57,14 +57,14 @@ def products(loss: Loss, w: Tensor, alpha: Tensor, batch: Any, name: str) -> Cal
 
 
 def derivatives(value: Tensor, variables: list[Tensor], **options: Any) -> list[Tensor]:
-    """torch.autograd.grad, with zeros for a variable that `value` does not depend on."""
+    """Call torch.autograd.grad, with zeros for a variable that `value` does not depend on."""
     if not value.requires_grad:
         return [torch.zeros_like(variable) for variable in variables]
     return list(torch.autograd.grad(value, variables, allow_unused=True, materialize_grads=True, **options))
 
 
 def _value(loss: Loss, w: Tensor, alpha: Tensor, batch: Any, name: str) -> Tensor:
-    """A loss as a finite scalar. An error in it gets a note with the shapes: they name an alpha of another space."""
+    """Return the loss, a finite scalar. Errors get a note with the shapes, which show an alpha of another space."""
     try:
         value = loss(w, alpha, batch)
     except Exception as error:
@@ -83,12 +83,12 @@ def norm(x: Tensor) -> float:
 
 
 def dot(x: Tensor, y: Tensor) -> float:
-    """Inner product of all entries of two tensors of one shape."""
+    """Inner product of all entries of two tensors of the same shape."""
     return (x * y).sum().item()
 
 
 def result(direct: Tensor, response: Tensor, start: float, **info: float) -> Hypergradient:
-    """A finite hypergradient, with the seconds since `start` (true ones: the check waits for the device)."""
+    """Return a finite hypergradient with the seconds since `start`; the check has waited for the device."""
     check_finite(response, "the response part of the hypergradient")
     return Hypergradient(direct, response, {**info, "seconds": perf_counter() - start})
 
@@ -100,7 +100,7 @@ def check(fits: bool, name: str, value: Any, allowed: str) -> None:
 
 
 def check_finite(x: Tensor, name: str) -> None:
-    """Raise FloatingPointError, with the count, where `x` holds nan or infinity."""
+    """Raise FloatingPointError, with the count, if `x` contains nan or infinity."""
     finite = torch.isfinite(x)
     if not is_capturing() and not finite.all():
         raise FloatingPointError(f"{name} is nan or infinite in {int((~finite).sum())} of {x.numel()} entries")

@@ -1,5 +1,6 @@
 """Methods that need first derivatives only: the direct gradient, and the gradient through a hypernetwork."""
 
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
@@ -11,24 +12,32 @@ from hdarts.hypergradient.derivatives import derivatives, gradients, result
 
 
 @torch.no_grad()
+def through_weights(
+    problem: BilevelProblem, w: Tensor, alpha: Tensor, outer_batch: Any, vjp: Callable[[Tensor], Tensor]
+) -> Hypergradient:
+    """The hypergradient of weights w = w(alpha) that are differentiable in alpha: response = (dw/d alpha)^T v.
+
+    `vjp(v)` returns that product, shaped like `alpha`. Cost: one gradient, one call of `vjp`.
+    """
+    start = perf_counter()
+    v, d = gradients(problem.outer, w, alpha, outer_batch, "the outer loss")
+    return result(d, vjp(v), start)
+
+
 def direct(problem: BilevelProblem, w: Tensor, alpha: Tensor, outer_batch: Any) -> Hypergradient:
     """First-order DARTS: the response of the weights is taken as 0. Cost: one gradient."""
-    start = perf_counter()
-    _, d = gradients(problem.outer, w, alpha, outer_batch, "the outer loss")
-    return result(d, torch.zeros_like(d), start)
+    return through_weights(problem, w, alpha, outer_batch, lambda _: torch.zeros_like(alpha))
 
 
-@torch.no_grad()
 def hypernetwork(reparametrised: Reparametrised, u: Tensor, alpha: Tensor, outer_batch: Any) -> Hypergradient:
     """The hypergradient of w = h(alpha): `direct` at fixed w, response = (dh/d alpha)^T v (thesis, eq. 21 and 22).
 
     Their sum is plain back-propagation through the composed network. Cost: one gradient, one pass through the
     hypernetwork.
     """
-    start = perf_counter()
     with torch.enable_grad():
         a = alpha.detach().requires_grad_()
         w = reparametrised.weights(u.detach(), a)
-    v, d = gradients(reparametrised.problem.outer, w, alpha, outer_batch, "the outer loss")
-    (response,) = derivatives(w, [a], grad_outputs=v)
-    return result(d, response, start)
+    return through_weights(
+        reparametrised.problem, w, alpha, outer_batch, lambda v: derivatives(w, [a], grad_outputs=v)[0]
+    )

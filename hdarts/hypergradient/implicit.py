@@ -1,4 +1,4 @@
-"""Methods of the implicit function theorem: each has its q in place of H^-1 v in the response -C^T q, all at w."""
+"""Methods of the implicit function theorem: each computes a q for H^-1 v in the response -C^T q, all at w."""
 
 import math
 from time import perf_counter
@@ -26,10 +26,9 @@ def neumann(
     """K = `terms` terms of the Neumann series: q = step_size sum_{j < K} (I - step_size H)^j v; response 0 for K = 0.
 
     K = 1 is the one-step gradient. K -> infinity is exact at w* if 0 < step_size kappa < 2 for every eigenvalue kappa
-    of H. As H is symmetric, the ratio of one term's norm to the last one's (`contraction`) can only grow with j; a
-    ratio above 1 proves divergence, negative curvature always shows in it, and a `HypergradientWarning` says so. The
-    series ends early where its terms are below rounding (`iterations` counts those used). Cost: two gradients, K
-    products.
+    of H. As H is symmetric, the ratio of successive terms' norms (`contraction`) can only grow with j; a ratio above
+    1, which negative curvature always causes, proves divergence and raises a `HypergradientWarning`. The series stops
+    early once its terms are below rounding (`iterations` counts those used). Cost: two gradients, K products.
     """
     start = perf_counter()
     check(step_size > 0, "step_size", step_size, "a number above 0")
@@ -72,7 +71,7 @@ def conjugate_gradient(
 
     Stops after `iterations`, when the residual is at most `tolerance` ||v|| (or below rounding), or at a direction p
     with p^T (H + damping I) p <= 0, where the method is not defined: then a `HypergradientWarning` gives the
-    curvature, and the iterate reached so far counts. `residual` is recomputed from it: ||v - (H + damping I) q||;
+    curvature, and the current iterate is used. `residual` is recomputed from it: ||v - (H + damping I) q||;
     `curvature` is that of H, without damping. Cost: two gradients, `iterations` + 1 products.
     """
     start = perf_counter()
@@ -106,9 +105,9 @@ def conjugate_gradient(
 
 @torch.no_grad()
 def exact(problem: BilevelProblem, w: Tensor, alpha: Tensor, inner_batch: Any, outer_batch: Any) -> Hypergradient:
-    """q = H^-1 v by the dense H, for small problems; the truth where w = w*(alpha).
+    """q = H^-1 v with the dense H, for small problems; exact if w = w*(alpha).
 
-    Raises ValueError for more than `DENSE_LIMIT` weights, and where H is not positive definite (then w is no strict
+    Raises ValueError for more than `DENSE_LIMIT` weights, and if H is not positive definite (then w is no strict
     minimum, and the response is not defined). `curvature` is the smallest eigenvalue of H. Cost: two gradients, n_w +
     1 products, n_w^3 operations.
     """

@@ -1,4 +1,4 @@
-"""Ends of the spectrum of a Hessian that is never built, by Lanczos (scipy's ARPACK).
+"""Extreme eigenvalues of a Hessian that is never built, by Lanczos iterations (scipy's ARPACK).
 
 Each iteration costs one Hessian-vector product. Autograd's second derivative leaves out the kinks of ReLU and max
 pooling, and so do these eigenvalues.
@@ -14,17 +14,17 @@ from torch import Tensor
 
 from hdarts.runs.randomness import generator
 
-TOLERANCE = 0.1  # relative; Ritz values are nearer than their bound, so the ends come out to about 2 %
+TOLERANCE = 0.1  # relative; Ritz values are closer than their bound: the ends are accurate to about 2 %
 BASIS = 8  # Lanczos vectors kept; each is as long as the variables
 
 
 def eigenvalues(
     product: Callable[[Tensor], Tensor], at: Tensor, count: int, which: Literal["LM", "BE"], seed: int = 0
 ) -> list[float]:
-    """Return `count` eigenvalues of q -> H q in ascending order, to a few per cent; q is shaped like `at`.
+    """Return `count` eigenvalues of q -> H q in ascending order, accurate to a few per cent; q is shaped like `at`.
 
     `which`: LM, those of largest magnitude; BE, half of them from each end. The start vector is a function of `seed`;
-    `at` has more than `count` entries.
+    `at` must have more than `count` entries.
     """
     dtype = np.dtype(str(at.dtype).removeprefix("torch."))
 

@@ -1,4 +1,4 @@
-"""Methods that differentiate the inner optimiser: DARTS's step by finite differences, and T steps of SGD exactly."""
+"""Methods that differentiate the inner optimiser: one step by finite differences (DARTS), or T steps of SGD exactly."""
 
 from collections.abc import Iterable
 from time import perf_counter
@@ -31,8 +31,8 @@ def finite_difference(
         direct = d outer/d alpha (w_look),   v = d outer/dw (w_look),   eps = epsilon / ||v||
         response = -step_size (d inner/d alpha (w + eps v) - d inner/d alpha (w - eps v)) / (2 eps)
 
-    It divides by 2 eps; several public codes divide by 2 and multiply by eps, which makes the response eps^2 times as
-    large. v = 0 gives response 0. Cost: four gradients, two of them in alpha only.
+    Several public codes divide by 2 and multiply by eps, instead of dividing by 2 eps; their response is eps^2 times
+    as large. v = 0 gives response 0. Cost: four gradients, two of them in alpha only.
     """
     start = perf_counter()
     _check_step(step_size, momentum, velocity, weight_decay, w)
@@ -64,14 +64,14 @@ def unrolled(
 
         b <- momentum b + d inner/dw (w) + weight_decay w,   w <- w - step_size b,   b = velocity (None: 0) at first
 
-    Going back, with p = d outer/dw and s = d outer/db (0 at first), each step does
+    The backward pass, with p = d outer/dw and s = d outer/db (0 at first), does for each step
 
         s <- s - step_size p,   response += C^T s,   p <- p + H s + weight_decay s,   s <- momentum s
 
-    at the weights it started from. Those are stored (K vectors); graphs are built anew one by one, so their memory
-    does not grow with K. K = 0 gives response 0. Cost: T + K + 1 gradients and K products. `residual` is the norm of
-    p in the end, which is what steps further back would still propagate; `contraction` is the factor by which it
-    shrank a step (geometric mean).
+    at the weights before that step. Those are stored (K vectors); graphs are rebuilt one by one, so their memory does
+    not grow with K. K = 0 gives response 0. Cost: T + K + 1 gradients and K products. `residual` is the final norm of
+    p, which steps further back would propagate; `contraction` is the factor by which it shrinks per step (geometric
+    mean).
     """
     start = perf_counter()
     _check_step(step_size, momentum, velocity, weight_decay, w)
@@ -103,9 +103,9 @@ def unrolled(
 def _sgd_step(
     w: Tensor, velocity: Tensor | None, slope: Tensor, step_size: float, momentum: float, weight_decay: float
 ) -> tuple[Tensor, Tensor]:
-    """One step of SGD as torch.optim has it (coupled weight decay): the new weights and the new velocity."""
-    drive = slope + weight_decay * w
-    velocity = drive if velocity is None else momentum * velocity + drive
+    """Return weights and velocity after one step of SGD as in torch.optim, with coupled weight decay."""
+    decayed = slope + weight_decay * w
+    velocity = decayed if velocity is None else momentum * velocity + decayed
     return w - step_size * velocity, velocity
 
 
