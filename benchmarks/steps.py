@@ -6,6 +6,7 @@ A step is a function without arguments; each call takes one more step.
 import copy
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -141,9 +142,8 @@ def ours(name: str, setting: Setting) -> Step:
     generated = GeneratedWeights(h, phi, w[h.n_weights :].clone(), SGD, Exploration())
 
     def iteration() -> None:
-        at, a = generated.value(alpha).requires_grad_(), alpha.detach().requires_grad_()
-        g, direct = torch.autograd.grad(problem.outer(at, a, outer), (at, a))
-        move(Hypergradient(direct, generated.response(alpha, g)))
+        response = partial(generated.response, alpha)
+        move(hypergradient.through_weights(problem, generated.value(alpha), alpha, outer, response))
         generated.step(problem, alpha, inner, RATE, noise)
 
     return iteration

@@ -97,9 +97,15 @@ class Run:
         self.write_text("provenance.json", json.dumps({**provenance(), **more}, indent=2, default=str) + "\n")
 
     def add_provenance(self, **more: Any) -> None:
-        """Add to `provenance.json` what is known at the end only, such as the most memory that was held."""
-        before = json.loads((self.folder / "provenance.json").read_text(encoding="utf-8"))
-        self.write_text("provenance.json", json.dumps({**before, **more}, indent=2, default=str) + "\n")
+        """Add to `provenance.json` what is known at the end only, such as the peak memory."""
+        self.write_text("provenance.json", json.dumps({**self.provenance, **more}, indent=2, default=str) + "\n")
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """The content of `provenance.json`; a missing or damaged file raises `ParameterError`."""
+        if (content := read_json(self.folder / "provenance.json")) is None:
+            raise ParameterError(f"{self.folder / 'provenance.json'}: cannot be read; start the run again to write it")
+        return content
 
 
 def read_table(folder: Path, name: str) -> "pd.DataFrame":

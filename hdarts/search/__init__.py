@@ -1,14 +1,15 @@
-"""Architecture search: `search`, the loop; its parts, replaceable by own objects; its state and its tables."""
+"""Architecture search: the loop `search`, what its parameters describe, its state, tables and result."""
 
 from hdarts.search.log import alpha_at, entropies
 from hdarts.search.loop import part_of, search, weight_rate
+from hdarts.search.result import finish
 from hdarts.search.setup import (
     batches,
     load_splits,
-    make_hypergradient,
     make_hypernetwork,
     make_supernet,
     make_weights,
+    method_hypergradient,
 )
 from hdarts.search.state import State
 
@@ -17,11 +18,12 @@ __all__ = [
     "alpha_at",
     "batches",
     "entropies",
+    "finish",
     "load_splits",
-    "make_hypergradient",
     "make_hypernetwork",
     "make_supernet",
     "make_weights",
+    "method_hypergradient",
     "part_of",
     "search",
     "weight_rate",

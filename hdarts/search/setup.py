@@ -1,12 +1,16 @@
-"""The parts of a search, as its parameters say; each can be passed to `search` as an object of one's own instead."""
+"""What the parameters of a search describe: images, supernet, weights, hypernetwork, hypergradient.
+
+`search` also takes a user-defined object in place of each of them.
+"""
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hdarts import hypergradient as methods
+from hdarts import hypergradient as hg
 from hdarts.bilevel import Hypergradient
 from hdarts.data import Augmentation, Batches, Splits, load
 from hdarts.hypernetwork import MLP, ByKind, Chunked, Linear, LowRank
@@ -47,7 +51,7 @@ def make_supernet(params: SearchParams, data: Splits) -> Supernet:
 
 
 def make_hypernetwork(params: SearchParams, model: Supernet) -> ByKind:
-    """Return the hypernetworks: one for each kind of cell, and one for the rest where that is generated too."""
+    """Return one hypernetwork per kind of cell, and one for the rest if that is generated too."""
 
     def one(n_alpha: int, shapes: list[tuple[int, ...]]) -> Any:
         sizes = tuple(math.prod(shape) for shape in shapes)
@@ -69,7 +73,7 @@ def make_hypernetwork(params: SearchParams, model: Supernet) -> ByKind:
 
 
 def make_weights(params: SearchParams, model: Supernet, hypernetwork: ByKind | None, device: torch.device) -> Weights:
-    """Return the weights before training, on their own or generated, as params.method says."""
+    """Return the weights before training: learned directly or, for method hypernetwork, generated."""
     settings = SGDSettings(params.momentum, params.weight_decay, params.clip)
     w = model.initial_w(generator(params.search_seed, "weights"))
     if params.method != "hypernetwork":
@@ -83,36 +87,21 @@ def make_weights(params: SearchParams, model: Supernet, hypernetwork: ByKind | N
     return weights
 
 
-def make_hypergradient(params: SearchParams) -> Any:
-    """Return the function (problem, weights, alpha, inner batch, outer batch, rate) -> Hypergradient of the method."""
-    p = params
-
-    def look_ahead(weights: LearnedWeights) -> dict[str, Any]:
-        return {"momentum": p.momentum, "velocity": weights.velocity, "weight_decay": p.weight_decay}
-
-    def generated(problem: Any, weights: GeneratedWeights, alpha: Tensor, inner: Batch, outer: Batch, rate: float):
-        w = weights.value(alpha).requires_grad_()
-        a = alpha.detach().requires_grad_()
-        g, of_alpha = torch.autograd.grad(problem.outer(w, a, outer), (w, a))
-        return Hypergradient(of_alpha, weights.response(alpha, g))
-
-    def first_order(problem: Any, weights: LearnedWeights, alpha: Tensor, inner: Batch, outer: Batch, rate: float):
-        return methods.direct(problem, weights.w, alpha, outer)
-
-    return {
-        "hypernetwork": generated,
-        "shared-weights": first_order,  # for the log only: alpha rests
-        "darts-first": first_order,
-        "darts-second": lambda problem, weights, a, inner, outer, rate: methods.finite_difference(
-            problem, weights.w, a, inner, outer, rate, p.epsilon, **look_ahead(weights)
-        ),
-        "unrolled": lambda problem, weights, a, inner, outer, rate: methods.unrolled(
-            problem, weights.w, a, [inner] * p.steps, outer, rate, p.truncate or None, **look_ahead(weights)
-        ),
-        "neumann": lambda problem, weights, a, inner, outer, rate: methods.neumann(
-            problem, weights.w, a, inner, outer, rate, p.terms
-        ),
-        "conjugate-gradient": lambda problem, weights, a, inner, outer, rate: methods.conjugate_gradient(
-            problem, weights.w, a, inner, outer, p.iterations, damping=p.damping
-        ),
-    }[p.method]
+def method_hypergradient(
+    params: SearchParams, problem: Any, weights: Any, alpha: Tensor, inner: Batch, outer: Batch, rate: float
+) -> Hypergradient:
+    """Return the hypergradient by the method of the parameters; `rate` is the current learning rate of the weights."""
+    w = weights.value(alpha)
+    if params.method == "hypernetwork":
+        return hg.through_weights(problem, w, alpha, outer, partial(weights.response, alpha))
+    if params.method in ("darts-first", "shared-weights"):  # shared weights: for the log only, alpha is frozen
+        return hg.direct(problem, w, alpha, outer)
+    if params.method == "neumann":
+        return hg.neumann(problem, w, alpha, inner, outer, rate, params.terms)
+    if params.method == "conjugate-gradient":
+        return hg.conjugate_gradient(problem, w, alpha, inner, outer, params.iterations, damping=params.damping)
+    sgd = {"momentum": params.momentum, "velocity": weights.velocity, "weight_decay": params.weight_decay}
+    if params.method == "darts-second":
+        return hg.finite_difference(problem, w, alpha, inner, outer, rate, params.epsilon, **sgd)
+    batches = [inner] * params.steps
+    return hg.unrolled(problem, w, alpha, batches, outer, rate, params.truncate or None, **sgd)

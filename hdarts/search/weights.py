@@ -76,8 +76,8 @@ class Weights(Protocol):
         """Take one SGD step along the inner gradient, in place; `epsilon`, like alpha, is standard normal noise."""
         ...
 
-    def moved(self, change: Tensor) -> None:
-        """Take note that alpha moved by `change`."""
+    def follow(self, change: Tensor) -> None:
+        """Adapt to a `change` of alpha."""
         ...
 
     def tensors(self) -> dict[str, Tensor]:
@@ -112,8 +112,8 @@ class LearnedWeights:
         sgd_(self.w, self.velocity, g, scale, rate, self.settings.momentum, self.settings.decay)
         return step
 
-    def moved(self, change: Tensor) -> None:
-        """Nothing depends on alpha."""
+    def follow(self, change: Tensor) -> None:
+        """Do nothing: the weights do not depend on alpha."""
 
     def tensors(self) -> dict[str, Tensor]:
         """w and its velocity."""
@@ -205,8 +205,8 @@ class GeneratedWeights:
         return step
 
     @torch.no_grad()
-    def moved(self, change: Tensor) -> None:
-        """Move the output bias of centred hypernetworks along: b <- b + h(change) - h(0), for Linear b + W change."""
+    def follow(self, change: Tensor) -> None:
+        """Shift the output bias of centred hypernetworks: b <- b + h(change) - h(0), for Linear b + W change."""
         if not self.exploration.centred:
             return
         h, still = self.hypernetwork, torch.zeros_like(change)

@@ -15,7 +15,7 @@ from hdarts.params import SearchParams, identity
 from hdarts.runs import checkpoint
 from hdarts.runs.randomness import generator
 from hdarts.runs.run import Run
-from hdarts.search.loop import around
+from hdarts.search.loop import training_alpha
 from hdarts.search.weights import Exploration, GeneratedWeights, SGDSettings
 from hdarts.space import DARTS, NASBENCH201, Genotype, discretise, one_hot_alpha
 
@@ -92,7 +92,7 @@ def test_shared_weights_learn_at_one_random_cell_a_step():
     state = s.State.fresh(p, s.make_supernet(p, s.load_splits(p, CPU)), None, CPU)
     cells = []
     for state.step in range(40):
-        alpha, _ = around(p, state)
+        alpha, _ = training_alpha(p, state)
         cells.append(discretise(alpha, NASBENCH201))
         assert torch.equal(alpha, one_hot_alpha(cells[-1]))
     assert len({cell.to_string() for cell in cells}) > 35

@@ -11,7 +11,7 @@ from hdarts.kernels import output_layer
 from hdarts.params import SearchParams
 from hdarts.runs.paths import with_defaults
 from hdarts.runs.randomness import generator
-from hdarts.search.setup import batches, make_hypergradient, make_weights
+from hdarts.search.setup import batches, make_weights, method_hypergradient
 from hdarts.search.weights import Classification, GeneratedWeights
 
 STEPS, RATE = 6, 0.05
@@ -28,12 +28,12 @@ def hypergradients(change: Callable[[Tensor], Tensor] = lambda phi: phi) -> Tens
     weights.phi, weights.rest = change(weights.phi.double()), weights.rest.double()
     weights.phi_velocity, weights.rest_velocity = (torch.zeros_like(x) for x in (weights.phi, weights.rest))
     alpha = 1e-3 * torch.randn(2, 14, 8, generator=generator(0, "alpha"), dtype=torch.float64)
-    optimiser, find, found = torch.optim.Adam([alpha], 6e-4), make_hypergradient(params), []
+    optimiser, found = torch.optim.Adam([alpha], 6e-4), []
     training, validation = batches(params, data)
     pairs = zip(training.epoch(2, "inner", 0), validation.epoch(2, "outer", 0), strict=False)
     for (inner_x, inner_y), (outer_x, outer_y) in itertools.islice(pairs, STEPS):
         inner, outer = (inner_x.double(), inner_y), (outer_x.double(), outer_y)
-        found.append(find(problem, weights, alpha, inner, outer, RATE).total)
+        found.append(method_hypergradient(params, problem, weights, alpha, inner, outer, RATE).total)
         alpha.grad = found[-1].clone()
         optimiser.step()
         weights.step(problem, alpha, inner, RATE, torch.zeros_like(alpha))

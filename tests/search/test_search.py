@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -32,7 +33,7 @@ from hdarts.runs.run import Run
 from hdarts.search import loop
 from hdarts.search import weights as hdarts_weights
 from hdarts.search.log import Log
-from hdarts.search.loop import around
+from hdarts.search.loop import training_alpha
 from hdarts.search.weights import Classification, Exploration, GeneratedWeights, SGDSettings, Step
 from hdarts.space import DARTS, Genotype
 
@@ -149,9 +150,8 @@ def test_a_hypernetwork_step_is_the_plain_step_of_the_composed_problem(rest):
     plain = Reparametrised(problem, h, len(own))
     u = torch.cat([phi, own]).requires_grad_()
     optimiser = torch.optim.SGD([u], lr=0.1, momentum=0.9, weight_decay=3e-4)
-    search = s.make_hypergradient(params)
     for inner_batch, outer_batch in pairs:
-        found = search(problem, weights, alpha, inner_batch, outer_batch, 0.1)
+        found = s.method_hypergradient(params, problem, weights, alpha, inner_batch, outer_batch, 0.1)
         a = alpha.clone().requires_grad_()
         (expected,) = torch.autograd.grad(plain.outer(u, a, outer_batch), a)
         torch.testing.assert_close(found.total, expected, rtol=1e-9, atol=1e-11)
@@ -173,7 +173,7 @@ def test_centred_weights_stay_on_the_line_when_alpha_moves():
     alpha = torch.zeros(DARTS.alpha_shape)
     before = weights.value(alpha).clone()
     change = torch.randn(DARTS.alpha_shape, generator=generator(0))
-    weights.moved(change)
+    weights.follow(change)
     h = weights.hypernetwork
     matrix = h.parts[0].output.matrix(h.split_phi(weights.phi)[0])
     moved = before[: h.parts[0].n_weights] + matrix @ change[0].flatten()
@@ -286,7 +286,7 @@ def test_a_hypergradient_is_found_only_where_it_steps_alpha_or_is_logged():
 
     def counted(*given):
         asked.append(given)
-        return s.make_hypergradient(params)(*given)
+        return s.method_hypergradient(params, *given)
 
     params = parameters(epochs=2, global_epochs=1, log_every=1000)
     assert len(list(s.search(params, Run.open(params), hypergradient=counted))) == 2
@@ -299,7 +299,9 @@ def test_a_global_search_trains_at_wide_draws_of_alpha():
     for scale in (0.5, 2.0):
         params = parameters(epochs=2, global_epochs=1, global_scale=scale)
         state = s.State.fresh(params, s.make_supernet(params, s.load_splits(params, torch.device("cpu"))), None, CPU)
-        seen[scale] = torch.stack([around(params, dataclasses.replace(state, step=step))[0] for step in range(5)])
+        seen[scale] = torch.stack(
+            [training_alpha(params, dataclasses.replace(state, step=step))[0] for step in range(5)]
+        )
     assert torch.allclose(4 * seen[0.5], seen[2.0])
     assert seen[2.0].std().item() == pytest.approx(2.0, rel=0.1)
     assert not torch.equal(seen[2.0][0], seen[2.0][1])
@@ -514,13 +516,13 @@ def test_a_step_never_makes_the_host_wait(method, monkeypatch):
     state = s.State.fresh(params, problem.supernet, None, CPU)
     inner, outer = (next(iter(part.epoch(0, "test", 0))) for part in s.batches(params, data))
     monkeypatch.setattr(state.adam, "step", lambda: None)  # its own capturable form exists on GPUs only
-    find, move, learn = loop.phases(problem, state, s.make_hypergradient(params), 0.1)
+    phase = loop.phases(problem, state, partial(s.method_hypergradient, params), 0.1)
     with NoLooking():
-        direct, response = find(*inner, *outer)
-        move(direct + response)
-        state.count(Step(*learn(*inner, *around(params, state))), len(inner[1]))
+        hypergradient = phase.hypergradient(inner, outer)
+        phase.alpha_step(hypergradient.total)
+        state.count(phase.weight_step(inner, *training_alpha(params, state)), len(inner[1]))
     with pytest.raises(AssertionError, match="wait"), NoLooking():
-        float(direct.sum())
+        float(hypergradient.total.sum())
     state.check()
     state.count(Step(*(torch.tensor(float("nan")) for _ in range(3))), 1)
     with pytest.raises(FloatingPointError, match="epoch 1, step 1: "):

@@ -1,6 +1,7 @@
 """Propose the batch size of a search that fits into memory. It changes results, so nothing sets it by itself."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -11,8 +12,8 @@ from hdarts.params import SearchParams, read_yaml
 from hdarts.runs.device import use_machine
 from hdarts.runs.memory import peak_memory
 from hdarts.runs.paths import with_defaults
-from hdarts.search import batches, load_splits, make_hypergradient, make_supernet
-from hdarts.search.loop import around, phases
+from hdarts.search import batches, load_splits, make_supernet, method_hypergradient
+from hdarts.search.loop import phases, training_alpha
 from hdarts.search.state import State
 from hdarts.search.weights import Classification
 
@@ -56,13 +57,13 @@ def fit(file: Path) -> Fit:
         raise ParameterError(f"{file}: {most} images of a level are fewer than the {PROBES[1]} that are measured with")
     free, before, peaks = _free(device), peak_memory(str(device)), []
     state = State.fresh(params, problem.supernet, None, device)
-    find, _, learn = phases(problem, state, make_hypergradient(params), params.learning_rate)
+    phase = phases(problem, state, partial(method_hypergradient, params), params.learning_rate)
     for size in PROBES:
         inner, outer = (
             next(part.epoch(0, "fit", 0)) for part in batches(params.model_copy(update={"batch_size": size}), data)
         )
-        find.function(*inner, *outer)
-        learn.function(*inner, *around(params, state))
+        phase.hypergradient.function(inner, outer)
+        phase.weight_step.function(inner, *training_alpha(params, state))
         peaks.append((peak_memory(str(device)) - before) / 1024)
     an_image = max(0.0, (peaks[1] - peaks[0]) / (PROBES[1] - PROBES[0]))
     return Fit(max(0.0, peaks[0] - PROBES[0] * an_image), an_image, free, most)
