@@ -146,7 +146,7 @@ def test_the_hypernetwork_is_seen_as_the_search_uses_it(changes):
     torch.testing.assert_close(composed[0].weights(composed[1], one.alpha), one.w)
     (batch,) = one.batches("outer", 8, 1, 0)
     found = hg.hypernetwork(*composed, one.alpha, batch)
-    expected = s.make_hypergradient(one.params)(one.problem, one.weights, one.alpha, batch, batch, 0.1)
+    expected = s.method_hypergradient(one.params, one.problem, one.weights, one.alpha, batch, batch, 0.1)
     torch.testing.assert_close(found.direct, expected.direct)
     torch.testing.assert_close(found.response, expected.response)
 
