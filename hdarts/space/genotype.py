@@ -31,7 +31,7 @@ class Genotype(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    custom: SearchSpace | None = Field(None, validation_alias=AliasChoices("custom", "own"))  # own: until 0.1.0
+    custom: SearchSpace | None = Field(default=None, validation_alias=AliasChoices("custom", "own"))  # own: until 0.1.0
     normal: Cell = []
     reduce: Cell = []
     cell: Cell = []
