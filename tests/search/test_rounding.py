@@ -1,4 +1,4 @@
-"""How far a rounding carries: what a search of hyperDARTS-1 computes is the same with and without the kernel, and sensitive."""
+"""How rounding errors grow: a search of hyperDARTS-1 is the same with and without the kernel, and sensitive."""
 
 import itertools
 from collections.abc import Callable
