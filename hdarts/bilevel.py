@@ -29,8 +29,8 @@ class BilevelProblem(Protocol):
         ...
 
 
-class Hypernetwork(Protocol):
-    """A map (phi, alpha) -> weights, differentiable in both; phi (n_phi,) and the weights are vectors."""
+class WeightMap(Protocol):
+    """A map (phi, alpha) -> weights, differentiable in both, such as a hypernetwork; phi has shape (n_phi,)."""
 
     @property
     def n_phi(self) -> int: ...
@@ -60,7 +60,7 @@ class Hypergradient(NamedTuple):
 class Centred:
     """A hypernetwork with input alpha - centre: if it is linear, w = b + W (alpha - centre), and W is its Jacobian."""
 
-    hypernetwork: Hypernetwork
+    hypernetwork: WeightMap
     centre: Tensor
 
     @property
@@ -82,7 +82,7 @@ class Reparametrised:
     """
 
     problem: BilevelProblem
-    hypernetwork: Hypernetwork
+    hypernetwork: WeightMap
     n_rest: int = 0
 
     def weights(self, u: Tensor, alpha: Tensor) -> Tensor:

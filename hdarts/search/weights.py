@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hdarts.errors import ParameterError
-from hdarts.hypernetwork import ByKind, gradient, response
+from hdarts.hypernetwork import ByKind, Hypernetwork
 from hdarts.kernels.output_layer import clip_factor, sgd_
 from hdarts.params import Precision
 from hdarts.runs.cuda_graph import host_may_read
@@ -145,8 +145,16 @@ class GeneratedWeights:
         self.hypernetwork, self.settings, self.exploration = hypernetwork, settings, exploration
         self.phi, self.phi_velocity = phi, torch.zeros_like(phi)
         self.rest, self.rest_velocity = rest, torch.zeros_like(rest)
-        if exploration.centred and not all(hasattr(h, "output") and h.output.bias for h in hypernetwork.parts):
-            raise ParameterError("centred: needs a hypernetwork with an output bias: linear, low-rank or mlp")
+        if exploration.centred:
+            self._output_layers("centred")
+
+    def _output_layers(self, purpose: str) -> list[tuple[Tensor, Tensor]]:
+        """Return views of W and b of the output layer of each hypernetwork."""
+        h = self.hypernetwork
+        layers = [part.output_layer(phi) for part, phi in zip(h.parts, h.split_phi(self.phi), strict=True)]
+        if None in layers:
+            raise ParameterError(f"{purpose}: needs a hypernetwork with an output bias: linear, low-rank or mlp")
+        return [layer for layer in layers if layer is not None]
 
     def _input(self, alpha: Tensor, a: Tensor) -> Tensor:
         if self.exploration.softmax:
@@ -171,10 +179,10 @@ class GeneratedWeights:
         back = torch.zeros_like(fed)
         for i, (part, phi, a, part_g) in enumerate(self._named(fed, g)):
             rows = back[i] if i < len(self.hypernetwork.hypernetworks) else back
-            rows += response(part, phi, a, part_g).view(rows.shape)
+            rows += part.response(phi, a, part_g).view(rows.shape)
         return fed * (back - (fed * back).sum(-1, keepdim=True)) if self.exploration.softmax else back
 
-    def _named(self, fed: Tensor, g: Tensor) -> Iterator[tuple[Any, Tensor, Tensor, Tensor]]:
+    def _named(self, fed: Tensor, g: Tensor) -> Iterator[tuple[Hypernetwork, Tensor, Tensor, Tensor]]:
         """Yield each hypernetwork, its phi, what it is fed, and the gradient in what it makes."""
         h = self.hypernetwork
         parts = g[: h.n_weights].split([part.n_weights for part in h.parts])
@@ -191,7 +199,7 @@ class GeneratedWeights:
             fed = self._input(alpha, a)
             g, way_loss, way_correct = _inner_gradient(problem, self._at(fed), a, batch)
             g = g if len(ways) == 1 else g / len(ways)
-            gradients = [gradient(*part) for part in self._named(fed, g)]
+            gradients = [part.gradient(*rest) for part, *rest in self._named(fed, g)]
             of_phi = [x.plus(y) for x, y in zip(of_phi, gradients, strict=True)] if of_phi else gradients
             of_rest += g[self.hypernetwork.n_weights :]
             loss, correct = loss + way_loss / len(ways), correct + way_correct / len(ways)
@@ -210,19 +218,18 @@ class GeneratedWeights:
         if not self.exploration.centred:
             return
         h, still = self.hypernetwork, torch.zeros_like(change)
-        for part, phi, da, zero in zip(h.parts, h.split_phi(self.phi), h.inputs(change), h.inputs(still), strict=True):
-            part.output.offset(phi[part.n_trunk :]).add_(part(phi, da) - part(phi, zero))
+        parts = zip(h.parts, h.split_phi(self.phi), h.inputs(change), h.inputs(still), strict=True)
+        for (part, phi, da, zero), (_, b) in zip(parts, self._output_layers("centred"), strict=True):
+            b.add_(part(phi, da) - part(phi, zero))
 
     @torch.no_grad()
     def start_without_response(self, w: Tensor) -> None:
         """Set the output matrices to 0 and the output biases to `w`: zero response, the layers' own start."""
         h = self.hypernetwork
         parts = w[: h.n_weights].split([part.n_weights for part in h.parts])
-        for part, phi, target in zip(h.parts, h.split_phi(self.phi), parts, strict=True):
-            if not (hasattr(part, "output") and part.output.bias):
-                raise ParameterError("initialisation: zero-response needs an output bias: linear, low-rank or mlp")
-            part.output.matrix(phi[part.n_trunk :]).zero_()
-            part.output.offset(phi[part.n_trunk :]).copy_(target)
+        for (matrix, b), target in zip(self._output_layers("initialisation: zero-response"), parts, strict=True):
+            matrix.zero_()
+            b.copy_(target)
 
     def diagnostics(self, alpha: Tensor, rate: float) -> dict[str, float]:
         """Return ||alpha||, ||phi||, and the effective step: how far generated weights move along their gradient.

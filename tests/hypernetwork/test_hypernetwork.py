@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hdarts.hypernetwork import ACTIVATIONS, MLP, ByKind, Chunked, Linear, LowRank, gradient, response
+from hdarts.hypernetwork import ACTIVATIONS, MLP, ByKind, Chunked, Linear, LowRank
 from hdarts.kernels.output_layer import Dense, Factored, Gradient
 from hdarts.runs.randomness import generator
 from hdarts.space import DARTS
@@ -201,10 +201,10 @@ def by_autograd(h, phi: Tensor, alpha: Tensor, g: Tensor) -> tuple[Tensor, ...]:
 
 @every
 @pytest.mark.parametrize("shape", [(N_ALPHA,), (2, 3)])
-def test_the_pulled_back_gradients_are_those_of_autograd(h, shape):
+def test_response_and_gradient_are_those_of_autograd(h, shape):
     phi, alpha = start(h)
     alpha, g = alpha.view(shape), normal(h.n_weights, purpose="g")
-    of_alpha, of_phi = response(h, phi, alpha, g), gradient(h, phi, alpha, g)
+    of_alpha, of_phi = h.response(phi, alpha, g), h.gradient(phi, alpha, g)
     expected_alpha, expected_phi = by_autograd(h, phi, alpha, g)
     assert of_alpha.shape == shape
     close(of_alpha, expected_alpha)
@@ -212,12 +212,12 @@ def test_the_pulled_back_gradients_are_those_of_autograd(h, shape):
     assert math.isclose(float(of_phi.squared_norm()), float(expected_phi.square().sum()), rel_tol=1e-10)
 
 
-def test_gradients_are_pulled_back_the_same_where_autograd_is_off():
+def test_response_and_gradient_are_the_same_with_autograd_off():
     h = HYPERNETWORKS["MLP, tanh"]
     phi, alpha, g = *start(h), normal(h.n_weights, purpose="g")
     with torch.no_grad():
-        inside = response(h, phi, alpha, g), gradient(h, phi, alpha, g)
-    outside = response(h, phi, alpha, g), gradient(h, phi, alpha, g)
+        inside = h.response(phi, alpha, g), h.gradient(phi, alpha, g)
+    outside = h.response(phi, alpha, g), h.gradient(phi, alpha, g)
     assert torch.equal(inside[0], outside[0])
     assert torch.equal(dense(inside[1]), dense(outside[1]))
     assert not inside[0].requires_grad
@@ -259,7 +259,7 @@ def test_a_third_hypernetwork_fed_all_of_alpha_makes_the_rest():
 def test_gradients_of_all_kinds_together_are_those_of_autograd():
     h = by_kind(Linear(2 * N_ALPHA, 9))
     phi, alpha, g = normal(h.n_phi), normal(2, 3, 2, purpose="alpha"), normal(h.n_weights, purpose="g")
-    of_alpha, of_phi = response(h, phi, alpha, g), gradient(h, phi, alpha, g)
+    of_alpha, of_phi = h.response(phi, alpha, g), h.gradient(phi, alpha, g)
     expected_alpha, expected_phi = by_autograd(h, phi, alpha, g)
     close(of_alpha, expected_alpha)
     close(dense(of_phi), expected_phi)

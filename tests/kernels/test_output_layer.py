@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from hdarts.hypernetwork import ACTIVATIONS, MLP, Chunked, Linear, LowRank
-from hdarts.hypernetwork import gradient as gradient_of
 from hdarts.kernels import output_layer
 from hdarts.kernels.output_layer import Dense, Factored, SegmentedLinear, clip_factor, sgd_
 from hdarts.runs.randomness import generator
@@ -84,7 +83,7 @@ class Problem:
             for a in ways:
                 error = torch.cat([self.h(phi, a), rest]) - target
                 g = weight * 2 * error / (1 + error.square()) / len(ways)
-                one = gradient_of(self.h, phi, a, g[: len(g) - 3])
+                one = self.h.gradient(phi, a, g[: len(g) - 3])
                 gradient = one if gradient is None else gradient.plus(one)  # type: ignore[attr-defined]
                 of_rest += g[len(g) - 3 :]
             assert gradient is not None

@@ -1,0 +1,13 @@
+"""Hypernetworks: maps h(phi, alpha) -> weights, the cell weights of a supernet (thesis 4.4.2, eq. 18).
+
+Each is a small frozen object with one file per kind; its own weights are one flat vector `phi`, its input the raw
+`alpha`.
+"""
+
+from hdarts.hypernetwork.by_kind import ByKind
+from hdarts.hypernetwork.chunked import Chunked
+from hdarts.hypernetwork.linear import Linear, LowRank
+from hdarts.hypernetwork.mlp import ACTIVATIONS, MLP
+from hdarts.hypernetwork.protocol import Hypernetwork
+
+__all__ = ["ACTIVATIONS", "MLP", "ByKind", "Chunked", "Hypernetwork", "Linear", "LowRank"]
