@@ -21,7 +21,7 @@ from hdarts.runs.atomic import write_atomic
 from hdarts.runs.paths import checkout
 from hdarts.workbook.cluster import Cluster, connect
 from hdarts.workbook.cluster.engine import Workers
-from hdarts.workbook.study import Plan, PlannedRun, plan, record, runner
+from hdarts.workbook.study import Plan, PlannedRun, plan_study, record_plan, runner
 
 T = TypeVar("T")
 ENDED = '{"metadata": {"papermill": {"end_time": "2026"}}}'
@@ -40,10 +40,10 @@ def trivial(run: PlannedRun) -> runner.Outcome:
     return runner.Outcome("done", 0.0)
 
 
-def locally(planned: Plan, jobs: int) -> None:
+def locally(plan: Plan, jobs: int) -> None:
     """Run all with the local engine."""
     with ThreadPoolExecutor(jobs) as executor:
-        for _ in runner.run_all(planned.runs, executor, trivial, lambda: None):
+        for _ in runner.run_all(plan.runs, executor, trivial, lambda: None):
             pass
 
 
@@ -54,8 +54,8 @@ def workers(jobs: int) -> Generator[Callable[[Plan, int], None], None, None]:
     with connect.connected(settings) as client:
         executor = Workers(client, connect.offers(client, settings))
 
-        def there(planned: Plan, jobs: int) -> None:
-            for _ in runner.run_all(planned.runs, executor, trivial, lambda: None):
+        def there(plan: Plan, jobs: int) -> None:
+            for _ in runner.run_all(plan.runs, executor, trivial, lambda: None):
                 pass
 
         yield there
@@ -65,10 +65,10 @@ def measure(folder: Path, name: str, count: int, engine: Callable[[Plan, int], N
     """Return milliseconds per run for each part of the work on a study of `count` trivial runs."""
     path = folder / f"{name}.yaml"
     path.write_text(STUDY.format(name=name, seeds=list(range(count))))
-    seconds, planned = timed(lambda: plan(path))
-    parts = {"expand": seconds, "record": timed(lambda: record(planned))[0]}
-    parts["run"] = timed(lambda: engine(planned, jobs))[0]
-    parts["states"], states = timed(lambda: [runner.look(run.folder).state for run in planned.runs])
+    seconds, plan = timed(lambda: plan_study(path))
+    parts = {"expand": seconds, "record": timed(lambda: record_plan(plan))[0]}
+    parts["run"] = timed(lambda: engine(plan, jobs))[0]
+    parts["states"], states = timed(lambda: [runner.outcome_of(run.folder).state for run in plan.runs])
     assert states == ["done"] * count
     return {part: 1000 * each / count for part, each in parts.items()}
 

@@ -20,12 +20,12 @@ from itertools import islice
 from pathlib import Path
 
 from helpers.faults import KINDS, Tried, filled, kill_points, small_disk, to_the_end
-from helpers.small_project import plan, write_project
+from helpers.small_project import plan_study, write_project
 from helpers.small_runs import computed, differences
 
 from hdarts.errors import ParameterError
 from hdarts.runs.checkpoint import BEFORE, NEWEST, DamagedCheckpoint
-from hdarts.workbook.study.runner import execute
+from hdarts.workbook.study.runner import run_one
 
 POINTS = {"search": (12, 14), "evaluation": (10, 12), "study": (8, 10)}  # at moments, in writes
 
@@ -108,9 +108,9 @@ def starts_together(folder: Path, times: int, kernels: int) -> Iterator[Tried]:
     path = write_project(folder, study)
     for number in range(times):
         os.environ["HDARTS_RUNS"] = str(folder / f"runs-{number}")
-        runs = plan(path).runs
+        runs = plan_study(path).runs
         with ThreadPoolExecutor(kernels) as executor:
-            outcomes = list(executor.map(lambda run: execute(run, folder, threads=1), runs))
+            outcomes = list(executor.map(lambda run: run_one(run, folder, threads=1), runs))
         bad = [outcome.error or outcome.state for outcome in outcomes if outcome.state != "done"]
         yield Tried("study", f"{kernels} kernels started together", bad)
 

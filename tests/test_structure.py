@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name
 from hdarts.params import MODELS, check, notebook_defaults, read_yaml
 from hdarts.space import Genotype
 from hdarts.workbook.claims import CLAIMS
-from hdarts.workbook.study import plan
+from hdarts.workbook.study import plan_study
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "hdarts").rglob("*.py"))
@@ -259,25 +259,25 @@ def test_presets_hold_allowed_parameters_of_their_stage(path: Path):
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_studies_expand_without_fault(path: Path, tmp_path, monkeypatch):
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
-    planned = plan(path)
-    assert planned.runs
-    assert planned.study.study == path.stem
+    plan = plan_study(path)
+    assert plan.runs
+    assert plan.study.study == path.stem
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("scale", ["full", "mini"])
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_experiments_of_the_report_are_parts_of_one_study_at_both_scales(path: Path, scale: str):
-    whole = plan(path.with_name("all.yaml"), scale=scale)
-    planned = plan(path, scale=scale)
-    assert planned.study.study == {"full": "thesis", "mini": "thesis-mini"}[scale]
+    whole = plan_study(path.with_name("all.yaml"), scale=scale)
+    plan = plan_study(path, scale=scale)
+    assert plan.study.study == {"full": "thesis", "mini": "thesis-mini"}[scale]
     shared = {run.name for run in whole.runs if run.stage == "search"}
-    assert {run.name for run in planned.runs if run.stage == "search"} <= shared
-    assert all(run.params.data == "cifar10" for run in planned.runs if run.stage == "search")  # type: ignore[attr-defined]
+    assert {run.name for run in plan.runs if run.stage == "search"} <= shared
+    assert all(run.params.data == "cifar10" for run in plan.runs if run.stage == "search")  # type: ignore[attr-defined]
 
 
 def test_every_arm_that_a_claim_names_is_searched_in_the_study_of_the_thesis():
-    arms = {run.labels.get("arm") for run in plan(ROOT / "params/studies/thesis/all.yaml").runs}
+    arms = {run.labels.get("arm") for run in plan_study(ROOT / "params/studies/thesis/all.yaml").runs}
     rules = [claim.rule.keywords for claim in CLAIMS]
     named = {arm for rule in rules for arm in (*rule.get("arms", ()), *([rule["arm"]] if "arm" in rule else ()))}
     assert len(named) > 15 and named <= arms

@@ -109,7 +109,7 @@ class Checkpoints(BaseModel):
 
 def _no_auto(value: Any) -> Any:
     if value == "auto":
-        raise ValueError("a batch size changes results, so none is chosen silently; `hdarts fit` proposes one")
+        raise ValueError("a batch size changes results, so none is chosen silently; `hdarts batch-size` proposes one")
     return value
 
 

@@ -21,13 +21,13 @@ from hdarts.errors import CannotWrite, OutOfMemory, ParameterError, Stopped, of_
 from hdarts.runs.atomic import write_atomic
 from hdarts.runs.lock import exclusive
 from hdarts.runs.signals import end_at_once, on_request
-from hdarts.workbook.cluster import Cluster, read_cluster, run_there
+from hdarts.workbook.cluster import Cluster, read_cluster, run_on_cluster
 from hdarts.workbook.init import start
 from hdarts.workbook.page import report as report_page
 from hdarts.workbook.page.report.pdf import browser, write_pdf
-from hdarts.workbook.study import Plan, PlannedRun, plan, record, runner
+from hdarts.workbook.study import Plan, PlannedRun, plan_study, record_plan, runner
 from hdarts.workbook.study.preflight import preflight
-from hdarts.workbook.study.status import Watch, aligned, counts, show
+from hdarts.workbook.study.status import LiveTable, aligned, counts, show
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="a study, such as params/studies/quick.yaml")]
@@ -58,40 +58,40 @@ def run(
     scale: Scale = "full",
 ) -> None:
     """Run what a study is missing. Then write its report page and print its result table."""
-    planned = plan(study, scale=scale)
+    plan = plan_study(study, scale=scale)
     if (scheduler or cluster) and engine == "local":
         raise ParameterError("--scheduler and --cluster are for --engine dask")
     if jobs < 0:
         raise ParameterError(f"--jobs {jobs}: give a number of runs at a time, or 0 for one a core")
     if dry_run:
-        _list(planned)
-        return _estimate(planned, jobs or min(8, runner.cores()))
-    asked = read_cluster(planned.study.cluster, cluster, scheduler) if engine == "dask" else None
-    before = {run.name: runner.look(run.folder) for run in planned.runs}
-    if todo := [run for run in planned.runs if before[run.name].state != "done"]:
+        _list(plan)
+        return _estimate(plan, jobs or min(8, runner.cores()))
+    asked = read_cluster(plan.study.cluster, cluster, scheduler) if engine == "dask" else None
+    before = {run.name: runner.outcome_of(run.folder) for run in plan.runs}
+    if todo := [run for run in plan.runs if before[run.name].state != "done"]:
         preflight(todo)
-    with exclusive(planned.folder):
-        if changed := record(planned):
+    with exclusive(plan.folder):
+        if changed := record_plan(plan):
             print(changed)
-        watch = Watch(planned, before)
+        watch = LiveTable(plan, before)
         try:
             with on_request(partial(_stop, watch), end_at_once):
-                bad = _run(planned, watch, *_engine(planned, jobs, asked))
+                bad = _run(plan, watch, *_engine(plan, jobs, asked))
         except Stopped as stopped:
-            print(_table(planned, {}))
+            print(_table(plan, {}))
             print(f"hdarts: {stopped}", file=sys.stderr)
             raise typer.Exit(Stopped.exit_code) from None
-        print(_table(planned, bad))
-        _report(planned)
+        print(_table(plan, bad))
+        _report(plan)
     raise typer.Exit(max((outcome.code for outcome in bad.values()), default=0))
 
 
 @app.command()
 def status(study: StudyFile, scale: Scale = "full") -> None:
     """Tell from the run folders, on any host, how far a study is, run by run and stage by stage, and what failed."""
-    planned = plan(study, scale=scale)
-    seen = {run.name: runner.look(run.folder) for run in planned.runs}
-    show(planned, {name: outcome.state for name, outcome in seen.items()})
+    plan = plan_study(study, scale=scale)
+    seen = {run.name: runner.outcome_of(run.folder) for run in plan.runs}
+    show(plan, {name: outcome.state for name, outcome in seen.items()})
     for name, outcome in seen.items():
         if outcome.state == "failed":
             print(f"failed: {name}: {outcome.error}")
@@ -104,27 +104,27 @@ def report(
     pdf: Annotated[bool, typer.Option("--pdf", help="print it to report.pdf too, by Chromium or Chrome")] = False,
 ) -> None:
     """Write the report page of a study. It shows the runs that are there."""
-    planned = plan(study, scale=scale)
+    plan = plan_study(study, scale=scale)
     if pdf:
         browser()  # refuses before anything is written
-    page = _report(planned)
+    page = _report(plan)
     if pdf and page is not None:
         print(f"printed: {write_pdf(page)}")
 
 
-def _stop(watch: Watch, number: signal.Signals) -> None:
+def _stop(watch: LiveTable, number: signal.Signals) -> None:
     watch.tell(f"hdarts: {number.name}: runs save and end; once more ends them at once")
     raise Stopped("stopped; the same command goes on from here")
 
 
 @app.command()
-def fit(
+def batch_size(
     parameters: Annotated[Path, typer.Argument(metavar="PARAMS.yaml", help="as for notebook 03: params/search/*.yaml")],
 ) -> None:
     """Propose a batch size that fits into memory. It is that of a search, on this machine."""
-    from hdarts.workbook.study.fit import fit  # imports torch
+    from hdarts.workbook.study.batch_size import propose_batch_size  # imports torch
 
-    print(fit(parameters))
+    print(propose_batch_size(parameters))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -205,19 +205,19 @@ def convert_benchmark(
 Ends = Generator[tuple[PlannedRun, runner.Outcome], None, None]
 
 
-def _engine(planned: Plan, jobs: int, cluster: Cluster | None) -> tuple[str, Callable[[], Ends]]:
+def _engine(plan: Plan, jobs: int, cluster: Cluster | None) -> tuple[str, Callable[[], Ends]]:
     """Where the runs of a study are computed, in words, and what yields them as they end."""
     if cluster is not None:
-        return f"by workers of kind {cluster.kind}", partial(run_there, planned, cluster)
+        return f"by workers of kind {cluster.kind}", partial(run_on_cluster, plan, cluster)
     jobs = jobs or min(8, runner.cores())
-    return f"{jobs} at a time", partial(runner.run_here, planned, jobs)
+    return f"{jobs} at a time", partial(runner.run_locally, plan, jobs)
 
 
-def _run(planned: Plan, watch: Watch, where: str, start: Callable[[], Ends]) -> dict[str, runner.Outcome]:
+def _run(plan: Plan, watch: LiveTable, where: str, start: Callable[[], Ends]) -> dict[str, runner.Outcome]:
     """Run what is missing, a line for each run that ends; return the outcomes that are not `done`."""
     before = set(watch.ended)
-    missing = len(planned.runs) - len(before)
-    print(f"study {planned.study.study}: {missing} of {len(planned.runs)} runs to do, {where}", flush=True)
+    missing = len(plan.runs) - len(before)
+    print(f"study {plan.study.study}: {missing} of {len(plan.runs)} runs to do, {where}", flush=True)
     bad = {}
     with closing(start()) as every, watch.shown():
         for number, (ended, outcome) in enumerate((pair for pair in every if pair[0].name not in before), 1):
@@ -230,31 +230,31 @@ def _run(planned: Plan, watch: Watch, where: str, start: Callable[[], Ends]) -> 
     return bad
 
 
-def _table(planned: Plan, bad: dict[str, runner.Outcome]) -> str:
+def _table(plan: Plan, bad: dict[str, runner.Outcome]) -> str:
     """All runs with state, seconds and first line of the error."""
     rows = []
-    for run in planned.runs:
-        outcome = bad.get(run.name) or runner.look(run.folder)
+    for run in plan.runs:
+        outcome = bad.get(run.name) or runner.outcome_of(run.folder)
         seconds = "" if outcome.seconds is None else f"{outcome.seconds:.1f}"
         rows.append((run.stage, Path(run.name).name, outcome.state, seconds, outcome.error[:100]))
     return aligned(pd.DataFrame(rows, columns=["stage", "run", "state", "seconds", "error"]))
 
 
-def _list(planned: Plan) -> None:
+def _list(plan: Plan) -> None:
     """The runs of a study, and how many of each stage are in which state."""
-    states = {run.name: runner.look(run.folder).state for run in planned.runs}
+    states = {run.name: runner.outcome_of(run.folder).state for run in plan.runs}
     for name, state in states.items():
         print(f"{state:<10}  {name}")
-    print(f"\n{aligned(counts(planned, states))}")
+    print(f"\n{aligned(counts(plan, states))}")
 
 
-def _estimate(planned: Plan, jobs: int) -> None:
+def _estimate(plan: Plan, jobs: int) -> None:
     """What the runs that are not done will take on this machine, measured; ends quietly on Ctrl-C."""
     from hdarts.workbook.study.estimate import ALL, estimate  # imports torch
 
     print(f"\nmeasuring steps on this machine, for {ALL} s at most", flush=True)
     try:
-        found = estimate(planned.runs, jobs)
+        found = estimate(plan.runs, jobs)
     except ParameterError as error:
         return print(f"no estimate: {error}")
     except KeyboardInterrupt:
@@ -262,8 +262,8 @@ def _estimate(planned: Plan, jobs: int) -> None:
     print("\n".join(["", aligned(found.table), "", *found.notes]))
 
 
-def _report(planned: Plan) -> Path | None:
-    page, table = report_page.write(planned, {run.name: runner.look(run.folder) for run in planned.runs})
+def _report(plan: Plan) -> Path | None:
+    page, table = report_page.write(plan, {run.name: runner.outcome_of(run.folder) for run in plan.runs})
     if page is None:
         print("no run is done yet: no report page")
         return None

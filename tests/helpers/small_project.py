@@ -107,16 +107,16 @@ def end(folder: Path, result: dict[str, Any]) -> None:
     (folder / "notebook.html").write_text("<p>executed</p>")
 
 
-def plan(path: Path, scale: str = "full") -> studies.Plan:
+def plan_study(path: Path, scale: str = "full") -> studies.Plan:
     """Plan a study with the models of these notebooks."""
-    return studies.plan(path, MODELS, scale)
+    return studies.plan_study(path, MODELS, scale)
 
 
 COMMAND = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with Ctrl-C ignored
 import hdarts.workbook.cli as command, helpers.small_project as small_project
-command.plan = small_project.plan
+command.plan_study = small_project.plan_study
 command.main()
 """
 

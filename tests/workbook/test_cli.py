@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from helpers import ROOT
 from helpers.command import called
-from helpers.small_project import COMMAND, STUDY, end, plan, write_project
+from helpers.small_project import COMMAND, STUDY, end, plan_study, write_project
 
 from hdarts.workbook import cli as command
 from hdarts.workbook.cli import aligned
@@ -19,13 +19,13 @@ from hdarts.workbook.cli import aligned
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(command, "plan", plan)
+    monkeypatch.setattr(command, "plan_study", plan_study)
     return write_project(tmp_path)
 
 
 def finish(study: Path, number: int) -> None:
     """Pretend that the first runs of the study are done."""
-    for run in plan(study).runs[:number]:
+    for run in plan_study(study).runs[:number]:
         end(run.folder, {"accuracy": 97.5})
     (plan_folder := study.parent / "runs" / "tiny").mkdir(parents=True, exist_ok=True)
     (plan_folder / "study.yaml").write_text(study.read_text())
@@ -34,7 +34,7 @@ def finish(study: Path, number: int) -> None:
 def test_a_dry_run_lists_all_runs_and_counts_and_writes_nothing(study: Path, monkeypatch, capsys) -> None:
     assert called(monkeypatch, "run", study, "--dry-run") == 0
     out = capsys.readouterr().out
-    for run in plan(study).runs:
+    for run in plan_study(study).runs:
         assert f"waiting     {run.name}\n" in out
     counts = [
         "stage     runs  waiting",
@@ -50,7 +50,7 @@ def test_a_dry_run_lists_all_runs_and_counts_and_writes_nothing(study: Path, mon
 
 def test_status_counts_states_and_names_failures(study: Path, monkeypatch, capsys) -> None:
     finish(study, 5)
-    failed = plan(study).runs[5].folder
+    failed = plan_study(study).runs[5].folder
     failed.mkdir()
     error = {"output_type": "error", "ename": "KeyError", "evalue": "'x'"}
     book = {"metadata": {"papermill": {"exception": True}}, "cells": [{"outputs": [error]}]}
@@ -58,12 +58,12 @@ def test_status_counts_states_and_names_failures(study: Path, monkeypatch, capsy
     assert called(monkeypatch, "status", study) == 0
     out = capsys.readouterr().out
     assert "stage     runs  done  failed  waiting\ntoy          6     5       1        0\n" in out
-    assert out.splitlines()[-1] == f"failed: {plan(study).runs[5].name}: KeyError: 'x'"
+    assert out.splitlines()[-1] == f"failed: {plan_study(study).runs[5].name}: KeyError: 'x'"
 
 
 def test_a_study_that_is_done_runs_nothing_and_prints_its_results(study: Path, monkeypatch, capsys) -> None:
     finish(study, 12)
-    (plan(study).runs[-1].folder / "results.csv").write_text("method,accuracy\nrandom,97.25\n")
+    (plan_study(study).runs[-1].folder / "results.csv").write_text("method,accuracy\nrandom,97.25\n")
     assert called(monkeypatch, "run", study) == 0
     out = capsys.readouterr().out
     assert "0 of 12 runs to do" in out

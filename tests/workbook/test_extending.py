@@ -18,7 +18,7 @@ from hdarts.supernet.custom import CustomOperation
 from hdarts.train import read_genotype
 from hdarts.workbook.analysis.selection import candidate
 from hdarts.workbook.init import start
-from hdarts.workbook.study import plan
+from hdarts.workbook.study import plan_study
 
 PAGE = (ROOT / "docs" / "extending.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
@@ -88,10 +88,10 @@ def test_the_study_is_planned_as_it_says(place):
     (text,) = [text for kind, text in BLOCKS if kind == "yaml"]
     path = folder / "params" / "studies" / "rates.yaml"
     path.write_text(text)
-    planned = plan(path)
-    stages = [run.stage for run in planned.runs]
-    assert [stages.count(stage) for stage in planned.study.stages] == [4, 2, 4, 1]
-    assert planned.root == folder
+    plan = plan_study(path)
+    stages = [run.stage for run in plan.runs]
+    assert [stages.count(stage) for stage in plan.study.stages] == [4, 2, 4, 1]
+    assert plan.root == folder
 
 
 # --- own operations --------------------------------------------------------------------------------------------------

@@ -110,7 +110,7 @@ def hdarts(installed: Path, cwd: Path, *words: str) -> str:
 
 def test_the_installed_command_helps_and_makes_a_workbook(installed, tmp_path):
     told = hdarts(installed, tmp_path, "--help")
-    for verb in ("run", "status", "report", "fit", "init", "export", "predict"):
+    for verb in ("run", "status", "report", "batch-size", "init", "export", "predict"):
         assert re.search(rf"^  {verb} ", told, re.MULTILINE), verb
     hdarts(installed, tmp_path, "init", "mine")
     assert names(tmp_path / "mine") == sources() | {"README.md"}

@@ -7,7 +7,7 @@ worker waits for the lock of its folder, and finds it done where another has fin
 `settings` says how workers come about, `connect` lets them come, `engine` gives them runs, `work` is what they do.
 """
 
-from hdarts.workbook.cluster.engine import run_there, wants
-from hdarts.workbook.cluster.settings import Cluster, read_cluster
+from hdarts.workbook.cluster.engine import required_resources, run_on_cluster
+from hdarts.workbook.cluster.file import Cluster, read_cluster
 
-__all__ = ["Cluster", "read_cluster", "run_there", "wants"]
+__all__ = ["Cluster", "read_cluster", "required_resources", "run_on_cluster"]

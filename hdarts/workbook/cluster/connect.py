@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from hdarts.errors import ParameterError
-from hdarts.workbook.cluster.settings import QUEUES, Cluster
+from hdarts.workbook.cluster.file import QUEUES, Cluster
 from hdarts.workbook.study.runner import cores
 
 PATIENCE = 60  # seconds for the first worker of a cluster that is there

@@ -9,29 +9,29 @@ from typing import Any
 from hdarts.errors import OutOfMemory, ParameterError, Stopped
 from hdarts.runs.atomic import write_atomic
 from hdarts.workbook.cluster.connect import connected, described, offers
-from hdarts.workbook.cluster.settings import Cluster
-from hdarts.workbook.cluster.work import Work
+from hdarts.workbook.cluster.file import Cluster
+from hdarts.workbook.cluster.worker import WorkerTask
 from hdarts.workbook.study import Plan, PlannedRun
 from hdarts.workbook.study.runner import Outcome, length, run_all
 
 LOST = "the cluster lost it; the same command goes on from here"
 
 
-def run_there(planned: Plan, settings: Cluster) -> Generator[tuple[PlannedRun, Outcome], None, None]:
+def run_on_cluster(plan: Plan, settings: Cluster) -> Generator[tuple[PlannedRun, Outcome], None, None]:
     """Yield every run of a study with its outcome, computed by the workers of a cluster."""
     with connected(settings) as client:
         print(f"workers: {described(client)}; dashboard: {client.dashboard_link}", flush=True)
-        work = Work.prepare(planned)
+        work = WorkerTask.prepare(plan)
         _all_see(client, work)
         offered = offers(client, settings)
-        for run in planned.runs:
-            wants(run, offered)  # refuses before anything starts
+        for run in plan.runs:
+            required_resources(run, offered)  # refuses before anything starts
         stop = partial(write_atomic, work.stop, "")
-        with closing(run_all(planned.runs, Workers(client, offered), work, stop)) as every:
+        with closing(run_all(plan.runs, Workers(client, offered), work, stop)) as every:
             yield from every
 
 
-def _all_see(client: Any, work: Work) -> None:
+def _all_see(client: Any, work: WorkerTask) -> None:
     """Refuse workers that do not share the folder, or cannot import this package."""
     for address, told in client.run(work.blind, on_error="return").items():
         if isinstance(told, Exception):
@@ -53,7 +53,7 @@ class Workers(Executor):
     def submit(self, work: Callable[[PlannedRun], Outcome], run: PlannedRun, /) -> Future[Outcome]:  # type: ignore[override]
         ended: Future[Outcome] = Future()
         ended.set_running_or_notify_cancel()  # a request to stop reaches it on its worker, by the file `.stop`
-        asked, together = wants(run, self.offered), self.offered.get("runs", 1)
+        asked, together = required_resources(run, self.offered), self.offered.get("runs", 1)
 
         def pass_on(future: Future[Outcome]) -> None:
             if future.cancelled():
@@ -74,7 +74,7 @@ class Workers(Executor):
         return self.pool.submit(work, run, resources=asked, priority=priority, key=key)
 
 
-def wants(run: PlannedRun, offered: Mapping[str, float]) -> dict[str, float]:
+def required_resources(run: PlannedRun, offered: Mapping[str, float]) -> dict[str, float]:
     """Return what a run asks of a worker: a place, a GPU where there is one that it can use, what its stage says."""
     asked = {"runs": 1.0} if "runs" in offered else {}
     if "gpus" in offered and getattr(run.params, "device", "cpu") != "cpu":

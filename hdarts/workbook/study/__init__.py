@@ -32,6 +32,6 @@ labels (its arm, its matrix values and those of the runs it was made for) are co
 """
 
 from hdarts.workbook.study.expand import PlannedRun
-from hdarts.workbook.study.plan import Plan, plan, read_runs, record
+from hdarts.workbook.study.plan import Plan, plan_study, read_runs, record_plan
 
-__all__ = ["Plan", "PlannedRun", "plan", "read_runs", "record"]
+__all__ = ["Plan", "PlannedRun", "plan_study", "read_runs", "record_plan"]

@@ -23,7 +23,7 @@ from hdarts.runs.randomness import generator
 from hdarts.space import SPACES, Genotype, discretise
 from hdarts.train import read_genotype
 from hdarts.workbook.study import PlannedRun, runner
-from hdarts.workbook.study.probe import Measured, Probe, measure
+from hdarts.workbook.study.probe import Probe, StepCost, measure_step
 
 Row = dict[str, Any]
 ALL, ONE = 60, 10  # seconds for all settings, and for one
@@ -55,14 +55,15 @@ def estimate(runs: Sequence[PlannedRun], jobs: int) -> Estimate:
 
     Raises `ParameterError` where the images of a run are not there; writes and downloads nothing.
     """
-    threads, todo = max(1, runner.cores() // jobs), [run for run in runs if runner.look(run.folder).state != "done"]
+    threads = max(1, runner.cores() // jobs)
+    todo = [run for run in runs if runner.outcome_of(run.folder).state != "done"]
     probes = make_probes(runs, todo, threads)
     settings = {setting(probe): probe for probe in probes.values()}
     known = measure_some(order((setting(probes[r.name]), runner.length(r)) for r in todo if r.name in probes), settings)
     costs: list[Row] = []
     for run in todo:
         probe = probes.get(run.name)
-        cost = Measured({}, 0, 0) if probe is None else known.get(setting(probe)) or similar(setting(probe), known)
+        cost = StepCost({}, 0, 0) if probe is None else known.get(setting(probe)) or similar(setting(probe), known)
         seconds, memory = math.nan, math.nan
         if cost is not None:
             times = repetitions(probe.params, probe.images) if probe else {}
@@ -128,18 +129,18 @@ def order(weighed: Iterable[tuple[str, float]]) -> list[str]:
     return [one for _, one in sorted(ranked, key=lambda pair: pair[0])]
 
 
-def measure_some(ordered: Iterable[str], settings: Mapping[str, Probe]) -> dict[str, Measured]:
+def measure_some(ordered: Iterable[str], settings: Mapping[str, Probe]) -> dict[str, StepCost]:
     """Measure one setting after the other while there is time; those that told nothing are left out."""
     end, known = time.monotonic() + ALL, {}
     for one in ordered:
         if time.monotonic() + ONE > end:
             break
-        if isinstance(found := measure(settings[one], ONE), Measured):
+        if isinstance(found := measure_step(settings[one], ONE), StepCost):
             known[one] = found
     return known
 
 
-def similar(wanted: str, known: Mapping[str, Measured]) -> Measured | None:
+def similar(wanted: str, known: Mapping[str, StepCost]) -> StepCost | None:
     """Return the cost of the measured setting that has most in common, in proportion to the size of a step."""
     mine = json.loads(wanted)
     others = {one: json.loads(one) for one in known}
@@ -148,7 +149,7 @@ def similar(wanted: str, known: Mapping[str, Measured]) -> Measured | None:
         return None
     nearest = min(others, key=lambda one: sum(mine[name] != others[one][name] for name in mine))
     ratio, cost = _size(mine) / _size(others[nearest]), known[nearest]
-    return Measured({part: ratio * each for part, each in cost.seconds.items()}, max(1, ratio) * cost.memory, 0)
+    return StepCost({part: ratio * each for part, each in cost.seconds.items()}, max(1, ratio) * cost.memory, 0)
 
 
 def _size(one: Mapping) -> float:
@@ -190,7 +191,7 @@ def _table(runs: Sequence[PlannedRun], costs: Sequence[Row]) -> pd.DataFrame:
 
 
 def _notes(
-    costs: Sequence[Row], settings: Mapping[str, Probe], known: Mapping[str, Measured], threads: int, jobs: int
+    costs: Sequence[Row], settings: Mapping[str, Probe], known: Mapping[str, StepCost], threads: int, jobs: int
 ) -> list[str]:
     there = [row for row in costs if not math.isnan(row["seconds"])]
     notes = []

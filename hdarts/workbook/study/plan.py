@@ -36,7 +36,7 @@ class Plan:
         return below_runs(self.study.study)
 
 
-def plan(path: str | Path, models: Mapping[str, type[Parameters]] = MODELS, scale: str = FULL) -> Plan:
+def plan_study(path: str | Path, models: Mapping[str, type[Parameters]] = MODELS, scale: str = FULL) -> Plan:
     """Return the expanded study in the file `path`, or raise `ParameterError` about the first fault; writes nothing."""
     path = Path(path)
     entries = merged(path, scale)
@@ -46,23 +46,23 @@ def plan(path: str | Path, models: Mapping[str, type[Parameters]] = MODELS, scal
         runs = expand(study, root, models)
     except ParameterError as error:
         raise ParameterError(f"{path}: {error}") from None
-    planned = Plan(path, root, study, tuple(runs), entries, scale)
-    _check_folders(planned)
-    return planned
+    plan = Plan(path, root, study, tuple(runs), entries, scale)
+    _check_folders(plan)
+    return plan
 
 
-def _check_folders(planned: Plan) -> None:
+def _check_folders(plan: Plan) -> None:
     """Refuse a study folder that something else made, and run folders that belong to other parameters."""
-    name, folder = planned.study.study, planned.folder
+    name, folder = plan.study.study, plan.folder
     if name == "interactive":
-        raise ParameterError(f"{planned.path}: study name 'interactive' is kept for runs outside studies; take another")
+        raise ParameterError(f"{plan.path}: study name 'interactive' is kept for runs outside studies; take another")
     if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
         kept = folder / "study.yaml"
         theirs = read_yaml(kept).get("study") if kept.is_file() else None
         if theirs != name:
             told = f"belongs to study {theirs!r}" if theirs else "was not made by `hdarts run`"
-            raise ParameterError(f"{planned.path}: the folder runs/{name} {told}; rename the study or move that folder")
-    for run in planned.runs:
+            raise ParameterError(f"{plan.path}: the folder runs/{name} {told}; rename the study or move that folder")
+    for run in plan.runs:
         file = run.folder / "params.yaml"
         if file.is_file():
             theirs, mine = map(run.params.identifying, (read_yaml(file), run.params.model_dump()))
@@ -74,28 +74,28 @@ def _check_folders(planned: Plan) -> None:
                     )
 
 
-def record(planned: Plan) -> str:
+def record_plan(plan: Plan) -> str:
     """Write `study.yaml` and `runs.csv` into the study's folder; return what changed since the last start, or ""."""
     import pandas as pd
 
-    folder, earlier = planned.folder, read_runs(planned.study.study)
-    entries = _changed_entries(folder / "study.yaml", planned.entries)
-    plain = planned.entries == read_yaml(planned.path)  # then with its comments
-    text = planned.path.read_bytes() if plain else yaml.safe_dump(dict(planned.entries), sort_keys=False)
+    folder, earlier = plan.folder, read_runs(plan.study.study)
+    entries = _changed_entries(folder / "study.yaml", plan.entries)
+    plain = plan.entries == read_yaml(plan.path)  # then with its comments
+    text = plan.path.read_bytes() if plain else yaml.safe_dump(dict(plan.entries), sort_keys=False)
     write_atomic(folder / "study.yaml", text)
-    rows = [{"stage": r.stage, "run": r.name, **r.labels, "needs": " ".join(r.needs)} for r in planned.runs]
+    rows = [{"stage": r.stage, "run": r.name, **r.labels, "needs": " ".join(r.needs)} for r in plan.runs]
     frame = pd.DataFrame(rows, dtype=object)
     frame.insert(len(frame.columns) - 1, "needs", frame.pop("needs"))
     write_atomic(folder / "runs.csv", frame.to_csv(index=False))
     if earlier.empty:
         return ""
-    old, new = list(earlier["run"]), [run.name for run in planned.runs]
+    old, new = list(earlier["run"]), [run.name for run in plan.runs]
     gone = [name for name in old if name not in set(new) and (runs_folder() / name).is_dir()]
     added = len(set(new) - set(old))
     if not gone and not added:
         return ""
     told = f"; no longer in it, left as they are: {', '.join(gone)}" if gone else ""
-    return f"study {planned.study.study} changed since its last start: {entries}{added} new runs{told}"
+    return f"study {plan.study.study} changed since its last start: {entries}{added} new runs{told}"
 
 
 def _changed_entries(before: Path, now: Mapping[str, Any]) -> str:

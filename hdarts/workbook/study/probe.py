@@ -53,7 +53,7 @@ class Probe(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Measured:
+class StepCost:
     """What a step takes: `seconds` of each part, and MiB of memory.
 
     The parts are `find` (the hypergradient, and alpha's step along it), `learn` (a step of the weights) and `look` (a
@@ -65,7 +65,7 @@ class Measured:
     batch: int
 
     @classmethod
-    def of(cls, rows: pd.DataFrame, batch: int) -> "Measured":
+    def of(cls, rows: pd.DataFrame, batch: int) -> "StepCost":
         """Make it from rows of `batch`, `memory` and seconds a part, medians taken and the last two carried on."""
         known = rows.groupby("batch").median()
         at, last = known.iloc[-1], int(known.index[-1])
@@ -75,7 +75,7 @@ class Measured:
         return cls(at.drop("memory").to_dict(), float(at["memory"]), last)
 
 
-def measure(probe: Probe, limit: float) -> Measured | str:
+def measure_step(probe: Probe, limit: float) -> StepCost | str:
     """Take a few steps of a run, for at most `limit` seconds; return what they took, or why that is not known."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, "torch._dynamo"])  # which optimisers import
@@ -102,7 +102,7 @@ def measure(probe: Probe, limit: float) -> Measured | str:
             process.kill()
             process.join()
             receiver.close()
-    return Measured.of(pd.DataFrame(rows), probe.params.batch_size) if rows else ended
+    return StepCost.of(pd.DataFrame(rows), probe.params.batch_size) if rows else ended
 
 
 def _held(pid: int | None) -> float:

@@ -47,7 +47,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def look(folder: Path) -> Outcome:
+def outcome_of(folder: Path) -> Outcome:
     """Return the state of a run as its folder tells it.
 
     Its notebook has come to its end when it is shown as a page (papermill says so of one whose kernel died, too): a run
@@ -83,7 +83,7 @@ def _failure(notebook: Mapping[str, Any], seconds: float | None) -> Outcome:
     return Outcome("failed", seconds, told if own else f"{name}: {told}", EXIT_CODES.get(name, 1))
 
 
-def execute(
+def run_one(
     run: PlannedRun, root: Path, threads: int, timeout: float | None = None, stop: Callable[[], bool] | None = None
 ) -> Outcome:
     """Execute one run in a process of its own and return how it ended; the log goes to `log.txt` in its folder.
@@ -123,7 +123,7 @@ def execute(
         process.stdin.write(json.dumps(task).encode() + b"\n")
         process.stdin.flush()
         late = _wait(process, timeout, stop)
-    outcome, code = look(run.folder), process.returncode
+    outcome, code = outcome_of(run.folder), process.returncode
     if outcome.state == "done":
         return outcome
     if late:
@@ -182,7 +182,7 @@ def run_all(
             settled: dict[str, Outcome] = {}
             for name in sorted(graph.get_ready(), key=lambda name: -length(named[name])):
                 missing = [need for need in named[name].needs if ended[need].state != "done"]
-                if (seen := look(named[name].folder)).state == "done":
+                if (seen := outcome_of(named[name].folder)).state == "done":
                     settled[name] = seen
                 elif missing:
                     settled[name] = Outcome("blocked", None, f"needs {missing[0]}")
@@ -217,11 +217,11 @@ def _outcome(future: Future[Outcome]) -> Outcome:
     return Outcome("failed", None, f"{type(error).__name__}: {error}".splitlines()[0], code)
 
 
-def run_here(plan: Plan, jobs: int) -> Generator[tuple[PlannedRun, Outcome], None, None]:
+def run_locally(plan: Plan, jobs: int) -> Generator[tuple[PlannedRun, Outcome], None, None]:
     """Yield every run of a study with its outcome, `jobs` of them at a time, the cores shared out among them."""
     with ThreadPoolExecutor(jobs) as executor:
         threads = max(1, cores() // jobs)
-        work = partial(execute, root=plan.root, threads=threads, timeout=plan.study.timeout)
+        work = partial(run_one, root=plan.root, threads=threads, timeout=plan.study.timeout)
         yield from run_all(plan.runs, executor, work, partial(_stop_children, set()))
 
 

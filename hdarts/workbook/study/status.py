@@ -29,7 +29,7 @@ FIRST = (*UNDER_WAY, "failed", "stopped")  # states whose runs are shown where n
 
 
 @dataclass(frozen=True)
-class Standing:
+class RunProgress:
     """How far a run is: whole epochs done, of how many, accuracy in per cent after the last, seconds left.
 
     The accuracy is that of the search-validation or the test images. The time left is that of the epochs left, at the
@@ -42,7 +42,7 @@ class Standing:
     left: float | None = None
 
     @classmethod
-    def of(cls, run: PlannedRun) -> "Standing":
+    def of(cls, run: PlannedRun) -> "RunProgress":
         """Read how far a run is from its metrics.csv and timings.csv."""
         epochs = getattr(run.params, "epochs", None)
         if not isinstance(epochs, int):
@@ -62,11 +62,11 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def view(planned: Plan, states: Mapping[str, str], most: int = MOST) -> Group:
+def view(plan: Plan, states: Mapping[str, str], most: int = MOST) -> Group:
     """Return a table of at most so many runs, those under way first where not all have room, and counts of states."""
-    chosen = planned.runs
+    chosen = plan.runs
     if len(chosen) > most:
-        chosen = [run for state in FIRST for run in planned.runs if states[run.name] == state][:most]
+        chosen = [run for state in FIRST for run in plan.runs if states[run.name] == state][:most]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("run", no_wrap=True, overflow="ellipsis")
     table.add_column("state", no_wrap=True)
@@ -74,15 +74,15 @@ def view(planned: Plan, states: Mapping[str, str], most: int = MOST) -> Group:
         table.add_column(name, justify="right", no_wrap=True)
     for run in chosen:
         table.add_row(run.name.partition("/")[2], *_words(states[run.name], run))
-    left_out = len(planned.runs) - len(chosen)
+    left_out = len(plan.runs) - len(chosen)
     more = [Text(f"... and {left_out} runs more")] if left_out else []
-    return Group(table, *more, Text(), Text(aligned(counts(planned, states))))
+    return Group(table, *more, Text(), Text(aligned(counts(plan, states))))
 
 
 def _words(state: str, run: PlannedRun) -> tuple[str, str, str, str]:
     if state in ("waiting", "blocked"):
         return state, "", "", ""
-    stands = Standing.of(run)
+    stands = RunProgress.of(run)
     if stands.epoch is None:
         return state, "", "", ""
     left = _duration(stands.left) if state in UNDER_WAY else ""
@@ -96,12 +96,10 @@ def _duration(seconds: float | None) -> str:
     return f"{seconds / size:.0f} {unit}" if size < 3600 else f"{seconds / size:.1f} {unit}"
 
 
-def counts(planned: Plan, states: Mapping[str, str]) -> pd.DataFrame:
+def counts(plan: Plan, states: Mapping[str, str]) -> pd.DataFrame:
     """Return how many runs of each stage are in which state."""
-    frame = pd.DataFrame(
-        {"stage": [run.stage for run in planned.runs], "state": [states[r.name] for r in planned.runs]}
-    )
-    table = pd.crosstab(frame["stage"], frame["state"]).reindex(list(planned.study.stages))
+    frame = pd.DataFrame({"stage": [run.stage for run in plan.runs], "state": [states[r.name] for r in plan.runs]})
+    table = pd.crosstab(frame["stage"], frame["state"]).reindex(list(plan.study.stages))
     table.insert(0, "runs", table.sum(axis=1))
     return table.reset_index()
 
@@ -117,22 +115,20 @@ def aligned(frame: pd.DataFrame) -> str:
     return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
 
 
-def show(planned: Plan, states: Mapping[str, str]) -> None:
+def show(plan: Plan, states: Mapping[str, str]) -> None:
     """Print where the runs stand; into a file or a pipe with no line cut."""
-    Console(width=None if Console().is_terminal else 1000).print(view(planned, states), highlight=False)
+    Console(width=None if Console().is_terminal else 1000).print(view(plan, states), highlight=False)
 
 
-class Watch:
+class LiveTable:
     """The live table of a study that is run; where standard output is no terminal it shows nothing."""
 
-    def __init__(self, planned: Plan, before: Mapping[str, Outcome]):
-        self.planned, self.console, self.note = planned, Console(), ""
+    def __init__(self, plan: Plan, before: Mapping[str, Outcome]):
+        self.plan, self.console, self.note = plan, Console(), ""
         self.ended = {name: outcome.state for name, outcome in before.items() if outcome.state == "done"}
-        self.stages = {run.name.rpartition("/")[0]: run.folder.parent for run in planned.runs}
+        self.stages = {run.name.rpartition("/")[0]: run.folder.parent for run in plan.runs}
         # what an earlier start left unfinished is under way once something in its folder has changed
-        self.left = {
-            r.name: _changed(r.folder) for r in planned.runs if before[r.name].state not in ("done", "waiting")
-        }
+        self.left = {r.name: _changed(r.folder) for r in plan.runs if before[r.name].state not in ("done", "waiting")}
         self.live = self.console.is_terminal and os.environ.get("HDARTS_PROGRESS") not in ("none", "log")
 
     @contextmanager
@@ -169,15 +165,15 @@ class Watch:
         ended = dict(self.ended)
         return {
             run.name: ended.get(run.name) or ("running" if run.name in there and self._began(run) else "waiting")
-            for run in self.planned.runs
+            for run in self.plan.runs
         }
 
     def _began(self, run: PlannedRun) -> bool:
         return run.name not in self.left or _changed(run.folder) != self.left[run.name]
 
     def _render(self) -> Group:
-        room = self.console.height - len(self.planned.study.stages) - 5
-        return Group(view(self.planned, self.states(), max(room, 3)), *([Text(self.note)] if self.note else []))
+        room = self.console.height - len(self.plan.study.stages) - 5
+        return Group(view(self.plan, self.states(), max(room, 3)), *([Text(self.note)] if self.note else []))
 
 
 def _inside(folder: Path) -> list[str]:

@@ -15,12 +15,12 @@ import pandas as pd
 import psutil
 import pytest
 from helpers.faults import ROOT, STUDY, gone, to_the_end
-from helpers.small_project import finished, hdarts, plan, write_project
+from helpers.small_project import finished, hdarts, plan_study, write_project
 from helpers.small_runs import contents, differences, environment
 
 from hdarts.errors import ParameterError
-from hdarts.workbook.cluster import Cluster, connect, read_cluster, wants
-from hdarts.workbook.cluster.work import Work
+from hdarts.workbook.cluster import Cluster, connect, read_cluster, required_resources
+from hdarts.workbook.cluster.worker import WorkerTask
 
 SLEEPS = "import time\ntime.sleep(1.5)"
 
@@ -98,7 +98,7 @@ def test_a_client_that_was_killed_finds_what_went_on_without_it(tmp_path: Path, 
     code, _out, err = finished("run", path, *address(tmp_path), runs=runs)
     assert code == 0, err
     assert sorted(starts(runs)) == sorted({*starts(runs)}), "no run was computed twice"
-    assert len(starts(runs)) == len(plan(path).runs)
+    assert len(starts(runs)) == len(plan_study(path).runs)
 
 
 def quick(runs: Path, *words: str) -> subprocess.Popen[str]:
@@ -198,7 +198,7 @@ echo "Submitted batch job $!"
     path = write_project(tmp_path)
     code, _out, err = finished("run", path, "--engine", "dask", "--cluster", cluster, runs=tmp_path / "runs")
     assert code == 0, err
-    assert len(starts(tmp_path / "runs")) == len(plan(path).runs)
+    assert len(starts(tmp_path / "runs")) == len(plan_study(path).runs)
 
 
 @pytest.mark.soak
@@ -249,20 +249,20 @@ def test_the_examples_can_be_read(name: str) -> None:
 @pytest.fixture
 def example(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "runs"))
-    return plan(write_project(tmp_path, "study: tiny\nstages: {toy: {notebook: 01_toy, resources: {gpus: 2}}}\n"))
+    return plan_study(write_project(tmp_path, "study: tiny\nstages: {toy: {notebook: 01_toy, resources: {gpus: 2}}}\n"))
 
 
 def test_a_run_asks_for_what_its_stage_says(example) -> None:
     run = example.runs[0]
-    assert wants(run, {"runs": 4.0, "gpus": 2.0}) == {"runs": 1.0, "gpus": 2.0}
+    assert required_resources(run, {"runs": 4.0, "gpus": 2.0}) == {"runs": 1.0, "gpus": 2.0}
     with pytest.raises(ParameterError, match=r"toy/.* asks for gpus: 2, workers offer at most 1"):
-        wants(run, {"gpus": 1.0})
+        required_resources(run, {"gpus": 1.0})
     with pytest.raises(ParameterError, match="workers offer none"):
-        wants(run, {"runs": 1.0})
+        required_resources(run, {"runs": 1.0})
 
 
 def test_a_worker_that_does_not_see_the_folder_computes_nothing_there(example) -> None:
-    work = Work.prepare(example)
+    work = WorkerTask.prepare(example)
     assert work.blind() == ""
     (work.study / ".shared").write_text("of another client")
     assert "does not see" in work.blind() and str(work.study) in work.blind()

@@ -11,14 +11,14 @@ from urllib.parse import quote
 
 import pytest
 from helpers.browser import Browser, chromium, needs_chromium
-from helpers.small_project import end, finished, plan, write_project
+from helpers.small_project import end, finished, plan_study, write_project
 from PIL import Image
 
 from hdarts.workbook.page import report
 from hdarts.workbook.page.report import LONG, column_words, words_of
 from hdarts.workbook.page.report.pdf import write_pdf
-from hdarts.workbook.study import Plan, record
-from hdarts.workbook.study.runner import look
+from hdarts.workbook.study import Plan, record_plan
+from hdarts.workbook.study.runner import outcome_of
 
 RESULTS = "method,accuracy,sd\nhyperdarts-1,97.25,0.5\ndarts-first,9.5,0.25\nrandom,88.125,\n"
 FAILURE = {
@@ -27,8 +27,8 @@ FAILURE = {
 }
 
 
-def write(planned: Plan):
-    return report.write(planned, {run.name: look(run.folder) for run in planned.runs})
+def write(plan: Plan):
+    return report.write(plan, {run.name: outcome_of(run.folder) for run in plan.runs})
 
 
 def draw(path: Path, width: int = 1500) -> None:
@@ -37,27 +37,27 @@ def draw(path: Path, width: int = 1500) -> None:
 
 
 @pytest.fixture
-def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
+def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     """A study whose runs are done by hand, but for one that failed and one that is missing."""
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "runs"))
-    planned = plan(write_project(tmp_path))
-    record(planned)
-    for number, run in enumerate(planned.runs):
+    plan = plan_study(write_project(tmp_path))
+    record_plan(plan)
+    for number, run in enumerate(plan.runs):
         end(run.folder, {"best_accuracy": 90 + number / 8, "all": [1, 2]})
-    draw(planned.runs[0].folder / "figures" / "loss.png")
-    failed, missing = planned.runs[2].folder, planned.runs[3].folder
+    draw(plan.runs[0].folder / "figures" / "loss.png")
+    failed, missing = plan.runs[2].folder, plan.runs[3].folder
     (failed / "result.json").unlink()
     (failed / "notebook.ipynb").write_text(json.dumps(FAILURE))
     shutil.rmtree(missing)
-    analysis = planned.runs[-1].folder
+    analysis = plan.runs[-1].folder
     for name in ("alpha", "accuracy", "extra"):
         draw(analysis / "figures" / f"{name}.png")
     (analysis / "captions.json").write_text(json.dumps({"accuracy": "Accuracy & spread", "alpha": "softmax(alpha)"}))
     (analysis / "results.csv").write_text(RESULTS)
-    runs = " ".join([planned.runs[0].name, planned.runs[2].name, planned.runs[3].name])
+    runs = " ".join([plan.runs[0].name, plan.runs[2].name, plan.runs[3].name])
     (analysis / "claims.csv").write_text(f"claim,verdict,runs\nfaster <b>,undecided,{runs}\nslower,not run here,\n")
     (analysis / "tables.json").write_text(json.dumps({"claims": "Claims and verdicts"}))
-    return planned
+    return plan
 
 
 class Page(html.parser.HTMLParser):
@@ -83,95 +83,95 @@ class Page(html.parser.HTMLParser):
         self.words += data
 
 
-def page_of(planned: Plan) -> Page:
-    path, _ = write(planned)
+def page_of(plan: Plan) -> Page:
+    path, _ = write(plan)
     assert path is not None
     return Page(path.read_text())
 
 
 def test_nothing_is_written_before_a_run_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "runs"))
-    assert write(plan(write_project(tmp_path))) == (None, None)
+    assert write(plan_study(write_project(tmp_path))) == (None, None)
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_result_table_is_returned_and_comes_first(planned: Plan) -> None:
-    path, table = write(planned)
-    assert path == planned.folder / "report.html" and table is not None
+def test_the_result_table_is_returned_and_comes_first(plan: Plan) -> None:
+    path, table = write(plan)
+    assert path == plan.folder / "report.html" and table is not None
     assert list(table["method"]) == ["hyperdarts-1", "darts-first", "random"]
-    words = page_of(planned).words
+    words = page_of(plan).words
     assert words.index("hyperdarts-1") < words.index("Claims and verdicts") < words.index("faster <b>")
 
 
-def test_figures_of_the_analysis_stand_in_the_order_of_their_captions(planned: Plan) -> None:
-    page = page_of(planned)
+def test_figures_of_the_analysis_stand_in_the_order_of_their_captions(plan: Plan) -> None:
+    page = page_of(plan)
     assert page.alternatives[:2] == ["Accuracy & spread", "softmax(alpha)"]
     assert len(page.alternatives) == 3 and page.alternatives[2].startswith("loss")  # `extra` has no caption
 
 
-def test_without_captions_all_figures_and_tables_are_shown(planned: Plan) -> None:
-    analysis = planned.runs[-1].folder
+def test_without_captions_all_figures_and_tables_are_shown(plan: Plan) -> None:
+    analysis = plan.runs[-1].folder
     (analysis / "captions.json").unlink()
     (analysis / "tables.json").unlink()
-    page = page_of(planned)
+    page = page_of(plan)
     assert page.alternatives[:3] == ["accuracy", "alpha", "extra"]
     assert page.words.index("88.12") < page.words.index("undecided")
 
 
-def test_a_verdict_links_to_the_runs_it_comes_from(planned: Plan) -> None:
-    (planned.runs[2].folder / "notebook.html").unlink()
-    first, second = (quote(planned.runs[n].folder.relative_to(planned.folder).as_posix()) for n in (0, 2))
-    page = page_of(planned)
+def test_a_verdict_links_to_the_runs_it_comes_from(plan: Plan) -> None:
+    (plan.runs[2].folder / "notebook.html").unlink()
+    first, second = (quote(plan.runs[n].folder.relative_to(plan.folder).as_posix()) for n in (0, 2))
+    page = page_of(plan)
     assert page.links.count(f"{first}/notebook.html") == 2  # of the verdict and the stage's row
     assert page.links.count(second) == 1  # without a page of the notebook: the folder
     assert "2 runs" in page.words  # the third one's folder is gone
 
 
-def test_everything_is_inside_and_every_link_leads_somewhere(planned: Plan) -> None:
-    page = page_of(planned)
-    assert "default-src 'none'; img-src data:" in (planned.folder / "report.html").read_text()
+def test_everything_is_inside_and_every_link_leads_somewhere(plan: Plan) -> None:
+    page = page_of(plan)
+    assert "default-src 'none'; img-src data:" in (plan.folder / "report.html").read_text()
     assert page.sources and all(source.startswith("data:image/png;base64,") for source in page.sources)
     inner = {link[1:] for link in page.links if link.startswith("#")}
     assert inner <= set(page.ids) and len(set(page.ids)) == len(page.ids)
     for link in page.links:
         assert ":" not in link
-        assert link.startswith("#") or (planned.folder / link.replace("%3D", "=")).is_file()
+        assert link.startswith("#") or (plan.folder / link.replace("%3D", "=")).is_file()
 
 
-def test_runs_stand_with_labels_results_and_errors(planned: Plan) -> None:
-    words = page_of(planned).words
+def test_runs_stand_with_labels_results_and_errors(plan: Plan) -> None:
+    words = page_of(plan).words
     assert "best accuracy" in words and "90.12" in words
     assert "x = 0: give more" in words and "waiting" in words
-    assert f"{len(planned.runs) - 2} of {len(planned.runs)} runs done" in words
+    assert f"{len(plan.runs) - 2} of {len(plan.runs)} runs done" in words
 
 
-def test_every_run_leads_to_its_notebook_parameters_and_provenance(planned: Plan) -> None:
-    run = planned.runs[0].folder
+def test_every_run_leads_to_its_notebook_parameters_and_provenance(plan: Plan) -> None:
+    run = plan.runs[0].folder
     for name in ("params.yaml", "provenance.json"):
         (run / name).write_text("{}")
-    links = page_of(planned).links
-    folder = quote(run.relative_to(planned.folder).as_posix())
+    links = page_of(plan).links
+    folder = quote(run.relative_to(plan.folder).as_posix())
     assert all(f"{folder}/{name}" in links for name in ("notebook.html", "params.yaml", "provenance.json"))
 
 
-def test_the_question_and_the_results_come_first_then_figures_tables_and_runs(planned: Plan) -> None:
-    words = page_of(planned).words.split("</style>")[-1]
+def test_the_question_and_the_results_come_first_then_figures_tables_and_runs(plan: Plan) -> None:
+    words = page_of(plan).words.split("</style>")[-1]
     body = words[words.index("Study") :]
     places = [body.index(one) for one in ("hyperdarts-1", "softmax(alpha)", "Claims and verdicts", "best accuracy")]
     assert places == sorted(places)
 
 
-def test_a_study_without_analysis_says_so(planned: Plan) -> None:
-    (planned.runs[-1].folder / "result.json").unlink()
-    path, table = write(planned)
+def test_a_study_without_analysis_says_so(plan: Plan) -> None:
+    (plan.runs[-1].folder / "result.json").unlink()
+    path, table = write(plan)
     assert path is not None and table is None
     assert "The analysis of this study is not done" in path.read_text()
 
 
-def test_pictures_of_single_runs_are_made_small(planned: Plan) -> None:
-    loss = planned.runs[0].folder / "figures" / "loss.png"
+def test_pictures_of_single_runs_are_made_small(plan: Plan) -> None:
+    loss = plan.runs[0].folder / "figures" / "loss.png"
     draw(loss, 4000)
-    page = page_of(planned)
+    page = page_of(plan)
     assert len(page.sources[2]) < loss.stat().st_size * 4 / 3
 
 
@@ -200,9 +200,9 @@ def test_numbers_of_a_column_have_the_same_decimals_where_none_loses_its_digits(
 
 
 @pytest.fixture
-def page(planned: Plan, tmp_path: Path) -> Iterator[tuple[Browser, Path]]:
+def page(plan: Plan, tmp_path: Path) -> Iterator[tuple[Browser, Path]]:
     """The page of the study, not yet open, in a browser that must not complain nor ask the network for anything."""
-    file, _ = write(planned)
+    file, _ = write(plan)
     assert file is not None
     with chromium(tmp_path) as browser:
         yield browser, file
@@ -374,10 +374,10 @@ def test_without_scripts_everything_can_be_read(page: tuple[Browser, Path]) -> N
 
 
 @needs_chromium
-def test_the_page_is_printed(planned: Plan, tmp_path: Path) -> None:
-    claims = planned.runs[-1].folder / "claims.csv"
+def test_the_page_is_printed(plan: Plan, tmp_path: Path) -> None:
+    claims = plan.runs[-1].folder / "claims.csv"
     claims.write_text("claim\n" + "\n".join(f"claim {n}" for n in range(LONG + 1)))  # so many are folded
-    file, _ = write(planned)
+    file, _ = write(plan)
     assert file is not None
     assert write_pdf(file) == file.with_suffix(".pdf") and file.with_suffix(".pdf").read_bytes()[:5] == b"%PDF-"
     with chromium(tmp_path) as browser:
@@ -389,10 +389,10 @@ def test_the_page_is_printed(planned: Plan, tmp_path: Path) -> None:
 
 
 def test_without_a_browser_no_pdf_is_asked_for_in_vain(
-    planned: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "")
-    code, out, err = finished("report", planned.path, "--pdf", runs=tmp_path / "runs")
+    code, out, err = finished("report", plan.path, "--pdf", runs=tmp_path / "runs")
     assert code == 2 and out == "" and len(err.splitlines()) == 1
     assert "neither is installed" in err
-    assert not (planned.folder / "report.html").exists()
+    assert not (plan.folder / "report.html").exists()

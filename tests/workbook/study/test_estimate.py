@@ -7,15 +7,15 @@ import pytest
 import torch
 from helpers.small_runs import EVALUATION, SEARCH, computed, params
 
-from hdarts.data import DatasetInfo
+from hdarts.data import Outline
 from hdarts.errors import ParameterError
 from hdarts.params import EvaluateParams, SearchParams
 from hdarts.space import DARTS, discretise
 from hdarts.workbook.study import estimate as e
-from hdarts.workbook.study import plan
-from hdarts.workbook.study.probe import Measured, Probe, measure
+from hdarts.workbook.study import plan_study
+from hdarts.workbook.study.probe import Probe, StepCost, measure_step
 
-IMAGES = DatasetInfo(80, 80, (3, 8, 8), 10)
+IMAGES = Outline(80, 80, (3, 8, 8), 10)
 CELL = discretise(torch.zeros(DARTS.alpha_shape), DARTS)
 STUDY = """
 study: own
@@ -36,27 +36,27 @@ def search(**changes) -> SearchParams:
 def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str):
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "runs"))
     (tmp_path / "own.yaml").write_text(STUDY.replace("DATA", data))
-    return plan(tmp_path / "own.yaml").runs
+    return plan_study(tmp_path / "own.yaml").runs
 
 
 def test_a_search_and_a_training_are_measured_at_their_own_batch() -> None:
-    found = measure(Probe(search(), IMAGES, CELL, 1), 60)
-    assert isinstance(found, Measured) and found.batch == 16
+    found = measure_step(Probe(search(), IMAGES, CELL, 1), 60)
+    assert isinstance(found, StepCost) and found.batch == 16
     assert set(found.seconds) == {"find", "learn", "look"} and min(found.seconds.values()) > 0 and found.memory > 0
     training = params(EVALUATION)
     assert isinstance(training, EvaluateParams)
-    found = measure(Probe(training, IMAGES, CELL, 1), 60)
-    assert isinstance(found, Measured) and set(found.seconds) == {"learn", "look"}
+    found = measure_step(Probe(training, IMAGES, CELL, 1), 60)
+    assert isinstance(found, StepCost) and set(found.seconds) == {"learn", "look"}
 
 
 def test_what_takes_too_long_is_ended_and_told() -> None:
     large = search(channels=64, layers=20)
-    assert measure(Probe(large, DatasetInfo(80, 80, (3, 256, 256), 10), CELL, 1), 1) == "a step takes more than 1 s"
+    assert measure_step(Probe(large, Outline(80, 80, (3, 256, 256), 10), CELL, 1), 1) == "a step takes more than 1 s"
 
 
 def test_a_smaller_batch_is_carried_on_in_a_straight_line() -> None:
     rows = pd.DataFrame({"batch": [2, 4, 4, 4], "memory": [100.0, 120, 120, 120], "learn": [0.1, 0.2, 0.15, 0.9]})
-    found = Measured.of(rows, 8)
+    found = StepCost.of(rows, 8)
     assert found.batch == 4 and found.memory == 160
     assert found.seconds["learn"] == pytest.approx(0.2 + 2 * 0.1)
 
@@ -85,7 +85,7 @@ def test_the_largest_of_each_method_is_measured_first() -> None:
 
 def test_what_was_not_measured_is_in_proportion_to_the_most_similar() -> None:
     wanted, known = (e.setting(Probe(search(channels=c), IMAGES, CELL, 1)) for c in (8, 2))
-    found = e.similar(wanted, {known: Measured({"learn": 1.0}, 100.0, 16)})
+    found = e.similar(wanted, {known: StepCost({"learn": 1.0}, 100.0, 16)})
     assert found is not None and found.seconds == {"learn": 4.0} and found.memory == 400
     assert e.similar(wanted, {}) is None
 
@@ -93,16 +93,14 @@ def test_what_was_not_measured_is_in_proportion_to_the_most_similar() -> None:
 def test_runs_of_one_setting_are_measured_once_and_nothing_is_written(tmp_path, monkeypatch) -> None:
     asked = []
 
-    def once(probe: Probe, limit: float) -> Measured:
+    def once(probe: Probe, limit: float) -> StepCost:
         asked.append(probe)
-        return Measured({"find": 0.1, "learn": 0.2, "look": 0.3}, 1024.0, 16)
+        return StepCost({"find": 0.1, "learn": 0.2, "look": 0.3}, 1024.0, 16)
 
-    monkeypatch.setattr(e, "measure", once)
+    monkeypatch.setattr(e, "measure_step", once)
     found = e.estimate(planned(tmp_path, monkeypatch, "generated"), jobs=2)
     assert len(asked) == 1
-    times = [
-        e.repetitions(search(epochs=n, limit=80, batch_size=16), DatasetInfo(40, 40, (3, 8, 8), 10)) for n in (4, 8)
-    ]
+    times = [e.repetitions(search(epochs=n, limit=80, batch_size=16), Outline(40, 40, (3, 8, 8), 10)) for n in (4, 8)]
     seconds = 2 * sum(0.1 * t["find"] + 0.2 * t["learn"] + 0.3 * t["look"] for t in times)
     assert found.table["hours"].tolist() == [pytest.approx((seconds + 4 * e.NOTEBOOK) / 3600, abs=0.006)]
     assert found.table["to do"].tolist() == [4]
@@ -115,6 +113,6 @@ def test_without_the_images_it_is_said_why_there_is_no_estimate(tmp_path, monkey
 
 
 def test_runs_of_which_nothing_is_known_are_counted_apart(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(e, "measure", lambda probe, limit: "a step takes more than 10 s")
+    monkeypatch.setattr(e, "measure_step", lambda probe, limit: "a step takes more than 10 s")
     found = e.estimate(planned(tmp_path, monkeypatch, "generated"), jobs=1)
     assert found.table["hours"].tolist() == [0.0] and found.notes[0].startswith("not in it are 4 runs")

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers.small_project import STUDY, end, finished, hdarts, plan, write_project
+from helpers.small_project import STUDY, end, finished, hdarts, plan_study, write_project
 
 from hdarts.workbook.study import Plan, PlannedRun
-from hdarts.workbook.study.runner import Outcome, execute, look, run_all
+from hdarts.workbook.study.runner import Outcome, outcome_of, run_all, run_one
 
 
 @pytest.fixture
@@ -32,10 +32,10 @@ def done(run: PlannedRun) -> Outcome:
     return Outcome("done", 1.0)
 
 
-def run_with(planned: Plan, work: Callable[[PlannedRun], Outcome]) -> tuple[list[PlannedRun], dict[str, str]]:
+def run_with(plan: Plan, work: Callable[[PlannedRun], Outcome]) -> tuple[list[PlannedRun], dict[str, str]]:
     """Run a study with `work` in place of kernels; return the runs in the order of their ends, and their states."""
     with ThreadPoolExecutor(2) as executor:
-        ended = list(run_all(planned.runs, executor, work, stop=lambda: None))
+        ended = list(run_all(plan.runs, executor, work, stop=lambda: None))
     return [run for run, _ in ended], {run.name: outcome.state for run, outcome in ended}
 
 
@@ -50,10 +50,10 @@ def test_a_run_starts_after_all_it_needs(tmp_path: Path, runs: Path) -> None:
         started.append(run.name)
         return done(run)
 
-    planned = plan(write_project(tmp_path))
-    _, states = run_with(planned, work)
+    plan = plan_study(write_project(tmp_path))
+    _, states = run_with(plan, work)
     assert set(states.values()) == {"done"}
-    assert sorted(started) == sorted(run.name for run in planned.runs)
+    assert sorted(started) == sorted(run.name for run in plan.runs)
 
 
 def test_a_run_waits_for_nothing_else(tmp_path: Path, runs: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_run_waits_for_nothing_else(tmp_path: Path, runs: Path) -> None:
             slow_may_end.append(True)
         return done(run)
 
-    _, states = run_with(plan(write_project(tmp_path)), work)
+    _, states = run_with(plan_study(write_project(tmp_path)), work)
     assert set(states.values()) == {"done"}, "the slow one has waited for what comes after the fast one"
 
 
@@ -77,7 +77,7 @@ def test_a_failure_blocks_what_needs_it_and_nothing_else(tmp_path: Path, runs: P
     def work(run: PlannedRun) -> Outcome:
         return Outcome("failed", 1.0, "no") if short(run) == "toy slow" and run.labels["seed"] == 20 else done(run)
 
-    order, states = run_with(plan(write_project(tmp_path)), work)
+    order, states = run_with(plan_study(write_project(tmp_path)), work)
     by_state = {state: {short(run) for run in order if states[run.name] == state} for state in states.values()}
     assert by_state["failed"] == {"toy slow"}
     assert by_state["blocked"] == {"select slow", "look slow", "analysis"}
@@ -91,14 +91,14 @@ def test_a_run_that_cannot_be_started_fails_like_any_other(tmp_path: Path, runs:
         return done(run)
 
     with ThreadPoolExecutor(2) as executor:
-        ended = list(run_all(plan(write_project(tmp_path)).runs, executor, work, stop=lambda: None))
+        ended = list(run_all(plan_study(write_project(tmp_path)).runs, executor, work, stop=lambda: None))
     failed = [outcome for _, outcome in ended if outcome.state == "failed"]
     assert [outcome.error for outcome in failed] == ["OSError: [Errno 28] No space left on device"]
 
 
 def test_what_is_done_is_not_run_again(tmp_path: Path, runs: Path) -> None:
-    planned = plan(write_project(tmp_path))
-    for run in planned.runs[:8]:
+    plan = plan_study(write_project(tmp_path))
+    for run in plan.runs[:8]:
         done(run)
     started: list[str] = []
 
@@ -106,8 +106,8 @@ def test_what_is_done_is_not_run_again(tmp_path: Path, runs: Path) -> None:
         started.append(run.name)
         return done(run)
 
-    run_with(planned, work)
-    assert sorted(started) == sorted(run.name for run in planned.runs[8:])
+    run_with(plan, work)
+    assert sorted(started) == sorted(run.name for run in plan.runs[8:])
 
 
 def test_giving_up_stops_what_is_under_way(tmp_path: Path, runs: Path) -> None:
@@ -120,7 +120,7 @@ def test_giving_up_stops_what_is_under_way(tmp_path: Path, runs: Path) -> None:
         return done(run)
 
     with ThreadPoolExecutor(3) as executor:
-        ending = run_all(plan(write_project(tmp_path)).runs, executor, work, stop=lambda: stopped.append(True))
+        ending = run_all(plan_study(write_project(tmp_path)).runs, executor, work, stop=lambda: stopped.append(True))
         first, _ = next(ending)
         ending.close()
     assert short(first) == "toy slow" and stopped
@@ -138,39 +138,39 @@ def error(name: str, value: str) -> dict:
 
 
 def test_the_state_of_a_run_is_read_from_its_folder(tmp_path: Path) -> None:
-    assert look(tmp_path / "nothing") == Outcome("waiting")
+    assert outcome_of(tmp_path / "nothing") == Outcome("waiting")
     going = written(tmp_path / "going", {"end_time": None})
-    assert look(going) == Outcome("unfinished")
+    assert outcome_of(going) == Outcome("unfinished")
     failed = written(tmp_path / "failed", {"exception": True, "duration": 2.5}, error("KeyError", "'x'\nmore"))
-    assert look(failed) == Outcome("failed", 2.5, "KeyError: 'x'")
+    assert outcome_of(failed) == Outcome("failed", 2.5, "KeyError: 'x'")
     mend = written(tmp_path / "mend", {"exception": True, "duration": 2.5}, error("ParameterError", "x = 0: above 0"))
-    assert look(mend) == Outcome("failed", 2.5, "x = 0: above 0")
+    assert outcome_of(mend) == Outcome("failed", 2.5, "x = 0: above 0")
     full = written(tmp_path / "full", {"exception": True}, error("OutOfMemory", "batch_size 8 fits"))
-    assert look(full) == Outcome("failed", None, "batch_size 8 fits", 71)
+    assert outcome_of(full) == Outcome("failed", None, "batch_size 8 fits", 71)
     asked = written(tmp_path / "asked", {"exception": True}, error("Stopped", "stopped by SIGTERM after saving"))
-    assert look(asked) == Outcome("stopped", None, "stopped by SIGTERM after saving", 75)
+    assert outcome_of(asked) == Outcome("stopped", None, "stopped by SIGTERM after saving", 75)
     silent = written(tmp_path / "silent", {"end_time": "now", "duration": 3.0})
-    assert look(silent) == Outcome("unfinished"), "its kernel died"
+    assert outcome_of(silent) == Outcome("unfinished"), "its kernel died"
     (silent / "notebook.html").write_text("page")
-    assert look(silent) == Outcome("failed", 3.0, "the notebook ended but wrote no result")
+    assert outcome_of(silent) == Outcome("failed", 3.0, "the notebook ended but wrote no result")
     (silent / "result.json").write_text('{"accuracy": 1}')
-    assert look(silent) == Outcome("done", 3.0)
+    assert outcome_of(silent) == Outcome("done", 3.0)
     (going / "result.json").write_text('{"accuracy": 1}')
-    assert look(going) == Outcome("unfinished"), "its last cells were not executed"
+    assert outcome_of(going) == Outcome("unfinished"), "its last cells were not executed"
     (failed / "result.json").write_text('{"accuracy": 1}')
-    assert look(failed).state == "failed"
+    assert outcome_of(failed).state == "failed"
     (silent / "result.json").write_text('{"accuracy": ')
-    assert look(silent).state == "failed"
+    assert outcome_of(silent).state == "failed"
     (silent / "result.json").write_text('{"accuracy": 1}')
     (silent / "notebook.html").unlink()
-    assert look(silent) == Outcome("unfinished"), "it was killed before its page was written"
+    assert outcome_of(silent) == Outcome("unfinished"), "it was killed before its page was written"
 
 
 # --- with kernels ----------------------------------------------------------------------------------------------------
 
 
 def first_run(root: Path, code: str) -> PlannedRun:
-    return plan(write_project(root, toy=code)).runs[0]
+    return plan_study(write_project(root, toy=code)).runs[0]
 
 
 def test_a_kernel_gets_parameters_threads_and_a_folder_to_itself(tmp_path: Path, runs: Path) -> None:
@@ -181,7 +181,7 @@ print("place", place(), most_steps, os.getcwd(), os.environ["OMP_NUM_THREADS"])
     run = first_run(tmp_path, tell)
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("OMP_NUM_THREADS", raising=False)
-        assert execute(run, tmp_path, threads=3).state == "done"
+        assert run_one(run, tmp_path, threads=3).state == "done"
     assert f"place log 7 {tmp_path} 3" in (run.folder / "log.txt").read_text()
     assert "place log 7" in (run.folder / "notebook.html").read_text()
     assert not list(tmp_path.glob("kernel*"))  # its sockets lie elsewhere, and are gone
@@ -197,16 +197,16 @@ print("place", place(), most_steps, os.getcwd(), os.environ["OMP_NUM_THREADS"])
 )
 def test_a_failed_notebook_stays_with_its_error(tmp_path: Path, runs: Path, code: str, told: str) -> None:
     run = first_run(tmp_path, code)
-    outcome = execute(run, tmp_path, threads=1)
+    outcome = run_one(run, tmp_path, threads=1)
     assert outcome.state == "failed" and told in outcome.error
     assert "START" not in outcome.error and (run.folder / "notebook.ipynb").is_file()
 
 
 def test_a_notebook_that_hangs_is_stopped_after_the_timeout_of_its_study(tmp_path: Path, runs: Path) -> None:
     study = STUDY.replace("title:", "timeout: 0.05\ntitle:")
-    planned = plan(write_project(tmp_path, study, toy="time.sleep(60)"))
-    assert planned.study.timeout == 0.05
-    outcome = execute(planned.runs[0], tmp_path, 1, planned.study.timeout)
+    plan = plan_study(write_project(tmp_path, study, toy="time.sleep(60)"))
+    assert plan.study.timeout == 0.05
+    outcome = run_one(plan.runs[0], tmp_path, 1, plan.study.timeout)
     assert (outcome.state, outcome.error) == (
         "failed",
         "ran longer than the study's timeout of 0.05 minutes and was stopped",
@@ -292,12 +292,12 @@ stages:
 
 def halted(path: Path, runs: Path, number: signal.Signals) -> subprocess.Popen[str]:
     """Start the study `two`, send a signal while its second run is under way, wait for the end of all processes."""
-    first, second, *_ = plan(path).runs
+    first, second, *_ = plan_study(path).runs
     order = runs / "two" / "order.txt"
     process = hdarts("run", path, "--jobs", "1", runs=runs)
     wait_until((runs / "two" / "study.yaml").exists)
     (runs / "two" / "halt").touch()
-    wait_until(lambda: look(first.folder).state == "done" and second.name in order.read_text())
+    wait_until(lambda: outcome_of(first.folder).state == "done" and second.name in order.read_text())
     assert len(left_over(runs)) == 3  # the command, the run's own process, the kernel
     process.send_signal(number)
     process.wait(30)
@@ -324,7 +324,7 @@ def test_ctrl_c_ends_all_processes_and_says_how_to_go_on(tmp_path: Path, runs: P
 
 
 def test_kernels_that_start_together_do_not_meet(tmp_path: Path, runs: Path) -> None:
-    planned = plan(write_project(tmp_path, STUDY.replace("seed: [2, 20]", "seed: [1, 2]")))
+    plan = plan_study(write_project(tmp_path, STUDY.replace("seed: [2, 20]", "seed: [1, 2]")))
     with ThreadPoolExecutor(4) as executor:
-        outcomes = list(executor.map(lambda run: execute(run, tmp_path, threads=1), planned.runs[:4]))
+        outcomes = list(executor.map(lambda run: run_one(run, tmp_path, threads=1), plan.runs[:4]))
     assert [outcome.state for outcome in outcomes] == ["done"] * 4

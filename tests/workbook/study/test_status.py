@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from helpers import ROOT
 from helpers.command import called
-from helpers.small_project import COMMAND, end, plan, write_project
+from helpers.small_project import COMMAND, end, plan_study, write_project
 from helpers.small_runs import EVALUATION, SEARCH, params
 from rich.console import Console
 
 from hdarts.workbook import cli as command
 from hdarts.workbook.study import Plan, PlannedRun
-from hdarts.workbook.study.runner import Outcome, look
-from hdarts.workbook.study.status import Standing, Watch, view
+from hdarts.workbook.study.runner import Outcome, outcome_of
+from hdarts.workbook.study.status import LiveTable, RunProgress, view
 
 
 @pytest.fixture
@@ -50,22 +50,22 @@ def test_a_run_stands_where_its_tables_end(runs: Path) -> None:
     search = written(
         planned(SEARCH), "epoch,train_accuracy,validation_accuracy\n1,9,40\n2,9,35.5\n", "epoch,seconds\n1,10\n2,20\n"
     )
-    assert Standing.of(search) == Standing(2, 3, 35.5, 15.0)
+    assert RunProgress.of(search) == RunProgress(2, 3, 35.5, 15.0)
     evaluation = written(
         planned(EVALUATION, "tiny/evaluate/one"),
         "epoch,test_accuracy\n1,70\n",
         "epoch,seconds,images_per_second\n1,4,9\n",
     )
-    assert Standing.of(evaluation) == Standing(1, 3, 70.0, 8.0)
+    assert RunProgress.of(evaluation) == RunProgress(1, 3, 70.0, 8.0)
 
 
 @pytest.mark.parametrize("metrics", ["", "epoch,validation_accuracy\n", "epoch,x\n1,2\n", "epoch,test_accuracy\nx,\n"])
 def test_a_run_that_has_not_come_so_far_has_no_numbers(runs: Path, metrics: str) -> None:
-    assert Standing.of(written(planned(SEARCH), metrics, "epoch,seconds\n1,2\n")) == Standing()
+    assert RunProgress.of(written(planned(SEARCH), metrics, "epoch,seconds\n1,2\n")) == RunProgress()
 
 
 def test_all_runs_are_shown_where_they_have_room(tmp_path: Path, runs: Path) -> None:
-    whole = plan(write_project(tmp_path))
+    whole = plan_study(write_project(tmp_path))
     states = {run.name: "waiting" for run in whole.runs} | {whole.runs[0].name: "done"}
     lines = printed(whole, states)
     assert lines[0].split() == ["run", "state", "epoch", "accuracy", "%", "time", "left"]
@@ -77,7 +77,7 @@ def test_all_runs_are_shown_where_they_have_room(tmp_path: Path, runs: Path) -> 
 
 def test_of_thousands_those_under_way_are_shown_and_the_others_counted(tmp_path: Path, runs: Path) -> None:
     seeds = ",".join(map(str, range(2000)))
-    whole = plan(
+    whole = plan_study(
         write_project(tmp_path, f"study: s\nstages: {{toy: {{notebook: 01_toy, matrix: {{seed: [{seeds}]}}}}}}")
     )
     states = {run.name: "done" if n < 990 else "waiting" for n, run in enumerate(whole.runs)}
@@ -90,10 +90,10 @@ def test_of_thousands_those_under_way_are_shown_and_the_others_counted(tmp_path:
 
 
 def test_a_run_is_under_way_once_its_folder_is_there_or_has_changed(tmp_path: Path, runs: Path) -> None:
-    whole = plan(write_project(tmp_path))
+    whole = plan_study(write_project(tmp_path))
     left, fresh, ended, *others = whole.runs
     left.folder.mkdir(parents=True)
-    watch = Watch(whole, {run.name: look(run.folder) for run in whole.runs})
+    watch = LiveTable(whole, {run.name: outcome_of(run.folder) for run in whole.runs})
     assert set(watch.states().values()) == {"waiting"}
     for run in (fresh, ended):
         run.folder.mkdir(parents=True)
@@ -106,7 +106,9 @@ def test_a_run_is_under_way_once_its_folder_is_there_or_has_changed(tmp_path: Pa
 
 
 def test_where_no_terminal_is_the_table_is_not_shown(tmp_path: Path, runs: Path, capfd) -> None:
-    watch = Watch(whole := plan(write_project(tmp_path)), {run.name: Outcome("waiting") for run in whole.runs})
+    watch = LiveTable(
+        whole := plan_study(write_project(tmp_path)), {run.name: Outcome("waiting") for run in whole.runs}
+    )
     with watch.shown():
         watch.tell("asked to stop")
     assert capfd.readouterr() == ("", "asked to stop\n")
@@ -144,15 +146,15 @@ def test_in_a_terminal_a_live_table_stands_below_the_lines(tmp_path: Path, runs:
     assert (runs / "go").exists(), seen.decode()
     assert b"1/2 done two/toy/seed=2-" in seen and b"2/2 done two/toy/seed=20-" in seen
     assert seen.count(b"\x1b[?25h") > 0 and seen.rstrip().endswith(b"report.html")
-    assert all(look(run.folder).state == "done" for run in plan(tmp_path / "study.yaml").runs)
+    assert all(outcome_of(run.folder).state == "done" for run in plan_study(tmp_path / "study.yaml").runs)
 
 
 def test_status_has_the_same_table_and_cuts_no_line_in_a_pipe(tmp_path: Path, runs: Path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(command, "plan", plan)
+    monkeypatch.setattr(command, "plan_study", plan_study)
     path = write_project(tmp_path)
-    first, *_ = plan(path).runs
+    first, *_ = plan_study(path).runs
     end(first.folder, {})
     (runs / "tiny" / "study.yaml").write_text(path.read_text())
     assert called(monkeypatch, "status", path) == 0
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
-    assert lines == printed(plan(path), {run.name: look(run.folder).state for run in plan(path).runs})
+    assert lines == printed(plan_study(path), {run.name: outcome_of(run.folder).state for run in plan_study(path).runs})

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 from helpers import ROOT
-from helpers.small_project import STUDY, plan, write_project
+from helpers.small_project import STUDY, plan_study, write_project
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +14,7 @@ from hdarts.errors import ParameterError
 from hdarts.params import SearchParams
 from hdarts.workbook import study as studies
 from hdarts.workbook.analysis.tables import scale_note
-from hdarts.workbook.study import Plan, PlannedRun, read_runs, record
+from hdarts.workbook.study import Plan, PlannedRun, read_runs, record_plan
 from hdarts.workbook.study.file import Stage
 
 
@@ -23,8 +23,8 @@ def _runs_in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "runs"))
 
 
-def stage(planned: Plan, name: str) -> list[PlannedRun]:
-    return [run for run in planned.runs if run.stage == name]
+def stage(plan: Plan, name: str) -> list[PlannedRun]:
+    return [run for run in plan.runs if run.stage == name]
 
 
 def value(run: PlannedRun, name: str) -> object:
@@ -32,7 +32,7 @@ def value(run: PlannedRun, name: str) -> object:
 
 
 def test_every_arm_meets_every_value_of_the_matrix(tmp_path: Path) -> None:
-    runs = stage(plan(write_project(tmp_path)), "toy")
+    runs = stage(plan_study(write_project(tmp_path)), "toy")
     assert [(run.labels["arm"], run.labels["seed"]) for run in runs] == [
         (arm, seed) for arm in ("slow", "fast", "random") for seed in (2, 20)
     ]
@@ -40,23 +40,23 @@ def test_every_arm_meets_every_value_of_the_matrix(tmp_path: Path) -> None:
 
 
 def test_groups_get_the_names_of_their_runs(tmp_path: Path) -> None:
-    planned = plan(write_project(tmp_path))
-    toys = stage(planned, "toy")
-    slow, fast = stage(planned, "select")
+    plan = plan_study(write_project(tmp_path))
+    toys = stage(plan, "toy")
+    slow, fast = stage(plan, "select")
     assert value(slow, "searches") == [toys[0].name, toys[1].name]
     assert slow.needs == (toys[0].name, toys[1].name)
     assert slow.labels == {"arm": "slow"} and fast.labels == {"arm": "fast"}
 
 
 def test_no_label_to_group_by_makes_one_group_of_all(tmp_path: Path) -> None:
-    planned = plan(write_project(tmp_path, STUDY.replace("by: arm, except: {arm: random}", "by: []")))
-    (only,) = stage(planned, "select")
-    assert value(only, "searches") == [run.name for run in stage(planned, "toy")]
+    plan = plan_study(write_project(tmp_path, STUDY.replace("by: arm, except: {arm: random}", "by: []")))
+    (only,) = stage(plan, "select")
+    assert value(only, "searches") == [run.name for run in stage(plan, "toy")]
 
 
 def test_a_run_made_for_another_takes_over_its_labels(tmp_path: Path) -> None:
-    planned = plan(write_project(tmp_path))
-    looks = stage(planned, "look")
+    plan = plan_study(write_project(tmp_path))
+    looks = stage(plan, "look")
     assert [run.labels for run in looks] == [
         {"arm": "slow", "batch_size": 4},
         {"arm": "fast", "batch_size": 4},
@@ -67,13 +67,13 @@ def test_a_run_made_for_another_takes_over_its_labels(tmp_path: Path) -> None:
 
 def test_a_label_that_two_stages_give_keeps_both(tmp_path: Path) -> None:
     study = STUDY.replace("matrix: {batch_size: [4]}", "matrix: {seed: [7]}")
-    last = stage(plan(write_project(tmp_path, study)), "look")[-1]
+    last = stage(plan_study(write_project(tmp_path, study)), "look")[-1]
     assert last.labels == {"arm": "random", "toy.seed": 2, "seed": 7}
     assert value(last, "seed") == 7
 
 
 def test_after_everything_waits_for_all_runs_before(tmp_path: Path) -> None:
-    *others, analysis = plan(write_project(tmp_path)).runs
+    *others, analysis = plan_study(write_project(tmp_path)).runs
     assert analysis.needs == tuple(run.name for run in others)
 
 
@@ -105,22 +105,22 @@ def test_later_layers_win(tmp_path: Path, layers: dict[str, str], wanted: int) -
     path = write_project(tmp_path, LAYERS.format(**nothing | layers))
     (tmp_path / "params" / "stage.yaml").write_text("most_steps: 10\n")
     (tmp_path / "params" / "arm.yaml").write_text("most_steps: 20\n")
-    assert value(plan(path).runs[0], "most_steps") == wanted
+    assert value(plan_study(path).runs[0], "most_steps") == wanted
 
 
 def test_names_tell_study_stage_labels_and_parameters(tmp_path: Path) -> None:
-    planned = plan(write_project(tmp_path))
-    study, where, name = stage(planned, "toy")[0].name.split("/")
+    plan = plan_study(write_project(tmp_path))
+    study, where, name = stage(plan, "toy")[0].name.split("/")
     assert (study, where) == ("tiny", "toy")
     assert name.startswith("slow-seed=2-") and len(name) == len("slow-seed=2-") + 8
-    assert value(stage(planned, "toy")[0], "run") == stage(planned, "toy")[0].name
-    assert stage(planned, "analysis")[0].name.startswith("tiny/analysis/analysis-")
+    assert value(stage(plan, "toy")[0], "run") == stage(plan, "toy")[0].name
+    assert stage(plan, "analysis")[0].name.startswith("tiny/analysis/analysis-")
 
 
 def test_a_changed_parameter_names_another_run_and_all_that_follow(tmp_path: Path) -> None:
-    before = {run.name for run in plan(write_project(tmp_path)).runs}
+    before = {run.name for run in plan_study(write_project(tmp_path)).runs}
     (tmp_path / "params" / "slow.yaml").write_text("most_steps: 8\n")
-    after = {run.name for run in plan(tmp_path / "study.yaml").runs}
+    after = {run.name for run in plan_study(tmp_path / "study.yaml").runs}
     changed = sorted(name.rsplit("-", 1)[0] for name in after - before)
     assert changed == [
         "tiny/analysis/analysis",
@@ -132,27 +132,27 @@ def test_a_changed_parameter_names_another_run_and_all_that_follow(tmp_path: Pat
 
 
 def test_planning_writes_nothing(tmp_path: Path) -> None:
-    plan(write_project(tmp_path))
+    plan_study(write_project(tmp_path))
     assert not (tmp_path / "runs").exists()
 
 
 def test_the_table_of_runs_holds_labels_of_each_stage(tmp_path: Path) -> None:
-    planned = plan(write_project(tmp_path))
-    assert record(planned) == ""
+    plan = plan_study(write_project(tmp_path))
+    assert record_plan(plan) == ""
     toys = read_runs("tiny", "toy")
     assert list(toys["arm"]) == ["slow", "slow", "fast", "fast", "random", "random"]
     assert list(toys["seed"]) == [2, 20] * 3 and toys["seed"].dtype == int
     assert list(read_runs("tiny", "select").columns) == ["stage", "run", "arm", "needs"]
-    assert list(read_runs("tiny")["run"]) == [run.name for run in planned.runs]
+    assert list(read_runs("tiny")["run"]) == [run.name for run in plan.runs]
     assert (tmp_path / "runs" / "tiny" / "study.yaml").read_text() == STUDY
 
 
 def test_a_changed_study_says_what_changed(tmp_path: Path) -> None:
-    planned = plan(write_project(tmp_path))
-    record(planned)
-    gone = stage(planned, "toy")[-1]
+    plan = plan_study(write_project(tmp_path))
+    record_plan(plan)
+    gone = stage(plan, "toy")[-1]
     gone.folder.mkdir(parents=True)
-    told = record(plan(write_project(tmp_path, STUDY.replace("[2, 20]", "[2, 3]"))))
+    told = record_plan(plan_study(write_project(tmp_path, STUDY.replace("[2, 20]", "[2, 3]"))))
     assert told.startswith("study tiny changed since its last start: stages.toy.matrix.seed: [2, 20], now [2, 3]; ")
     assert gone.name in told
     assert gone.folder.is_dir()
@@ -181,35 +181,35 @@ def project_of_two(root: Path, one: str = ONE, common: str = COMMON) -> Path:
 
 
 def test_a_file_stands_over_what_it_includes_entry_by_entry(tmp_path: Path) -> None:
-    planned = plan(project_of_two(tmp_path))
-    assert (planned.study.study, planned.study.title, planned.study.scale) == ("tiny", "One", "")
-    assert {value(run, "most_steps") for run in stage(planned, "toy")} == {30}
+    plan = plan_study(project_of_two(tmp_path))
+    assert (plan.study.study, plan.study.title, plan.study.scale) == ("tiny", "One", "")
+    assert {value(run, "most_steps") for run in stage(plan, "toy")} == {30}
 
 
 def test_the_matrix_of_an_arm_stands_over_that_of_its_stage(tmp_path: Path) -> None:
-    toys = stage(plan(project_of_two(tmp_path)), "toy")
+    toys = stage(plan_study(project_of_two(tmp_path)), "toy")
     assert [(run.labels["arm"], run.labels["seed"]) for run in toys] == [
         ("slow", 2), ("slow", 20), ("many", 1), ("many", 2), ("many", 3)
     ]  # fmt: skip
 
 
 def test_a_scale_changes_what_the_study_has_and_adds_no_stage_nor_arm(tmp_path: Path) -> None:
-    planned = plan(project_of_two(tmp_path), "mini")
-    assert planned.study.study == "tiny-mini" and planned.study.scale == "three steps instead of thirty"
-    assert list(planned.study.stages) == ["toy", "analysis"]
-    toys = stage(planned, "toy")
+    plan = plan_study(project_of_two(tmp_path), "mini")
+    assert plan.study.study == "tiny-mini" and plan.study.scale == "three steps instead of thirty"
+    assert list(plan.study.stages) == ["toy", "analysis"]
+    toys = stage(plan, "toy")
     assert [run.labels["arm"] for run in toys] == ["slow", "many", "many", "many"]
     assert {value(run, "most_steps") for run in toys} == {3}
-    assert all(run.name.startswith("tiny-mini/") for run in planned.runs)
+    assert all(run.name.startswith("tiny-mini/") for run in plan.runs)
 
 
 def test_a_study_at_a_scale_is_recorded_whole_and_says_so(tmp_path: Path) -> None:
-    record(plan(project_of_two(tmp_path), "mini"))
+    record_plan(plan_study(project_of_two(tmp_path), "mini"))
     kept = yaml.safe_load((tmp_path / "runs" / "tiny-mini" / "study.yaml").read_text())
     assert kept["study"] == "tiny-mini" and "include" not in kept
     assert scale_note("tiny-mini") == "three steps instead of thirty" and scale_note("tiny") == ""
     (tmp_path / "common.yaml").write_text(COMMON.replace("most_steps: 3}", "most_steps: 4}"))
-    told = record(plan(tmp_path / "study.yaml", "mini"))
+    told = record_plan(plan_study(tmp_path / "study.yaml", "mini"))
     assert "since its last start: stages.toy.parameters.most_steps: 3, now 4; " in told
 
 
@@ -227,7 +227,7 @@ def test_a_study_at_a_scale_is_recorded_whole_and_says_so(tmp_path: Path) -> Non
 )
 def test_bad_includes_and_scales_are_told_in_one_sentence(tmp_path: Path, one, common, scale, told) -> None:
     with pytest.raises(ParameterError, match=told) as caught:
-        plan(project_of_two(tmp_path, one, common), scale)
+        plan_study(project_of_two(tmp_path, one, common), scale)
     assert "\n" not in str(caught.value) and not (tmp_path / "runs").exists()
 
 
@@ -270,7 +270,7 @@ def test_bad_studies_are_told_in_one_sentence(
 ) -> None:
     assert text in STUDY
     with pytest.raises(ParameterError) as caught:
-        plan(write_project(tmp_path, STUDY.replace(text, instead)))
+        plan_study(write_project(tmp_path, STUDY.replace(text, instead)))
     told = str(caught.value)
     assert "study.yaml" in told and named in told and allowed in told and "\n" not in told
     assert not (tmp_path / "runs").exists()
@@ -303,25 +303,25 @@ def test_no_study_whatever_leads_to_a_traceback_or_out_of_the_runs_folder(tmp_pa
     place[last] = data.draw(VALUES)
     path = write_project(tmp_path, yaml.safe_dump(study, allow_unicode=True))
     try:
-        planned = plan(path)
+        plan = plan_study(path)
     except ParameterError as error:
         assert "\n" not in str(error)
     else:
         root = (tmp_path / "runs").resolve()
-        assert all(run.folder.is_relative_to(root) and run.folder != root for run in planned.runs)
+        assert all(run.folder.is_relative_to(root) and run.folder != root for run in plan.runs)
     assert not (tmp_path / "runs").exists()
 
 
 def test_a_misspelt_entry_of_any_characters_is_named_on_one_line(tmp_path: Path) -> None:
     path = write_project(tmp_path, yaml.safe_dump(yaml.safe_load(STUDY) | {"\n\x1bm": None}))
     with pytest.raises(ParameterError, match=r"`\\n\\x1bm` = 'None': this entry is not known") as error:
-        plan(path)
+        plan_study(path)
     assert str(error.value).isprintable()
 
 
 def test_a_missing_study_is_named(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match=r"none\.yaml: no such file"):
-        plan(tmp_path / "none.yaml")
+        plan_study(tmp_path / "none.yaml")
 
 
 def test_a_notebook_without_a_parameters_cell_is_named(tmp_path: Path) -> None:
@@ -329,14 +329,14 @@ def test_a_notebook_without_a_parameters_cell_is_named(tmp_path: Path) -> None:
     book = tmp_path / "notebooks" / "02_select.ipynb"
     book.write_text(book.read_text().replace('"parameters"', '"other"'))
     with pytest.raises(ParameterError, match=r"02_select\.ipynb: has no cell tagged `parameters`"):
-        plan(path)
+        plan_study(path)
 
 
 def test_a_missing_notebook_is_named(tmp_path: Path) -> None:
     path = write_project(tmp_path)
     (tmp_path / "notebooks" / "02_select.ipynb").unlink()
     with pytest.raises(ParameterError, match=r"02_select\.ipynb: no such notebook"):
-        plan(path)
+        plan_study(path)
 
 
 def test_a_folder_that_no_study_made_is_refused(tmp_path: Path) -> None:
@@ -344,34 +344,34 @@ def test_a_folder_that_no_study_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "runs" / "tiny").mkdir(parents=True)
     (tmp_path / "runs" / "tiny" / "thesis.txt").write_text("mine")
     with pytest.raises(ParameterError, match="was not made by `hdarts run`"):
-        plan(path)
+        plan_study(path)
 
 
 def test_a_run_folder_with_other_parameters_is_refused(tmp_path: Path) -> None:
-    planned = plan(write_project(tmp_path))
-    record(planned)
-    folder = stage(planned, "toy")[0].folder
+    plan = plan_study(write_project(tmp_path))
+    record_plan(plan)
+    folder = stage(plan, "toy")[0].folder
     folder.mkdir(parents=True)
     (folder / "params.yaml").write_text("run: x\nseed: 2\nmost_steps: 999\n")
     with pytest.raises(ParameterError, match="`most_steps` is 999, here 7"):
-        plan(tmp_path / "study.yaml")
+        plan_study(tmp_path / "study.yaml")
 
 
 def test_a_run_folder_of_other_parameters_is_refused_with_the_difference(tmp_path: Path) -> None:
     path = write_project(tmp_path)
-    planned = plan(path)
-    record(planned)
-    run = stage(planned, "toy")[0]
+    plan = plan_study(path)
+    record_plan(plan)
+    run = stage(plan, "toy")[0]
     run.folder.mkdir(parents=True)
     (run.folder / "params.yaml").write_text(yaml.safe_dump(run.params.model_dump() | {"most_steps": 9}))
     with pytest.raises(ParameterError, match=r"belongs to another study: its `most_steps` is 9, here 7; move it away"):
-        plan(path)
+        plan_study(path)
 
 
 def test_the_report_at_mini_scale_has_no_search_at_the_reports_size():
     """An arm's own parameters stand over those of its stage: the scale has to name each arm that has some."""
     file = ROOT / "params" / "studies" / "thesis" / "all.yaml"
-    planned = studies.plan(file, scale="mini")
-    searches = [run.params for run in planned.runs if isinstance(run.params, SearchParams)]
+    plan = studies.plan_study(file, scale="mini")
+    searches = [run.params for run in plan.runs if isinstance(run.params, SearchParams)]
     assert max(p.epochs for p in searches) == 8
     assert {(p.limit, p.channels, p.layers) for p in searches} == {(1000, 4, 3)}

@@ -1,4 +1,4 @@
-"""`hdarts fit` proposes a batch size from what a step needs, and sets nothing."""
+"""`hdarts batch-size` proposes a batch size from what a step needs, and sets nothing."""
 
 import pytest
 import yaml
@@ -6,7 +6,7 @@ import yaml
 from hdarts.errors import ParameterError
 from hdarts.params import SearchParams, check, notebook_defaults
 from hdarts.runs.paths import notebooks_folder
-from hdarts.workbook.study.fit import Fit, fit
+from hdarts.workbook.study.batch_size import StepMemory, propose_batch_size
 
 
 def write(tmp_path, **changes):
@@ -17,28 +17,28 @@ def write(tmp_path, **changes):
 
 
 def test_the_largest_multiple_of_sixteen_within_the_margin_is_proposed():
-    found = Fit(fixed=1.0, an_image=0.01, free=2.0, most=1000)
+    found = StepMemory(fixed=1.0, an_image=0.01, free=2.0, most=1000)
     assert found.batch_size == 48  # (0.8 * 2 - 1) / 0.01 = 60
     assert "batch_size 48 fits" in str(found) and "set it in the parameters yourself" in str(found)
-    assert Fit(1.0, 0.01, 200.0, most=100).batch_size == 96
-    assert "not even 16 images fit" in str(Fit(3.0, 0.01, 2.0, 1000))
+    assert StepMemory(1.0, 0.01, 200.0, most=100).batch_size == 96
+    assert "not even 16 images fit" in str(StepMemory(3.0, 0.01, 2.0, 1000))
 
 
 def test_a_step_is_measured(tmp_path, monkeypatch):
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "runs"))
-    found = fit(write(tmp_path))
+    found = propose_batch_size(write(tmp_path))
     assert found.free > 0 and found.an_image >= 0 and found.most == 719
     assert not (tmp_path / "runs").exists()
 
 
 def test_what_takes_no_step_or_has_too_few_images_is_refused(tmp_path):
     with pytest.raises(ParameterError, match="random cell takes no step"):
-        fit(write(tmp_path, method="random"))
+        propose_batch_size(write(tmp_path, method="random"))
     with pytest.raises(ParameterError, match="fewer than the 48"):
-        fit(write(tmp_path, limit=60))
+        propose_batch_size(write(tmp_path, limit=60))
 
 
 def test_auto_is_refused_with_the_way_to_a_proposal(tmp_path):
     values = notebook_defaults(notebooks_folder() / "03_search.ipynb") | {"batch_size": "auto"}
-    with pytest.raises(ParameterError, match=r"`batch_size` = 'auto': .*`hdarts fit` proposes one"):
+    with pytest.raises(ParameterError, match=r"`batch_size` = 'auto': .*`hdarts batch-size` proposes one"):
         check(SearchParams, values)

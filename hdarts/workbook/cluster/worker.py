@@ -12,11 +12,11 @@ from hdarts.errors import Stopped
 from hdarts.runs.atomic import write_atomic
 from hdarts.runs.paths import runs_folder
 from hdarts.workbook.study import Plan, PlannedRun
-from hdarts.workbook.study.runner import Outcome, execute, look
+from hdarts.workbook.study.runner import Outcome, outcome_of, run_one
 
 
 @dataclass(frozen=True)
-class Work:
+class WorkerTask:
     """What a worker does with a run, in the folders and the environment of the client."""
 
     root: Path
@@ -26,12 +26,12 @@ class Work:
     environment: dict[str, str]
 
     @classmethod
-    def prepare(cls, planned: Plan) -> "Work":
+    def prepare(cls, plan: Plan) -> "WorkerTask":
         """Write the mark by which a worker knows that it sees the client's folder."""
-        folder = planned.folder.resolve()
+        folder = plan.folder.resolve()
         kept = {name: value for name, value in os.environ.items() if name.startswith("HDARTS_")}
         kept["HDARTS_RUNS"] = str(runs_folder().resolve())
-        work = cls(planned.root.resolve(), folder, secrets.token_hex(8), planned.study.timeout, kept)
+        work = cls(plan.root.resolve(), folder, secrets.token_hex(8), plan.study.timeout, kept)
         work.stop.unlink(missing_ok=True)
         write_atomic(folder / ".shared", work.token)
         return work
@@ -50,9 +50,9 @@ class Work:
         os.environ.update(self.environment)
         run.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(run.folder / ".worker"):  # it may still run for a client that went away
-            if (outcome := look(run.folder)).state == "done":
+            if (outcome := outcome_of(run.folder)).state == "done":
                 return outcome
-            return execute(run, self.root, _threads(), self.timeout, self.stop.exists)
+            return run_one(run, self.root, _threads(), self.timeout, self.stop.exists)
 
     def blind(self) -> str:
         """Return what this worker's host does not see of the study, "" if it sees all."""

@@ -22,7 +22,7 @@ MARGIN, MULTIPLE = 0.8, 16  # share of the free memory to use; the proposal is a
 
 
 @dataclass(frozen=True)
-class Fit:
+class StepMemory:
     """What a step needs, in GiB: `fixed`, and so much `an_image`; `free` is what there is beside it now."""
 
     fixed: float
@@ -44,7 +44,7 @@ class Fit:
         return f"batch_size {self.batch_size} fits: {need}. It changes results: set it in the parameters yourself"
 
 
-def fit(file: Path) -> Fit:
+def propose_batch_size(file: Path) -> StepMemory:
     """Measure a step of the search that a parameter file describes, at two small batch sizes."""
     params = with_defaults(SearchParams, {**read_yaml(file), "batch_size": PROBES[0]})
     if params.method == "random":
@@ -60,13 +60,14 @@ def fit(file: Path) -> Fit:
     phase = phases(problem, state, partial(method_hypergradient, params), params.learning_rate)
     for size in PROBES:
         inner, outer = (
-            next(part.epoch(0, "fit", 0)) for part in batches(params.model_copy(update={"batch_size": size}), data)
+            next(part.epoch(0, "batch size", 0))
+            for part in batches(params.model_copy(update={"batch_size": size}), data)
         )
         phase.hypergradient.function(inner, outer)
         phase.weight_step.function(inner, *training_alpha(params, state))
         peaks.append((peak_memory(str(device)) - before) / 1024)
     an_image = max(0.0, (peaks[1] - peaks[0]) / (PROBES[1] - PROBES[0]))
-    return Fit(max(0.0, peaks[0] - PROBES[0] * an_image), an_image, free, most)
+    return StepMemory(max(0.0, peaks[0] - PROBES[0] * an_image), an_image, free, most)
 
 
 def _free(device: torch.device) -> float:
