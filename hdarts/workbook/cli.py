@@ -250,9 +250,9 @@ def _list(plan: Plan) -> None:
 
 def _estimate(plan: Plan, jobs: int) -> None:
     """What the runs that are not done will take on this machine, measured; ends quietly on Ctrl-C."""
-    from hdarts.workbook.study.estimate import ALL, estimate  # imports torch
+    from hdarts.workbook.study.estimate import TOTAL, estimate  # imports torch
 
-    print(f"\nmeasuring steps on this machine, for {ALL} s at most", flush=True)
+    print(f"\nmeasuring steps on this machine, for {TOTAL} s at most", flush=True)
     try:
         found = estimate(plan.runs, jobs)
     except ParameterError as error:

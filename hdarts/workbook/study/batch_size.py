@@ -1,43 +1,39 @@
 """Propose the batch size of a search that fits into memory. It changes results, so nothing sets it by itself."""
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import psutil
 import torch
 
+from hdarts.data import outline
 from hdarts.errors import ParameterError
 from hdarts.params import SearchParams, read_yaml
 from hdarts.runs.device import use_machine
-from hdarts.runs.memory import peak_memory
 from hdarts.runs.paths import with_defaults
-from hdarts.search import batches, load_splits, make_supernet, method_hypergradient
-from hdarts.search.loop import phases, training_alpha
-from hdarts.search.state import State
-from hdarts.search.weights import Classification
+from hdarts.workbook.study.probe import Probe, measure_step
 
-PROBES = (16, 48)  # batch sizes whose memory is measured; from there it grows with the images
+MEASURED, SECONDS = 48, 120  # the largest batch that is measured, and the time for it
 MARGIN, MULTIPLE = 0.8, 16  # share of the free memory to use; the proposal is a multiple of so many
 
 
 @dataclass(frozen=True)
 class StepMemory:
-    """What a step needs, in GiB: `fixed`, and so much `an_image`; `free` is what there is beside it now."""
+    """The memory of a step in GiB: `fixed` plus `per_image` for each image; `free` is what is available now."""
 
     fixed: float
-    an_image: float
+    per_image: float
     free: float
-    most: int  # as many as the smaller part of the training images holds
+    most: int  # images in the smaller of the two training parts
 
     @property
     def batch_size(self) -> int:
-        """The largest multiple of `MULTIPLE` that leaves a margin; 0 where none fits."""
-        fits = int((MARGIN * self.free - self.fixed) / self.an_image) if self.an_image > 0 else self.most
+        """The largest multiple of `MULTIPLE` that leaves a margin; 0 if none fits."""
+        fits = int((MARGIN * self.free - self.fixed) / self.per_image) if self.per_image > 0 else self.most
         return max(0, min(fits, self.most) // MULTIPLE * MULTIPLE)
 
     def __str__(self) -> str:
-        need = f"a step needs {self.fixed:.2f} GiB and {1024 * self.an_image:.1f} MiB an image"
+        need = f"a step needs {self.fixed:.2f} GiB plus {1024 * self.per_image:.1f} MiB per image"
         need += f", {self.free:.1f} GiB are free"
         if not self.batch_size:
             return f"not even {MULTIPLE} images fit: {need}"
@@ -45,31 +41,22 @@ class StepMemory:
 
 
 def propose_batch_size(file: Path) -> StepMemory:
-    """Measure a step of the search that a parameter file describes, at two small batch sizes."""
-    params = with_defaults(SearchParams, {**read_yaml(file), "batch_size": PROBES[0]})
+    """Measure steps of the search that a parameter file describes on small batches, and extrapolate their memory."""
+    params = with_defaults(SearchParams, {**read_yaml(file), "batch_size": MEASURED})
     if params.method == "random":
-        raise ParameterError(f"{file}: a random cell takes no step")
-    device = use_machine(params)
-    data = load_splits(params, device)
-    problem = Classification(make_supernet(params, data), params.precision)
-    most = min(map(len, (data.train, data.validation)))  # type: ignore[arg-type]
-    if most < PROBES[1]:
-        raise ParameterError(f"{file}: {most} images of a level are fewer than the {PROBES[1]} that are measured with")
-    free, before, peaks = _free(device), peak_memory(str(device)), []
-    state = State.fresh(params, problem.supernet, None, device)
-    phase = phases(problem, state, partial(method_hypergradient, params), params.learning_rate)
-    for size in PROBES:
-        inner, outer = (
-            next(part.epoch(0, "batch size", 0))
-            for part in batches(params.model_copy(update={"batch_size": size}), data)
-        )
-        phase.hypergradient.function(inner, outer)
-        phase.weight_step.function(inner, *training_alpha(params, state))
-        peaks.append((peak_memory(str(device)) - before) / 1024)
-    an_image = max(0.0, (peaks[1] - peaks[0]) / (PROBES[1] - PROBES[0]))
-    return StepMemory(max(0.0, peaks[0] - PROBES[0] * an_image), an_image, free, most)
+        raise ParameterError(f"{file}: method random takes no steps")
+    images = outline(params.data, params.data_folder, params.limit, params.validation_fraction, params.image_size)
+    most = min(images.train, images.validation)
+    if most < MEASURED:
+        raise ParameterError(f"{file}: a part of {most} images is smaller than the {MEASURED} that are measured")
+    free = _free(use_machine(params))
+    cost = measure_step(Probe(params, images, None, params.threads or torch.get_num_threads()), SECONDS)
+    if isinstance(cost, str):
+        raise ParameterError(f"{file}: no step could be measured: {cost}")
+    per_image = cost.memory_per_image / 1024
+    return StepMemory(max(0.0, cost.memory / 1024 - MEASURED * per_image), per_image, free, most)
 
 
 def _free(device: torch.device) -> float:
-    found = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-    return found / 2**30
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    return free / 2**30

@@ -1,7 +1,7 @@
-"""What a study will take on this machine, in hours and memory, from a few steps measured for each kind of run.
+"""Estimate what a study takes on this machine, in hours and memory, from a few steps measured for each kind of run.
 
-Runs that differ only in what costs no time, such as seeds and rates, are one setting and measured once; the largest
-setting of each method comes first. What the time does not suffice for is taken from the most similar setting.
+Runs that differ only in what costs no time, such as seeds and rates, have one cost key and are measured once. The
+largest of each method is measured first; if time runs out, the others are scaled from the most similar one.
 """
 
 import json
@@ -16,7 +16,7 @@ import pandas as pd
 import psutil
 import torch
 
-from hdarts.data import DatasetInfo, dataset_info
+from hdarts.data import Outline, outline
 from hdarts.errors import ParameterError
 from hdarts.params import EvaluateParams, SearchParams
 from hdarts.runs.randomness import generator
@@ -25,14 +25,13 @@ from hdarts.train import read_genotype
 from hdarts.workbook.study import PlannedRun, runner
 from hdarts.workbook.study.probe import Probe, StepCost, measure_step
 
-Row = dict[str, Any]
-ALL, ONE = 60, 10  # seconds for all settings, and for one
+TOTAL, EACH = 60, 10  # seconds for all measurements, and for one
 NOTEBOOK = 20  # seconds for the kernel, the imports and the figures of a notebook, on a core of 2026
-KERNEL = 250  # MiB of a kernel beside the loop: Jupyter and figures
+KERNEL = 250  # MiB of a kernel besides the loop: Jupyter and figures
 EIGENVALUE = 20  # hypergradients that take as long as an eigenvalue
 
-# what a step costs does not depend on these, or hardly
-FREE = SearchParams.not_identifying - {"device", "threads"} | {
+# the cost of a step does not depend on these, or hardly
+FREE = SearchParams.aside - {"device", "threads"} | {
     *("search_seed", "evaluation_seed", "split_seed", "genotype", "data", "data_folder", "limit", "test_limit"),
     *("image_size", "validation_fraction", "epochs", "schedule_epochs", "learning_rate", "learning_rate_min"),
     *("momentum", "weight_decay", "clip", "part", "alpha_learning_rate", "alpha_beta1", "alpha_beta2"),
@@ -44,176 +43,183 @@ FREE = SearchParams.not_identifying - {"device", "threads"} | {
 
 @dataclass(frozen=True)
 class Estimate:
-    """The table of a study's stages, and sentences that say what it rests on."""
+    """A table of the stages of a study, and sentences that say what it is based on."""
 
     table: pd.DataFrame
     notes: list[str]
 
 
 def estimate(runs: Sequence[PlannedRun], jobs: int) -> Estimate:
-    """Measure for at most about `ALL` seconds, and return what the runs that are not done will take, `jobs` at a time.
+    """Measure for about `TOTAL` seconds at most, and estimate the runs that are not done, `jobs` at a time.
 
-    Raises `ParameterError` where the images of a run are not there; writes and downloads nothing.
+    Raises `ParameterError` if the images of a run are missing; writes and downloads nothing.
     """
     threads = max(1, runner.cores() // jobs)
     todo = [run for run in runs if runner.outcome_of(run.folder).state != "done"]
     probes = make_probes(runs, todo, threads)
-    settings = {setting(probe): probe for probe in probes.values()}
-    known = measure_some(order((setting(probes[r.name]), runner.length(r)) for r in todo if r.name in probes), settings)
-    costs: list[Row] = []
-    for run in todo:
-        probe = probes.get(run.name)
-        cost = StepCost({}, 0, 0) if probe is None else known.get(setting(probe)) or similar(setting(probe), known)
-        seconds, memory = math.nan, math.nan
-        if cost is not None:
-            times = repetitions(probe.params, probe.images) if probe else {}
-            seconds = NOTEBOOK + sum(times[part] * each for part, each in cost.seconds.items())
-            memory = KERNEL + cost.memory + (0 if probe is None else _images(probe.images))
-        costs.append({"stage": run.stage, "seconds": seconds, "GiB": memory / 1024})
-    return Estimate(_table(runs, costs), _notes(costs, settings, known, threads, jobs))
+    by_key = {cost_key(probe): probe for probe in probes.values()}
+    sizes = ((cost_key(probes[run.name]), runner.length(run)) for run in todo if run.name in probes)
+    known = measure_some(measuring_order(sizes), by_key)
+    rows = [(run.stage, *_run_cost(probes.get(run.name), known)) for run in todo]
+    costs = pd.DataFrame(rows, columns=["stage", "seconds", "GiB"]).astype({"seconds": float, "GiB": float})
+    return Estimate(_table(runs, costs), _notes(costs, by_key, known, threads, jobs))
+
+
+def _run_cost(probe: Probe | None, known: Mapping[str, StepCost]) -> tuple[float, float]:
+    """Return seconds and GiB of a run, NaN if unknown; without a probe only its notebook costs anything."""
+    if probe is None:
+        return NOTEBOOK, KERNEL / 1024
+    key = cost_key(probe)
+    if (step := known.get(key) or scaled(key, known)) is None:
+        return math.nan, math.nan
+    times = repetitions(probe.params, probe.images)
+    seconds = sum(times[phase] * each for phase, each in step.seconds.items())
+    return NOTEBOOK + seconds, (KERNEL + step.memory + _image_memory(probe.images)) / 1024
 
 
 def make_probes(runs: Sequence[PlannedRun], todo: Iterable[PlannedRun], threads: int) -> dict[str, Probe]:
-    """Return what is to be measured for each run that searches or trains, by the names of the runs."""
-    named, infos = {run.name: run for run in runs}, dict[tuple, DatasetInfo]()
+    """Return a probe for each run that searches or trains, by the names of the runs."""
+    by_name, outlines = {run.name: run for run in runs}, dict[tuple, Outline]()
     probes = {}
     for run in todo:
         p = run.params
         if not isinstance(p, SearchParams | EvaluateParams) or getattr(p, "method", "") == "random":
             continue
-        asked = (p.data, p.data_folder, p.limit, getattr(p, "validation_fraction", 0.0), p.image_size)
-        if asked not in infos:
+        images = (p.data, p.data_folder, p.limit, getattr(p, "validation_fraction", 0.0), p.image_size)
+        if images not in outlines:
             try:
-                infos[asked] = dataset_info(*asked)
+                outlines[images] = outline(*images)
             except ParameterError as error:
                 raise ParameterError(f"run {run.name}: {error}") from None
-        probes[run.name] = Probe(p, infos[asked], _cell(run, named), p.threads or threads)
+        cell = _cell(run, by_name) if isinstance(p, EvaluateParams) else None
+        probes[run.name] = Probe(p, outlines[images], cell, p.threads or threads)
     return probes
 
 
-def _cell(run: PlannedRun, named: Mapping[str, PlannedRun]) -> Genotype:
-    """The cell of an evaluation or, before it is found, a random one of its space."""
-    if isinstance(run.params, EvaluateParams):
-        try:
-            return read_genotype(run.params.genotype)
-        except ParameterError:
-            pass
-    space = SPACES[_space(run, named) or "darts"]
-    return discretise(torch.randn(space.alpha_shape, generator=generator(0, "estimate")), space)
+def _cell(run: PlannedRun, by_name: Mapping[str, PlannedRun]) -> Genotype:
+    """Return the cell of an evaluation or, before it is found, a random one of its space."""
+    assert isinstance(run.params, EvaluateParams)
+    try:
+        return read_genotype(run.params.genotype)
+    except ParameterError:
+        space = SPACES[_space(run, by_name) or "darts"]
+        return discretise(torch.randn(space.alpha_shape, generator=generator(0, "estimate")), space)
 
 
-def _space(run: PlannedRun, named: Mapping[str, PlannedRun]) -> str:
+def _space(run: PlannedRun, by_name: Mapping[str, PlannedRun]) -> str:
     if isinstance(run.params, SearchParams):
         return run.params.space
-    return next((found for need in run.needs if (found := _space(named[need], named))), "")
+    return next((space for need in run.needs if (space := _space(by_name[need], by_name))), "")
 
 
-def setting(probe: Probe) -> str:
-    """Return all that the cost of a step depends on, as JSON."""
-    values = probe.params.model_dump(exclude=set(FREE))
-    more = {"stage": probe.params.stage, "shape": probe.images.shape, "classes": probe.images.classes}
-    return json.dumps({**values, **more, "space": probe.cell.space.name, "threads": probe.threads}, sort_keys=True)
+def cost_key(probe: Probe) -> str:
+    """Return everything that the cost of a step depends on, as JSON."""
+    p = probe.params
+    space = p.space if isinstance(p, SearchParams) else probe.cell and probe.cell.space.name
+    more = {"stage": p.stage, "space": space, "shape": probe.images.shape, "classes": probe.images.classes}
+    return json.dumps({**p.model_dump(exclude=set(FREE)), **more, "threads": probe.threads}, sort_keys=True)
 
 
-def order(weighed: Iterable[tuple[str, float]]) -> list[str]:
-    """Return the settings in the order in which they are measured: the largest of each method, then the second ..."""
-    weights: Counter[str] = Counter()
-    for one, weight in weighed:
-        weights[one] += weight  # type: ignore[assignment]
+def measuring_order(sizes: Iterable[tuple[str, float]]) -> list[str]:
+    """Return the cost keys in the order of measuring: the largest of each method, then the second of each, ..."""
+    totals = Counter[str]()
+    for key, size in sizes:
+        totals[key] += size  # type: ignore[assignment]
     ranked, seen = [], Counter()
-    for one, _ in weights.most_common():
-        what = json.loads(one)
-        method = what["stage"], what.get("method"), what.get("hypernetwork")
-        ranked.append((seen[method], one))
+    for key, _ in totals.most_common():
+        values = json.loads(key)
+        method = values["stage"], values.get("method"), values.get("hypernetwork")
+        ranked.append((seen[method], key))
         seen[method] += 1
-    return [one for _, one in sorted(ranked, key=lambda pair: pair[0])]
+    return [key for _, key in sorted(ranked, key=lambda pair: pair[0])]
 
 
-def measure_some(ordered: Iterable[str], settings: Mapping[str, Probe]) -> dict[str, StepCost]:
-    """Measure one setting after the other while there is time; those that told nothing are left out."""
-    end, known = time.monotonic() + ALL, {}
-    for one in ordered:
-        if time.monotonic() + ONE > end:
+def measure_some(ordered: Iterable[str], by_key: Mapping[str, Probe]) -> dict[str, StepCost]:
+    """Measure one cost key after another while there is time, and leave out those that failed."""
+    end, known = time.monotonic() + TOTAL, {}
+    for key in ordered:
+        if time.monotonic() + EACH > end:
             break
-        if isinstance(found := measure_step(settings[one], ONE), StepCost):
-            known[one] = found
+        if isinstance(cost := measure_step(by_key[key], EACH), StepCost):
+            known[key] = cost
     return known
 
 
-def similar(wanted: str, known: Mapping[str, StepCost]) -> StepCost | None:
-    """Return the cost of the measured setting that has most in common, in proportion to the size of a step."""
-    mine = json.loads(wanted)
-    others = {one: json.loads(one) for one in known}
-    others = {one: other for one, other in others.items() if other["stage"] == mine["stage"]}
+def scaled(key: str, known: Mapping[str, StepCost]) -> StepCost | None:
+    """Return the cost of the most similar measured key of the same stage, scaled by the size of a step."""
+    wanted = json.loads(key)
+    others = {other: values for other in known if (values := json.loads(other))["stage"] == wanted["stage"]}
     if not others:
         return None
-    nearest = min(others, key=lambda one: sum(mine[name] != others[one][name] for name in mine))
-    ratio, cost = _size(mine) / _size(others[nearest]), known[nearest]
-    return StepCost({part: ratio * each for part, each in cost.seconds.items()}, max(1, ratio) * cost.memory, 0)
+    nearest = min(others, key=lambda other: sum(wanted[name] != others[other][name] for name in wanted))
+    ratio, cost = _step_size(wanted) / _step_size(others[nearest]), known[nearest]
+    return StepCost({name: ratio * each for name, each in cost.seconds.items()}, max(1, ratio) * cost.memory, 0)
 
 
-def _size(one: Mapping) -> float:
-    return one["batch_size"] * one["layers"] * one["channels"] * math.prod(one["shape"][1:])
+def _step_size(values: Mapping[str, Any]) -> float:
+    return values["batch_size"] * values["layers"] * values["channels"] * math.prod(values["shape"][1:])
 
 
-def repetitions(p: SearchParams | EvaluateParams, images: DatasetInfo) -> dict[str, float]:
-    """Return how often a run takes each part of a step.
+def repetitions(p: SearchParams | EvaluateParams, images: Outline) -> dict[str, float]:
+    """Return how often a run repeats each phase of a step.
 
-    The test part is not opened to count it: without `test_limit` it is taken as a fifth of the training part.
+    The test part is not opened to count it: without `test_limit` a fifth of the training part is assumed.
     """
     if isinstance(p, EvaluateParams):
         test = p.test_limit or images.train / 5
-        return {"learn": p.epochs * math.ceil(images.train / p.batch_size), "look": p.epochs * test / p.batch_size}
-    steps, passed = min(images.train, images.validation) // p.batch_size, math.ceil(images.validation / p.batch_size)
-    learning, moving = p.frozen_epochs or p.epochs, p.epochs - p.frozen_epochs
-    looks = p.epochs + p.candidates + (0 if p.candidates else p.epochs // (p.discretise_epochs or math.inf))
-    finds = moving * steps + p.frozen_epochs * steps / p.log_every
+        steps = p.epochs * math.ceil(images.train / p.batch_size)
+        return {"weight_step": steps, "accuracy": p.epochs * test / p.batch_size}
+    steps, batches = min(images.train, images.validation) // p.batch_size, math.ceil(images.validation / p.batch_size)
+    weight_epochs, alpha_epochs = p.resting or p.epochs, p.epochs - p.resting
+    validations = p.epochs + p.candidates + (0 if p.candidates else p.epochs // (p.discretise_epochs or math.inf))
+    alpha_steps = alpha_epochs * steps + p.resting * steps / p.log_every
     return {
-        "find": finds + EIGENVALUE * (p.epochs // (p.eigenvalue_epochs or math.inf)),
-        "learn": learning * steps,
-        "look": looks * passed + (p.epochs - learning) * steps,
+        "alpha_step": alpha_steps + EIGENVALUE * (p.epochs // (p.eigenvalue_epochs or math.inf)),
+        "weight_step": weight_epochs * steps,
+        "accuracy": validations * batches + (p.epochs - weight_epochs) * steps,
     }
 
 
-def _images(images: DatasetInfo) -> float:
-    """MiB of a set in memory, as bytes."""
+def _image_memory(images: Outline) -> float:
+    """Return the MiB of a set's images, one byte per value."""
     return (images.train + images.validation) * math.prod(images.shape) / 2**20
 
 
-def _table(runs: Sequence[PlannedRun], costs: Sequence[Row]) -> pd.DataFrame:
-    rows = []
-    for stage in dict.fromkeys(run.stage for run in runs):
-        own = [row for row in costs if row["stage"] == stage]
-        there = [row for row in own if not math.isnan(row["seconds"])]  # the notes count the others
-        hours, most = sum(row["seconds"] for row in there) / 3600, max((row["GiB"] for row in there), default=0.0)
-        rows.append({"stage": stage, "to do": len(own), "hours": round(hours, 2), "GiB of the largest": round(most, 1)})
-    return pd.DataFrame(rows)
+def _table(runs: Sequence[PlannedRun], costs: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per stage; runs of unknown cost, which the notes count, add nothing."""
+    groups = costs.groupby("stage")
+    columns = {
+        "to do": groups.size(),
+        "hours": groups["seconds"].sum() / 3600,
+        "GiB of the largest": groups["GiB"].max(),
+    }
+    table = pd.DataFrame(columns).reindex(list(dict.fromkeys(run.stage for run in runs))).fillna(0)
+    table = table.astype({"to do": int}).round({"hours": 2, "GiB of the largest": 1})
+    return table.rename_axis("stage").reset_index()
 
 
 def _notes(
-    costs: Sequence[Row], settings: Mapping[str, Probe], known: Mapping[str, StepCost], threads: int, jobs: int
+    costs: pd.DataFrame, by_key: Mapping[str, Probe], known: Mapping[str, StepCost], threads: int, jobs: int
 ) -> list[str]:
-    there = [row for row in costs if not math.isnan(row["seconds"])]
-    notes = []
-    if there:
-        hours, longest = (of(row["seconds"] for row in there) / 3600 for of in (sum, max))
-        held = sum(sorted((row["GiB"] for row in there), reverse=True)[:jobs])
+    estimated, notes = costs.dropna(), []
+    if len(estimated):
+        hours, longest = estimated["seconds"].sum() / 3600, estimated["seconds"].max() / 3600
         free = psutil.virtual_memory().available / 2**30
         notes.append(
-            f"about {hours:.2g} hours of computing; {jobs} at a time {max(hours / jobs, longest):.2g} hours and up to "
-            f"{held:.1f} GiB, of which {free:.1f} are free now"
+            f"about {hours:.2g} hours of computing; {jobs} at a time: {max(hours / jobs, longest):.2g} hours and up to "
+            f"{estimated['GiB'].nlargest(jobs).sum():.1f} GiB, of which {free:.1f} GiB are free now"
         )
-    if missing := len(costs) - len(there):
-        notes.append(f"not in it are {missing} runs: none of their steps ended within {ONE} s and the memory there is")
-    if settings:
-        fewer = sum(one.batch < settings[name].params.batch_size for name, one in known.items())
+    if missing := len(costs) - len(estimated):
+        notes.append(f"not included: {missing} runs, of which no step ended within {EACH} s and the free memory")
+    if by_key:
+        smaller = sum(cost.batch < by_key[key].params.batch_size for key, cost in known.items())
         notes.append(
-            f"measured: steps of {len(known)} of {len(settings)} settings on noise, one at a time, {threads} threads; "
-            f"{fewer} of them on smaller batches, from which a straight line leads to theirs; the others are taken as "
-            "the most similar one, in proportion to batch, cells, channels and pixels"
+            f"measured: steps of {len(known)} of {len(by_key)} kinds of runs on noise, one at a time, {threads} "
+            f"threads; {smaller} of them on smaller batches and extrapolated linearly; the others are scaled from the "
+            "most similar kind by batch size, cells, channels and pixels"
         )
     notes.append(
-        f"each run has {NOTEBOOK} s for kernel and figures; left out are reading of images, checkpoints, and what "
-        "notebooks compute that neither search nor train"
+        f"each run includes {NOTEBOOK} s for its kernel and figures; not included: reading images, checkpoints, and "
+        "what notebooks compute besides searching and training"
     )
     return notes

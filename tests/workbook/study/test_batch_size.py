@@ -17,7 +17,7 @@ def write(tmp_path, **changes):
 
 
 def test_the_largest_multiple_of_sixteen_within_the_margin_is_proposed():
-    found = StepMemory(fixed=1.0, an_image=0.01, free=2.0, most=1000)
+    found = StepMemory(fixed=1.0, per_image=0.01, free=2.0, most=1000)
     assert found.batch_size == 48  # (0.8 * 2 - 1) / 0.01 = 60
     assert "batch_size 48 fits" in str(found) and "set it in the parameters yourself" in str(found)
     assert StepMemory(1.0, 0.01, 200.0, most=100).batch_size == 96
@@ -27,14 +27,14 @@ def test_the_largest_multiple_of_sixteen_within_the_margin_is_proposed():
 def test_a_step_is_measured(tmp_path, monkeypatch):
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "runs"))
     found = propose_batch_size(write(tmp_path))
-    assert found.free > 0 and found.an_image >= 0 and found.most == 719
+    assert found.free > 0 and found.per_image >= 0 and found.most == 719
     assert not (tmp_path / "runs").exists()
 
 
 def test_what_takes_no_step_or_has_too_few_images_is_refused(tmp_path):
-    with pytest.raises(ParameterError, match="random cell takes no step"):
+    with pytest.raises(ParameterError, match="random takes no steps"):
         propose_batch_size(write(tmp_path, method="random"))
-    with pytest.raises(ParameterError, match="fewer than the 48"):
+    with pytest.raises(ParameterError, match="smaller than the 48"):
         propose_batch_size(write(tmp_path, limit=60))
 
 

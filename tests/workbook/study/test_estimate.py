@@ -42,11 +42,15 @@ def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str):
 def test_a_search_and_a_training_are_measured_at_their_own_batch() -> None:
     found = measure_step(Probe(search(), IMAGES, CELL, 1), 60)
     assert isinstance(found, StepCost) and found.batch == 16
-    assert set(found.seconds) == {"find", "learn", "look"} and min(found.seconds.values()) > 0 and found.memory > 0
+    assert (
+        set(found.seconds) == {"alpha_step", "weight_step", "accuracy"}
+        and min(found.seconds.values()) > 0
+        and found.memory > 0
+    )
     training = params(EVALUATION)
     assert isinstance(training, EvaluateParams)
     found = measure_step(Probe(training, IMAGES, CELL, 1), 60)
-    assert isinstance(found, StepCost) and set(found.seconds) == {"learn", "look"}
+    assert isinstance(found, StepCost) and set(found.seconds) == {"weight_step", "accuracy"}
 
 
 def test_what_takes_too_long_is_ended_and_told() -> None:
@@ -55,10 +59,10 @@ def test_what_takes_too_long_is_ended_and_told() -> None:
 
 
 def test_a_smaller_batch_is_carried_on_in_a_straight_line() -> None:
-    rows = pd.DataFrame({"batch": [2, 4, 4, 4], "memory": [100.0, 120, 120, 120], "learn": [0.1, 0.2, 0.15, 0.9]})
+    rows = pd.DataFrame({"batch": [2, 4, 4, 4], "memory": [100.0, 120, 120, 120], "weight_step": [0.1, 0.2, 0.15, 0.9]})
     found = StepCost.of(rows, 8)
     assert found.batch == 4 and found.memory == 160
-    assert found.seconds["learn"] == pytest.approx(0.2 + 2 * 0.1)
+    assert found.seconds["weight_step"] == pytest.approx(0.2 + 2 * 0.1)
 
 
 def test_steps_are_counted_as_a_search_takes_them(tmp_path, monkeypatch) -> None:
@@ -66,28 +70,30 @@ def test_steps_are_counted_as_a_search_takes_them(tmp_path, monkeypatch) -> None
     list(computed(SEARCH))
     steps = len(pd.read_csv(tmp_path / "run" / "hypergradients.csv"))
     counted = e.repetitions(search(), IMAGES)
-    assert counted["learn"] == counted["find"] == steps == 15
-    assert counted["look"] == 3 * 5 + 3 * 5, "validation, and once more for the discrete cell"
+    assert counted["weight_step"] == counted["alpha_step"] == steps == 15
+    assert counted["accuracy"] == 3 * 5 + 3 * 5, "validation, and once more for the discrete cell"
 
 
 def test_the_largest_of_each_method_is_measured_first() -> None:
     names = {
-        name: e.setting(Probe(search(**changes), IMAGES, CELL, 1))
+        name: e.cost_key(Probe(search(**changes), IMAGES, CELL, 1))
         for name, changes in {
             "small": {"method": "darts-first"},
             "large": {"method": "darts-first", "channels": 8},
             "linear": {"hypernetwork": "linear"},
         }.items()
     }
-    ordered = e.order([(names["small"], 1.0), (names["linear"], 2.0), (names["large"], 3.0), (names["linear"], 2.0)])
+    ordered = e.measuring_order(
+        [(names["small"], 1.0), (names["linear"], 2.0), (names["large"], 3.0), (names["linear"], 2.0)]
+    )
     assert ordered == [names["linear"], names["large"], names["small"]]
 
 
 def test_what_was_not_measured_is_in_proportion_to_the_most_similar() -> None:
-    wanted, known = (e.setting(Probe(search(channels=c), IMAGES, CELL, 1)) for c in (8, 2))
-    found = e.similar(wanted, {known: StepCost({"learn": 1.0}, 100.0, 16)})
-    assert found is not None and found.seconds == {"learn": 4.0} and found.memory == 400
-    assert e.similar(wanted, {}) is None
+    wanted, known = (e.cost_key(Probe(search(channels=c), IMAGES, CELL, 1)) for c in (8, 2))
+    found = e.scaled(wanted, {known: StepCost({"weight_step": 1.0}, 100.0, 16)})
+    assert found is not None and found.seconds == {"weight_step": 4.0} and found.memory == 400
+    assert e.scaled(wanted, {}) is None
 
 
 def test_runs_of_one_setting_are_measured_once_and_nothing_is_written(tmp_path, monkeypatch) -> None:
@@ -95,13 +101,13 @@ def test_runs_of_one_setting_are_measured_once_and_nothing_is_written(tmp_path, 
 
     def once(probe: Probe, limit: float) -> StepCost:
         asked.append(probe)
-        return StepCost({"find": 0.1, "learn": 0.2, "look": 0.3}, 1024.0, 16)
+        return StepCost({"alpha_step": 0.1, "weight_step": 0.2, "accuracy": 0.3}, 1024.0, 16)
 
     monkeypatch.setattr(e, "measure_step", once)
     found = e.estimate(planned(tmp_path, monkeypatch, "generated"), jobs=2)
     assert len(asked) == 1
     times = [e.repetitions(search(epochs=n, limit=80, batch_size=16), Outline(40, 40, (3, 8, 8), 10)) for n in (4, 8)]
-    seconds = 2 * sum(0.1 * t["find"] + 0.2 * t["learn"] + 0.3 * t["look"] for t in times)
+    seconds = 2 * sum(0.1 * t["alpha_step"] + 0.2 * t["weight_step"] + 0.3 * t["accuracy"] for t in times)
     assert found.table["hours"].tolist() == [pytest.approx((seconds + 4 * e.NOTEBOOK) / 3600, abs=0.006)]
     assert found.table["to do"].tolist() == [4]
     assert not (tmp_path / "runs").exists()
@@ -115,4 +121,4 @@ def test_without_the_images_it_is_said_why_there_is_no_estimate(tmp_path, monkey
 def test_runs_of_which_nothing_is_known_are_counted_apart(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(e, "measure_step", lambda probe, limit: "a step takes more than 10 s")
     found = e.estimate(planned(tmp_path, monkeypatch, "generated"), jobs=1)
-    assert found.table["hours"].tolist() == [0.0] and found.notes[0].startswith("not in it are 4 runs")
+    assert found.table["hours"].tolist() == [0.0] and found.notes[0].startswith("not included: 4 runs")
