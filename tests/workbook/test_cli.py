@@ -6,14 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from helpers import ROOT
 from helpers.command import called
 from helpers.small_project import COMMAND, STUDY, end, plan_study, write_project
 
 from hdarts.workbook import cli as command
-from hdarts.workbook.cli import aligned
 
 
 @pytest.fixture
@@ -90,7 +88,7 @@ def test_a_study_that_is_done_needs_no_torch(study: Path) -> None:
 
 def test_a_report_can_be_asked_for_at_any_time(study: Path, monkeypatch, capsys) -> None:
     assert called(monkeypatch, "report", study) == 0
-    assert capsys.readouterr().out == "no run is done yet: no report page\n"
+    assert capsys.readouterr().out == "no run is done yet, so there is no report\n"
     finish(study, 3)
     assert called(monkeypatch, "report", study) == 0
     assert (study.parent / "runs" / "tiny" / "report.html").is_file()
@@ -133,12 +131,3 @@ def test_a_wrong_call_ends_with_code_2_and_one_line(
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("hdarts: ") and told in err and err.count("\n") == 1
     assert not (study.parent / "runs").exists()
-
-
-def test_tables_are_aligned() -> None:
-    frame = pd.DataFrame({"method": ["a", "long"], "accuracy": [97.256, 9.5], "seed": [2, 20], "note": [None, "x"]})
-    assert aligned(frame).splitlines() == [
-        "method  accuracy  seed  note",
-        "a          97.26     2",
-        "long         9.5    20  x",
-    ]

@@ -1,7 +1,7 @@
-"""Where the runs of a study stand, read from their folders: the table of `hdarts run` and of `hdarts status`.
+"""The progress of a study's runs, read from their folders: the table of `hdarts run` and of `hdarts status`.
 
-A few hundred lines of a terminal cannot show thousands of runs, nor should so many folders be read every other second:
-where not all rows have room, those under way are shown, and of all runs how many are in which state.
+If a terminal has too few lines for all runs, the active ones are shown and all are counted by state. Active runs alone
+are read every two seconds; thousands of folders would take too long.
 """
 
 import csv
@@ -17,23 +17,23 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from hdarts.runs.signals import write_stderr
-from hdarts.workbook.page.report import words_of
+from hdarts.runs.signals import tell
+from hdarts.workbook.formatting import format_table, format_value
 from hdarts.workbook.study import Plan, PlannedRun
 from hdarts.workbook.study.runner import Outcome
 
-EVERY = 2.0  # seconds between two looks at the folders
-MOST = 40  # rows of `hdarts status`; the live table has those of its terminal
-UNDER_WAY = ("running", "unfinished")
-FIRST = (*UNDER_WAY, "failed", "stopped")  # states whose runs are shown where not all have room
+INTERVAL = 2.0  # seconds between two readings of the folders
+MOST = 40  # rows of `hdarts status`; the live table has as many as fit into its terminal
+ACTIVE = ("running", "unfinished")
+FIRST = (*ACTIVE, "failed", "stopped")  # states whose runs are shown if not all fit
 
 
 @dataclass(frozen=True)
 class RunProgress:
-    """How far a run is: whole epochs done, of how many, accuracy in per cent after the last, seconds left.
+    """The progress of a run: epochs done, epochs in all, accuracy in per cent after the last one, seconds left.
 
-    The accuracy is that of the search-validation or the test images. The time left is that of the epochs left, at the
-    mean of the last five. None is what a run does not have, or not yet.
+    The accuracy is that on the search-validation or test images. The time left assumes the mean of the last five
+    epochs. None is what a run does not have, or not yet.
     """
 
     epoch: int | None = None
@@ -43,7 +43,7 @@ class RunProgress:
 
     @classmethod
     def of(cls, run: PlannedRun) -> "RunProgress":
-        """Read how far a run is from its metrics.csv and timings.csv."""
+        """Read the progress of a run from its metrics.csv and timings.csv."""
         epochs = getattr(run.params, "epochs", None)
         if not isinstance(epochs, int):
             return cls()
@@ -63,7 +63,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 
 def view(plan: Plan, states: Mapping[str, str], most: int = MOST) -> Group:
-    """Return a table of at most so many runs, those under way first where not all have room, and counts of states."""
+    """Return a table of at most `most` runs, the active ones first if not all fit, and the counts of all states."""
     chosen = plan.runs
     if len(chosen) > most:
         chosen = [run for state in FIRST for run in plan.runs if states[run.name] == state][:most]
@@ -75,18 +75,18 @@ def view(plan: Plan, states: Mapping[str, str], most: int = MOST) -> Group:
     for run in chosen:
         table.add_row(run.name.partition("/")[2], *_words(states[run.name], run))
     left_out = len(plan.runs) - len(chosen)
-    more = [Text(f"... and {left_out} runs more")] if left_out else []
-    return Group(table, *more, Text(), Text(aligned(counts(plan, states))))
+    more = [Text(f"... and {left_out} more runs")] if left_out else []
+    return Group(table, *more, Text(), Text(format_table(counts(plan, states))))
 
 
 def _words(state: str, run: PlannedRun) -> tuple[str, str, str, str]:
     if state in ("waiting", "blocked"):
         return state, "", "", ""
-    stands = RunProgress.of(run)
-    if stands.epoch is None:
+    progress = RunProgress.of(run)
+    if progress.epoch is None:
         return state, "", "", ""
-    left = _duration(stands.left) if state in UNDER_WAY else ""
-    return state, f"{stands.epoch}/{stands.epochs}", words_of(stands.accuracy), left
+    left = _duration(progress.left) if state in ACTIVE else ""
+    return state, f"{progress.epoch}/{progress.epochs}", format_value(progress.accuracy), left
 
 
 def _duration(seconds: float | None) -> str:
@@ -97,49 +97,38 @@ def _duration(seconds: float | None) -> str:
 
 
 def counts(plan: Plan, states: Mapping[str, str]) -> pd.DataFrame:
-    """Return how many runs of each stage are in which state."""
+    """Count the runs of each stage by state."""
     frame = pd.DataFrame({"stage": [run.stage for run in plan.runs], "state": [states[r.name] for r in plan.runs]})
     table = pd.crosstab(frame["stage"], frame["state"]).reindex(list(plan.study.stages))
     table.insert(0, "runs", table.sum(axis=1))
     return table.reset_index()
 
 
-def aligned(frame: pd.DataFrame) -> str:
-    """A table as text: numbers to the right, words to the left."""
-    columns = []
-    for name in frame.columns:
-        words = [str(name), *map(words_of, frame[name])]
-        width = max(map(len, words))
-        numeric = pd.api.types.is_numeric_dtype(frame[name])
-        columns.append([word.rjust(width) if numeric else word.ljust(width) for word in words])
-    return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
-
-
 def show(plan: Plan, states: Mapping[str, str]) -> None:
-    """Print where the runs stand; into a file or a pipe with no line cut."""
+    """Print the progress of all runs; lines in a file or a pipe are not cut."""
     Console(width=None if Console().is_terminal else 1000).print(view(plan, states), highlight=False)
 
 
 class LiveTable:
-    """The live table of a study that is run; where standard output is no terminal it shows nothing."""
+    """The live table of a study that is running; it shows nothing if standard output is no terminal."""
 
     def __init__(self, plan: Plan, before: Mapping[str, Outcome]):
         self.plan, self.console, self.note = plan, Console(), ""
         self.ended = {name: outcome.state for name, outcome in before.items() if outcome.state == "done"}
         self.stages = {run.name.rpartition("/")[0]: run.folder.parent for run in plan.runs}
-        # what an earlier start left unfinished is under way once something in its folder has changed
+        # an unfinished run of an earlier start is running again once its folder has changed
         self.left = {r.name: _changed(r.folder) for r in plan.runs if before[r.name].state not in ("done", "waiting")}
         self.live = self.console.is_terminal and os.environ.get("HDARTS_PROGRESS") not in ("none", "log")
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Inside, the table stands below what is printed."""
+        """Within this context, show the table below the printed lines."""
         if not self.live:
             yield
             return
-        options = {"refresh_per_second": 1 / EVERY, "transient": True}
+        options = {"refresh_per_second": 1 / INTERVAL, "transient": True}
         with Live(console=self.console, get_renderable=self._render, **options):  # type: ignore[arg-type]
-            self.console.show_cursor()  # whoever is killed leaves the terminal as it was
+            self.console.show_cursor()  # a killed process leaves the terminal as it was
             try:
                 yield
             finally:
@@ -149,22 +138,22 @@ class LiveTable:
         """Note that a run has ended."""
         self.ended[run.name] = outcome.state
 
-    def tell(self, line: str) -> None:
-        """Tell a line from a signal's handler: below the table, which would overwrite it, or on standard error."""
+    def announce(self, line: str) -> None:
+        """Show a line of a signal handler: below the table, which would overwrite it, or on standard error."""
         if self.live:
             self.note = line
         else:
-            write_stderr(line)
+            tell(line)
 
     def states(self) -> dict[str, str]:
-        """Return the state of each run: of those that have not ended, which are under way.
+        """Return the state of each run; those that have not ended are running or waiting.
 
-        One listing a stage tells which folders are there.
+        One listing per stage finds the folders that exist.
         """
-        there = {f"{stage}/{name}" for stage, folder in self.stages.items() for name in _inside(folder)}
+        present = {f"{stage}/{name}" for stage, folder in self.stages.items() for name in _inside(folder)}
         ended = dict(self.ended)
         return {
-            run.name: ended.get(run.name) or ("running" if run.name in there and self._began(run) else "waiting")
+            run.name: ended.get(run.name) or ("running" if run.name in present and self._began(run) else "waiting")
             for run in self.plan.runs
         }
 

@@ -14,8 +14,7 @@ from helpers.browser import Browser, chromium, needs_chromium
 from helpers.small_project import end, finished, plan_study, write_project
 from PIL import Image
 
-from hdarts.workbook.page import report
-from hdarts.workbook.page.report import LONG, column_words, words_of
+from hdarts.workbook.page.report import LONG, write_report
 from hdarts.workbook.page.report.pdf import write_pdf
 from hdarts.workbook.study import Plan, record_plan
 from hdarts.workbook.study.runner import outcome_of
@@ -28,7 +27,7 @@ FAILURE = {
 
 
 def write(plan: Plan):
-    return report.write(plan, {run.name: outcome_of(run.folder) for run in plan.runs})
+    return write_report(plan, {run.name: outcome_of(run.folder) for run in plan.runs})
 
 
 def draw(path: Path, width: int = 1500) -> None:
@@ -173,27 +172,6 @@ def test_pictures_of_single_runs_are_made_small(plan: Plan) -> None:
     draw(loss, 4000)
     page = page_of(plan)
     assert len(page.sources[2]) < loss.stat().st_size * 4 / 3
-
-
-def test_numbers_are_told_to_four_digits() -> None:
-    assert [words_of(value) for value in (97.25612, 3.0, 7, 1e-5, float("nan"), None, "x", True)] == [
-        "97.26",
-        "3",
-        "7",
-        "1e-05",
-        "",
-        "",
-        "x",
-        "True",
-    ]
-
-
-def test_numbers_of_a_column_have_the_same_decimals_where_none_loses_its_digits() -> None:
-    assert column_words([96.8, 89.64, float("nan"), 0.5]) == ["96.80", "89.64", "", "0.50"]
-    assert column_words([0.25, 0.0, 0.8059]) == ["0.2500", "0.0000", "0.8059"]
-    assert column_words([1e-9, 2.5]) == ["1e-09", "2.5"]
-    assert column_words([2.0, 40.0]) == ["2", "40"] and column_words([1, 2.5]) == ["1", "2.5"]
-    assert column_words(["a.b", None]) == ["a.b", ""]
 
 
 # --- in a browser ----------------------------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ def test_of_thousands_those_under_way_are_shown_and_the_others_counted(tmp_path:
     states |= {run.name: "running" for run in whole.runs[990:993]} | {whole.runs[5].name: "failed"}
     lines = printed(whole, states)
     assert [line.split()[1] for line in lines[1:5]] == ["running"] * 3 + ["failed"]
-    assert lines[5] == "... and 1996 runs more"
+    assert lines[5] == "... and 1996 more runs"
     assert lines[7:] == ["stage  runs  done  failed  running  waiting", "toy    2000   989       1        3     1007"]
     assert len(printed(whole, states, most=2)) == 2 + len(lines) - 4
 
@@ -110,7 +110,7 @@ def test_where_no_terminal_is_the_table_is_not_shown(tmp_path: Path, runs: Path,
         whole := plan_study(write_project(tmp_path)), {run.name: Outcome("waiting") for run in whole.runs}
     )
     with watch.shown():
-        watch.tell("asked to stop")
+        watch.announce("asked to stop")
     assert capfd.readouterr() == ("", "asked to stop\n")
 
 

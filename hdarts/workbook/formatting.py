@@ -1,0 +1,40 @@
+"""Numbers and tables as text, the same in the terminal and on pages."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def format_value(value: Any) -> str:
+    """Return a number to four digits, anything else as it is, and nothing for a missing value."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.4g}"
+    return str(value)
+
+
+def format_column(values: list[Any]) -> list[str]:
+    """Return the values of a column as text: numbers of similar size have the same number of decimals."""
+    words = [format_value(value) for value in values]
+    sizes = [abs(value) for value in values if isinstance(value, float) and value and math.isfinite(value)]
+    decimals = max((len(word.partition(".")[2]) for word in words if "e" not in word), default=0)
+    if not sizes or not decimals or not all(isinstance(value, float) for value in values):
+        return words
+    if max(sizes) > 1000 * min(sizes):  # the small ones would lose their digits
+        return words
+    decimals = min(decimals, max(0, 3 - math.floor(math.log10(max(sizes)))))
+    return [word and f"{value:.{decimals}f}" for value, word in zip(values, words, strict=True)]
+
+
+def format_table(frame: "pd.DataFrame") -> str:
+    """Return a table as aligned text: numbers to the right, words to the left."""
+    columns = []
+    for name in frame.columns:
+        words = [str(name), *map(format_value, frame[name])]
+        width = max(map(len, words))
+        align = str.rjust if frame[name].dtype.kind in "biuf" else str.ljust
+        columns.append([align(word, width) for word in words])
+    return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
