@@ -35,7 +35,7 @@ stages: {{search: {{notebook: 03_search, parameters: {{method: random}}, matrix:
 def trivial(run: PlannedRun) -> runner.Outcome:
     """Write the least that a finished run has: its folder, its result, and an executed notebook."""
     run.folder.mkdir(parents=True, exist_ok=True)
-    for name, text in {"result.json": "{}", "notebook.ipynb": ENDED, runner.PAGE: ""}.items():
+    for name, text in {"result.json": "{}", "notebook.ipynb": ENDED, "notebook.html": ""}.items():
         write_atomic(run.folder / name, text)
     return runner.Outcome("done", 0.0)
 

@@ -187,13 +187,9 @@ def _image_memory(images: Outline) -> float:
 
 def _table(runs: Sequence[PlannedRun], costs: pd.DataFrame) -> pd.DataFrame:
     """Return one row per stage; runs of unknown cost, which the notes count, add nothing."""
-    groups = costs.groupby("stage")
-    columns = {
-        "to do": groups.size(),
-        "hours": groups["seconds"].sum() / 3600,
-        "GiB of the largest": groups["GiB"].max(),
-    }
-    table = pd.DataFrame(columns).reindex(list(dict.fromkeys(run.stage for run in runs))).fillna(0)
+    columns = {"to do": ("GiB", "size"), "hours": ("seconds", "sum"), "GiB of the largest": ("GiB", "max")}
+    table = costs.groupby("stage").agg(**columns).reindex(list(dict.fromkeys(run.stage for run in runs))).fillna(0)
+    table["hours"] /= 3600
     table = table.astype({"to do": int}).round({"hours": 2, "GiB of the largest": 1})
     return table.rename_axis("stage").reset_index()
 
@@ -203,11 +199,11 @@ def _notes(
 ) -> list[str]:
     estimated, notes = costs.dropna(), []
     if len(estimated):
-        hours, longest = estimated["seconds"].sum() / 3600, estimated["seconds"].max() / 3600
-        free = psutil.virtual_memory().available / 2**30
+        hours, longest = (float(seconds) / 3600 for seconds in estimated["seconds"].agg(["sum", "max"]))
+        memory, free = estimated.nlargest(jobs, "GiB")["GiB"].sum(), psutil.virtual_memory().available / 2**30
         notes.append(
             f"about {hours:.2g} hours of computing; {jobs} at a time: {max(hours / jobs, longest):.2g} hours and up to "
-            f"{estimated['GiB'].nlargest(jobs).sum():.1f} GiB, of which {free:.1f} GiB are free now"
+            f"{memory:.1f} GiB, of which {free:.1f} GiB are free now"
         )
     if missing := len(costs) - len(estimated):
         notes.append(f"not included: {missing} runs, of which no step ended within {EACH} s and the free memory")
