@@ -193,13 +193,13 @@ def convert_benchmark(
 ) -> None:
     """Convert the official table of NAS-Bench-201. Needs its package, nats_bench."""
     from hdarts.data import (
+        data_folders,
         nasbench201_table,  # imports torch
-        places,
     )
 
-    frame = nasbench201_table.convert(nasbench201_table.official(official))
-    nasbench201_table.Table.of(frame, official)  # refuses an incomplete table
-    target = output or places("")[-1] / "nasbench201" / nasbench201_table.FILE
+    frame = nasbench201_table.convert(nasbench201_table.open_official(official))
+    nasbench201_table.BenchmarkTable.from_frame(frame, official)  # refuses an incomplete table
+    target = output or data_folders("")[-1] / "nasbench201" / nasbench201_table.FILE
     write_atomic(target, frame.to_parquet(index=False))
     print(f"{len(frame):,} cells: {target}")
 

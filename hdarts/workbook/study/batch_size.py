@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from hdarts.data import outline
+from hdarts.data import dataset_info
 from hdarts.errors import ParameterError
 from hdarts.params import SearchParams, read_yaml
 from hdarts.runs.device import use_machine
@@ -45,7 +45,7 @@ def propose_batch_size(file: Path) -> StepMemory:
     params = with_defaults(SearchParams, {**read_yaml(file), "batch_size": MEASURED})
     if params.method == "random":
         raise ParameterError(f"{file}: method random takes no steps")
-    images = outline(params.data, params.data_folder, params.limit, params.validation_fraction, params.image_size)
+    images = dataset_info(params.data, params.data_folder, params.limit, params.validation_fraction, params.image_size)
     most = min(images.train, images.validation)
     if most < MEASURED:
         raise ParameterError(f"{file}: a part of {most} images is smaller than the {MEASURED} that are measured")

@@ -16,7 +16,7 @@ import pandas as pd
 import psutil
 import torch
 
-from hdarts.data import Outline, outline
+from hdarts.data import DatasetInfo, dataset_info
 from hdarts.errors import ParameterError
 from hdarts.params import EvaluateParams, SearchParams
 from hdarts.runs.randomness import generator
@@ -79,20 +79,20 @@ def _run_cost(probe: Probe | None, known: Mapping[str, StepCost]) -> tuple[float
 
 def make_probes(runs: Sequence[PlannedRun], todo: Iterable[PlannedRun], threads: int) -> dict[str, Probe]:
     """Return a probe for each run that searches or trains, by the names of the runs."""
-    by_name, outlines = {run.name: run for run in runs}, dict[tuple, Outline]()
+    by_name, infos = {run.name: run for run in runs}, dict[tuple, DatasetInfo]()
     probes = {}
     for run in todo:
         p = run.params
         if not isinstance(p, SearchParams | EvaluateParams) or getattr(p, "method", "") == "random":
             continue
         images = (p.data, p.data_folder, p.limit, getattr(p, "validation_fraction", 0.0), p.image_size)
-        if images not in outlines:
+        if images not in infos:
             try:
-                outlines[images] = outline(*images)
+                infos[images] = dataset_info(*images)
             except ParameterError as error:
                 raise ParameterError(f"run {run.name}: {error}") from None
         cell = _cell(run, by_name) if isinstance(p, EvaluateParams) else None
-        probes[run.name] = Probe(p, outlines[images], cell, p.threads or threads)
+        probes[run.name] = Probe(p, infos[images], cell, p.threads or threads)
     return probes
 
 
@@ -160,7 +160,7 @@ def _step_size(values: Mapping[str, Any]) -> float:
     return values["batch_size"] * values["layers"] * values["channels"] * math.prod(values["shape"][1:])
 
 
-def repetitions(p: SearchParams | EvaluateParams, images: Outline) -> dict[str, float]:
+def repetitions(p: SearchParams | EvaluateParams, images: DatasetInfo) -> dict[str, float]:
     """Return how often a run repeats each phase of a step.
 
     The test part is not opened to count it: without `test_limit` a fifth of the training part is assumed.
@@ -180,7 +180,7 @@ def repetitions(p: SearchParams | EvaluateParams, images: Outline) -> dict[str, 
     }
 
 
-def _image_memory(images: Outline) -> float:
+def _image_memory(images: DatasetInfo) -> float:
     """Return the MiB of a set's images, one byte per value."""
     return (images.train + images.validation) * math.prod(images.shape) / 2**20
 

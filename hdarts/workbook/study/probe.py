@@ -23,7 +23,7 @@ import psutil
 import torch
 
 from hdarts.bilevel import Hypergradient
-from hdarts.data import Batches, Images, Outline, Splits
+from hdarts.data import Batches, DatasetInfo, Images, Splits
 from hdarts.params import EvaluateParams, SearchParams
 from hdarts.runs.checkpoint import CheckpointClock
 from hdarts.runs.device import use_machine
@@ -35,7 +35,7 @@ from hdarts.search.state import State
 from hdarts.search.validation import accuracy
 from hdarts.search.weights import Classification, Step
 from hdarts.space import Genotype
-from hdarts.train import evaluate, prepare, train_epoch
+from hdarts.train import prepare, test_network, train_epoch
 
 REPEATS = 3  # of the whole batch; more on a GPU, where graphs are captured at the fourth call
 SHARE = 0.8  # of the free memory: a step that takes more is killed
@@ -44,10 +44,10 @@ Phases = dict[str, Callable[[Splits], object]]
 
 
 class Probe(NamedTuple):
-    """What to measure: the parameters of a run, the outline of its images, its cell (evaluations), and CPU threads."""
+    """What to measure: the parameters of a run, its images, its cell (evaluations), and CPU threads."""
 
     params: SearchParams | EvaluateParams
-    images: Outline
+    images: DatasetInfo
     cell: Genotype | None
     threads: int
 
@@ -149,7 +149,7 @@ def _seconds(phase: Callable[[Splits], object], data: Splits, device: torch.devi
     return time.perf_counter() - began
 
 
-def noise(images: Outline, count: int, device: torch.device) -> Splits:
+def noise(images: DatasetInfo, count: int, device: torch.device) -> Splits:
     """Return splits of `count` images of uniform noise, the same in all parts."""
     grey = torch.full((images.shape[0],), 0.5)
     pixels = torch.randint(256, (count, *images.shape), dtype=torch.uint8)
@@ -193,6 +193,6 @@ def _training(probe: Probe, data: Splits, folder: Path) -> Phases:
         train_epoch(replace(training, batches=one), params.learning_rate, params.drop_path)
 
     def measure_accuracy(data: Splits) -> None:
-        evaluate(training.network, data.train, len(data.train))
+        test_network(training.network, data.train, len(data.train))
 
     return {"weight_step": take_weight_step, "accuracy": measure_accuracy}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers.small_runs import EVALUATION, SEARCH, computed, params
 
-from hdarts.data import Outline
+from hdarts.data import DatasetInfo
 from hdarts.errors import ParameterError
 from hdarts.params import EvaluateParams, SearchParams
 from hdarts.space import DARTS, discretise
@@ -15,7 +15,7 @@ from hdarts.workbook.study import estimate as e
 from hdarts.workbook.study import plan_study
 from hdarts.workbook.study.probe import Probe, StepCost, measure_step
 
-IMAGES = Outline(80, 80, (3, 8, 8), 10)
+IMAGES = DatasetInfo(80, 80, (3, 8, 8), 10)
 CELL = discretise(torch.zeros(DARTS.alpha_shape), DARTS)
 STUDY = """
 study: own
@@ -55,7 +55,9 @@ def test_a_search_and_a_training_are_measured_at_their_own_batch() -> None:
 
 def test_what_takes_too_long_is_ended_and_told() -> None:
     large = search(channels=64, layers=20)
-    assert measure_step(Probe(large, Outline(80, 80, (3, 256, 256), 10), CELL, 1), 1) == "a step takes more than 1 s"
+    assert (
+        measure_step(Probe(large, DatasetInfo(80, 80, (3, 256, 256), 10), CELL, 1), 1) == "a step takes more than 1 s"
+    )
 
 
 def test_a_smaller_batch_is_carried_on_in_a_straight_line() -> None:
@@ -106,7 +108,9 @@ def test_runs_of_one_setting_are_measured_once_and_nothing_is_written(tmp_path, 
     monkeypatch.setattr(e, "measure_step", once)
     found = e.estimate(planned(tmp_path, monkeypatch, "generated"), jobs=2)
     assert len(asked) == 1
-    times = [e.repetitions(search(epochs=n, limit=80, batch_size=16), Outline(40, 40, (3, 8, 8), 10)) for n in (4, 8)]
+    times = [
+        e.repetitions(search(epochs=n, limit=80, batch_size=16), DatasetInfo(40, 40, (3, 8, 8), 10)) for n in (4, 8)
+    ]
     seconds = 2 * sum(0.1 * t["alpha_step"] + 0.2 * t["weight_step"] + 0.3 * t["accuracy"] for t in times)
     assert found.table["hours"].tolist() == [pytest.approx((seconds + 4 * e.NOTEBOOK) / 3600, abs=0.006)]
     assert found.table["to do"].tolist() == [4]
