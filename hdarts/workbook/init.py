@@ -1,6 +1,6 @@
-"""A workbook of one's own: notebooks and parameter files, as this package brings them along, in a new folder.
+"""Start a workbook: copy the notebooks and parameter files of this package into a new folder.
 
-`notebooks` and `params` beside this file are links to those of the checkout; a wheel holds the files themselves.
+`notebooks` and `params` next to this file are links to those of the checkout; a wheel contains the files themselves.
 """
 
 from pathlib import Path
@@ -10,18 +10,18 @@ from hdarts.runs.atomic import write_folder
 README = """\
 # A workbook of hdarts
 
-Notebooks, parameters and studies of differentiable architecture search, copied by `hdarts init`: they are yours.
+Notebooks, parameters and studies of differentiable architecture search, copied by `hdarts init` for you to change.
 
     hdarts run params/studies/tiny.yaml     three runs in seconds: a search, its selection, its evaluation
     hdarts run params/studies/quick.yaml    the whole workbook on handwritten digits, in minutes
     jupyter lab notebooks                   the same notebooks, one by one
 
-Results come into `runs/`; a study's page is `runs/<study>/report.html`. `hdarts --help` says what else there is.
+Results are in `runs/`; the report of a study is `runs/<study>/report.html`. `hdarts --help` lists all commands.
 """
 
 
 def start(folder: Path) -> None:
-    """Copy notebooks and parameters into a new or empty folder, whole or not at all; another is refused."""
+    """Copy notebooks and parameters into a new or empty folder, all or nothing; refuse any other folder."""
     here = Path(__file__).parent
     files = {
         path.relative_to(here).as_posix(): path.read_bytes()

@@ -71,7 +71,7 @@ def test_a_request_reaches_the_kernel_through_the_command_and_papermill(tmp_path
     process.send_signal(signal.SIGUSR1)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 75
-    assert err.splitlines()[-1] == "hdarts: stopped; the same command goes on from here"
+    assert err.splitlines()[-1] == "hdarts: stopped; the same command resumes from here"
     row = next(line for line in out.splitlines() if line.startswith("search "))
     assert "stopped by SIGTERM after saving" in row
     gone(tmp_path)

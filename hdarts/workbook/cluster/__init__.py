@@ -1,10 +1,10 @@
 """The runs of a study on the workers of a Dask cluster (`hdarts run STUDY --engine dask`).
 
-Dask hands runs out and gives those of a lost worker to another. All else is as on one machine: a run is a folder, which
-every worker sees, and wherever it is started it goes on from its last checkpoint. A run is finished exactly once: a
-worker waits for the lock of its folder, and finds it done where another has finished it meanwhile.
+Dask distributes the runs and gives those of a lost worker to another. Everything else is as on one machine: a run is a
+folder that every worker sees, and it resumes from its last checkpoint wherever it starts. A run is computed once: a
+worker waits for the lock of its folder, and returns if another has finished it meanwhile.
 
-`settings` says how workers come about, `connect` lets them come, `engine` gives them runs, `work` is what they do.
+`file` describes the workers, `connect` starts or finds them, `engine` gives them runs, `worker` executes these.
 """
 
 from hdarts.workbook.cluster.engine import required_resources, run_on_cluster

@@ -1,6 +1,7 @@
-"""Connecting to a cluster: one that is there, processes of this host, or the jobs of a queue."""
+"""Connect to a cluster: a running scheduler, processes of this host, or jobs of a queue."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,18 +10,18 @@ from hdarts.errors import ParameterError
 from hdarts.workbook.cluster.file import QUEUES, Cluster
 from hdarts.workbook.study.runner import cores
 
-PATIENCE = 60  # seconds for the first worker of a cluster that is there
+PATIENCE = 60  # seconds to wait for the scheduler and its first worker
 EXTRA = "the engine `dask` needs packages that are not installed: pip install 'hdarts[cluster]'"
 
 
 @contextmanager
 def connected(settings: Cluster) -> Iterator[Any]:
-    """Yield a client of the cluster; one that was made for the occasion ends with it."""
+    """Yield a client of the cluster; workers that were started here end with it."""
     try:
         from distributed import Client
     except ImportError:
         raise ParameterError(EXTRA) from None
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what it warns of is told by the states of runs
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # the states of runs show what it warns of
     if settings.kind == "scheduler":
         try:
             client = Client(settings.address, timeout=PATIENCE)
@@ -31,20 +32,20 @@ def connected(settings: Cluster) -> Iterator[Any]:
                 client.wait_for_workers(1, timeout=PATIENCE)
             except TimeoutError:
                 raise ParameterError(
-                    f"no worker has come to the scheduler at {settings.address} within {PATIENCE} s: start some, "
+                    f"no worker has connected to the scheduler at {settings.address} within {PATIENCE} s: start some, "
                     "`dask worker ADDRESS --nthreads 4 --resources runs=1` on each host"
                 ) from None
             yield client
         return
     with _queued(settings) if settings.kind in QUEUES else _here(settings) as cluster, Client(cluster) as client:
         if settings.kind in QUEUES:
-            print(f"{settings.workers} jobs are asked for; runs start when the first begins", flush=True)
+            print(f"{settings.workers} jobs are requested; runs start with the first", flush=True)
         client.wait_for_workers(1)
         yield client
 
 
 def _here(settings: Cluster) -> Any:
-    """Workers as processes of this host; of kind `gpus` each sees one GPU."""
+    """Return workers that are processes of this host; of kind `gpus` each sees one GPU."""
     from dask import config
     from distributed import Nanny, Scheduler, SpecCluster
 
@@ -56,7 +57,6 @@ def _here(settings: Cluster) -> Any:
             options["env"] = {"CUDA_VISIBLE_DEVICES": str(number)}
         spec[number] = {"cls": Nanny, "options": options}
     scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": "127.0.0.1:0"}}
-    # their log is not for this screen
     quiet = {"distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical"}
     with config.set(quiet):
         return SpecCluster(workers=spec, scheduler=scheduler)
@@ -71,7 +71,7 @@ def _gpus() -> int:
 
 
 def _queued(settings: Cluster) -> Any:
-    """Workers as jobs of a queue."""
+    """Return workers that are jobs of a queue."""
     try:
         import dask_jobqueue
     except ImportError:
@@ -93,14 +93,14 @@ def _workers(client: Any) -> dict[str, dict[str, Any]]:
 
 
 def described(client: Any) -> str:
-    """Return in words how many workers there are of each kind: "2 of 1 cores, {'runs': 1.0}"."""
+    """Return a sentence that counts the workers of each kind: "2 of 1 cores, {'runs': 1.0}"."""
     workers = _workers(client).values()
-    told = [f"{worker['nthreads']} cores, {worker['resources'] or 'no resources'}" for worker in workers]
-    return "; ".join(f"{told.count(each)} of {each}" for each in dict.fromkeys(told))
+    kinds = Counter(f"{worker['nthreads']} cores, {worker['resources'] or 'no resources'}" for worker in workers)
+    return "; ".join(f"{count} of {kind}" for kind, count in kinds.items())
 
 
 def offers(client: Any, settings: Cluster) -> dict[str, float]:
-    """Return the most that a worker offers of each resource: those that are there, or that will come."""
+    """Return the most that a present or expected worker offers of each resource."""
     offered = dict(settings.offered) if settings.kind != "scheduler" else {}
     for worker in _workers(client).values():
         for name, amount in worker["resources"].items():

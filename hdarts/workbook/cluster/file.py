@@ -1,4 +1,4 @@
-"""How the workers of a study come about: the `cluster:` block of a study file, or a file of its own."""
+"""The description of a study's workers: the `cluster:` block of a study file, or a separate file."""
 
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -11,13 +11,13 @@ QUEUES = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "lsf": "LSFCluster"}
 
 
 class Cluster(BaseModel):
-    """How the workers of a study come about, and what each of them offers.
+    """Where the workers of a study run, and what each of them offers.
 
-    kind      scheduler (running already, at `address`), local (processes here), gpus (here, one worker a GPU), or the
+    kind      scheduler (already running, at `address`), local (processes here), gpus (here, one worker per GPU), or the
               queue of a cluster: slurm, pbs, lsf (`options` go to the class of dask-jobqueue: account, walltime, ...)
-    workers   their number (0: one a core, or a GPU); of a scheduler's, whichever come
-    cores     of a worker, shared by the `runs` that it computes at a time; memory in GiB, 0: not limited
-    gpus      of a worker, which then computes one run at a time
+    workers   how many (0: one per core, or per GPU); a scheduler has those that connect to it
+    cores     per worker, shared by the `runs` that it computes at a time; memory in GiB, 0: unlimited
+    gpus      per worker, which then computes one run at a time
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -33,18 +33,18 @@ class Cluster(BaseModel):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if (self.kind == "scheduler") != bool(self.address):
-            raise ValueError("address: is needed for kind scheduler, and for no other")
+            raise ValueError("address: kind scheduler needs one, and no other kind has one")
         if (self.gpus or self.kind == "gpus") and self.runs > 1:
             raise ValueError("runs: a worker with GPUs computes one run at a time")
         if self.options and self.kind not in QUEUES:
-            raise ValueError("options: are those of a queue (slurm, pbs, lsf)")
+            raise ValueError("options: only a queue (slurm, pbs, lsf) has options")
         if self.kind in QUEUES and not (self.workers and self.memory):
-            raise ValueError("workers, memory: a queue must be told how many jobs to ask for, and the memory of each")
+            raise ValueError("workers, memory: a queue needs the number of jobs and the memory of each")
         return self
 
     @property
     def offered(self) -> dict[str, float]:
-        """What a worker offers to runs, by the names that they ask for it."""
+        """What a worker offers to runs, by the names of their resources."""
         gpus = max(self.gpus, int(self.kind == "gpus"))
         named = {"runs": self.runs, "gpus": gpus, "memory": self.memory}
         return {name: float(amount) for name, amount in named.items() if amount}

@@ -1,4 +1,4 @@
-"""An executed notebook as one HTML page that asks the network for nothing: formulas are MathML, not a script's work."""
+"""Convert an executed notebook to one HTML page that loads nothing: formulas are MathML, without scripts."""
 
 import html
 from pathlib import Path
@@ -12,8 +12,8 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 from hdarts.runs.atomic import write_atomic
 
-# JupyterLab's look without what it loads from elsewhere; a picture is described by its caption, and what is printed
-# breaks between words, within one only where it is longer than a line
+# JupyterLab's style without its remote files; pictures have their captions as alternative text, and printed lines break
+# between words, within a word only if it is longer than a line
 TEMPLATE = """
 {%- extends "index.html.j2" -%}
 {%- block html_head_js_requirejs -%}{%- endblock -%}
@@ -32,18 +32,18 @@ TEMPLATE = """
 
 
 def write_page(notebook: Path) -> None:
-    """Write an executed notebook as a page of the same name beside it."""
+    """Write an executed notebook as a page of the same name next to it."""
     page, _ = _Exporter(raw_template=TEMPLATE).from_filename(str(notebook))
     write_atomic(notebook.with_suffix(".html"), page)
 
 
 def mathml(formula: str, display: str) -> str:
-    """Return a formula of LaTeX as MathML, `display` inline or block; as it is written where a command is unknown."""
+    """Return a LaTeX formula as MathML, `display` inline or block; unchanged if it has an unknown command."""
     try:
         converted = convert(formula, display=display)
         if "\\" not in "".join(ElementTree.fromstring(converted).itertext()):
             return converted
-    except Exception:  # an odd formula must not cost a run its page, and the library has many ways to refuse one
+    except Exception:  # the library raises many types, and no formula should cost a run its page
         pass
     return f"<code>{html.escape(formula)}</code>"
 

@@ -1,4 +1,4 @@
-"""Studies: a YAML file that names notebooks, settings and seeds, expanded into runs before anything starts.
+"""Studies: a YAML file of notebooks, named settings and seeds, expanded into runs before anything starts.
 
     study: quick
     title: DARTS and hyperDARTS on handwritten digits
@@ -13,7 +13,7 @@
         matrix: {search_seed: [2, 20]}                   # every combination
       select:
         notebook: 05_select
-        each: {stage: search, by: arm, except: {arm: random}, as: searches}    # one run an arm, given a list of runs
+        each: {stage: search, by: arm, except: {arm: random}, as: searches}    # one run per arm, given a list of runs
       evaluate:
         notebook: 06_evaluate
         each:
@@ -22,13 +22,13 @@
         matrix: {evaluation_seed: [0, 1]}
       analysis: {notebook: 07_analysis, parameters: {study: quick}, after: everything}
 
-A matrix of an arm is laid over that of its stage. Several files of one study share what they `include: [common.yaml]`:
-the file's entries are laid over those, mapping by mapping. What `scales: {mini: {about: ..., stages: ...}}` holds is
-laid over both by `--scale mini`; the study is then called `<study>-mini`.
+The matrix of an arm overrides that of its stage. Several files of one study share what they `include: [common.yaml]`:
+the entries of the file override the included ones, mapping by mapping. `--scale mini` overrides both by the entries of
+`scales: {mini: {about: ..., stages: ...}}`; the study is then called `<study>-mini`.
 
-Later layers win: notebook's parameters cell, preset of the stage, preset of the arm, parameters of the stage,
-parameters of the arm, matrix, each. A stage names only stages that stand before it, so there are no circles. A run's
-labels (its arm, its matrix values and those of the runs it was made for) are columns of `runs/<study>/runs.csv`.
+Later layers win: the notebook's parameters cell, preset of the stage, preset of the arm, parameters of the stage,
+parameters of the arm, matrix, each. A stage refers only to earlier stages, so there are no circles. The labels of a run
+(its arm, its matrix values, and those of the runs it was made for) are columns of `runs/<study>/runs.csv`.
 """
 
 from hdarts.workbook.study.expand import PlannedRun

@@ -1,4 +1,4 @@
-"""From the stages of a study to its runs: layers of parameters, labels, names, and who needs whom."""
+"""Expand the stages of a study into runs: layers of parameters, labels, names, and which run needs which."""
 
 import hashlib
 import itertools
@@ -16,7 +16,7 @@ from hdarts.workbook.study.file import Arm, Each, Stage, Study
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run to be: its name (the folder below `runs/`), its parameters, and the names of the runs it waits for."""
+    """A planned run: its name (the folder below `runs/`), its parameters, and the names of the runs it needs."""
 
     name: str
     stage: str
@@ -24,7 +24,7 @@ class PlannedRun:
     params: Parameters
     labels: Mapping[str, Any]
     needs: tuple[str, ...]
-    resources: Mapping[str, float] = field(default_factory=dict)  # that it asks of a worker of a cluster
+    resources: Mapping[str, float] = field(default_factory=dict)  # that it needs of a worker of a cluster
 
     @property
     def folder(self) -> Path:
@@ -41,8 +41,8 @@ def expand(study: Study, root: Path, models: Mapping[str, type[Parameters]]) -> 
             raise ParameterError(f"stage {name}: {error}") from None
         names = [run.name for run in stages[name]]
         if len(set(names)) < len(names):
-            double = next(run for run in names if names.count(run) > 1)
-            raise ParameterError(f"stage {name}: the run {double} is listed twice")
+            twice = next(run for run in names if names.count(run) > 1)
+            raise ParameterError(f"stage {name}: the run {twice} is listed twice")
     return [run for runs in stages.values() for run in runs]
 
 
@@ -55,15 +55,15 @@ def _expand_stage(
     before: Mapping[str, Sequence[PlannedRun]],
 ) -> list[PlannedRun]:
     if stage.notebook not in models:
-        raise ParameterError(f"notebook {stage.notebook!r} is not known; known are {', '.join(models)}")
+        raise ParameterError(f"unknown notebook {stage.notebook!r}; known are {', '.join(models)}")
     if stage.arms and stage.each:
-        raise ParameterError("has both `arms` and `each`; runs made for other runs carry the arms of those")
+        raise ParameterError("has both `arms` and `each`; runs made for other runs have the arms of those")
     model, notebook = models[stage.notebook], root / "notebooks" / f"{stage.notebook}.ipynb"
     defaults = notebook_defaults(notebook)
     after = tuple(run.name for runs in _stages(stage.after, before) for run in runs)
     runs = []
     sources = [source for each in stage.each or [None] for source in _sources(each, before)]
-    for (arm_name, arm, varied), source in itertools.product(_settings(stage), sources):
+    for (arm_name, arm, varied), source in itertools.product(_variants(stage), sources):
         layers = (defaults, _preset(root, stage), _preset(root, arm), stage.parameters, arm.parameters, varied)
         values = {key: value for layer in (*layers, source.parameters) for key, value in layer.items()}
         if values.get("run"):
@@ -72,8 +72,8 @@ def _expand_stage(
             params = check(model, {**values, "run": ""})
         except ParameterError as error:
             raise ParameterError(f"{'arm ' + arm_name + ': ' if arm_name else ''}{error}") from None
-        own = {**({"arm": arm_name} if arm_name else {}), **varied}
-        labels = {(f"{source.stage}.{key}" if key in own else key): value for key, value in source.labels.items()} | own
+        new = {**({"arm": arm_name} if arm_name else {}), **varied}
+        labels = {(f"{source.stage}.{key}" if key in new else key): value for key, value in source.labels.items()} | new
         run_name = f"{study}/{name}/{_slug(labels, params)}-{_digest(params, after)}"
         params = params.model_copy(update={"run": run_name})
         needs = tuple(dict.fromkeys(source.needs + after))
@@ -81,8 +81,8 @@ def _expand_stage(
     return runs
 
 
-def _settings(stage: Stage) -> Iterator[tuple[str, Arm, dict[str, Any]]]:
-    """Yield every arm with every combination of its matrix, which is laid over that of the stage."""
+def _variants(stage: Stage) -> Iterator[tuple[str, Arm, dict[str, Any]]]:
+    """Yield every arm with every combination of its matrix, which overrides that of the stage."""
     for name, arm in (stage.arms or {"": Arm()}).items():
         matrix = {**stage.matrix, **arm.matrix}
         for combination in itertools.product(*matrix.values()):
@@ -91,7 +91,7 @@ def _settings(stage: Stage) -> Iterator[tuple[str, Arm, dict[str, Any]]]:
 
 @dataclass(frozen=True)
 class _Source:
-    """What a run takes over from the runs it is made for."""
+    """What a run inherits from the runs it is made for."""
 
     stage: str
     labels: Mapping[str, Any]
@@ -117,7 +117,7 @@ def _sources(each: Each | None, before: Mapping[str, Sequence[PlannedRun]]) -> l
         and not any(run.labels.get(label) in values for label, values in each.but.items())
     ]
     if not chosen:
-        raise ParameterError(f"`each`: no run of stage {each.stage} is left by `where` and `except`")
+        raise ParameterError(f"`each`: `where` and `except` leave no run of stage {each.stage}")
     if by_run:
         return [_Source(each.stage, run.labels, {each.parameter: run.name}, (run.name,)) for run in chosen]
     groups: dict[tuple[Any, ...], list[str]] = {}
@@ -136,7 +136,7 @@ def _stages(
         return list(before.values())
     for name in named:
         if name not in before:
-            raise ParameterError(f"names stage {name!r}, which does not stand before it in the study")
+            raise ParameterError(f"names stage {name!r}, which does not come before it in the study")
     return [before[name] for name in named]
 
 
@@ -146,12 +146,12 @@ def _preset(root: Path, arm: Arm) -> dict[str, Any]:
 
 def _slug(labels: Mapping[str, Any], params: Parameters) -> str:
     words = [str(value) if label == "arm" else f"{label}={value}" for label, value in labels.items()]
-    # the arm first; what a folder name should not hold becomes `_` (the hash keeps runs apart)
+    # the arm first; characters unfit for a folder name become `_` (the hash keeps runs apart)
     words.sort(key=lambda word: "=" in word)
     return re.sub(r"[^A-Za-z0-9_.=+-]", "_", "-".join(words) or params.slug())[:80]
 
 
 def _digest(params: Parameters, after: Sequence[str]) -> str:
-    """The identity of a run; one that waits for others without naming them is another run when these change."""
-    own = identity(params)
-    return hashlib.sha256("\n".join((own, *sorted(after))).encode()).hexdigest()[:8] if after else own
+    """Return the identity of a run, which includes the runs that it waits for without naming them."""
+    digest = identity(params)
+    return hashlib.sha256("\n".join((digest, *sorted(after))).encode()).hexdigest()[:8] if after else digest

@@ -1,4 +1,4 @@
-"""The study file: its entries, their checks, and where its notebooks and presets lie."""
+"""The study file: its entries, their checks, and the folder of its notebooks and presets."""
 
 import difflib
 from collections.abc import Mapping
@@ -25,8 +25,8 @@ class _Strict(BaseModel):
 class Each(_Strict):
     """One run of this stage for each run of another stage (`by: run`), or for each group of its runs.
 
-    `by` names the labels that are the same in a group; `by: []` makes one group of all. `as` is the parameter that is
-    given the name of the run, or the list of the names of a group.
+    `by` names the labels that a group shares; `by: []` makes one group of all runs. `as` is the parameter that receives
+    the name of the run, or the list of names of the group.
     """
 
     stage: Plain
@@ -37,7 +37,7 @@ class Each(_Strict):
 
 
 class Arm(_Strict):
-    """A named setting: a preset (a file below `params/`), parameters on top, and a matrix over that of its stage."""
+    """A named setting: a preset (a file below `params/`), parameters on top, and a matrix on top of its stage's."""
 
     preset: PlainPath | None = None
     parameters: dict[str, Any] = {}
@@ -51,7 +51,7 @@ class Stage(Arm):
     arms: Annotated[dict[Plain, Arm], Field(min_length=1)] | None = None
     each: Annotated[list[Each], BeforeValidator(_listed)] = []
     after: Literal["everything"] | list[Plain] = []
-    resources: dict[Plain, Annotated[float, Field(gt=0)]] = {}  # of a worker, for a run: {gpus: 1, memory: 16}
+    resources: dict[Plain, Annotated[float, Field(gt=0)]] = {}  # that a run needs of a worker: {gpus: 1, memory: 16}
 
 
 class Study(_Strict):
@@ -60,8 +60,8 @@ class Study(_Strict):
     study: Plain
     title: str = ""
     about: str = ""
-    scale: str = ""  # what the scale it was planned at says of itself; "" at full scale
-    timeout: Annotated[float, Field(gt=0, le=1e6)] | None = None  # minutes after which a run is taken to hang
+    scale: str = ""  # the text `about` the scale it was planned at; "" at full scale
+    timeout: Annotated[float, Field(gt=0, le=1e6)] | None = None  # minutes after which a run counts as hanging
     cluster: dict[str, Any] | None = None  # hdarts.workbook.cluster.Cluster, for `--engine dask`
     stages: Annotated[dict[Plain, Stage], Field(min_length=1)]
 
@@ -71,17 +71,17 @@ def check_study(path: Path, entries: Mapping[str, Any]) -> Study:
     try:
         return Study.model_validate(entries)
     except ValidationError as error:
-        # a misspelt entry first: the one that is missing for it follows from it
+        # a misspelt entry first: a missing entry follows from it
         first = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
         where = ".".join(str(part) for part in first["loc"] if "[" not in str(part))
         value = "" if isinstance(first["input"], dict) else f" = {str(first['input'])[:80]!r}"
-        allowed = {
-            "extra_forbidden": f"this entry is not known{_nearest(where)}",
+        messages = {
+            "extra_forbidden": f"unknown entry{_nearest(where)}",
             "missing": "this entry is missing",
             "string_pattern_mismatch": "names are lower-case letters, digits, `_`, `.` and `-`",
         }
-        told = allowed.get(first["type"], first["msg"][0].lower() + first["msg"][1:])
-        raise ParameterError(f"{path}: `{where}`{value}: {told}") from None
+        message = messages.get(first["type"], first["msg"][0].lower() + first["msg"][1:])
+        raise ParameterError(f"{path}: `{where}`{value}: {message}") from None
 
 
 def _nearest(where: str) -> str:
@@ -91,10 +91,10 @@ def _nearest(where: str) -> str:
 
 
 def project_root(path: Path) -> Path:
-    """Return the nearest folder above a study file that holds `notebooks/`, else the checkout of this package."""
+    """Return the nearest folder above a study file that has `notebooks/`, else the checkout of this package."""
     for folder in path.resolve().parents:
         if (folder / "notebooks").is_dir():
             return folder
     if (root := checkout()) is None:
-        raise ParameterError(f"{path}: no folder above it holds `notebooks/`")
+        raise ParameterError(f"{path}: no folder above it has `notebooks/`")
     return root

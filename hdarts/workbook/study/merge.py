@@ -1,4 +1,4 @@
-"""The text of a study put together: files it includes beneath it, and a scale laid over it."""
+"""Merge the entries of a study: the files it includes, its own entries, and a scale."""
 
 from pathlib import Path
 from typing import Any
@@ -7,30 +7,30 @@ from hdarts.errors import ParameterError
 from hdarts.params import read_yaml
 
 Entries = dict[str, Any]
-FULL = "full"  # the scale of a study as it is written
+FULL = "full"  # the scale of a study as written
 
 
 def merged(path: Path, scale: str = FULL) -> Entries:
-    """Return the entries of a study file, those of its `include` beneath them, at a `scale`.
+    """Return the entries of a study file over those of the files it includes, at a `scale`.
 
-    A scale lays its stages over those of the study, entry by entry; stages and arms that the study lacks stay away, so
-    that one scale serves many studies. The study is then called `<study>-<scale>`, and its entry `scale` is what the
-    scale says `about` itself. Raises `ParameterError`.
+    A scale overrides the stages of the study entry by entry, and skips stages and arms that the study lacks, so that
+    one scale serves many studies. The study is then called `<study>-<scale>`, and its entry `scale` is the text `about`
+    the scale. Raises `ParameterError`.
     """
     content = _with_included(path, ())
     scales = content.pop("scales", {})
     if not isinstance(scales, dict) or not all(isinstance(given, dict) for given in scales.values()):
-        raise ParameterError(f"{path}: `scales` is no mapping of names to the entries of each: about, stages")
+        raise ParameterError(f"{path}: `scales` must map names to the entries about and stages")
     for name, key in ((name, key) for name, given in scales.items() for key in given):
         if key not in ("about", "stages"):
-            raise ParameterError(f"{path}: `scales.{name}.{key}`: this entry is not known; entries are about, stages")
+            raise ParameterError(f"{path}: `scales.{name}.{key}`: unknown entry; entries are about, stages")
     if scale == FULL:
         return content
     if scale not in scales:
         raise ParameterError(f"{path}: scale {scale!r} is not known; known are {', '.join([FULL, *map(str, scales)])}")
     stages, over = content.get("stages"), scales[scale].get("stages", {})
     if not isinstance(stages, dict) or not isinstance(over, dict):
-        raise ParameterError(f"{path}: `stages`: is no mapping of names to stages")
+        raise ParameterError(f"{path}: `stages` must map names to stages")
     there = {name: _of_known_arms(stages[name], given) for name, given in over.items() if name in stages}
     named = {"study": f"{content.get('study')}-{scale}", "scale": str(scales[scale].get("about", scale))}
     return {**content, **named, "stages": _deep(stages, there)}
@@ -49,7 +49,7 @@ def _with_included(path: Path, above: tuple[Path, ...]) -> Entries:
     content = read_yaml(path)
     files = content.pop("include", [])
     if not isinstance(files, list) or not all(isinstance(name, str) and "\0" not in name for name in files):
-        raise ParameterError(f"{path}: `include` is no list of files")
+        raise ParameterError(f"{path}: `include` must be a list of files")
     whole: Entries = {}
     for name in files:
         whole = _deep(whole, _with_included(path.parent / name, (*above, path.resolve())))
@@ -57,7 +57,7 @@ def _with_included(path: Path, above: tuple[Path, ...]) -> Entries:
 
 
 def _deep(below: Entries, over: Entries) -> Entries:
-    """Lay mappings over mappings, entry by entry; anything else replaces what lies below it."""
+    """Merge mappings entry by entry, those of `over` first; any other value replaces the one below."""
     both = dict(below)
     for key, value in over.items():
         old = below.get(key)

@@ -1,4 +1,4 @@
-"""A study made ready: read, expanded, checked against what lies in `runs/`, and recorded there when it starts."""
+"""Plan a study: read it, expand it, check it against the folders in `runs/`, and record it there when it starts."""
 
 import io
 from collections.abc import Mapping
@@ -22,13 +22,13 @@ if TYPE_CHECKING:  # the process of a single run needs no pandas
 
 @dataclass(frozen=True)
 class Plan:
-    """A study, read, expanded and found to be in order. `root` is the folder that holds `notebooks/` and `params/`."""
+    """A study that was read, expanded and checked. `root` is the folder of its `notebooks/` and `params/`."""
 
     path: Path
     root: Path
     study: Study
     runs: tuple[PlannedRun, ...]
-    entries: Mapping[str, Any]  # of the file, with what it includes and its scale
+    entries: Mapping[str, Any]  # of the file, its includes and its scale
     scale: str = FULL
 
     @property
@@ -55,13 +55,15 @@ def _check_folders(plan: Plan) -> None:
     """Refuse a study folder that something else made, and run folders that belong to other parameters."""
     name, folder = plan.study.study, plan.folder
     if name == "interactive":
-        raise ParameterError(f"{plan.path}: study name 'interactive' is kept for runs outside studies; take another")
+        raise ParameterError(
+            f"{plan.path}: the name 'interactive' is reserved for runs outside studies; choose another"
+        )
     if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
-        kept = folder / "study.yaml"
-        theirs = read_yaml(kept).get("study") if kept.is_file() else None
+        recorded = folder / "study.yaml"
+        theirs = read_yaml(recorded).get("study") if recorded.is_file() else None
         if theirs != name:
-            told = f"belongs to study {theirs!r}" if theirs else "was not made by `hdarts run`"
-            raise ParameterError(f"{plan.path}: the folder runs/{name} {told}; rename the study or move that folder")
+            reason = f"belongs to study {theirs!r}" if theirs else "was not made by `hdarts run`"
+            raise ParameterError(f"{plan.path}: the folder runs/{name} {reason}; rename the study or move that folder")
     for run in plan.runs:
         file = run.folder / "params.yaml"
         if file.is_file():
@@ -75,12 +77,12 @@ def _check_folders(plan: Plan) -> None:
 
 
 def record_plan(plan: Plan) -> str:
-    """Write `study.yaml` and `runs.csv` into the study's folder; return what changed since the last start, or ""."""
+    """Write `study.yaml` and `runs.csv` into the study's folder; return a sentence about what changed, or ""."""
     import pandas as pd
 
     folder, earlier = plan.folder, read_runs(plan.study.study)
     entries = _changed_entries(folder / "study.yaml", plan.entries)
-    plain = plan.entries == read_yaml(plan.path)  # then with its comments
+    plain = plan.entries == read_yaml(plan.path)  # keeps its comments
     text = plan.path.read_bytes() if plain else yaml.safe_dump(dict(plan.entries), sort_keys=False)
     write_atomic(folder / "study.yaml", text)
     rows = [{"stage": r.stage, "run": r.name, **r.labels, "needs": " ".join(r.needs)} for r in plan.runs]
@@ -94,8 +96,8 @@ def record_plan(plan: Plan) -> str:
     added = len(set(new) - set(old))
     if not gone and not added:
         return ""
-    told = f"; no longer in it, left as they are: {', '.join(gone)}" if gone else ""
-    return f"study {plan.study.study} changed since its last start: {entries}{added} new runs{told}"
+    removed = f"; no longer part of it, left as they are: {', '.join(gone)}" if gone else ""
+    return f"study {plan.study.study} changed since its last start: {entries}{added} new runs{removed}"
 
 
 def _changed_entries(before: Path, now: Mapping[str, Any]) -> str:
@@ -104,12 +106,12 @@ def _changed_entries(before: Path, now: Mapping[str, Any]) -> str:
         return ""
     old, new = _flat(read_yaml(before)), _flat(dict(now))
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-    told = [f"{name}: {old.get(name, 'nothing')}, now {new.get(name, 'nothing')}" for name in names[:3]]
-    return "; ".join([*told, *(["and more"] if names[3:] else []), ""])
+    changes = [f"{name}: {old.get(name, 'nothing')}, now {new.get(name, 'nothing')}" for name in names[:3]]
+    return "; ".join([*changes, *(["and more"] if names[3:] else []), ""])
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    """All leaves of nested mappings by their dotted names."""
+    """Return all leaves of nested mappings by their dotted names."""
     if not isinstance(value, dict) or not value:
         return {name: value}
     leaves: dict[str, Any] = {}
@@ -119,9 +121,9 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
 
 
 def read_runs(study: str, stage: str = "") -> "pd.DataFrame":
-    """Return a study's runs as last started, empty if there are none.
+    """Return the runs of a study as of its last start, empty if there are none.
 
-    Columns: stage, run, needs and the labels (arm, seeds, ...); with `stage`, its runs and the labels they have.
+    Columns: stage, run, needs and the labels (arm, seeds, ...); with `stage`, only its runs and their labels.
     """
     import pandas as pd
 
@@ -132,5 +134,5 @@ def read_runs(study: str, stage: str = "") -> "pd.DataFrame":
     if stage:
         frame = frame[frame["stage"] == stage]
         frame = frame.loc[:, (frame != "").any() | frame.columns.isin(["stage", "run", "needs"])]
-    # read once more: a column without empty places gets its own type, such as integer seeds
+    # read again, so that columns without empty values get a type, such as integer seeds
     return pd.read_csv(io.StringIO(frame.to_csv(index=False)), keep_default_na=False)

@@ -1,6 +1,6 @@
-"""What can be known before a kernel starts: are the images there, do batches fit, can the genotype be read.
+"""Check before a kernel starts whether the images exist, batches fit into them, and genotypes can be read.
 
-What reads images and genotypes imports torch, which a study whose runs ask for none need not wait for.
+Reading images and genotypes imports torch, for which a study that needs neither should not wait.
 """
 
 from collections.abc import Iterable
@@ -13,12 +13,12 @@ from hdarts.workbook.study import PlannedRun
 
 
 def preflight(runs: Iterable[PlannedRun]) -> None:
-    """Raise `ParameterError` for the first run that could not start, naming it; opens no image and no test set."""
-    known: dict[tuple, tuple[int, int]] = {}  # the many runs of a study ask for few sets
-    spaces: dict[str, set[str]] = {}  # of the cells that a run makes or chooses among
+    """Raise `ParameterError` for the first run that could not start, naming it; opens no image and no test part."""
+    known: dict[tuple, tuple[int, int]] = {}  # many runs share few data sets
+    spaces: dict[str, set[str]] = {}  # of the cells that each run finds or selects from
     for run in runs:
-        own = {run.params.space} if isinstance(run.params, SearchParams) else set()
-        spaces[run.name] = own.union(*(spaces.get(name, set()) for name in run.needs))
+        space = {run.params.space} if isinstance(run.params, SearchParams) else set()
+        spaces[run.name] = space.union(*(spaces.get(name, set()) for name in run.needs))
         try:
             if getattr(run.params, "tensorboard", False):
                 need_tensorboard()
@@ -31,7 +31,7 @@ def preflight(runs: Iterable[PlannedRun]) -> None:
 
                     spaces[run.name] = {read_genotype(run.params.genotype).space.name}
                 for space in spaces[run.name]:
-                    plan(run.params.channels, run.params.layers, SPACES[space])  # refuses too few layers
+                    plan(run.params.channels, run.params.layers, SPACES[space])  # raises for too few layers
         except ParameterError as error:
             raise ParameterError(f"run {run.name}: {error}") from None
 
@@ -39,10 +39,10 @@ def preflight(runs: Iterable[PlannedRun]) -> None:
 def _check_batch(params: SearchParams | EvaluateParams, fraction: float, known: dict[tuple, tuple[int, int]]) -> None:
     from hdarts.data import split_sizes
 
-    asked = (params.data, params.data_folder, params.limit, fraction, params.stream)
-    if asked not in known:
-        known[asked] = split_sizes(*asked)
-    fewest = min(count for count in known[asked] if count)
+    images = (params.data, params.data_folder, params.limit, fraction, params.stream)
+    if images not in known:
+        known[images] = split_sizes(*images)
+    fewest = min(count for count in known[images] if count)
     if params.batch_size > fewest:
         raise ParameterError(
             f"parameter `batch_size` = {params.batch_size}: larger than the {fewest} images of a part of {params.data}"

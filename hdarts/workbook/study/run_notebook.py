@@ -1,11 +1,11 @@
-"""One run in its own process: `python -m hdarts.workbook.study.run_notebook`, its task on standard input.
+"""One run in a separate process: `python -m hdarts.workbook.study.run_notebook`, its task on standard input.
 
-The task names the notebook, the run folder, the working folder and the parameters. The parent keeps the other end of
-that pipe open for as long as it wants the run; once it is closed, and be it because the parent was killed, the kernel
-and this process end at once. Nothing is lost thereby: a run goes on from its last checkpoint.
+The task names the notebook, the run folder, the working folder and the changed parameters. The parent keeps the other
+end of that pipe open as long as it wants the run; when it closes, also because the parent was killed, the kernel and
+this process end at once. Nothing is lost: a run resumes from its last checkpoint.
 
-A signal that asks for an end is passed on to the kernel, which papermill would not do: a loop there saves at its next
-step, and where none is under way the kernel ends. Asked twice, all end at once.
+Unlike papermill, this process passes a signal to stop on to the kernel: a loop there saves after its current step, and
+without one the kernel ends. A second signal ends everything at once.
 """
 
 import json
@@ -28,44 +28,44 @@ from hdarts.runs.signals import on_request
 def main() -> None:
     """Execute the task on standard input.
 
-    The exit code is that of hdarts.errors where one of them befell the run, else 0 if the notebook tells how it ended.
+    The exit code is that of an error of hdarts.errors, else 0 if the notebook shows how it ended.
     """
     task = json.loads(_first_line())
-    # a folder for the sockets of the kernel; their names must stay below 104 characters
-    own = tempfile.mkdtemp(prefix="hdarts-", dir="/tmp" if len(tempfile.gettempdir()) > 60 else None)
-    os.environ["IPYTHONDIR"] = f"{own}/ipython"  # no profile and no history shared by kernels side by side
-    threading.Thread(target=_follow_parent, args=(own,), daemon=True).start()
-    asked: list[int] = []
+    # a folder for the sockets of the kernel, whose names must be shorter than 104 characters
+    private = tempfile.mkdtemp(prefix="hdarts-", dir="/tmp" if len(tempfile.gettempdir()) > 60 else None)
+    os.environ["IPYTHONDIR"] = f"{private}/ipython"  # concurrent kernels share no profile and no history
+    threading.Thread(target=_follow_parent, args=(private,), daemon=True).start()
+    signals: list[int] = []
 
     def pass_on(number: int) -> None:
-        asked.append(number)
+        signals.append(number)
         kernel = psutil.Process().children()
-        if not kernel:  # not yet or no longer there
-            _end(own, Stopped.exit_code)
+        if not kernel:  # not started yet, or ended
+            _end(private, Stopped.exit_code)
         for process in kernel:
             process.terminate()
 
     code = 1
     try:
-        with on_request(pass_on, lambda number, _: _end(own, 128 + number)):
-            code = execute(**task, connection=f"{own}/kernel.json")
+        with on_request(pass_on, lambda number, _: _end(private, 128 + number)):
+            code = execute(**task, connection=f"{private}/kernel.json")
     except Exception as error:
         if of_the_disk(error):
             code = CannotWrite.exit_code
-        elif not asked:
+        elif not signals:
             raise
     finally:
-        shutil.rmtree(own, ignore_errors=True)
-    sys.exit(Stopped.exit_code if asked else code)
+        shutil.rmtree(private, ignore_errors=True)
+    sys.exit(Stopped.exit_code if signals else code)
 
 
 def execute(notebook: str, folder: str, cwd: str, parameters: dict[str, Any], connection: str) -> int:
-    """Run `notebook` by papermill into `folder`/notebook.ipynb, show it in notebook.html, and return the exit code.
+    """Execute `notebook` into `folder`/notebook.ipynb, convert it to notebook.html, and return the exit code.
 
-    The kernel speaks over IPC. Without a `connection` file of its own jupyter_client would give the sockets of all
-    kernels the same names in the working folder, and kernels that start together would take each other's.
+    The kernel communicates over IPC. Without a separate `connection` file, jupyter_client would give the sockets of all
+    kernels the same names in the working folder, and kernels that start together would use each other's.
     """
-    # jsonschema would compile a grammar for a second at import only to check addresses that no notebook holds
+    # jsonschema would spend a second at import on a grammar for addresses that no notebook contains
     sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
     from nbclient.exceptions import DeadKernelError
     from papermill import PapermillExecutionError, execute_notebook
@@ -89,17 +89,17 @@ def execute(notebook: str, folder: str, cwd: str, parameters: dict[str, Any], co
             config=Config({"KernelManager": {"transport": "ipc", "connection_file": connection}}),
         )
         code = 0
-    except PapermillExecutionError as error:  # told by the notebook, which keeps it
+    except PapermillExecutionError as error:  # shown in the notebook
         code = EXIT_CODES.get(error.ename, 0)
-    except DeadKernelError:  # of which the notebook says nothing: without its page it is not taken to have ended
-        print("the kernel died: killed from outside, or by the system for want of memory", flush=True)
+    except DeadKernelError:  # the notebook does not show it
+        print("the kernel died: killed from outside, or by the system because memory ran out", flush=True)
         return 1
     write_page(output)
     return code
 
 
 class WholeFiles:
-    """How papermill writes its notebook: a reader, or the next start after a kill, sees the old one or the new one."""
+    """Let papermill write its notebook atomically: a reader, or the next start after a kill, sees no half file."""
 
     @staticmethod
     def write(text: str, path: str) -> None:
@@ -111,21 +111,21 @@ class WholeFiles:
 
 
 def _first_line() -> bytes:
-    """Read unbuffered: a thread that waited in `sys.stdin` would hold its lock when the interpreter ends."""
+    """Read unbuffered: a thread waiting in `sys.stdin` would hold its lock when the interpreter ends."""
     with open(0, "rb", buffering=0, closefd=False) as pipe:
         return pipe.readline()
 
 
-def _follow_parent(own: str) -> None:
+def _follow_parent(private: str) -> None:
     while os.read(0, 4096):
         pass
-    _end(own)
+    _end(private)
 
 
-def _end(own: str, code: int = 128 + signal.SIGTERM) -> None:
+def _end(private: str, code: int = 128 + signal.SIGTERM) -> None:
     for child in psutil.Process().children(recursive=True):
         child.kill()
-    shutil.rmtree(own, ignore_errors=True)
+    shutil.rmtree(private, ignore_errors=True)
     os._exit(code)
 
 

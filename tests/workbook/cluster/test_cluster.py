@@ -151,7 +151,7 @@ def test_asked_to_stop_all_workers_let_their_runs_save_and_end(tmp_path: Path, d
     client.send_signal(signal.SIGTERM)
     _, err = client.communicate(timeout=600)
     assert client.returncode == 75
-    assert err.splitlines()[-1] == "hdarts: stopped; the same command goes on from here"
+    assert err.splitlines()[-1] == "hdarts: stopped; the same command resumes from here"
     gone(runs)
 
 
@@ -165,7 +165,7 @@ def test_a_scheduler_that_is_lost_is_told_and_the_study_goes_on_with_the_next(tm
     scheduler.kill()
     out, err = client.communicate(timeout=600)
     assert client.returncode == 75, err
-    assert "the cluster lost it; the same command goes on from here" in out
+    assert "the cluster lost it; the same command resumes from here" in out
     gone(runs)
     (tmp_path / "scheduler.json").unlink()
     dask("scheduler"), dask("worker")
@@ -218,9 +218,9 @@ def test_processes_of_this_host(tmp_path: Path) -> None:
         ({}, "`cluster`: kind: Field required"),
         ({"kind": "kubernetes"}, "`cluster`: kind: Input should be 'scheduler', 'local'"),
         ({"kind": "local", "workres": 2}, "`cluster`: workres: Extra inputs are not permitted"),
-        ({"kind": "scheduler"}, "`cluster`: address: is needed for kind scheduler"),
-        ({"kind": "slurm"}, "`cluster`: workers, memory: a queue must be told"),
-        ({"kind": "local", "options": {"queue": "long"}}, "`cluster`: options: are those of a queue"),
+        ({"kind": "scheduler"}, "`cluster`: address: kind scheduler needs one"),
+        ({"kind": "slurm"}, "`cluster`: workers, memory: a queue needs the number"),
+        ({"kind": "local", "options": {"queue": "long"}}, "`cluster`: options: only a queue"),
         ({"kind": "gpus", "runs": 2}, "`cluster`: runs: a worker with GPUs computes one run at a time"),
         ({"kind": "local", "gpus": 1, "runs": 2}, "`cluster`: runs: a worker with GPUs computes one run at a time"),
     ],
@@ -255,7 +255,7 @@ def example(tmp_path: Path, monkeypatch):
 def test_a_run_asks_for_what_its_stage_says(example) -> None:
     run = example.runs[0]
     assert required_resources(run, {"runs": 4.0, "gpus": 2.0}) == {"runs": 1.0, "gpus": 2.0}
-    with pytest.raises(ParameterError, match=r"toy/.* asks for gpus: 2, workers offer at most 1"):
+    with pytest.raises(ParameterError, match=r"toy/.* needs gpus: 2, workers offer at most 1"):
         required_resources(run, {"gpus": 1.0})
     with pytest.raises(ParameterError, match="workers offer none"):
         required_resources(run, {"runs": 1.0})
@@ -263,9 +263,9 @@ def test_a_run_asks_for_what_its_stage_says(example) -> None:
 
 def test_a_worker_that_does_not_see_the_folder_computes_nothing_there(example) -> None:
     work = WorkerTask.prepare(example)
-    assert work.blind() == ""
+    assert work.missing_folder() == ""
     (work.study / ".shared").write_text("of another client")
-    assert "does not see" in work.blind() and str(work.study) in work.blind()
+    assert "does not see" in work.missing_folder() and str(work.study) in work.missing_folder()
     assert work(example.runs[0]).state == "failed" and not example.runs[0].folder.exists()
 
 

@@ -320,7 +320,7 @@ def test_ctrl_c_ends_all_processes_and_says_how_to_go_on(tmp_path: Path, runs: P
     process = halted(write_project(tmp_path, TWO, toy=HALTING), runs, signal.SIGINT)
     _, err = process.communicate()
     assert process.returncode == 75
-    assert err.splitlines()[-1] == "hdarts: stopped; the same command goes on from here"
+    assert err.splitlines()[-1] == "hdarts: stopped; the same command resumes from here"
 
 
 def test_kernels_that_start_together_do_not_meet(tmp_path: Path, runs: Path) -> None:

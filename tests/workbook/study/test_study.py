@@ -218,11 +218,11 @@ def test_a_study_at_a_scale_is_recorded_whole_and_says_so(tmp_path: Path) -> Non
     [
         (ONE, COMMON, "maxi", "scale 'maxi' is not known; known are full, mini"),
         (ONE.replace("common.yaml", "none.yaml"), COMMON, "full", r"none\.yaml: no such file"),
-        (ONE.replace("[common.yaml]", "common.yaml"), COMMON, "full", "`include` is no list of files"),
+        (ONE.replace("[common.yaml]", "common.yaml"), COMMON, "full", "`include` must be a list of files"),
         (ONE, COMMON + "include: [study.yaml]", "full", "includes itself"),
-        (ONE, COMMON.replace("about: three", "abuot: three"), "mini", "`scales.mini.abuot`: this entry is not known"),
+        (ONE, COMMON.replace("about: three", "abuot: three"), "mini", "`scales.mini.abuot`: unknown entry"),
         (ONE, COMMON.replace("{most_steps: 3}", "{most_steps: no}"), "mini", "`most_steps` = False"),
-        (ONE, COMMON.replace("  mini:", "  mini: 3\n  other:"), "mini", "`scales` is no mapping"),
+        (ONE, COMMON.replace("  mini:", "  mini: 3\n  other:"), "mini", "`scales` must map names"),
     ],
 )
 def test_bad_includes_and_scales_are_told_in_one_sentence(tmp_path: Path, one, common, scale, told) -> None:
@@ -233,7 +233,7 @@ def test_bad_includes_and_scales_are_told_in_one_sentence(tmp_path: Path, one, c
 
 BAD = [
     ("study: tiny", "study: ../up", "study", "lower-case letters"),
-    ("study: tiny", "study: interactive", "interactive", "take another"),
+    ("study: tiny", "study: interactive", "interactive", "choose another"),
     ("stages:", "stags:", "stags", "did you mean `stages`?"),
     ("  toy:", "  to/y:", "to/y", "lower-case letters"),
     ("{slow: {preset: slow}, ", "{Slow: {preset: slow}, ", "Slow", "lower-case letters"),
@@ -248,9 +248,9 @@ BAD = [
     ("matrix: {seed: [2, 20]}", "matrix: {seed: [2, -1]}", "-1", "greater than or equal to 0"),
     ("fast: {}", "fast: {parameters: {most_steps: 1}}", "most_steps", "arm fast"),
     ("fast: {}", "fast: {parameters: {run: mine}}", "`run`", "chosen by the study"),
-    ("stage: select,", "stage: analysis,", "analysis", "does not stand before it"),
+    ("stage: select,", "stage: analysis,", "analysis", "does not come before it"),
     ("by: arm", "by: arms", "'arms'", "it has arm, seed"),
-    ("where: {arm: random, seed: 2}", "where: {arm: nothing}", "toy", "no run"),
+    ("where: {arm: random, seed: 2}", "where: {arm: nothing}", "toy", "leave no run"),
     ("as: searches", "as: search", "unknown parameter `search`", "did you mean `searches`?"),
     ("parameters: {study: tiny}", "parameters: [study]", "parameters", "dictionary"),
     (
@@ -314,7 +314,7 @@ def test_no_study_whatever_leads_to_a_traceback_or_out_of_the_runs_folder(tmp_pa
 
 def test_a_misspelt_entry_of_any_characters_is_named_on_one_line(tmp_path: Path) -> None:
     path = write_project(tmp_path, yaml.safe_dump(yaml.safe_load(STUDY) | {"\n\x1bm": None}))
-    with pytest.raises(ParameterError, match=r"`\\n\\x1bm` = 'None': this entry is not known") as error:
+    with pytest.raises(ParameterError, match=r"`\\n\\x1bm` = 'None': unknown entry") as error:
         plan_study(path)
     assert str(error.value).isprintable()
 

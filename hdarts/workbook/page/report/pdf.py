@@ -1,4 +1,4 @@
-"""The report page as a PDF, printed by the browser that is installed."""
+"""The report as a PDF, printed by an installed browser."""
 
 import os
 import shutil
@@ -11,24 +11,24 @@ from hdarts.runs.atomic import write_atomic
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 ELSEWHERE = ("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",)
-LONGEST = 180  # seconds of printing
+LONGEST = 180  # seconds for printing
 
 
 def browser() -> str:
-    """Return the path of Chromium or Chrome; raise `ParameterError` where there is none."""
-    if found := next(filter(None, map(shutil.which, (*NAMES, *ELSEWHERE))), None):
-        return found
+    """Return the path of Chromium or Chrome; raise `ParameterError` if there is none."""
+    if path := next(filter(None, map(shutil.which, (*NAMES, *ELSEWHERE))), None):
+        return path
     raise ParameterError(
         "--pdf prints with Chromium or Chrome, and neither is installed (Debian: apt-get install chromium); "
-        "any browser prints report.html as well"
+        "any browser can print report.html as well"
     )
 
 
 def write_pdf(page: Path) -> Path:
-    """Print `page` to a PDF of the same name beside it and return its path."""
+    """Print `page` to a PDF of the same name next to it and return its path."""
     command = [browser(), "--headless", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
-        command.append("--no-sandbox")  # Chromium refuses to run as root with it; it opens nothing but our own page
+        command.append("--no-sandbox")  # Chromium cannot run as root with a sandbox; it opens only our own page
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         printed = Path(folder) / "printed.pdf"
         command += [f"--user-data-dir={folder}/profile", "--no-pdf-header-footer", f"--print-to-pdf={printed}"]
