@@ -31,7 +31,7 @@ KERNEL = 250  # MiB of a kernel besides the loop: Jupyter and figures
 EIGENVALUE = 20  # hypergradients that take as long as an eigenvalue
 
 # the cost of a step does not depend on these, or hardly
-FREE = SearchParams.aside - {"device", "threads"} | {
+FREE = SearchParams.not_identifying - {"device", "threads"} | {
     *("search_seed", "evaluation_seed", "split_seed", "genotype", "data", "data_folder", "limit", "test_limit"),
     *("image_size", "validation_fraction", "epochs", "schedule_epochs", "learning_rate", "learning_rate_min"),
     *("momentum", "weight_decay", "clip", "part", "alpha_learning_rate", "alpha_beta1", "alpha_beta2"),
@@ -170,9 +170,9 @@ def repetitions(p: SearchParams | EvaluateParams, images: DatasetInfo) -> dict[s
         steps = p.epochs * math.ceil(images.train / p.batch_size)
         return {"weight_step": steps, "accuracy": p.epochs * test / p.batch_size}
     steps, batches = min(images.train, images.validation) // p.batch_size, math.ceil(images.validation / p.batch_size)
-    weight_epochs, alpha_epochs = p.resting or p.epochs, p.epochs - p.resting
+    weight_epochs, alpha_epochs = p.frozen_epochs or p.epochs, p.epochs - p.frozen_epochs
     validations = p.epochs + p.candidates + (0 if p.candidates else p.epochs // (p.discretise_epochs or math.inf))
-    alpha_steps = alpha_epochs * steps + p.resting * steps / p.log_every
+    alpha_steps = alpha_epochs * steps + p.frozen_epochs * steps / p.log_every
     return {
         "alpha_step": alpha_steps + EIGENVALUE * (p.epochs // (p.eigenvalue_epochs or math.inf)),
         "weight_step": weight_epochs * steps,

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
@@ -22,18 +23,17 @@ import pandas as pd
 import psutil
 import torch
 
-from hdarts.bilevel import Hypergradient
 from hdarts.data import Batches, DatasetInfo, Images, Splits
 from hdarts.params import EvaluateParams, SearchParams
 from hdarts.runs.checkpoint import CheckpointClock
 from hdarts.runs.device import use_machine
 from hdarts.runs.memory import peak_memory
 from hdarts.runs.run import Run
-from hdarts.search import batches, make_hypergradient, make_supernet, part_of
-from hdarts.search.loop import around, phases
+from hdarts.search import batches, make_supernet, method_hypergradient, part_of
+from hdarts.search.loop import phases, training_alpha
 from hdarts.search.state import State
 from hdarts.search.validation import accuracy
-from hdarts.search.weights import Classification, Step
+from hdarts.search.weights import Classification
 from hdarts.space import Genotype
 from hdarts.train import prepare, test_network, train_epoch
 
@@ -161,17 +161,17 @@ def _search(params: SearchParams, data: Splits, device: torch.device) -> Phases:
     """The phases of a search's step."""
     problem = Classification(make_supernet(params, data), params.precision)
     state = State.fresh(params, problem.supernet, None, device)
-    find, move, learn = phases(problem, state, make_hypergradient(params), params.learning_rate)
+    phase = phases(problem, state, partial(method_hypergradient, params), params.learning_rate)
 
     def one(data: Splits, level: int):
         every = batches(params.model_copy(update={"batch_size": len(data.train)}), data)
         return next(every[level].epoch(0, "probe", 0))
 
     def take_alpha_step(data: Splits) -> None:
-        move(part_of(Hypergradient(*find(*one(data, 0), *one(data, 1))), params.part))
+        phase.alpha_step(part_of(phase.hypergradient(one(data, 0), one(data, 1)), params.part))
 
     def take_weight_step(data: Splits) -> None:
-        state.count(Step(*learn(*one(data, 0), *around(params, state))), len(data.train))
+        state.count(phase.weight_step(one(data, 0), *training_alpha(params, state)), len(data.train))
 
     def measure_accuracy(data: Splits) -> None:
         accuracy(problem, state.weights.value(state.alpha), state.alpha, data.validation, len(data.train))

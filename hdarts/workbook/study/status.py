@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from hdarts.runs.signals import tell
+from hdarts.runs.signals import write_stderr
 from hdarts.workbook.formatting import format_table, format_value
 from hdarts.workbook.study import Plan, PlannedRun
 from hdarts.workbook.study.runner import Outcome
@@ -143,7 +143,7 @@ class LiveTable:
         if self.live:
             self.note = line
         else:
-            tell(line)
+            write_stderr(line)
 
     def states(self) -> dict[str, str]:
         """Return the state of each run; those that have not ended are running or waiting.
