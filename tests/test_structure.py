@@ -24,6 +24,7 @@ from hdarts.workbook.study import plan_study
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "hdarts").rglob("*.py"))
+TESTS = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PRESETS = sorted(path for path in (ROOT / "params").glob("*/*.yaml") if path.parent.name in ("search", "evaluate"))
 STUDIES = sorted((ROOT / "params" / "studies").glob("*.yaml"))
@@ -221,6 +222,7 @@ def test_files_and_functions_that_pages_name_exist(path: Path):
     for file, name in re.findall(rf"`((?:{folders})/[\w./-]+)(?:: (\w+))?`", path.read_text()):
         assert (ROOT / file).exists(), file
         assert not name or re.search(rf"\b(def|class) {name}\b", (ROOT / file).read_text()), f"{file}: {name}"
+    assert set(re.findall(r"\b\w+\.py\b", path.read_text())) <= {source.name for source in SOURCES + TESTS}
 
 
 @every_notebook
