@@ -1,4 +1,4 @@
-"""The house keeps its shape: floors, a lean core, short functions, stripped notebooks, parameter files in order."""
+"""Structure of the repository: layers, a lean core, short functions, stripped notebooks, valid parameter files."""
 
 import ast
 import importlib.metadata as metadata
@@ -40,7 +40,7 @@ every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: pat
 
 
 def core() -> list[str]:
-    """The names of the core's rooms, as import-linter is told them."""
+    """Return the packages of the core, from the contract of import-linter."""
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
     return next(contract["source_modules"] for contract in config["contracts"] if contract["type"] == "forbidden")
 
@@ -68,7 +68,7 @@ BARE = ["torch", "torchvision", "numpy", "pandas", "pyarrow", "pillow", "pyyaml"
 
 
 def not_on_a_bare_host() -> set[str]:
-    """Importable names installed here that neither the packages of a bare GPU host nor their requirements bring."""
+    """Return importable names that are installed here but not on a bare GPU host."""
     there, todo = set(), list(BARE)
     while todo:
         name = canonicalize_name(todo.pop())
@@ -129,7 +129,7 @@ use_machine(with_defaults(params.SearchParams, {}))
     ],
     ids=["the command, selecting, drawing", "a run's own process", "a search that computes nothing"],
 )
-def test_a_start_waits_for_nothing_that_it_does_not_use(start, unused):
+def test_a_start_imports_nothing_that_it_does_not_use(start, unused):
     loaded = json.loads(python(f"{start}\nimport json, sys\nprint(json.dumps([*sys.modules]))"))
     assert not unused & set(loaded)
 
@@ -151,7 +151,7 @@ def test_functions_have_at_most_sixty_lines_and_files_three_hundred_and_fifty(pa
 
 
 def code_lines(source: str) -> int:
-    """Count the lines that hold code: no blanks, comments and docstrings."""
+    """Count the lines of code, without blank lines, comments and docstrings."""
     layout = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
     tokens = [t for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type not in layout]
     lines = {line for token in tokens for line in range(token.start[0], token.end[0] + 1)}
@@ -238,7 +238,7 @@ def test_notebooks_are_made_of_short_cells_without_classes_and_long_functions(pa
 
 
 @every_notebook
-def test_a_parameters_cell_holds_the_models_names_allowed_values_and_a_comment_a_line(path: Path):
+def test_a_parameters_cell_has_the_names_of_its_model_allowed_values_and_comments(path: Path):
     model, defaults = MODELS[path.stem], notebook_defaults(path)
     assert sorted(defaults) == sorted(model.model_fields)
     check(model, defaults)
@@ -253,13 +253,13 @@ def test_a_parameters_cell_holds_the_models_names_allowed_values_and_a_comment_a
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_presets_hold_allowed_parameters_of_their_stage(path: Path):
+def test_presets_have_allowed_parameters_of_their_stage(path: Path):
     (name,) = [name for name, model in MODELS.items() if model.stage == path.parent.name]
     check(MODELS[name], {**notebook_defaults(ROOT / "notebooks" / f"{name}.ipynb"), **read_yaml(path)})
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
-def test_studies_expand_without_fault(path: Path, tmp_path, monkeypatch):
+def test_studies_expand_without_error(path: Path, tmp_path, monkeypatch):
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
     plan = plan_study(path)
     assert plan.runs
@@ -269,7 +269,7 @@ def test_studies_expand_without_fault(path: Path, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("scale", ["full", "mini"])
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
-def test_experiments_of_the_report_are_parts_of_one_study_at_both_scales(path: Path, scale: str):
+def test_experiments_of_the_thesis_are_parts_of_one_study_at_both_scales(path: Path, scale: str):
     whole = plan_study(path.with_name("all.yaml"), scale=scale)
     plan = plan_study(path, scale=scale)
     assert plan.study.study == {"full": "thesis", "mini": "thesis-mini"}[scale]
@@ -285,7 +285,7 @@ def test_every_arm_that_a_claim_names_is_searched_in_the_study_of_the_thesis():
     assert len(named) > 15 and named <= arms
 
 
-def test_presets_and_studies_are_there():
+def test_presets_and_studies_exist():
     presets = {str(path.relative_to(ROOT / "params")) for path in PRESETS}
     arms = ("darts-first", "darts-second", "hyperdarts-1", "hyperdarts-2", "random")
     assert presets >= {f"search/{arm}.yaml" for arm in arms}
