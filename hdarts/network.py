@@ -1,9 +1,8 @@
-"""The evaluation network of a genotype: DARTS's own (thesis section 4.8.2, figure 23) or NAS-Bench-201's, of modules.
+"""The evaluation network of a genotype, that of DARTS (thesis section 4.8.2, figure 23) or of NAS-Bench-201.
 
-Stem, cells, global average pooling, classifier, and while it is trained an auxiliary classifier on the maps of the
-last cell that halves their size (at 2/3). Unlike the supernet it has affine BatchNorm with running statistics, and no
-BatchNorm after pooling.
-Everything runs in channels-last memory format. Shapes are `(N, C, H, W)`.
+Stem, cells, global average pooling, classifier, and in training an auxiliary classifier on the maps of the last cell
+that halves their size (at 2/3). Unlike the supernet it has affine BatchNorm with running statistics, and no BatchNorm
+after pooling. Everything runs in channels-last memory format. Shapes are `(N, C, H, W)`.
 """
 
 from dataclasses import replace
@@ -57,7 +56,7 @@ class SeparableConvolutions(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         *_, last = self.modules()
-        plain = type(last) is nn.BatchNorm2d  # not one that is shared with other processes
+        plain = type(last) is nn.BatchNorm2d  # not synchronised with other processes
         kernel = self.separable.kernel([x]) if self.training and plain else None
         if kernel is None:
             return super().forward(x)
@@ -66,13 +65,13 @@ class SeparableConvolutions(nn.Sequential):
         (out,), statistics = self.separable.by(kernel, [x], weights)
         count = out[:, 0].numel()
         for (*_, norm), (mean, rstd) in zip(parts, statistics, strict=True):
-            _follow(norm, mean, (rstd**-2 - norm.eps) * count / (count - 1))
+            _update_running(norm, mean, (rstd**-2 - norm.eps) * count / (count - 1))
         return out
 
 
 @torch.no_grad()
-def _follow(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
-    """Move running mean and variance as BatchNorm does while it is trained."""
+def _update_running(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
+    """Update running mean and variance as BatchNorm does in training."""
     assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
     norm.running_mean.lerp_(mean, norm.momentum or 0.0)
     norm.running_var.lerp_(variance, norm.momentum or 0.0)
@@ -98,9 +97,9 @@ def operation(name: str, channels: int, stride: int, custom: Operation | None = 
 class FactorisedReduction(nn.Module):
     """Identity at stride 2: half of the channels from the even pixels, half from the odd ones, then BatchNorm.
 
-    `(N, C, H, W)` to `(N, C', ceil(H/2), ceil(W/2))`; where a size is odd, a zero stands for the missing odd pixel.
-    The pixels are chosen first and then convolved at stride 1: the weight gradient of a strided 1x1 convolution of 2 to
-    4 channels, channels last, writes beyond its memory when a last row is left over (torch 2.14 on the CPU).
+    `(N, C, H, W)` to `(N, C', ceil(H/2), ceil(W/2))`; at odd sizes, missing pixels are 0. The pixels are selected
+    first and then convolved at stride 1: the weight gradient of a strided 1x1 convolution of 2 to 4 channels,
+    channels-last, writes out of bounds when a last row is left over (torch 2.14 on the CPU).
     """
 
     def __init__(self, spec: Block, channels_in: int, channels_out: int):
@@ -117,11 +116,11 @@ class FactorisedReduction(nn.Module):
 
 
 class Cell(nn.Module):
-    """One cell of a genotype: nodes (four in DARTS) that are each the sum of two edges, put out side by side."""
+    """One cell of a DARTS genotype: each node is the sum of two edges; the nodes are concatenated."""
 
-    def __init__(self, genotype: Genotype, cell: CellPlan, custom: CustomOperations | None = None):
+    def __init__(self, genotype: Genotype, cell: CellPlan, custom: CustomOperations):
         super().__init__()
-        edges, custom = genotype.cells[cell.kind], custom or {}
+        edges = genotype.cells[cell.kind]
         first = factorised_reduction() if cell.after_reduction else POINTWISE
         self.preprocess0 = block(first, cell.previous_previous, cell.channels)
         self.preprocess1 = block(POINTWISE, cell.previous, cell.channels)
@@ -132,26 +131,20 @@ class Cell(nn.Module):
         )
 
     def forward(self, previous_previous: Tensor, previous: Tensor, probability: float, keep: Tensor | None) -> Tensor:
-        """Return `(N, nodes C, H', W')`; `keep` `(edges, N)` says which samples drop path leaves on which edge."""
+        """Return `(N, nodes C, H', W')`; `keep` `(edges, N)` is False where drop path drops a sample on an edge."""
         nodes = [self.preprocess0(previous_previous), self.preprocess1(previous)]
         values: list[Tensor] = []
         for edge, (module, source) in enumerate(zip(self.edges, self.sources, strict=True)):
-            value = module(nodes[source])
-            if keep is not None and not isinstance(module, nn.Identity):
-                value = drop_path(value, probability, keep[edge])
-            values.append(value)
+            values.append(_edge(module, nodes[source], probability, keep, edge))
             if edge % 2:  # the second of a node's two edges
                 nodes.append(values[-2] + values[-1])
         return torch.cat(nodes[DARTS.inputs :], 1)
 
 
 class BenchmarkCell(nn.Module):
-    """One cell of a genotype of NAS-Bench-201; its operation `none` is left out. Called as `Cell` is.
+    """One cell of a NAS-Bench-201 genotype, called like `Cell`; `none` is left out, a node without inputs is 0."""
 
-    A node that nothing reaches is 0.
-    """
-
-    def __init__(self, genotype: Genotype, cell: CellPlan):
+    def __init__(self, genotype: Genotype, cell: CellPlan, custom: CustomOperations):
         super().__init__()
         chosen = [operation for operation, _ in genotype.cell]
         self.edges = nn.ModuleDict(
@@ -159,22 +152,26 @@ class BenchmarkCell(nn.Module):
         )
 
     def forward(self, previous_previous: Tensor, previous: Tensor, probability: float, keep: Tensor | None) -> Tensor:
-        """Return `(N, C, H, W)`; `keep` `(6, N)` says which samples drop path leaves on which edge."""
+        """Return `(N, C, H, W)`; `keep` `(6, N)` is False where drop path drops a sample on an edge."""
         nodes = {0: previous}
         for name, module in self.edges.items():
             source, node = NASBENCH201.edges[int(name)]
             if source in nodes:
-                value = module(nodes[source])
-                if keep is not None and not isinstance(module, nn.Identity):
-                    value = drop_path(value, probability, keep[int(name)])
+                value = _edge(module, nodes[source], probability, keep, int(name))
                 nodes[node] = nodes[node] + value if node in nodes else value
         return nodes.get(NASBENCH201.nodes, torch.zeros_like(previous))
 
 
-class ResidualBlock(nn.Module):
-    """What joins two stages of NAS-Bench-201: `(N, C, H, W)` to `(N, 2 C, H/2, W/2)`. Called as `Cell` is."""
+def _edge(module: nn.Module, x: Tensor, probability: float, keep: Tensor | None, edge: int) -> Tensor:
+    """Return the output of an edge, with drop path unless it is an identity."""
+    value = module(x)
+    return value if keep is None or isinstance(module, nn.Identity) else drop_path(value, probability, keep[edge])
 
-    def __init__(self, cell: CellPlan):
+
+class ResidualBlock(nn.Module):
+    """Block between two stages of NAS-Bench-201, `(N, C, H, W)` to `(N, 2 C, H/2, W/2)`; called like `Cell`."""
+
+    def __init__(self, genotype: Genotype, cell: CellPlan, custom: CustomOperations):
         super().__init__()
         self.a = block(Block((Convolution(3, stride=2),)), cell.previous, cell.channels)
         self.b = block(Block((Convolution(3),)), cell.channels, cell.channels)
@@ -182,13 +179,6 @@ class ResidualBlock(nn.Module):
 
     def forward(self, previous_previous: Tensor, previous: Tensor, probability: float, keep: Tensor | None) -> Tensor:
         return self.b(self.a(previous)) + self.shortcut(halved(previous))
-
-
-def make_cell(genotype: Genotype, cell: CellPlan, custom: CustomOperations | None = None) -> nn.Module:
-    """Return the module of one place in the network."""
-    if cell.kind == RESIDUAL:
-        return ResidualBlock(cell)
-    return BenchmarkCell(genotype, cell) if genotype.space is NASBENCH201 else Cell(genotype, cell, custom)
 
 
 class AuxiliaryHead(nn.Module):
@@ -219,10 +209,10 @@ class EvaluationNetwork(nn.Module):
     """The network of a genotype for images `(N, image_channels, H, W)` of any size.
 
     DARTS: `channels` is C of the first cell (the stem has 3 C), doubled in the reduction cells at 1/3 and 2/3 of
-    `layers` cells. NAS-Bench-201: three stages of `layers` cells, 16 channels and 5 cells in the benchmark; behind them
+    `layers` cells. NAS-Bench-201: three stages of `layers` cells, 16 channels and 5 cells in the benchmark; after them
     BatchNorm and ReLU. With `auxiliary`, a second classifier follows the last halving of the maps in training mode (the
-    benchmark has none). `custom`: custom operations by their names in the space. Raises `ParameterError` for sizes
-    that make no network.
+    benchmark has none). `custom`: custom operations by their names in the space. Raises `ParameterError` for
+    impossible sizes.
 
     For CIFAR-10, 36 channels and 20 cells the cells of DARTS have 3,169,414 (V1) and 3,349,342 (V2) parameters,
     auxiliary head not counted (`count_parameters`).
@@ -243,21 +233,25 @@ class EvaluationNetwork(nn.Module):
             if size < 1:
                 raise ParameterError(f"{name} = {size}: a network needs at least 1")
         space, cells = genotype.space, plan(channels, layers, genotype.space)
-        if space is not NASBENCH201:
+        benchmark = space is NASBENCH201
+        if not benchmark:
             check_operations(space.operations, custom or {})
         stem = space.stem * channels
         self.stem = nn.Sequential(
             nn.Conv2d(image_channels, stem, 3, padding=1, bias=False),
             nn.BatchNorm2d(stem),
         )
-        self.cells = nn.ModuleList(make_cell(genotype, cell, custom) for cell in cells)
+        make_cell = BenchmarkCell if benchmark else Cell
+        self.cells = nn.ModuleList(
+            (ResidualBlock if cell.kind == RESIDUAL else make_cell)(genotype, cell, custom or {}) for cell in cells
+        )
         features = space.outputs * cells[-1].channels
-        self.last = nn.BatchNorm2d(features) if space is NASBENCH201 else None
+        self.last = nn.BatchNorm2d(features) if benchmark else None
         self.classifier = nn.Linear(features, classes)
         self.edges = max(map(len, genotype.cells.values()))
         self.auxiliary_after = max(k for k, cell in enumerate(cells) if cell.reduces)
         width = space.outputs * cells[self.auxiliary_after].channels
-        # made last: the rest starts from the same weights with and without it
+        # created last: the rest starts from the same weights with and without it
         self.auxiliary = AuxiliaryHead(width, classes) if auxiliary else None
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -270,15 +264,15 @@ class EvaluationNetwork(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Return logits `(N, classes)` and in training mode those of the auxiliary head (else None).
 
-        While training, each edge that is no identity is dropped for a sample with probability `drop_path`. The masks
-        come from the CPU `generator`, so that they are the same on every device. `among` (first, whole) says that these
-        are the images from `first` on in a batch of `whole`, whose masks are drawn.
+        In training, each edge that is no identity is dropped for a sample with probability `drop_path`. The masks come
+        from the CPU `generator`, so that they are the same on every device. `among` (first, whole): the images are
+        those from `first` on in a batch of `whole` images, for which the masks are drawn.
         """
         keep = None
         if self.training and drop_path > 0:
             first, whole = among or (0, len(images))
-            drawn = torch.rand(len(self.cells), self.edges, whole, generator=generator)
-            keep = (drawn[..., first : first + len(images)] >= drop_path).to(images.device, non_blocking=True)
+            uniform = torch.rand(len(self.cells), self.edges, whole, generator=generator)
+            keep = (uniform[..., first : first + len(images)] >= drop_path).to(images.device, non_blocking=True)
         auxiliary = None
         previous = x = self.stem(images.contiguous(memory_format=torch.channels_last))
         for layer, cell in enumerate(self.cells):
@@ -291,14 +285,14 @@ class EvaluationNetwork(nn.Module):
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Return the number of trained values in a network without its auxiliary head, as tables of results count them."""
+    """Return the number of trained values in a network without its auxiliary head, as published tables count them."""
     return sum(p.numel() for name, p in network.named_parameters() if not name.startswith("auxiliary."))
 
 
 def count_multiply_adds(network: nn.Module, shape: tuple[int, int, int]) -> int:
-    """Return the multiply-adds of one image `(C, H, W)` in convolutions and classifier, as tables of results do.
+    """Return the multiply-adds of one image `(C, H, W)` in convolutions and classifier, as published tables do.
 
-    The network has to lie on the device `meta`, where sizes are all there is.
+    The network has to be on the device `meta`, where tensors have sizes only.
     """
     from torch.utils.flop_counter import FlopCounterMode
 

@@ -2,8 +2,8 @@
 
 from hdarts.space.derive import check_alpha, discretise, one_hot_alpha
 from hdarts.space.genotype import Genotype, every_cell, skip_count
-from hdarts.space.layers import RESIDUAL, CellPlan, plan
-from hdarts.space.spaces import DARTS, NASBENCH201, SPACES, SearchSpace, check_space
+from hdarts.space.layers import RESIDUAL, CellPlan
+from hdarts.space.spaces import DARTS, NASBENCH201, SPACES, SearchSpace, check_space, plan
 
 __all__ = [
     "DARTS",

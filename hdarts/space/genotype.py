@@ -20,14 +20,14 @@ Cell = list[tuple[str, StrictInt]]
 class Genotype(BaseModel):
     """The discrete cells a search found: a list of `[operation, input]` for each kind of cell of one space.
 
-    DARTS has `normal` and `reduce`, as in its own lists: two edges for each of 4 nodes, in order. Inputs 0 and 1 are
-    the outputs of the two cells before; 2 to 5 are the cell's own nodes, whose concatenation is its output. The two
-    edges of a node are ordered by strength where a search found them.
+    DARTS has `normal` and `reduce`, in the form of its authors: two edges for each of 4 nodes, in order. Inputs 0 and 1
+    are the outputs of the two cells before; 2 to 5 are the nodes, whose concatenation is the cell's output. In the
+    result of a search, the two edges of a node are ordered by strength.
 
     NAS-Bench-201 has one `cell`: an operation, which may be `none`, for each of its 6 edges, ordered by node, then
     input. Node 0 is the cell's input, node 3 its output.
 
-    A custom space (`custom`) has DARTS's two lists, two edges for each of its nodes.
+    A custom space (`custom`) has the two lists of DARTS, with two edges per node.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -51,12 +51,13 @@ class Genotype(BaseModel):
         check_space(self.space)
         given = set(self.model_fields_set) - {"custom"}
         if given != set(self.space.kinds):
-            lacks = [kind for kind in self.space.kinds if kind not in given]
+            missing = [kind for kind in self.space.kinds if kind not in given]
             others = sorted(given - set(self.space.kinds))
-            told = f"{lacks[0]}: is missing" if lacks else f"{others[0]}: is no cell of space {self.space.name}"
-            raise ValueError(told)
+            raise ValueError(
+                f"{missing[0]}: is missing" if missing else f"{others[0]}: is no cell of space {self.space.name}"
+            )
         for kind, cell in self.cells.items():
-            _check_all_edges(cell) if self.space is NASBENCH201 else _check_cell(kind, cell, self.space)
+            self.space.check_cell(kind, cell)
         return self
 
     @model_serializer
@@ -85,12 +86,12 @@ class Genotype(BaseModel):
             content["custom"] = space
         elif not isinstance(space, str) or space not in SPACES:
             raise ParameterError(f"genotype: space {space!r} is not known; known are {', '.join(SPACES)}")
-        elif lacks := [kind for kind in SPACES[space].kinds if kind not in content]:
-            raise ParameterError(f"genotype: {lacks[0]}: is missing; a genotype of space {space} has it")
+        elif missing := [kind for kind in SPACES[space].kinds if kind not in content]:
+            raise ParameterError(f"genotype: {missing[0]}: is missing; a genotype of space {space} has it")
         return validated(cls, content, "genotype")
 
     def to_string(self) -> str:
-        """Return NAS-Bench-201's own form, `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`; DARTS's cells have none."""
+        """Return the string form of NAS-Bench-201, `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`; cells of DARTS have none."""
         if self.space is not NASBENCH201:
             raise ParameterError(f"genotype: of space {self.space.name}, which has no string form; nasbench201 has one")
         nodes = ["", "", ""]
@@ -100,42 +101,17 @@ class Genotype(BaseModel):
 
     @classmethod
     def from_string(cls, text: str) -> "Genotype":
-        """Return the genotype of NAS-Bench-201's form; what is no cell of the space raises `ParameterError`."""
+        """Return the genotype of a string of NAS-Bench-201; raise `ParameterError` if it is no cell of the space."""
         if re.fullmatch(r"\|([^|+~]+~0\|)\+\|([^|+~]+~[01]\|){2}\+\|([^|+~]+~[012]\|){3}", text) is None:
             raise ParameterError(f"genotype: {text!r} is not of the form |op~0|+|op~0|op~1|+|op~0|op~1|op~2|")
         edges = [(operation, int(source)) for operation, source in re.findall(r"([^|+~]+)~(\d)", text)]
         return validated(cls, {"cell": edges}, f"genotype: {text!r}")
 
 
-def _check_all_edges(cell: Cell) -> None:
-    edges, operations = NASBENCH201.edges, NASBENCH201.operations
-    if len(cell) != len(edges):
-        raise ValueError(f"cell has {len(cell)} edges; a cell of space {NASBENCH201.name} has {len(edges)}")
-    for (operation, given), (source, node) in zip(cell, edges, strict=True):
-        if operation not in operations:
-            raise ValueError(f"cell: operation {operation!r} is not one of {', '.join(operations)}")
-        if given != source:
-            raise ValueError(f"cell: node {node} takes input {given} where its edge from {source} stands")
-
-
-def _check_cell(kind: str, cell: Cell, space: SearchSpace) -> None:
-    if len(cell) != 2 * space.nodes:
-        raise ValueError(f"{kind} cell has {len(cell)} edges; a cell has {2 * space.nodes}, two for each node")
-    for position, (operation, source) in enumerate(cell):
-        node = space.inputs + position // 2
-        if operation not in space.operations or operation == "none":
-            raise ValueError(f"{kind} cell: operation {operation!r} is not one of {', '.join(space.operations[1:])}")
-        if not 0 <= source < node:
-            raise ValueError(f"{kind} cell: node {node} takes input {source}; it can take 0 to {node - 1}")
-    for node in range(space.nodes):
-        if cell[2 * node][1] == cell[2 * node + 1][1]:
-            raise ValueError(f"{kind} cell: node {node + space.inputs} takes input {cell[2 * node][1]} twice")
-
-
 def skip_count(genotype: Genotype) -> int:
-    """Return the number of skip connections in the normal cell, which the thesis's selection rule looks at (4.7).
+    """Return the number of skip connections in the normal cell, used by the thesis's selection rule (4.7).
 
-    NAS-Bench-201 has one kind of cell only: that.
+    In NAS-Bench-201: in its only kind of cell.
     """
     return sum(operation == "skip_connect" for operation, _ in genotype.cells[genotype.space.kinds[0]])
 

@@ -1,17 +1,25 @@
-"""The search spaces: which edges a cell has, and which operations stand on each of them."""
+"""The search spaces: the edges of a cell, the operations on each edge, and how a network is made of cells."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from hdarts.errors import ParameterError
+from hdarts.space.layers import RESIDUAL, CellPlan
+
+if TYPE_CHECKING:  # reading, drawing and selecting cells need not wait for torch
+    from torch import Tensor
+
+Cell = Sequence[tuple[str, int]]
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """A cell as a graph: which edges there are, and which operations stand on each of them.
+    """A cell as a graph, with the rules of DARTS; `NASBench201` has other rules.
 
-    `inputs` nodes (0, 1, ...) are given to a cell, `nodes` nodes are computed in it; every computed node has an edge
-    from each earlier node. A cell puts out its last `outputs` nodes, side by side; the stem has `stem` times the
-    channels of the first cell. `alpha` of the space has the shape `(kinds, edges, operations)`.
+    A cell has `inputs` nodes as its inputs (0, 1, ...) and computes `nodes` more; each of these has an edge from every
+    earlier node. A cell outputs its last `outputs` nodes, concatenated; the stem has `stem` times the channels of the
+    first cell. `alpha` of the space has the shape `(kinds, edges, operations)`.
 
     A custom space is like DARTS with another number of `nodes` and other `operations`, the first of them `none`.
     """
@@ -40,6 +48,94 @@ class SearchSpace:
         """Number of architecture parameters of one kind of cell: edges x operations (112 in DARTS)."""
         return len(self.edges) * len(self.operations)
 
+    @property
+    def targets(self) -> list[int]:
+        """Node that each edge of a discrete cell leads to, in the order of its list: two edges per node."""
+        return [self.inputs + i // 2 for i in range(2 * self.nodes)]
+
+    def strongest(self, weights: "Tensor") -> list[tuple[str, int]]:
+        """Return the discrete cell of mixture weights `(edges, operations)` of one kind (thesis eq. 14, figure 19 d).
+
+        The strength of an edge is its largest weight without `none`; each node keeps its two strongest edges, each with
+        that operation. The first of equal edges or operations is kept.
+        """
+        strength, operation = weights[:, 1:].max(-1)  # operation 0 is none
+        cell = []
+        for node in range(self.inputs, self.inputs + self.nodes):
+            incoming = [edge for edge, (_, target) in enumerate(self.edges) if target == node]
+            kept = sorted(incoming, key=lambda edge: -float(strength[edge]))[:2]  # sorted is stable
+            cell += [(self.operations[1 + int(operation[edge])], self.edges[edge][0]) for edge in kept]
+        return cell
+
+    def check_cell(self, kind: str, cell: Cell) -> None:
+        """Raise ValueError unless the list is a discrete cell of this space."""
+        if len(cell) != 2 * self.nodes:
+            raise ValueError(f"{kind} cell has {len(cell)} edges; a cell has {2 * self.nodes}, two for each node")
+        for (operation, source), node in zip(cell, self.targets, strict=True):
+            if operation not in self.operations or operation == "none":
+                raise ValueError(f"{kind} cell: operation {operation!r} is not one of {', '.join(self.operations[1:])}")
+            if not 0 <= source < node:
+                raise ValueError(f"{kind} cell: node {node} takes input {source}; it can take 0 to {node - 1}")
+        for node in range(self.nodes):
+            if cell[2 * node][1] == cell[2 * node + 1][1]:
+                raise ValueError(f"{kind} cell: node {node + self.inputs} takes input {cell[2 * node][1]} twice")
+
+    def plan(self, channels: int, layers: int) -> list[CellPlan]:
+        """Return the cells of a network in order: `layers` cells, reduction cells at 1/3 and 2/3 (thesis 4.5).
+
+        Channels double in reduction cells. The stem has 3 C channels as in DARTS, and a cell outputs 4 times its
+        channels. (The thesis's section 4.5 says that the stem has 64; with C = 16, 48 matches the 1.93 million weights
+        of the supernet, 64 does not.)
+        """
+        if layers < 3:
+            raise ParameterError(
+                f"layers = {layers}: a network needs at least 3 cells, two of which are reduction cells"
+            )
+        cells, previous_previous, previous, after = [], self.stem * channels, self.stem * channels, False
+        for layer in range(layers):
+            reduces = layer in (layers // 3, 2 * layers // 3)
+            channels *= 2 if reduces else 1
+            cells.append(CellPlan("reduce" if reduces else "normal", previous_previous, previous, channels, after))
+            previous_previous, previous, after = previous, self.outputs * channels, reduces
+        return cells
+
+
+@dataclass(frozen=True)
+class NASBench201(SearchSpace):
+    """The space of NAS-Bench-201 (Dong and Yang, ICLR 2020): a discrete cell has an operation on every edge."""
+
+    @property
+    def targets(self) -> list[int]:
+        """Node that each edge leads to."""
+        return [node for _, node in self.edges]
+
+    def strongest(self, weights: "Tensor") -> list[tuple[str, int]]:
+        """Return the largest operation of each edge, which may be `none`; the first of equal ones is kept."""
+        chosen = zip(weights.argmax(-1).tolist(), self.edges, strict=True)
+        return [(self.operations[operation], source) for operation, (source, _) in chosen]
+
+    def check_cell(self, kind: str, cell: Cell) -> None:
+        """Raise ValueError unless the list is a discrete cell of this space."""
+        if len(cell) != len(self.edges):
+            raise ValueError(f"{kind} has {len(cell)} edges; a cell of space {self.name} has {len(self.edges)}")
+        for (operation, given), (source, node) in zip(cell, self.edges, strict=True):
+            if operation not in self.operations:
+                raise ValueError(f"{kind}: operation {operation!r} is not one of {', '.join(self.operations)}")
+            if given != source:
+                raise ValueError(f"{kind}: node {node} takes input {given} where its edge from {source} stands")
+
+    def plan(self, channels: int, layers: int) -> list[CellPlan]:
+        """Return three stages of `layers` cells, joined by residual blocks of stride 2 that double the channels."""
+        if layers < 1:
+            raise ParameterError(f"layers = {layers}: a network of space {self.name} needs at least 1 cell a stage")
+        cells, before = [], channels
+        for stage in range(3):
+            width = channels * 2**stage
+            for kind in (*((RESIDUAL,) if stage else ()), *(self.kinds * layers)):
+                cells.append(CellPlan(kind, before, before, width, bool(cells) and cells[-1].reduces))
+                before = width
+        return cells
+
 
 DARTS = SearchSpace(
     name="darts",
@@ -59,7 +155,7 @@ DARTS = SearchSpace(
     outputs=4,
     stem=3,
 )
-NASBENCH201 = SearchSpace(
+NASBENCH201 = NASBench201(
     name="nasbench201",
     kinds=("cell",),
     inputs=1,
@@ -69,7 +165,12 @@ NASBENCH201 = SearchSpace(
     stem=1,
 )
 SPACES = {space.name: space for space in (DARTS, NASBENCH201)}
-MOST_NODES = 32  # of a custom space
+MAX_NODES = 32  # of a custom space
+
+
+def plan(channels: int, layers: int, space: SearchSpace = DARTS) -> list[CellPlan]:
+    """Return the cells of a network of a space in order."""
+    return space.plan(channels, layers)
 
 
 def check_space(space: SearchSpace) -> None:
@@ -80,8 +181,8 @@ def check_space(space: SearchSpace) -> None:
     wrong = next((f"{name} has to be {value}" for name, value in fixed.items() if getattr(space, name) != value), "")
     if space.name in SPACES:
         wrong = "the name is taken"
-    elif not 1 <= space.nodes <= MOST_NODES:
-        wrong = f"nodes has to be from 1 to {MOST_NODES}"
+    elif not 1 <= space.nodes <= MAX_NODES:
+        wrong = f"nodes has to be from 1 to {MAX_NODES}"
     elif len(set(space.operations)) < max(2, len(space.operations)) or space.operations[0] != "none":
         wrong = "operations have to be `none` and then at least one other, each once"
     if wrong:

@@ -1,0 +1,161 @@
+"""The cells of DARTS in the supernet, as pure functions of named weights.
+
+    node_j = sum_{i < j} sum_o weights[i->j, o] * o(node_i)          (thesis eq. 12 and 13)
+
+What follows keeps the function exactly and only saves calls and memory (tests compare it with a plain version, edge by
+edge):
+
+- the separable convolutions of all edges of a wave are computed together (hdarts.kernels.separable);
+- pooling and identity of a node are computed once, not once per edge, and mixed for all target nodes
+  (hdarts.kernels.pooling);
+- the weight of a convolutional operation is the scale of its last BatchNorm;
+- tensors are channels-last.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hdarts.errors import ParameterError
+from hdarts.kernels.pooling import Pooling
+from hdarts.kernels.separable import BlockWeights, Separable
+from hdarts.space import CellPlan, SearchSpace
+from hdarts.space.operations import factorised_reduction
+from hdarts.supernet.custom import CustomOperations, add_custom, check_operations
+from hdarts.supernet.layout import Shape
+from hdarts.supernet.waves import Wave
+
+Named = Mapping[str, Tensor]
+
+
+class DartsCells:
+    """All cells of a supernet of DARTS or a custom space; `waves` has those of each cell."""
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        cells: Sequence[CellPlan],
+        waves: Sequence[tuple[Wave, ...]],
+        custom: CustomOperations,
+    ):
+        check_operations(space.operations, custom)
+        if not any("conv" in name and name not in custom for name in space.operations):
+            raise ParameterError(f"space {space.name}: its supernet needs a separable convolution among operations")
+        self.space, self.cells, self.waves, self.custom = space, cells, waves, custom
+        self._rows = {
+            wave: torch.tensor([space.edges.index(edge) for edge in wave.edges]) for each in waves for wave in each
+        }
+
+    def joining_shapes(self) -> Iterator[tuple[str, Shape]]:
+        """Yield name and shape of the weights outside the edges: the preprocessing of each cell's two inputs."""
+        for k, cell in enumerate(self.cells):
+            for i, channels in enumerate((cell.previous_previous, cell.previous)):
+                if i == 0 and cell.after_reduction:
+                    for j, convolution in enumerate(factorised_reduction().convolutions):
+                        yield f"cells.{k}.preprocess0.{j}", convolution.shape(channels, cell.channels)
+                else:
+                    yield f"cells.{k}.preprocess{i}.0", (cell.channels, channels, 1, 1)
+
+    def __call__(self, x: Tensor, named: Named, weights: Tensor, compiled: bool) -> Tensor:
+        """Return the maps of the last cell for the stem's output `x` and mixture weights `(kinds, edges, operations)`.
+
+        `named` has each convolution on all edges of a wave as one tensor, `<cell>.<sources>.<operation>.<i>`.
+        """
+        by_kind = dict(zip(self.space.kinds, weights, strict=True))
+        before = last = F.relu(x)  # both inputs of the next cells are read after ReLU
+        for k, cell in enumerate(self.cells):
+            x = self._cell(k, before, last, named, by_kind[cell.kind], compiled)
+            before, last = last, F.relu(x)
+        return x
+
+    def _cell(self, k: int, before: Tensor, last: Tensor, named: Named, weights: Tensor, compiled: bool) -> Tensor:
+        """Return the nodes of cell `k`, concatenated, for the outputs of the two cells before, after ReLU."""
+        halves = 2 if self.cells[k].after_reduction else 1
+        states = {
+            0: _preprocess(before, [named[f"cells.{k}.preprocess0.{j}"] for j in range(halves)]),
+            1: _preprocess(last, [named[f"cells.{k}.preprocess1.0"]]),
+        }
+        for wave in self.waves[k]:
+            x = [states[source] for source in wave.sources]
+            parts = self._wave(wave, x, f"{k}.{wave.sources}.", named, weights, compiled)
+            for node, part in zip(wave.nodes, parts, strict=True):
+                states[node] = states[node] + part if node in states else part
+        return torch.cat([states[node] for node in range(self.space.inputs, self.space.inputs + self.space.nodes)], 1)
+
+    def _wave(
+        self, wave: Wave, x: list[Tensor], prefix: str, named: Named, weights: Tensor, compiled: bool
+    ) -> tuple[Tensor, ...]:
+        """Return the sum of the edges' outputs at each target node, for the sources x, `(N, C, H, W)` each.
+
+        Weights of the edges from S sources to m nodes are concatenated: `S m C` channels.
+        """
+        mixing = weights.index_select(0, self._rows[wave].to(weights.device))  # (S m, operations)
+        # C equal values per edge and operation, contiguous: F.batch_norm gives wrong gradients on the CPU for
+        # channels-last input and an expanded (stride 0) weight
+        columns = mixing.T.unsqueeze(-1).expand(-1, -1, x[0].shape[1]).contiguous().flatten(1).unbind(0)
+        scales = dict(zip(self.space.operations, columns, strict=True))
+        nodes = self._convolve(wave, x, prefix, named, scales, compiled)
+        if self.custom:
+            of_wave = {name.removeprefix(prefix): each for name, each in named.items() if name.startswith(prefix)}
+            nodes = tuple(add_custom(self.custom, x, wave.stride, of_wave, scales, list(nodes)))
+        if wave.stride == 2 and "skip_connect" in scales:
+            kernels = [named[f"{prefix}skip_connect.{i}"] for i in range(2)]
+            halves = _halves(F.relu(torch.cat(x, 1)), kernels, len(x))
+            terms = _normalise(halves, scales["skip_connect"]).permute(0, 2, 3, 1)
+            sums = terms.unflatten(-1, (len(x), len(nodes), -1)).sum(3).permute(3, 0, 4, 1, 2)
+            nodes = tuple(node + more for node, more in zip(nodes, sums, strict=True))
+        return self._pool(wave, x, mixing, nodes, compiled)
+
+    def _convolve(
+        self, wave: Wave, x: list[Tensor], prefix: str, named: Named, scales: Named, compiled: bool
+    ) -> tuple[Tensor, ...]:
+        """Return the sum of the separable convolutions at each target node."""
+        operations = [(name, steps) for name, steps in wave.operations(self.space) if name != "skip_connect"]
+        weights = [
+            BlockWeights(
+                named[f"{prefix}{name}.{2 * i}"], named[f"{prefix}{name}.{2 * i + 1}"],
+                scales[name] if block is steps[-1] else None,
+            )
+            for name, steps in operations
+            for i, block in enumerate(steps)
+        ]  # fmt: skip
+        separable = Separable(len(x), len(wave.nodes), tuple(steps for _, steps in operations), compiled)
+        return separable(x, weights)
+
+    def _pool(
+        self, wave: Wave, x: list[Tensor], mixing: Tensor, nodes: tuple[Tensor, ...], compiled: bool
+    ) -> tuple[Tensor, ...]:
+        """Return `nodes` with pooling and identity added, as far as the space has them."""
+        pooling = Pooling(len(x), len(nodes), wave.stride, compiled)
+        operations = self.space.operations
+        columns = [operations.index(name) if name in operations else -1 for name in pooling.operations]
+        if set(columns) == {-1}:
+            return nodes
+        mixing = F.pad(mixing, (0, 1)) if -1 in columns else mixing  # an operation that a custom space lacks: weight 0
+        return pooling(x, mixing.view(len(x), len(nodes), -1)[:, :, columns].permute(1, 2, 0), nodes)
+
+
+def _normalise(x: Tensor, scale: Tensor | None = None) -> Tensor:
+    return F.batch_norm(x, None, None, scale, None, training=True)
+
+
+def _preprocess(x: Tensor, weights: list[Tensor]) -> Tensor:
+    return _normalise(F.conv2d(x, weights[0]) if len(weights) == 1 else _halves(x, weights))
+
+
+def _halves(x: Tensor, weights: list[Tensor], sources: int = 1) -> Tensor:
+    """Convolve even pixels with the first 1x1 convolution, odd ones with the second (zeros beyond an odd border).
+
+    The two halves of an edge are adjacent: each has half as many channels as an edge of the result.
+    """
+    height, width = x.shape[2:]
+    channels = x.shape[1] // sources
+    even = F.conv2d(x[:, :, ::2, ::2], weights[0], groups=sources)
+    odd = F.pad(x, (0, width % 2, 0, height % 2))[:, :, 1::2, 1::2]
+    odd = F.conv2d(odd, weights[1], groups=sources)
+    if sources == 1 and even.shape[1] < channels:
+        return torch.cat([even, odd], 1)
+    half = channels // 2
+    return torch.cat([p for pair in zip(even.split(half, 1), odd.split(half, 1), strict=True) for p in pair], 1)
