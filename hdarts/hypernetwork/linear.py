@@ -1,5 +1,6 @@
 """Linear and low-rank hypernetworks, and what all hypernetworks with a linear output layer share."""
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,9 +21,9 @@ class WithOutputLayer(Hypernetwork):
     n_trunk: int  # number of values before the output layer
     output: SegmentedLinear
 
+    @abstractmethod
     def features(self, trunk: Tensor, alpha: Tensor) -> Tensor:
         """Return the input of the output layer, `(segments, width)`."""
-        raise NotImplementedError
 
     @property
     def n_phi(self) -> int:
