@@ -217,11 +217,13 @@ def test_lines_of_pages_have_at_most_120_characters_except_tables_and_pictures(p
 @pytest.mark.parametrize(
     "path", [page for page in PAGES if page.stem not in ("CHANGELOG", "extending")], ids=lambda path: path.name
 )
-def test_files_and_functions_that_pages_name_exist(path: Path):
+def test_files_functions_and_lines_that_pages_name_exist(path: Path):
     folders = "hdarts|tests|benchmarks|notebooks|params|results|docs"
     for file, name in re.findall(rf"`((?:{folders})/[\w./-]+)(?:: (\w+))?`", path.read_text()):
         assert (ROOT / file).exists(), file
         assert not name or re.search(rf"\b(def|class) {name}\b", (ROOT / file).read_text()), f"{file}: {name}"
+    lines = re.findall(r"\*\*The line [^*]*?`([^`]+)`\.\*\*", path.read_text())
+    assert [line for line in lines if not any(line.split("...")[0] in source.read_text() for source in SOURCES)] == []
     assert set(re.findall(r"\b\w+\.py\b", path.read_text())) <= {source.name for source in SOURCES + TESTS}
 
 
