@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from hdarts.plots.statistical import scatter_by_arm, swarm
 from hdarts.plots.style import (
-    COLOURS,
     FAINT,
     INK,
     LINES,
@@ -26,58 +26,20 @@ from hdarts.plots.style import (
     true_accuracy_axis,
 )
 
-HERE = "here"  # so begin the names of panels of our runs
-THESIS_MODELS = ("DARTS", "hyperDARTS-1", "hyperDARTS-2")  # the thesis's own rows; the others it took from their papers
-
-
-@styled
-def accuracy_and_cost(frame: pd.DataFrame) -> Figure:
-    """Return test accuracy (%) over search cost, an axes a panel, each on scales of its own; bars are deviations.
-
-    Columns: `panel`, `model`, `accuracy`, `deviation` (nan: no bar), `cost`, `unit`. Panels named "here: ..." have
-    models of their own; in the others, which share a legend, the thesis's are filled, those of other papers hollow.
-    """
-    rows = require(frame, ["panel", "model", "accuracy", "cost", "unit"], "accuracy and search cost")
-    panels = split(rows, "panel")
-    ours = line_styles(rows["model"][rows["panel"].str.startswith(HERE)])
-    theirs = [name for name in rows["model"].unique() if name not in (*THESIS_MODELS, *ours)]
-    plain = {"color": INK, "markerfacecolor": "white", "markeredgewidth": 0.9}
-    look = line_styles(THESIS_MODELS) | {
-        name: {**plain, "marker": MARKERS[i % len(MARKERS)]} for i, name in enumerate(theirs)
-    }
-    lines = 0.1 + 0.16 * max(len(ours), 2 + len(look) // 3)
-    figure = new_figure(
-        2.7 + lines, layout=ConstrainedLayoutEngine(rect=(0, lines / (2.7 + lines), 1, 2.7 / (2.7 + lines)))
-    )
-    grid = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axes, (panel, own) in zip(grid, panels.items(), strict=True):
-        _points(axes, own, ours if panel.startswith(HERE) else look)
-        axes.set_title(panel)
-        axes.set_xlabel(f"search cost ({own['unit'].iloc[0]})")
-        axes.margins(0.08, 0.08)
-        if axes in (grid[0], grid[-1]):  # one for all panels of the thesis, and one for ours
-            wide = {"ncols": 1 if panel.startswith(HERE) else 3, "handlelength": 1, "borderaxespad": 0}
-            axes.legend(loc="upper left", bbox_to_anchor=(0, -0.24), **wide).set_in_layout(False)
-    grid[0].set_ylabel(label("test_accuracy"))
-    return figure
-
-
-def _points(axes: Axes, rows: pd.DataFrame, look: dict[Any, dict[str, Any]]) -> None:
-    for row in rows.fillna({"deviation": 0}).to_dict("records"):
-        given = {**look[row["model"]], "linestyle": ""}
-        axes.errorbar(row["cost"], row["accuracy"], row["deviation"], elinewidth=0.8, label=row["model"], **given)
+HERE = "here"  # the names of panels with runs of this study start with it
+THESIS_MODELS = ("DARTS", "hyperDARTS-1", "hyperDARTS-2")  # which it trained; its other rows are cited from papers
 
 
 @styled
 def strip(frame: pd.DataFrame, x: str, y: str, lines: Mapping[str, float] | None = None) -> Figure:
-    """Return all values of column `y` as points over the categories of column `x`, with ticks at their means.
+    """Return all values of column `y` as points above the categories of column `x`, with bars at their means.
 
-    `lines`: horizontal lines for reference, {label: value}. A category names its number of values.
+    `lines`: horizontal reference lines, {label: value}. A category's name includes its number of values.
     """
     rows = require(frame, [x, y], f"{label(y)} by {x}")
     figure = new_figure(3.2)
     axes = figure.subplots()
-    _strip(axes, rows, x, y)
+    _named_swarm(axes, rows, x, y)
     for index, (name, value) in enumerate((lines or {}).items()):
         line = LINES[(index + 1) % len(LINES)]
         axes.axhline(value, color=FAINT, linestyle=line, linewidth=1.2, zorder=1, label=f"{name}: {value:.4g}")
@@ -88,20 +50,11 @@ def strip(frame: pd.DataFrame, x: str, y: str, lines: Mapping[str, float] | None
     return figure
 
 
-def _strip(axes: Axes, rows: pd.DataFrame, x: str, y: str) -> None:
-    categories = split(rows, x)
-    for place, category in enumerate(categories.values()):
-        heights = np.asarray(category[y])
-        step = min(0.12, 0.56 / len(heights))  # side by side in the table's order, none behind another
-        across = place + step * (np.arange(len(heights)) - (len(heights) - 1) / 2)
-        axes.plot(across, heights, color=COLOURS[0], marker="o", linestyle="", alpha=0.9)
-        ends = [place - 0.336, place + 0.336]
-        axes.plot(ends, [heights.mean()] * 2, color=INK, linewidth=1.4, solid_capstyle="butt")
+def _named_swarm(axes: Axes, rows: pd.DataFrame, x: str, y: str) -> None:
+    categories, counts = swarm(axes, rows, x, y), rows[x].value_counts()
     width = max(6, 72 // len(categories))  # characters that have room below a category
-    texts = [f"{_folded(str(name), width)}\nn = {len(own)}" for name, own in categories.items()]
+    texts = [f"{_folded(str(name), width)}\nn = {counts[name]}" for name in categories]
     axes.set_xticks(range(len(categories)), texts)
-    axes.set_xlim(-0.6, len(categories) - 0.4)
-    axes.grid(False, axis="x")
 
 
 def _folded(name: str, width: int) -> str:
@@ -111,35 +64,59 @@ def _folded(name: str, width: int) -> str:
 
 
 @styled
+def seconds_by_arm(frame: pd.DataFrame) -> Figure:
+    """Return the time of all runs by arm, from 0, in the unit that suits (s, min or h). Columns: `arm`, `seconds`."""
+    rows = require(frame, ["arm", "seconds"], "time by arm")
+    longest = float(np.max(rows["seconds"]))
+    unit, length = next((u, s) for u, s in (("h", 3600), ("min", 60), ("s", 1)) if longest >= 2 * s or s == 1)
+    figure = new_figure(2.8)
+    axes = figure.subplots()
+    _named_swarm(axes, rows.assign(time=rows["seconds"] / length), "arm", "time")
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel(f"time ({unit})")
+    return figure
+
+
+@styled
 def validation_against_test(frame: pd.DataFrame) -> Figure:
     """Return test accuracy of the trained cells over their search-validation accuracy.
 
     Columns: `arm`, `validation_accuracy`, `test_accuracy`, both in per cent, one row per run.
     """
-    rows = require(frame, ["arm", "validation_accuracy", "test_accuracy"], "validation against test accuracy")
-    figure = new_figure(3.2, 5.4)
-    axes = figure.subplots()
-    arms = split(rows, "arm")
-    for (arm, own), look in zip(arms.items(), line_styles(arms).values(), strict=True):
-        axes.plot(own["validation_accuracy"], own["test_accuracy"], label=arm, **{**look, "linestyle": ""})
-    axes.set_xlabel(label("validation_accuracy"))
-    axes.set_ylabel(label("test_accuracy"))
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), handlelength=1)
-    return figure
+    columns = ["validation_accuracy", "test_accuracy"]
+    return scatter_by_arm(require(frame, ["arm", *columns], "validation against test accuracy"), *columns)
 
 
 @styled
-def seconds_by_arm(frame: pd.DataFrame) -> Figure:
-    """Return the time of all runs by arm, from 0, in the unit that suits (s, min or h).
+def accuracy_and_cost(frame: pd.DataFrame) -> Figure:
+    """Return test accuracy (%) over search cost as in the thesis's figure 35, one axes per panel; bars are deviations.
 
-    Columns: `arm`, `seconds`.
+    Columns: `panel`, `model`, `accuracy`, `deviation` (nan: no bar), `cost`, `unit`. Panels named "here: ..." show arms
+    of this study. The others share a legend; their markers are filled for the thesis's models, hollow for cited ones.
     """
-    rows = require(frame, ["arm", "seconds"], "time by arm")
-    longest = np.asarray(rows["seconds"]).max()
-    unit, length = next((u, s) for u, s in (("h", 3600), ("min", 60), ("s", 1)) if longest >= 2 * s or s == 1)
-    figure = new_figure(2.8)
-    axes = figure.subplots()
-    _strip(axes, rows.assign(time=rows["seconds"] / length), "arm", "time")
-    axes.set_ylim(bottom=0)
-    axes.set_ylabel(f"time ({unit})")
+    rows = require(frame, ["panel", "model", "accuracy", "cost", "unit"], "accuracy and search cost")
+    panels = split(rows, "panel")
+    arms = line_styles(rows["model"][rows["panel"].str.startswith(HERE)])
+    cited = [name for name in rows["model"].unique() if name not in (*THESIS_MODELS, *arms)]
+    hollow = {"color": INK, "markerfacecolor": "white", "markeredgewidth": 0.9}
+    models = line_styles(THESIS_MODELS) | {n: {**hollow, "marker": MARKERS[i % 8]} for i, n in enumerate(cited)}
+    legend = 0.1 + 0.16 * max(len(arms), 2 + len(models) // 3)  # inches
+    height = 2.7 + legend
+    figure = new_figure(height, layout=ConstrainedLayoutEngine(rect=(0, legend / height, 1, 2.7 / height)))
+    grid = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (panel, part) in zip(grid, panels.items(), strict=True):
+        here = panel.startswith(HERE)
+        _points(axes, part, arms if here else models)
+        axes.set(title=panel, xlabel=f"search cost ({part['unit'].iloc[0]})")
+        axes.margins(0.08, 0.08)
+        if axes in (grid[0], grid[-1]):  # one legend for all panels of the thesis, and one for this study's
+            place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, -0.24), "borderaxespad": 0}
+            axes.legend(ncols=1 if here else 3, handlelength=1, **place).set_in_layout(False)
+    grid[0].set_ylabel(label("test_accuracy"))
     return figure
+
+
+def _points(axes: Axes, rows: pd.DataFrame, styles: Mapping[Any, Mapping[str, Any]]) -> None:
+    for row in rows.fillna({"deviation": 0}).to_dict("records"):
+        style = {**styles[row["model"]], "linestyle": ""}
+        axes.errorbar(row["cost"], row["accuracy"], row["deviation"], elinewidth=0.8, label=row["model"], **style)

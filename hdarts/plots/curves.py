@@ -8,11 +8,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hdarts.plots.statistical import mean_line, seed_lines
 from hdarts.plots.style import (
     FAINT,
     INK,
+    facets,
     integer_axis,
     label,
+    label_facets,
     legend_above,
     line_styles,
     new_figure,
@@ -21,24 +24,23 @@ from hdarts.plots.style import (
     styled,
 )
 
-FACETS = 3  # axes in a row
-PARTS = ("direct", "response")
+PARTS = ("direct", "response")  # of a hypergradient
 
 
 @styled
 def validation_curves(frame: pd.DataFrame) -> Figure:
-    """Return search-validation accuracy (%) over the epochs, one axes an arm; all seeds, their mean pale behind.
+    """Return search-validation accuracy (%) over the epochs, one axes per arm: all seeds, and their mean pale behind.
 
-    Columns: `arm`, `seed`, `epoch`, `validation_accuracy`. The runs of the other arms stand behind in grey. The axis
-    starts at the lowest value of the last three quarters of the epochs, since the first rise hides all differences.
+    Columns: `arm`, `seed`, `epoch`, `validation_accuracy`. Runs of the other arms are grey in the background. The axis
+    starts at the lowest value of the last three quarters of the epochs: the first rise would hide all differences.
     """
     figure = _over_epochs(frame, {"validation_accuracy": ""}, label("validation_accuracy"))
-    _without_rise(figure.axes[0], frame)
+    _cut_first_rise(figure.axes[0], frame)
     return figure
 
 
-def _without_rise(axes: Axes, frame: pd.DataFrame) -> None:
-    """Let the vertical axis begin at the lowest accuracy of the last three quarters of the epochs."""
+def _cut_first_rise(axes: Axes, frame: pd.DataFrame) -> None:
+    """Start the vertical axis at the lowest accuracy of the last three quarters of the epochs."""
     accuracies = np.asarray(frame["validation_accuracy"])
     late = np.asarray(frame["epoch"]) >= np.nanmax(frame["epoch"]) / 4
     low, high = float(np.nanmin(accuracies[late])), float(np.nanmax(accuracies))
@@ -51,8 +53,8 @@ def selection_curves(frame: pd.DataFrame, selection: pd.DataFrame) -> Figure:
     """Return search-validation accuracy (%) of searches over the epochs, and which of them a selection chose.
 
     `frame`: `run`, `epoch`, `validation_accuracy`; `selection`: the table of `analysis.selection.select`. The chosen
-    search is a broad line, those that were kept are thin ones, those disregarded are grey with hollow marks. A ring is
-    a search's best epoch, by which it is judged. The axis starts as that of `validation_curves`.
+    search has a broad line, those that were kept thin ones, those disregarded grey ones with hollow markers. A ring
+    marks a search's best epoch, by which it is ranked. The axis starts as in `validation_curves`.
     """
     rows = require(frame, ["run", "epoch", "validation_accuracy"], "curves of a selection").reset_index()
     figure = new_figure(3.2)
@@ -60,30 +62,30 @@ def selection_curves(frame: pd.DataFrame, selection: pd.DataFrame) -> Figure:
     searches = [search for search in selection.to_dict("records") if search["run"] in curves]
     searches.sort(key=lambda search: not search["chosen"])  # the chosen one has the first colour and the solid line
     one_setting = selection["search_seed"].is_unique
-    for search, look in zip(searches, line_styles(search["run"] for search in searches).values(), strict=True):
-        own = curves[search["run"]]
+    for search, style in zip(searches, line_styles(search["run"] for search in searches).values(), strict=True):
+        curve = curves[search["run"]]
         name = f"seed {search['search_seed']}" if one_setting else search["run"].rpartition("/")[2]
         why = search["why"].partition(":")[0] if search["kept"] else search["why"].removesuffix(" in the normal cell")
-        line: dict[str, Any] = {"linewidth": 1.0, "markevery": max(1, len(own) // 8)}
+        line: dict[str, Any] = {"linewidth": 1.0, "markevery": max(1, len(curve) // 8)}
         if search["chosen"]:
             line |= {"linewidth": 3.0, "zorder": 2.5}
         elif not search["kept"]:
             line |= {"color": FAINT, "markerfacecolor": "white"}
-        axes.plot(own["epoch"], own["validation_accuracy"], label=f"{name}, {why}", **look | line)
+        axes.plot(curve["epoch"], curve["validation_accuracy"], label=f"{name}, {why}", **style | line)
     best = rows.loc[rows.groupby("run")["validation_accuracy"].idxmax()]
     ring: dict[str, Any] = {"marker": "o", "markersize": 9, "markerfacecolor": "none", "color": INK, "zorder": 3}
     axes.plot(best["epoch"], best["validation_accuracy"], linestyle="", label="best epoch", **ring)
     axes.set_xlabel(label("epoch"))
     axes.set_ylabel(label("validation_accuracy"))
     integer_axis(axes)
-    _without_rise(axes, rows)
+    _cut_first_rise(axes, rows)
     legend_above(figure)
     return figure
 
 
 @styled
 def skips_over_epochs(frame: pd.DataFrame) -> Figure:
-    """Return the number of skip connections in the derived normal cell over the epochs, one axes an arm.
+    """Return the number of skip connections in the derived normal cell over the epochs, one axes per arm.
 
     Columns: `arm`, `seed`, `epoch`, `skips_normal`. Lines are drawn slightly apart, so that equal counts are all seen.
     """
@@ -91,45 +93,8 @@ def skips_over_epochs(frame: pd.DataFrame) -> Figure:
 
 
 @styled
-def hypergradient_parts(frame: pd.DataFrame) -> Figure:
-    """Return the norms of the direct and the response part over the steps, one axes an arm, logarithmic.
-
-    Columns: `arm`, `seed`, `step`, `direct`, `response`. A value of 0, such as the response of first-order DARTS, has
-    no place on the axis.
-    """
-    figure = _over_epochs(frame, dict(zip(PARTS, PARTS, strict=True)), "hypergradient norm (nats)", x="step")
-    for axes in figure.axes:
-        axes.set_yscale("log", nonpositive="mask")
-    return figure
-
-
-@styled
-def hypergradient_magnitudes(frame: pd.DataFrame) -> Figure:
-    """Return both parts' norms over the steps, an axes a part, a line an arm: the geometric mean of its seeds.
-
-    Columns as for `hypergradient_parts`. What is 0 has no place on the logarithmic axis, and is left out of the mean.
-    """
-    rows = require(frame, ["arm", "seed", "step", *PARTS], "hypergradient magnitudes")
-    figure = new_figure(3.2)
-    grid = figure.subplots(1, len(PARTS), sharex=True, sharey=True)
-    arms = split(rows, "arm")
-    for axes, part in zip(grid, PARTS, strict=True):
-        for (arm, own), look in zip(arms.items(), line_styles(arms).values(), strict=True):
-            seen = split(own.loc[own[part] > 0], "step")
-            means = [np.exp(np.log(np.asarray(at[part])).mean()) for at in seen.values()]
-            axes.plot(list(seen), means, label=arm, markevery=max(1, len(means) // 6), linewidth=1, **look)
-        axes.set_yscale("log")
-        axes.set_title(f"{part} part")
-        axes.set_xlabel(label("step"))
-        integer_axis(axes)
-    grid[0].set_ylabel("hypergradient norm (nats)")
-    legend_above(figure)
-    return figure
-
-
-@styled
 def entropy_over_epochs(frame: pd.DataFrame) -> Figure:
-    """Return the entropy of softmax(alpha) in nats over the epochs, one axes an arm, one line style a kind of cell.
+    """Return the entropy of softmax(alpha) in nats over the epochs, one axes per arm, one line style per kind of cell.
 
     Columns: `arm`, `seed`, `epoch`, and `entropy_<kind>` for each kind of cell.
     """
@@ -140,10 +105,10 @@ def entropy_over_epochs(frame: pd.DataFrame) -> Figure:
 
 @styled
 def discretisation_gap(frame: pd.DataFrame) -> Figure:
-    """Return supernet accuracy (%) before and after discretisation over the epochs, one axes an arm.
+    """Return supernet accuracy (%) before and after discretisation over the epochs, one axes per arm.
 
-    Columns: `arm`, `seed`, `epoch`, `validation_accuracy`, and `discretised_accuracy`, that with the one-hot mixture of
-    the cell which the epoch's alpha gives; epochs where it was not measured are left out.
+    Columns: `arm`, `seed`, `epoch`, `validation_accuracy`, and `discretised_accuracy`, the accuracy with the one-hot
+    mixture of the cell derived from the epoch's alpha. Epochs at which it was not measured are left out.
     """
     columns = {"validation_accuracy": "before", "discretised_accuracy": "after"}
     return _over_epochs(frame, columns, label("validation_accuracy"))
@@ -151,51 +116,67 @@ def discretisation_gap(frame: pd.DataFrame) -> Figure:
 
 @styled
 def eigenvalue_over_epochs(frame: pd.DataFrame) -> Figure:
-    """Return the dominant eigenvalue of the Hessian of the outer loss in alpha over the epochs, one axes an arm.
+    """Return the dominant eigenvalue of the Hessian of the outer loss in alpha over the epochs, one axes per arm.
 
-    Columns: `arm`, `seed`, `epoch`, `eigenvalue` (nats); epochs where it was not measured are left out.
+    Columns: `arm`, `seed`, `epoch`, `eigenvalue` (nats). Epochs at which it was not measured are left out.
     """
     return _over_epochs(frame, {"eigenvalue": ""}, "dominant eigenvalue (nats)")
+
+
+@styled
+def hypergradient_parts(frame: pd.DataFrame) -> Figure:
+    """Return the norms of the direct and the response part over the steps, one axes per arm, on a logarithmic scale.
+
+    Columns: `arm`, `seed`, `step`, `direct`, `response`. Zeros, such as the response of first-order DARTS, are not
+    drawn.
+    """
+    figure = _over_epochs(frame, {part: part for part in PARTS}, label("norm"), x="step")
+    for axes in figure.axes:
+        axes.set_yscale("log", nonpositive="mask")
+    return figure
+
+
+@styled
+def hypergradient_magnitudes(frame: pd.DataFrame) -> Figure:
+    """Return the norms of both parts over the steps, one axes per part, one line per arm: the geometric mean of seeds.
+
+    Columns as for `hypergradient_parts`. Zeros have no place on the logarithmic axis and are left out of the mean.
+    """
+    rows = require(frame, ["arm", "seed", "step", *PARTS], "hypergradient magnitudes")
+    figure, grid = facets([f"{part} part" for part in PARTS], 2.8)
+    styles = line_styles(rows["arm"])
+    for axes, part in zip(grid, PARTS, strict=True):
+        for arm, style in styles.items():
+            norms = rows.loc[(rows["arm"] == arm) & (rows[part] > 0), ["step", part]]
+            means = norms.assign(**{part: np.log(norms[part])}).groupby("step")[part].mean()
+            every = max(1, len(means) // 6)
+            axes.plot(means.index, np.exp(means), label=arm, markevery=every, linewidth=1, **style)
+        axes.set_yscale("log")
+        integer_axis(axes)
+    label_facets(figure, grid, label("step"), label("norm"))
+    return figure
 
 
 def _over_epochs(
     frame: pd.DataFrame, columns: Mapping[str, str], text: str, apart: float = 0.0, x: str = "epoch"
 ) -> Figure:
-    """Draw `columns` (with the words for them in the legend) over `x`, one axes an arm, on common scales."""
-    arms = split(require(frame, ["arm", "seed", x, *columns], f"{text} by {x}"), "arm")
-    across = 2 if len(arms) == 4 else min(FACETS, len(arms))  # no row of one
-    down = -(-len(arms) // across)
-    figure = new_figure(0.4 + 1.75 * down)
-    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
-    for axes, (arm, rows) in zip(grid.flat, arms.items(), strict=False):
-        if len(columns) == 1:
-            for other in (other for name, other in arms.items() if name != arm):
-                for run in split(other, "seed").values():
-                    axes.plot(run[x], run[next(iter(columns))], color="#d4d4d4", linewidth=0.7, zorder=1)
-        _arm(axes, rows, columns, apart, x)
-        axes.set_title(arm)
+    """Draw `columns`, with their names in the legend, over column `x`, one axes per arm, on common scales."""
+    rows = require(frame, ["arm", "seed", x, *columns], f"{text} by {x}")
+    arms = split(rows, "arm")
+    figure, grid = facets(arms, 1.75)
+    for axes, (arm, runs) in zip(grid, arms.items(), strict=True):
+        if len(columns) == 1 and len(arms) > 1:
+            others = rows.loc[rows["arm"] != arm]
+            seed_lines(axes, others, x, *columns, by=("arm", "seed"), color="#d4d4d4", linewidth=0.7, zorder=1)
+        for (column, kind), style in zip(columns.items(), line_styles(columns).values(), strict=True):
+            look = {"color": style["color"], "linestyle": style["linestyle"]}
+            look["marker"] = "o" if len(set(runs[x])) == 1 else ""  # a line through one epoch would not be seen
+            names = [f"{kind}, {name}".lstrip(", ") for name in ("one seed", "mean of seeds")]
+            place = runs.groupby("seed", sort=False).ngroup()
+            shifted = runs.assign(**{column: runs[column] + apart * (place - (len(place.unique()) - 1) / 2)})
+            seed_lines(axes, shifted, x, column, label=names[0], linewidth=0.9, **look)
+            broad: dict[str, Any] = {"linewidth": 4, "alpha": 0.25, "zorder": 1.5, "markersize": 10}
+            mean_line(axes, runs, x, column, label=names[1], solid_capstyle="butt", **broad, **look)
         integer_axis(axes)
-    for axes in grid.flat[len(arms) :]:
-        axes.set_axis_off()
-    for column in range(across):  # the lowest axes of each column of the grid names what lies below
-        lowest = grid[(len(arms) - 1 - column) // across, column]
-        lowest.set_xlabel(label(x))
-        lowest.tick_params(labelbottom=True)
-    figure.supylabel(text, fontsize="medium")
-    legend_above(figure)
+    label_facets(figure, grid, label(x), text)
     return figure
-
-
-def _arm(axes: Axes, rows: pd.DataFrame, columns: Mapping[str, str], apart: float, x: str) -> None:
-    for (column, kind), look in zip(columns.items(), line_styles(columns).values(), strict=True):
-        colour, line = look["color"], look["linestyle"]
-        runs, steps = split(rows, "seed"), split(rows, x)
-        point = "o" if len(steps) == 1 else ""  # a line through one epoch would not be seen
-        for index, run in enumerate(runs.values()):
-            heights = run[column] + apart * (index - (len(runs) - 1) / 2)
-            name = f"{kind}, one seed".lstrip(", ") if index == 0 else None
-            axes.plot(run[x], heights, color=colour, linestyle=line, linewidth=0.9, marker=point, label=name)
-        means = [np.asarray(at[column]).mean() for at in steps.values()]
-        name = f"{kind}, mean of seeds".lstrip(", ")
-        broad: dict[str, Any] = {"linewidth": 4, "alpha": 0.25, "zorder": 1.5, "solid_capstyle": "butt"}
-        axes.plot(list(steps), means, color=colour, linestyle=line, marker=point, ms=10, label=name, **broad)

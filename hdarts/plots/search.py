@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 from numpy.typing import ArrayLike
 
+from hdarts.plots.statistical import heat_map
 from hdarts.plots.style import (
     COLOURS,
     FAINT,
@@ -51,7 +52,7 @@ def search_panel(
     above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(1, 1.45))[:, 0]
     left, right = below.subfigures(1, 2, squeeze=False, width_ratios=(1.25, 1))[0]
     _learning_curves(above, metrics)
-    _alpha_heatmap(left, alpha_softmax, space)
+    _alpha_heat_maps(left, alpha_softmax, space)
     if hypergradients.empty:
         right.text(0.5, 0.5, "no hypergradients logged", ha="center", va="center", color=FAINT)
     else:
@@ -77,39 +78,32 @@ def _line(axes: Axes, x: Any, y: Any, marker: str, **look: Any) -> None:
     axes.plot(x, y, marker=marker, markevery=max(1, len(x) // 10), **look)
 
 
-def _alpha_heatmap(figure: FigureBase, alpha_softmax: ArrayLike, space: SearchSpace) -> None:
-    """Draw softmax(alpha) as one heat map a kind of cell, edges as rows, operations as columns.
+def _alpha_heat_maps(figure: FigureBase, alpha_softmax: ArrayLike, space: SearchSpace) -> None:
+    """Draw softmax(alpha) as one heat map per kind of cell, edges as rows, operations as columns.
 
-    A dot marks the strongest operation of an edge without `none`, which is the one that a discretisation takes from it.
-    Colours reach from the smallest to the largest weight, and a little to both sides of equal weights: the noise that a
-    search starts with stays grey.
+    A dot marks the strongest operation of an edge, `none` left out where discretisation leaves it out. Colours reach
+    from the smallest to the largest weight, and a little to both sides of equal weights: the noise that a search starts
+    with stays grey.
     """
     alpha = np.asarray(alpha_softmax, dtype=float)
     if alpha.shape != space.alpha_shape:
         raise ValueError(f"softmax(alpha) of shape {alpha.shape} is not of space {space.name}: {space.alpha_shape}")
     row = figure.subplots(1, len(space.kinds), squeeze=False)[0]
-    limits = dict(zip(("vmin", "vmax"), contrast(alpha), strict=True))
-    mesh = None
+    low, high = contrast(alpha)
     for axes, kind, weights in zip(row, space.kinds, alpha, strict=True):
-        centres = np.arange(weights.shape[1]), np.arange(weights.shape[0])
-        mesh = axes.pcolormesh(*centres, weights, cmap="cividis", **limits, edgecolors="white", linewidth=0.3)
-        axes.invert_yaxis()
+        table = pd.DataFrame(weights, edge_names(space), space.operations)
+        mesh = heat_map(axes, table, vmin=low, vmax=high, linewidth=0.3)
         left_out = [name == "none" and space is not NASBENCH201 for name in space.operations]  # as in discretise
         strongest = np.where(left_out, -1.0, weights).argmax(-1)
-        axes.plot(strongest, range(len(weights)), linestyle="", marker="o", ms=3.5, mfc="white", mec="black", mew=0.8)
+        dots: dict[str, Any] = {"marker": "o", "ms": 3.5, "mfc": "white", "mec": "black", "mew": 0.8}
+        axes.plot(strongest + 0.5, np.arange(len(weights)) + 0.5, linestyle="", **dots)
         axes.set_title(kind)
-        axes.set_xticks(range(len(space.operations)), space.operations, rotation=90)
-        axes.set_yticks(range(len(space.edges)), edge_names(space))
-        axes.tick_params(length=0)
-        axes.grid(False)
-        axes.spines[:].set_visible(False)
+        axes.tick_params(axis="x", labelrotation=90)
+        axes.tick_params(labelleft=axes is row[0])
         for edge in range(1, len(space.edges)):
             if space.edges[edge][1] != space.edges[edge - 1][1]:
-                axes.axhline(edge - 0.5, color="white", linewidth=2)  # parts the edges of one node from the next
-    for axes in row[1:]:
-        axes.tick_params(labelleft=False)
-    if mesh is not None:
-        figure.colorbar(mesh, ax=list(row), label=f"softmax(α); equal: {1 / alpha.shape[-1]:.4g}", aspect=30)
+                axes.axhline(edge, color="white", linewidth=2)  # separates the edges of one node from the next
+    figure.colorbar(mesh, ax=list(row), label=f"softmax(α); equal: {1 / alpha.shape[-1]:.4g}", aspect=30)
 
 
 def _hypergradient_norms(figure: FigureBase, hypergradients: pd.DataFrame) -> None:

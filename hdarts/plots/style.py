@@ -4,7 +4,7 @@ import functools
 import io
 import math
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ParamSpec
 
@@ -12,9 +12,10 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import Bbox
 
 from hdarts.space import SearchSpace
@@ -67,12 +68,13 @@ RC: dict[Any, Any] = {
 LABELS = {
     "epoch": "epoch",
     "step": "search step",
-    "validation_accuracy": "validation accuracy (%)",
+    "validation_accuracy": "search-validation accuracy (%)",
     "embedding": "length of the embedding vectors z",
     "peak_memory_mib": "most memory held (MiB)",
     "test_accuracy": "test accuracy (%)",
     "cifar10_test": "true CIFAR-10 test accuracy (%)",
     "seconds": "time (s)",
+    "norm": "hypergradient norm (nats)",
     "kilobytes": "memory (kB)",
     "gradients": "gradients (count)",
     "skips_normal": "skip connections (count)",
@@ -183,6 +185,39 @@ def legend_above(figure: Figure) -> None:
         legend.remove()
 
 
+def facets(
+    titles: Iterable[Any], height: float, width: float = WIDTH, across: int = 3, share: str = "xy"
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure with one axes per title, in rows of at most `across`, each `height` inches high, and its axes.
+
+    Four axes are two by two. `share`: which of the scales, x and y, are common.
+    """
+    names = list(titles)
+    across = 2 if len(names) == 4 and across == 3 else min(across, len(names))
+    down = -(-len(names) // across)
+    figure = new_figure(0.4 + height * down, width)
+    grid = figure.subplots(down, across, sharex="x" in share, sharey="y" in share, squeeze=False)
+    for axes, name in zip(grid.flat, names, strict=False):
+        axes.set_title(str(name))
+    for axes in grid.flat[len(names) :]:
+        axes.set_axis_off()
+    return figure, list(grid.flat[: len(names)])
+
+
+def label_facets(figure: Figure, grid: Sequence[Axes], x: str, y: str) -> None:
+    """Write `x` below the lowest axes of each column and `y` left of each row, and put a legend above all."""
+    rows, across = figure.axes[0].get_subplotspec().get_gridspec().get_geometry()  # pyright: ignore
+    for place, axes in enumerate(grid):
+        lowest = place + across >= len(grid)
+        axes.set_xlabel(x if lowest else "")
+        axes.set_ylabel(y if place % across == 0 and rows == 1 else "")
+        if lowest:
+            axes.tick_params(labelbottom=True)
+    if rows > 1:
+        figure.supylabel(y, fontsize="medium")
+    legend_above(figure)
+
+
 def require(frame: pd.DataFrame, columns: Iterable[str], what: str) -> pd.DataFrame:
     """Return the rows of `frame` that have all of `columns`, for the figure `what`.
 
@@ -250,3 +285,10 @@ def integer_axis(axes: Axes) -> None:
     if high - low < 1:
         axes.set_xlim(low - 0.5, high + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
+
+
+def plain_log_ticks(axis: Axis) -> None:
+    """Let a logarithmic axis have ticks at 1, 2 and 5 of each decade, written as plain numbers."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FormatStrFormatter("%g"))
+    axis.set_minor_locator(NullLocator())

@@ -1,0 +1,49 @@
+"""Comparisons of arms: every run is a point, means and deviations are those of the table."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.figures import ARMS, COSTS, RUNS, TABLES, words
+
+from hdarts import plots
+
+
+@pytest.mark.parametrize("equal", [False, True])
+def test_a_strip_shows_all_values_apart_and_bars_at_the_means(equal: bool):
+    runs = RUNS.assign(test_accuracy=96.0) if equal else RUNS
+    axes = plots.strip(runs, "arm", "test_accuracy").axes[0]
+    points: Any = np.concatenate([np.asarray(swarm.get_offsets()) for swarm in axes.collections])
+    assert np.allclose(np.sort(points[:, 1]), np.sort(runs["test_accuracy"]))
+    assert len({tuple(point) for point in points.round(6)}) == len(runs), "no point is behind another"
+    means = np.concatenate([np.asarray(line.get_ydata()) for line in axes.lines])
+    assert np.allclose(np.sort(means), np.sort(np.asarray(runs.groupby("arm")["test_accuracy"].mean())))
+    assert [text.get_text() for text in axes.get_xticklabels()][-1] == "random\nn = 3"
+
+
+def test_reference_lines_have_their_labels():
+    table, draw = TABLES["strip"]
+    assert {"thesis: 97.3", "random average: 96.2"} <= set(words(draw(table)))
+
+
+def test_validation_against_test_has_a_point_per_run_and_names_each_arm():
+    figure = plots.validation_against_test(RUNS)
+    (points,) = figure.axes[0].collections
+    assert np.array_equal(np.asarray(points.get_offsets()), RUNS[["validation_accuracy", "test_accuracy"]])
+    assert set(ARMS) <= set(words(figure))
+
+
+@pytest.mark.parametrize(("scale", "unit"), [(1e-3, "s"), (1, "min"), (100, "h")])
+def test_times_have_the_unit_that_suits(scale: float, unit: str):
+    axes = plots.seconds_by_arm(RUNS.assign(seconds=RUNS["seconds"] * scale)).axes[0]
+    assert axes.get_ylabel() == f"time ({unit})"
+    assert axes.get_ylim()[0] == 0
+
+
+def test_each_panel_of_a_comparison_has_its_models_and_a_bar_only_where_a_deviation_is_known():
+    theirs, ours = plots.accuracy_and_cost(COSTS).axes
+    assert (theirs.get_xlabel(), ours.get_xlabel()) == ("search cost (GPU days)", "search cost (min)")
+    assert [name for axes in (theirs, ours) for name in axes.get_legend_handles_labels()[1]] == ["DARTS", "SNAS", *ARMS]
+    bars: list[Any] = [*theirs.collections, *ours.collections]
+    lengths = [np.ptp(bar.get_segments()[0][:, 1]) for bar in bars]
+    assert np.allclose(lengths, [0.2, 0, 1.0, 0, 0, 0])
