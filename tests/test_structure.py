@@ -122,7 +122,7 @@ use_machine(with_defaults(params.SearchParams, {}))
     [
         (
             "import hdarts.workbook.cli, hdarts.workbook.analysis.selection, hdarts.plots",
-            {"torch", "scipy.optimize", "scipy.stats"},
+            {"torch", "scipy.optimize", "scipy.stats", "seaborn"},
         ),
         ("import hdarts.workbook.study.run_notebook, hdarts.workbook.page.notebook", {"torch", "pandas"}),
         (RANDOM, {"torch._dynamo", "torchvision", "sklearn", "scipy.stats", "scipy.optimize", "matplotlib"}),
