@@ -1,4 +1,4 @@
-"""A page in a real browser: Chromium without a window, asked and told over its DevTools protocol."""
+"""A page in a real browser: headless Chromium, controlled by its DevTools protocol."""
 
 import base64
 import json
@@ -16,47 +16,40 @@ import websocket
 from hdarts.errors import ParameterError
 from hdarts.workbook.page.report.pdf import browser
 
-try:
-    CHROMIUM = browser()
-except ParameterError:
-    CHROMIUM = None
-needs_chromium = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium or Chrome is installed (Debian: apt-get install chromium)"
-)
 KEYS = {"Escape": 27, "Enter": 13, "Tab": 9, "ArrowLeft": 37, "ArrowRight": 39}
 QUIET = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
 --disable-component-update --disable-sync --disable-dev-shm-usage --disable-extensions --remote-debugging-port=0"""
 
 
 class Browser:
-    """One open page: what it requested and what it complained of, and hands to move it."""
+    """One open page, its requests and its complaints."""
 
     def __init__(self, address: str) -> None:
         self.socket = websocket.create_connection(address, suppress_origin=True, timeout=60)
-        self.asked, self.requests, self.complaints = 0, [], []
+        self.calls, self.requests, self.complaints = 0, [], []
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Call a method of the protocol and return its result; what happens meanwhile is noted."""
-        self.asked += 1
-        self.socket.send(json.dumps({"id": self.asked, "method": method, "params": parameters}))
-        while (told := self._next()).get("id") != self.asked:
+        """Call a method of the protocol and return its result; record the events in between."""
+        self.calls += 1
+        self.socket.send(json.dumps({"id": self.calls, "method": method, "params": parameters}))
+        while (reply := self._next()).get("id") != self.calls:
             pass
-        assert "error" not in told, told
-        return told["result"]
+        assert "error" not in reply, reply
+        return reply["result"]
 
     def _next(self) -> dict[str, Any]:
-        told = json.loads(self.socket.recv())
-        match told.get("method"):
+        message = json.loads(self.socket.recv())
+        match message.get("method"):
             case "Network.requestWillBeSent":
-                self.requests.append(told["params"]["request"]["url"])
+                self.requests.append(message["params"]["request"]["url"])
             case "Runtime.consoleAPICalled" | "Runtime.exceptionThrown" | "Log.entryAdded":
-                self.complaints.append(told["params"])
-        return told
+                self.complaints.append(message["params"])
+        return message
 
     def open(self, page: Path | str, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        """Open a file or an address in a window of this size and wait until all of it is there."""
+        """Open a file or an address in a window of this size and wait until it is loaded."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.call("Emulation.setDeviceMetricsOverride", **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
@@ -67,19 +60,19 @@ class Browser:
 
     def ask(self, expression: str) -> Any:
         """Return the value of a JavaScript expression."""
-        told = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in told, told
-        return told["result"].get("value")
+        reply = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in reply, reply
+        return reply["result"].get("value")
 
     def becomes(self, expression: str, value: Any) -> bool:
-        """Whether an expression has a value within 20 s: what an event calls may come after the event."""
+        """Whether an expression has a value within 20 s; handlers may run after their event."""
         until = time.monotonic() + 20
         while (right := self.ask(expression) == value) is False and time.monotonic() < until:
             time.sleep(0.02)
         return right
 
     def press(self, key: str) -> None:
-        """Press a key and let it go."""
+        """Press and release a key."""
         named = {"key": key, "code": key, "windowsVirtualKeyCode": KEYS[key]}
         text = {"text": "\r"} if key == "Enter" else {}
         self.call("Input.dispatchKeyEvent", type="keyDown", **named, **text)
@@ -92,10 +85,14 @@ class Browser:
 
 @contextmanager
 def chromium(folder: Path) -> Iterator[Browser]:
-    """Start Chromium with its profile in `folder` and give a page; from there no host is found but this one."""
+    """Start Chromium, which finds no other host, with its profile in `folder`; yield a page, or skip the test."""
+    try:
+        path = browser()
+    except ParameterError:
+        pytest.skip("no Chromium or Chrome is installed (Debian: apt-get install chromium)")
     profile = folder / "profile"
     hosts = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
-    command = [str(CHROMIUM), *QUIET.split(), f"--user-data-dir={profile}", hosts]
+    command = [path, *QUIET.split(), f"--user-data-dir={profile}", hosts]
     process = subprocess.Popen([*command, "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     page = None
     try:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from helpers.browser import Browser, chromium, needs_chromium
+from helpers.browser import Browser, chromium
 from nbformat.v4 import new_code_cell, new_notebook
 
 from hdarts.runs.paths import notebooks_folder
 
-pytestmark = [pytest.mark.soak, needs_chromium]
+pytestmark = pytest.mark.soak
 
 SLIDER = """\
 from hdarts import plots

@@ -6,7 +6,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
-from helpers.browser import chromium, needs_chromium
+from helpers.browser import chromium
 
 from hdarts.runs.paths import notebooks_folder
 from hdarts.workbook.page.notebook import mathml, write_page
@@ -55,7 +55,6 @@ def test_every_formula_of_the_notebooks_is_converted(notebook: Path) -> None:
     assert [one for one in formulas if not mathml(one, "inline").startswith("<math")] == []
 
 
-@needs_chromium
 def test_what_is_printed_breaks_between_words_also_in_a_narrow_window(tmp_path: Path) -> None:
     words = [f"a{'-long' * (n % 4)} word {n}" for n in range(20)]
     printed = nbformat.v4.new_output("stream", name="stdout", text=" ".join([*words, "x" * 200, "end."]))
@@ -79,7 +78,6 @@ def test_what_is_printed_breaks_between_words_also_in_a_narrow_window(tmp_path: 
         assert browser.ask("document.documentElement.scrollWidth") == 400
 
 
-@needs_chromium
 def test_a_browser_sets_formulas_offline(written: Path, tmp_path: Path) -> None:
     with chromium(tmp_path) as browser:
         browser.open(written)

@@ -1,19 +1,21 @@
-"""The report page: what stands on it, and how it behaves in a real browser."""
+"""The report of a study: what it shows, and how it behaves in a real browser."""
 
-import html.parser
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
-from helpers.browser import Browser, chromium, needs_chromium
+from bs4 import BeautifulSoup
+from helpers.browser import Browser, chromium
 from helpers.small_project import end, finished, plan_study, write_project
 from PIL import Image
 
+from hdarts.workbook.page import write_missing_pages
 from hdarts.workbook.page.report import LONG, write_report
 from hdarts.workbook.page.report.pdf import write_pdf
 from hdarts.workbook.study import Plan, record_plan
@@ -37,7 +39,7 @@ def draw(path: Path, width: int = 1500) -> None:
 
 @pytest.fixture
 def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
-    """A study whose runs are done by hand, but for one that failed and one that is missing."""
+    """A study whose runs are done, except for one that failed and one that is missing."""
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "runs"))
     plan = plan_study(write_project(tmp_path))
     record_plan(plan)
@@ -59,33 +61,18 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     return plan
 
 
-class Page(html.parser.HTMLParser):
-    """The addresses, pictures and words of a page."""
+class Page:
+    """The addresses, pictures and words of the report of a study."""
 
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.sources: list[str] = []
-        self.links: list[str] = []
-        self.ids: list[str] = []
-        self.alternatives: list[str] = []
-        self.words = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        named = {name: value or "" for name, value in attrs}
-        self.ids += [named["id"]] if "id" in named else []
-        self.links += [named["href"]] if "href" in named else []
-        self.sources += [named["src"]] if "src" in named else []
-        self.alternatives += [named.get("alt", "")] if tag == "img" else []
-
-    def handle_data(self, data: str) -> None:
-        self.words += data
-
-
-def page_of(plan: Plan) -> Page:
-    path, _ = write(plan)
-    assert path is not None
-    return Page(path.read_text())
+    def __init__(self, plan: Plan) -> None:
+        path, self.results = write(plan)
+        assert path == plan.folder / "report.html"
+        self.text = path.read_text()
+        page = BeautifulSoup(self.text, "html.parser")
+        attributes = ("src", "href", "id")
+        self.sources, self.links, self.ids = ([tag[n] for tag in page.find_all(attrs={n: True})] for n in attributes)
+        self.alternatives = [image["alt"] for image in page.find_all("img")]
+        self.words = page.get_text()
 
 
 def test_nothing_is_written_before_a_run_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,25 +81,25 @@ def test_nothing_is_written_before_a_run_is_done(tmp_path: Path, monkeypatch: py
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_result_table_is_returned_and_comes_first(plan: Plan) -> None:
-    path, table = write(plan)
-    assert path == plan.folder / "report.html" and table is not None
-    assert list(table["method"]) == ["hyperdarts-1", "darts-first", "random"]
-    words = page_of(plan).words
-    assert words.index("hyperdarts-1") < words.index("Claims and verdicts") < words.index("faster <b>")
+def test_results_come_first_then_figures_tables_and_runs(plan: Plan) -> None:
+    page = Page(plan)
+    assert page.results is not None and list(page.results["method"]) == ["hyperdarts-1", "darts-first", "random"]
+    body = page.words[page.words.index("Study") :]
+    words = ["hyperdarts-1", "softmax(alpha)", "Claims and verdicts", "faster <b>", "best accuracy"]
+    places = [body.index(one) for one in words]
+    assert places == sorted(places)
 
 
-def test_figures_of_the_analysis_stand_in_the_order_of_their_captions(plan: Plan) -> None:
-    page = page_of(plan)
-    assert page.alternatives[:2] == ["Accuracy & spread", "softmax(alpha)"]
-    assert len(page.alternatives) == 3 and page.alternatives[2].startswith("loss")  # `extra` has no caption
+def test_figures_of_the_analysis_are_in_the_order_of_their_captions(plan: Plan) -> None:
+    *captioned, single = Page(plan).alternatives
+    assert captioned == ["Accuracy & spread", "softmax(alpha)"], "`extra` has no caption"
+    assert single.startswith("loss")
 
 
 def test_without_captions_all_figures_and_tables_are_shown(plan: Plan) -> None:
-    analysis = plan.runs[-1].folder
-    (analysis / "captions.json").unlink()
-    (analysis / "tables.json").unlink()
-    page = page_of(plan)
+    for name in ("captions.json", "tables.json"):
+        (plan.runs[-1].folder / name).unlink()
+    page = Page(plan)
     assert page.alternatives[:3] == ["accuracy", "alpha", "extra"]
     assert page.words.index("88.12") < page.words.index("undecided")
 
@@ -120,15 +107,15 @@ def test_without_captions_all_figures_and_tables_are_shown(plan: Plan) -> None:
 def test_a_verdict_links_to_the_runs_it_comes_from(plan: Plan) -> None:
     (plan.runs[2].folder / "notebook.html").unlink()
     first, second = (quote(plan.runs[n].folder.relative_to(plan.folder).as_posix()) for n in (0, 2))
-    page = page_of(plan)
-    assert page.links.count(f"{first}/notebook.html") == 2  # of the verdict and the stage's row
-    assert page.links.count(second) == 1  # without a page of the notebook: the folder
-    assert "2 runs" in page.words  # the third one's folder is gone
+    page = Page(plan)
+    assert page.links.count(f"{first}/notebook.html") == 2  # of the verdict and of the stage's row
+    assert page.links.count(second) == 1  # the folder, for a notebook without a page
+    assert "2 runs" in page.words  # the folder of the third one is gone
 
 
 def test_everything_is_inside_and_every_link_leads_somewhere(plan: Plan) -> None:
-    page = page_of(plan)
-    assert "default-src 'none'; img-src data:" in (plan.folder / "report.html").read_text()
+    page = Page(plan)
+    assert "default-src 'none'; img-src data:" in page.text
     assert page.sources and all(source.startswith("data:image/png;base64,") for source in page.sources)
     inner = {link[1:] for link in page.links if link.startswith("#")}
     assert inner <= set(page.ids) and len(set(page.ids)) == len(page.ids)
@@ -137,53 +124,57 @@ def test_everything_is_inside_and_every_link_leads_somewhere(plan: Plan) -> None
         assert link.startswith("#") or (plan.folder / link.replace("%3D", "=")).is_file()
 
 
-def test_runs_stand_with_labels_results_and_errors(plan: Plan) -> None:
-    words = page_of(plan).words
-    assert "best accuracy" in words and "90.12" in words
-    assert "x = 0: give more" in words and "waiting" in words
-    assert f"{len(plan.runs) - 2} of {len(plan.runs)} runs done" in words
-
-
-def test_every_run_leads_to_its_notebook_parameters_and_provenance(plan: Plan) -> None:
+def test_runs_have_labels_results_errors_and_links_to_their_files(plan: Plan) -> None:
     run = plan.runs[0].folder
     for name in ("params.yaml", "provenance.json"):
         (run / name).write_text("{}")
-    links = page_of(plan).links
+    page = Page(plan)
+    for words in ("best accuracy", "90.12", "x = 0: give more", "waiting", f"{len(plan.runs) - 2} of {len(plan.runs)}"):
+        assert words in page.words
     folder = quote(run.relative_to(plan.folder).as_posix())
-    assert all(f"{folder}/{name}" in links for name in ("notebook.html", "params.yaml", "provenance.json"))
-
-
-def test_the_question_and_the_results_come_first_then_figures_tables_and_runs(plan: Plan) -> None:
-    words = page_of(plan).words.split("</style>")[-1]
-    body = words[words.index("Study") :]
-    places = [body.index(one) for one in ("hyperdarts-1", "softmax(alpha)", "Claims and verdicts", "best accuracy")]
-    assert places == sorted(places)
+    assert all(f"{folder}/{name}" in page.links for name in ("notebook.html", "params.yaml", "provenance.json"))
 
 
 def test_a_study_without_analysis_says_so(plan: Plan) -> None:
     (plan.runs[-1].folder / "result.json").unlink()
-    path, table = write(plan)
-    assert path is not None and table is None
-    assert "The analysis of this study is not done" in path.read_text()
+    page = Page(plan)
+    assert page.results is None and "The analysis of this study is not done" in page.text
 
 
 def test_pictures_of_single_runs_are_made_small(plan: Plan) -> None:
     loss = plan.runs[0].folder / "figures" / "loss.png"
     draw(loss, 4000)
-    page = page_of(plan)
-    assert len(page.sources[2]) < loss.stat().st_size * 4 / 3
+    assert len(Page(plan).sources[2]) < loss.stat().st_size * 4 / 3
+
+
+def test_a_notebook_without_a_page_gets_one_and_the_others_are_left_alone(plan: Plan) -> None:
+    first, second = (run.folder / "notebook.html" for run in plan.runs[:2])
+    first.unlink()
+    book = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": []}
+    first.with_suffix(".ipynb").write_text(json.dumps(book))
+    write_missing_pages([first.parent, second.parent, plan.folder])
+    assert "<html" in first.read_text() and second.read_text() == "<p>executed</p>"
 
 
 # --- in a browser ----------------------------------------------------------------------------------------------------
 
 
+OpenPage = Callable[..., Browser]
+
+
 @pytest.fixture
-def page(plan: Plan, tmp_path: Path) -> Iterator[tuple[Browser, Path]]:
-    """The page of the study, not yet open, in a browser that must not complain nor ask the network for anything."""
+def open_page(plan: Plan, tmp_path: Path) -> Iterator[OpenPage]:
+    """Opens the report in a browser, which must neither complain nor load anything from the network."""
     file, _ = write(plan)
-    assert file is not None
     with chromium(tmp_path) as browser:
-        yield browser, file
+
+        def opened(unfold: bool = False, **window: Any) -> Browser:
+            browser.open(file, **window)
+            if unfold:
+                browser.ask("document.querySelectorAll('details').forEach(one => one.open = true)")
+            return browser
+
+        yield opened
         assert browser.complaints == []
         assert browser.requests and all(one.startswith(("file:", "data:")) for one in browser.requests)
 
@@ -191,15 +182,13 @@ def page(plan: Plan, tmp_path: Path) -> Iterator[tuple[Browser, Path]]:
 COLUMN = "[...document.querySelector('table').tBodies[0].rows].map(row => row.cells[0].textContent.trim())"
 
 
-@needs_chromium
-def test_a_click_on_a_head_sorts_and_so_does_a_key(page: tuple[Browser, Path]) -> None:
-    browser, file = page
-    browser.open(file)
+def test_a_click_on_a_column_head_sorts_and_so_does_a_key(open_page: OpenPage) -> None:
+    browser = open_page()
     click = "document.querySelectorAll('table')[0].querySelectorAll('th button')[{}].click()"
     browser.ask(click.format(1))
     assert browser.ask(COLUMN) == ["darts-first", "random", "hyperdarts-1"]
     browser.ask(click.format(2))
-    assert browser.ask(COLUMN)[-1] == "random"  # it has no standard deviation: an empty place goes last
+    assert browser.ask(COLUMN)[-1] == "random"  # it has no standard deviation: empty values go last
     browser.ask("document.querySelector('th button').focus()")
     sorted_by = "[...document.querySelectorAll('th')].slice(0, 3).map(head => head.getAttribute('aria-sort'))"
     browser.press("Enter")
@@ -210,10 +199,8 @@ def test_a_click_on_a_head_sorts_and_so_does_a_key(page: tuple[Browser, Path]) -
     assert browser.ask(sorted_by) == ["descending", None, None]
 
 
-@needs_chromium
-def test_a_figure_is_enlarged_turned_and_put_back_by_keys(page: tuple[Browser, Path]) -> None:
-    browser, file = page
-    browser.open(file)
+def test_keys_enlarge_a_figure_show_the_next_and_close_it(open_page: OpenPage) -> None:
+    browser = open_page()
     shown = "[document.querySelector('dialog').open, document.querySelector('dialog p').textContent]"
     larger = "document.querySelector('dialog img').width > document.querySelector('figure img').width"
     browser.ask("document.querySelector('figure a').focus()")
@@ -221,7 +208,7 @@ def test_a_figure_is_enlarged_turned_and_put_back_by_keys(page: tuple[Browser, P
     assert browser.becomes(shown, [True, "Accuracy & spread"]) and browser.ask(larger)
     browser.press("ArrowRight")
     assert browser.becomes(shown, [True, "softmax(alpha)"])
-    browser.press("ArrowRight")  # the figure of a single run is folded away: round to the first one again
+    browser.press("ArrowRight")  # the figure of a single run is folded: back to the first
     assert browser.becomes(shown, [True, "Accuracy & spread"])
     browser.press("ArrowLeft")
     browser.press("Escape")
@@ -229,46 +216,32 @@ def test_a_figure_is_enlarged_turned_and_put_back_by_keys(page: tuple[Browser, P
     assert browser.becomes("document.activeElement.nextElementSibling.textContent", "softmax(alpha)")
 
 
-@needs_chromium
 @pytest.mark.parametrize(
     ("width", "layout", "contents"), [(1280, "grid", True), (390, "block", False), (320, "block", False)]
 )
-def test_on_a_phone_the_page_is_as_wide_as_the_screen(
-    width: int, layout: str, contents: bool, page: tuple[Browser, Path]
-) -> None:
-    browser, file = page
-    browser.open(file, width)
+def test_the_page_is_as_wide_as_the_screen(width: int, layout: str, contents: bool, open_page: OpenPage) -> None:
+    browser = open_page(width=width)
     assert browser.ask("getComputedStyle(document.body).display") == layout
     assert browser.ask("document.querySelector('nav details').open") == contents
     browser.ask("document.querySelectorAll('details').forEach(one => one.open = true)")
     assert browser.ask("document.documentElement.scrollWidth - innerWidth") <= 0
-    assert browser.ask(
-        "[...document.images].filter(one => one.checkVisibility()).map(one => one.naturalWidth > 0)"
-    ) == [
-        True,
-        True,
-        True,
-    ]
+    drawn = "[...document.images].filter(one => one.checkVisibility()).map(one => one.naturalWidth > 0)"
+    assert browser.ask(drawn) == [True] * 3
 
 
-@needs_chromium
-def test_on_a_phone_a_finger_meets_every_link_and_button(page: tuple[Browser, Path]) -> None:
-    browser, file = page
-    browser.open(file, 390)
-    browser.ask("document.querySelectorAll('details').forEach(one => one.open = true)")
+def test_on_a_phone_links_and_buttons_are_large_enough_for_a_finger(open_page: OpenPage) -> None:
+    browser = open_page(unfold=True, width=390)
     heights = """[...document.querySelectorAll('{} :is(a, button, summary)')].filter(one => one.checkVisibility())
         .map(one => [one.textContent.trim(), one.getBoundingClientRect().height])"""
     found = browser.ask(heights.format("body"))
     browser.ask("document.querySelector('figure a').click()")
     found += browser.ask(heights.format("dialog"))
     assert len(found) > 20
-    assert [one for one in found if one[1] < 24] == []  # pixels, as WCAG 2.2 asks for
+    assert [one for one in found if one[1] < 24] == []  # pixels, as WCAG 2.2 requires
 
 
-@needs_chromium
-def test_a_link_of_the_contents_opens_what_it_leads_to(page: tuple[Browser, Path]) -> None:
-    browser, file = page
-    browser.open(file, 360)
+def test_a_link_of_the_contents_opens_what_it_leads_to(open_page: OpenPage) -> None:
+    browser = open_page(width=360)
     browser.ask("document.querySelectorAll('main details').forEach(one => one.open = false)")
     browser.ask("document.querySelector('nav summary').click()")
     browser.ask("document.querySelector('nav a[href=\"#table-claims\"]').click()")
@@ -277,29 +250,23 @@ def test_a_link_of_the_contents_opens_what_it_leads_to(page: tuple[Browser, Path
     assert not browser.ask("document.querySelector('nav details').open")
 
 
-@needs_chromium
-def test_a_screen_reader_finds_headings_in_order_and_words_for_pictures(page: tuple[Browser, Path]) -> None:
-    browser, file = page
-    browser.open(file)
+def test_a_screen_reader_finds_headings_in_order_and_words_for_pictures(open_page: OpenPage) -> None:
+    browser = open_page()
     levels = browser.ask("[...document.querySelectorAll('h1,h2,h3,h4,h5,h6')].map(one => +one.tagName[1])")
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(after - before <= 1 for before, after in pairwise(levels))
     browser.ask("document.querySelector('figure a').click()")
     assert browser.ask("document.images.length") == 4
     assert browser.ask("[...document.images].every(one => one.alt.trim())")
-    assert browser.ask("document.documentElement.lang") == "en" and browser.ask("document.title") == browser.ask(
-        "document.querySelector('h1').textContent"
-    )
+    assert browser.ask("document.documentElement.lang") == "en"
+    assert browser.ask("document.title === document.querySelector('h1').textContent")
     assert "width=device-width" in browser.ask("document.querySelector('meta[name=viewport]').content")
     assert browser.ask("[...document.querySelectorAll('button')].every(one => one.ariaLabel || one.textContent.trim())")
 
 
-@needs_chromium
 @pytest.mark.parametrize("dark", [False, True])
-def test_words_stand_out_in_light_and_in_the_dark(dark: bool, page: tuple[Browser, Path]) -> None:
-    browser, file = page
-    browser.open(file, dark=dark)
-    browser.ask("document.querySelectorAll('details').forEach(one => one.open = true)")
+def test_text_has_enough_contrast_in_light_and_dark_mode(dark: bool, open_page: OpenPage) -> None:
+    browser = open_page(unfold=True, dark=dark)
     browser.ask("document.querySelector('figure a').click()")
     paper = colour(browser, "document.body", "backgroundColor")
     assert luminance(paper) < 0.02 if dark else luminance(paper) > 0.9
@@ -307,11 +274,11 @@ def test_words_stand_out_in_light_and_in_the_dark(dark: bool, page: tuple[Browse
     assert {"TD", "TH", "A", "P", "FIGCAPTION", "H1", "SMALL", "BUTTON"} <= {tag for tag, *_ in written}
     for tag, words, ink, ground in written:
         low, high = sorted(map(luminance, map(rgb, (ink, ground))))
-        assert (high + 0.05) / (low + 0.05) >= 4.5, (tag, words)  # the contrast that WCAG asks for
+        assert (high + 0.05) / (low + 0.05) >= 4.5, (tag, words)  # the contrast that WCAG requires
     assert luminance(colour(browser, "document.querySelector('figure img')", "backgroundColor")) == 1
 
 
-# tag, words, colour and ground of all that has words of its own; a ground that is transparent is its parent's
+# tag, words, colour and background of every element with text; a transparent background is that of the parent
 WRITTEN = """(() => {
   const ground = one => {
     const own = getComputedStyle(one).backgroundColor;
@@ -338,23 +305,20 @@ def luminance(colour: list[float]) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-@needs_chromium
-def test_without_scripts_everything_can_be_read(page: tuple[Browser, Path]) -> None:
-    browser, file = page
-    browser.call("Emulation.setScriptExecutionDisabled", value=True)
-    browser.open(file)
+def test_without_scripts_everything_can_be_read(plan: Plan, open_page: OpenPage) -> None:
+    open_page().call("Emulation.setScriptExecutionDisabled", value=True)
+    browser = open_page()
     root = browser.call("DOM.getDocument")["root"]["nodeId"]
     assert browser.call("DOM.querySelectorAll", nodeId=root, selector="th button")["nodeIds"] == []
     assert browser.call("DOM.querySelectorAll", nodeId=root, selector="nav details[open]")["nodeIds"] != []
     link = browser.call("DOM.querySelector", nodeId=root, selector="figure a")["nodeId"]
     address = dict(pairwise(browser.call("DOM.getAttributes", nodeId=link)["attributes"]))["href"]
-    assert (file.parent / address.replace("%3D", "=")).is_file()
+    assert (plan.folder / address.replace("%3D", "=")).is_file()
 
 
-@needs_chromium
 def test_the_page_is_printed(plan: Plan, tmp_path: Path) -> None:
     claims = plan.runs[-1].folder / "claims.csv"
-    claims.write_text("claim\n" + "\n".join(f"claim {n}" for n in range(LONG + 1)))  # so many are folded
+    claims.write_text("claim\n" + "\n".join(f"claim {n}" for n in range(LONG + 1)))  # long enough to be folded
     file, _ = write(plan)
     assert file is not None
     assert write_pdf(file) == file.with_suffix(".pdf") and file.with_suffix(".pdf").read_bytes()[:5] == b"%PDF-"
@@ -366,7 +330,7 @@ def test_the_page_is_printed(plan: Plan, tmp_path: Path) -> None:
         assert not browser.ask("document.querySelector('nav').checkVisibility()")
 
 
-def test_without_a_browser_no_pdf_is_asked_for_in_vain(
+def test_a_pdf_without_a_browser_is_refused_before_anything_is_written(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "")
