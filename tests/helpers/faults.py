@@ -1,4 +1,4 @@
-"""Kill what runs, at a moment or in a write, start it again by the same command, and hold the ends side by side."""
+"""Kill a run at some moment or in a write, start it again with the same command, and compare the results."""
 
 import contextlib
 import os
@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,15 +32,15 @@ AGAIN = {"metrics.csv", "hypergradients.csv", "alpha.csv", "timings.csv", "check
 KINDS: dict[str, dict[str, Any]] = {"search": SEARCH, "evaluation": EVALUATION}
 COMMAND = "the command"
 WORKERS = {"a run's process": "hdarts.workbook.study.run_notebook", "a kernel": "ipykernel_launcher"}
-TOLD = {"a run's process": "its process was killed by signal 9", "a kernel": "ernel died"}
+REPORTED = {"a run's process": "its process was killed by signal 9", "a kernel": "ernel died"}
 STUDY = ROOT / "params" / "studies" / "tiny.yaml"
 
 
 @dataclass(frozen=True)
 class Tried:
-    """A fault, and how the run that it met differs at its end from an undisturbed one (not at all: empty).
+    """A fault, and how the run that had it differs at its end from an undisturbed one (empty: not at all).
 
-    What a fault is stands before a colon; after it, where it struck.
+    The kind of the fault is before the colon, its place after it.
     """
 
     what: str
@@ -49,7 +49,7 @@ class Tried:
 
 
 def start(what: str, runs: Path, **more: str) -> subprocess.Popen[str]:
-    """Start a search, an evaluation, a study or the study in a file in a process of its own."""
+    """Start a search, an evaluation, the study or the study in a file in a separate process."""
     if what in KINDS:
         return program(KINDS[what], runs, **more)
     return subprocess.Popen(
@@ -63,7 +63,7 @@ def start(what: str, runs: Path, **more: str) -> subprocess.Popen[str]:
 
 
 def short_study(folder: Path, **parameters: Any) -> str:
-    """Write a study of a search alone, with other parameters if need be, and return its file."""
+    """Write a study of a single search, with some parameters changed, and return its file."""
     whole = yaml.safe_load(STUDY.read_text())
     whole["stages"]["search"]["parameters"] |= parameters
     file = folder / "short.yaml"
@@ -72,7 +72,7 @@ def short_study(folder: Path, **parameters: Any) -> str:
 
 
 def to_the_end(what: str, runs: Path) -> float:
-    """Compute what is missing; return the seconds after the first line that is printed."""
+    """Compute what is missing; return the seconds after the first printed line."""
     process = start(what, runs)
     assert process.stdout is not None
     process.stdout.readline()
@@ -83,7 +83,7 @@ def to_the_end(what: str, runs: Path) -> float:
 
 
 def killed_at_a_moment(what: str, runs: Path, seconds: float, victim: str = COMMAND) -> list[str]:
-    """Kill so many seconds after the start, of a study also a process of its runs; return what is then left untold."""
+    """Kill the command, or a process of its runs, `seconds` after the start; return what it failed to report."""
     process = start(what, runs)
     assert process.stdout is not None
     process.stdout.readline()
@@ -94,8 +94,8 @@ def killed_at_a_moment(what: str, runs: Path, seconds: float, victim: str = COMM
         time.sleep(0.01)  # between two runs
     out, err = process.communicate(timeout=300)
     gone(runs)
-    told = victim == COMMAND or process.returncode == 0 or (process.returncode == 1 and TOLD[victim] in out)
-    return [] if told else [f"exit code {process.returncode} without a word: {out}{err}"]
+    reported = victim == COMMAND or process.returncode == 0 or (process.returncode == 1 and REPORTED[victim] in out)
+    return [] if reported else [f"exit code {process.returncode} without a reason: {out}{err}"]
 
 
 def killed_below(command: int, module: str) -> bool:
@@ -110,7 +110,7 @@ def killed_below(command: int, module: str) -> bool:
 
 @contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[None]:
-    """Make `folder` a file system of its own; raises `PermissionError` where one has no right to mount."""
+    """Mount a small file system at `folder`; raise `PermissionError` without the right to mount."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     if not shutil.which("mount") or os.geteuid() != 0 or subprocess.run(mount, check=False).returncode:
@@ -127,18 +127,18 @@ def remount(disk: Path, options: str) -> None:
 
 
 def filled(what: str, disk: Path) -> list[str]:
-    """Run a study until the disk is full; return what is then left untold, and give the disk more room."""
+    """Run a study until the disk is full, give it more room, and return what the study failed to report."""
     process = start(what, disk)
     out, err = process.communicate(timeout=300)
     gone(disk)
     halves = [str(path) for path in disk.rglob(".*.part")]
     remount(disk, "size=1g")
-    told = process.returncode == 73 and "Traceback" not in err and "annot be written" in out + err
-    return halves if told else [f"exit code {process.returncode}: {out}{err}"]
+    reported = process.returncode == 73 and "Traceback" not in err and "annot be written" in out + err
+    return halves if reported else [f"exit code {process.returncode}: {out}{err}"]
 
 
 def killed_in_a_write(what: str, runs: Path, name: str, count: int, how: str) -> bool:
-    """Kill in the `count`-th write of a file (fault_hook); return whether it came to so many."""
+    """Kill in the `count`-th write of a file (fault_hook); return whether there were so many."""
     order = runs.parent / f"{runs.name}.order"
     order.write_text(f"{name} {count} {how}")
     path = f"{HOOK}:{ROOT / 'tests'}:{ROOT}"
@@ -149,37 +149,47 @@ def killed_in_a_write(what: str, runs: Path, name: str, count: int, how: str) ->
     return died
 
 
-def gone(runs: Path) -> None:
-    """Wait until no process is left that was started for this runs folder: runs end with their command."""
+def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
+    """Wait until a condition is true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"still false after {seconds} s"
+        time.sleep(0.02)
 
-    def ours(process: psutil.Process) -> bool:
+
+def processes_of(runs: Path) -> list[psutil.Process]:
+    """Return the live processes that were started for a runs folder."""
+
+    def belongs(process: psutil.Process) -> bool:
         try:
             return process.status() != psutil.STATUS_ZOMBIE and process.environ().get("HDARTS_RUNS") == str(runs)
         except psutil.Error:
             return False
 
-    patience = time.monotonic() + 30
-    while any(ours(process) for process in psutil.process_iter() if process.pid != os.getpid()):
-        assert time.monotonic() < patience, "processes are left"
-        time.sleep(0.05)
+    return [process for process in psutil.process_iter() if process.pid != os.getpid() and belongs(process)]
+
+
+def gone(runs: Path) -> None:
+    """Wait until no process of a runs folder is left: runs end with their command."""
+    wait_until(lambda: not processes_of(runs), 30)
 
 
 def kill_points(what: str, folder: Path, moments: int, writes: int, draw: random.Random) -> Iterator[Tried]:
-    """Yield kills drawn at random, each against the undisturbed run, which is computed first."""
+    """Yield random kills, each compared with the undisturbed run, which is computed first."""
     whole = folder / f"{what}-undisturbed"
     lasts = to_the_end(what, whole)
     victims = [COMMAND, *WORKERS] if what == "study" else [COMMAND]
     for number in range(moments + writes):
-        runs, untold = folder / f"{what}-{number}", []
+        runs, unreported = folder / f"{what}-{number}", []
         if number < moments:
             victim = victims[number % len(victims)]
-            untold = killed_at_a_moment(what, runs, draw.uniform(0, lasts), victim)
+            unreported = killed_at_a_moment(what, runs, draw.uniform(0, lasts), victim)
             fault = f"SIGKILL to {victim} at a random moment" if what == "study" else "SIGKILL at a random moment"
         else:
             name, how = draw.choice(WRITES[what]), draw.choice(["empty", "half", "whole", "after"])
-            how = "after" if name == "checkpoint.previous" else how  # it is not written, only renamed
+            how = "after" if name == "checkpoint.previous" else how  # only renamed, not written
             count = draw.randint(1, 2) if name in AGAIN else 1
             died = killed_in_a_write(what, runs, name, count, how)
-            fault = f"SIGKILL in a write: {name}, {how}" if died else f"nothing, it ended before: {count}. {name}"
+            fault = f"SIGKILL in a write: {name}, {how}" if died else f"none, it ended before: {count}. {name}"
         to_the_end(what, runs)
-        yield Tried(what, fault, [*untold, *differences(whole, runs)])
+        yield Tried(what, fault, [*unreported, *differences(whole, runs)])

@@ -1,4 +1,4 @@
-"""Studies on a Dask cluster: a real scheduler, real workers, killed and left as hosts do it."""
+"""Studies on a Dask cluster: a real scheduler, and real workers that are killed or lost."""
 
 import io
 import json
@@ -7,14 +7,13 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
 import psutil
 import pytest
-from helpers.faults import ROOT, STUDY, gone, to_the_end
+from helpers.faults import ROOT, STUDY, gone, to_the_end, wait_until
 from helpers.small_project import finished, hdarts, plan_study, write_project
 from helpers.small_runs import contents, differences, environment
 
@@ -25,17 +24,9 @@ from hdarts.workbook.cluster.worker import WorkerTask
 SLEEPS = "import time\ntime.sleep(1.5)"
 
 
-def until(true: Callable[[], object], seconds: float = 600) -> None:
-    """Wait until something is true."""
-    patience = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < patience
-        time.sleep(0.02)
-
-
 @pytest.fixture
 def dask(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen]]:
-    """Start a scheduler, or a worker of one run, in a process that ends with the test; all read one scheduler file."""
+    """Start a scheduler, or a worker for one run, in a process that ends with the test; all share a scheduler file."""
     started: list[subprocess.Popen] = []
     file = ["--scheduler-file", str(tmp_path / "scheduler.json"), "--no-dashboard"]
     words = {
@@ -56,13 +47,13 @@ def dask(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen]]:
 
 
 def address(folder: Path) -> list[str]:
-    """The engine and the address that the scheduler has written down."""
-    until(lambda: (folder / "scheduler.json").exists() and (folder / "scheduler.json").read_text().endswith("}"))
+    """Return the options for the engine and the address in the scheduler file."""
+    wait_until(lambda: (folder / "scheduler.json").exists() and (folder / "scheduler.json").read_text().endswith("}"))
     return ["--engine", "dask", "--scheduler", json.loads((folder / "scheduler.json").read_text())["address"]]
 
 
 def starts(runs: Path) -> list[str]:
-    """The runs that kernels have started, in their order."""
+    """Return the runs that kernels have started, in order."""
     path = runs / "tiny" / "order.txt"
     return path.read_text().split() if path.exists() else []
 
@@ -73,7 +64,7 @@ def test_a_study_ends_as_on_one_machine_although_a_worker_is_killed_in_its_searc
     workers, runs = [dask("worker"), dask("worker")], tmp_path / "dask"
     command = [sys.executable, "-m", "hdarts", "run", str(STUDY), *address(tmp_path)]
     with subprocess.Popen(command, cwd=ROOT, env=environment(runs), stdout=subprocess.PIPE, text=True) as process:
-        until(lambda: list(runs.glob("tiny/search/*/checkpoint.pt")))
+        wait_until(lambda: list(runs.glob("tiny/search/*/checkpoint.pt")))
         owner = next(runs.glob("tiny/search/*/.owner")).read_text()
         victim = next(one for one in workers if one.pid in ancestors(of_kernel=int(owner.split()[1])))
         victim.kill()
@@ -83,16 +74,16 @@ def test_a_study_ends_as_on_one_machine_although_a_worker_is_killed_in_its_searc
 
 
 def ancestors(of_kernel: int) -> list[int]:
-    """The process of its run, that of the worker, and on."""
+    """Return the process of its run, that of the worker, and so on."""
     return [process.pid for process in psutil.Process(of_kernel).parents()]
 
 
 @pytest.mark.soak
-def test_a_client_that_was_killed_finds_what_went_on_without_it(tmp_path: Path, dask) -> None:
+def test_a_second_client_finds_what_continued_after_the_first_was_killed(tmp_path: Path, dask) -> None:
     dask("scheduler"), dask("worker"), dask("worker")
     path, runs = write_project(tmp_path, toy=SLEEPS), tmp_path / "runs"
     client = hdarts("run", path, *address(tmp_path), runs=runs)
-    until(lambda: starts(runs))
+    wait_until(lambda: starts(runs))
     client.kill()
     client.communicate()
     code, _out, err = finished("run", path, *address(tmp_path), runs=runs)
@@ -108,7 +99,7 @@ def quick(runs: Path, *words: str) -> subprocess.Popen[str]:
 
 
 def timeless(runs: Path) -> dict[str, bytes]:
-    """All files, but no figure of measured times; of the tables, what is no time."""
+    """Return all files except figures of measured times; tables without times."""
     found = {}
     for name, content in contents(runs).items():
         path = Path(name)
@@ -130,7 +121,7 @@ def test_the_quick_study_ends_as_on_one_machine_although_its_client_is_killed(tm
     dask("scheduler"), dask("worker"), dask("worker")
     runs = tmp_path / "dask"
     client = quick(runs, *address(tmp_path))
-    until(lambda: len(list(runs.glob("quick/search/*/checkpoint.pt"))) == 2, 3600)
+    wait_until(lambda: len(list(runs.glob("quick/search/*/checkpoint.pt"))) == 2, 3600)
     client.kill()
     client.communicate()
     for folder, words in ((runs, address(tmp_path)), (tmp_path / "local", [])):
@@ -143,11 +134,11 @@ def test_the_quick_study_ends_as_on_one_machine_although_its_client_is_killed(tm
 
 
 @pytest.mark.soak
-def test_asked_to_stop_all_workers_let_their_runs_save_and_end(tmp_path: Path, dask) -> None:
+def test_on_a_request_to_stop_the_runs_of_all_workers_save_and_exit(tmp_path: Path, dask) -> None:
     dask("scheduler"), dask("worker")
     path, runs = write_project(tmp_path, toy="import time\ntime.sleep(100)"), tmp_path / "runs"
     client = hdarts("run", path, *address(tmp_path), runs=runs)
-    until(lambda: starts(runs))
+    wait_until(lambda: starts(runs))
     client.send_signal(signal.SIGTERM)
     _, err = client.communicate(timeout=600)
     assert client.returncode == 75
@@ -156,12 +147,12 @@ def test_asked_to_stop_all_workers_let_their_runs_save_and_end(tmp_path: Path, d
 
 
 @pytest.mark.soak
-def test_a_scheduler_that_is_lost_is_told_and_the_study_goes_on_with_the_next(tmp_path: Path, dask) -> None:
+def test_a_lost_scheduler_is_reported_and_the_study_resumes_with_the_next(tmp_path: Path, dask) -> None:
     scheduler = dask("scheduler")
     dask("worker")
     path, runs = write_project(tmp_path, toy=SLEEPS), tmp_path / "runs"
     client = hdarts("run", path, *address(tmp_path), runs=runs)
-    until(lambda: starts(runs))
+    wait_until(lambda: starts(runs))
     scheduler.kill()
     out, err = client.communicate(timeout=600)
     assert client.returncode == 75, err
@@ -174,9 +165,9 @@ def test_a_scheduler_that_is_lost_is_told_and_the_study_goes_on_with_the_next(tm
 
 @pytest.mark.soak
 def test_jobs_of_a_queue(tmp_path: Path, monkeypatch) -> None:
-    """Stand-ins for Slurm's commands start a job at once, on this host; the job script is dask-jobqueue's own.
+    """Replacements of Slurm's commands start the job script of dask-jobqueue at once, on this host.
 
-    Like Slurm they keep a copy of it, since it is removed as soon as it is handed in.
+    Like Slurm they copy it, since it is removed as soon as it is submitted.
     """
     commands = {
         "sbatch": f"""#!/bin/sh
@@ -213,7 +204,7 @@ def test_processes_of_this_host(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("block", "told"),
+    ("block", "message"),
     [
         ({}, "`cluster`: kind: Field required"),
         ({"kind": "kubernetes"}, "`cluster`: kind: Input should be 'scheduler', 'local'"),
@@ -225,13 +216,13 @@ def test_processes_of_this_host(tmp_path: Path) -> None:
         ({"kind": "local", "gpus": 1, "runs": 2}, "`cluster`: runs: a worker with GPUs computes one run at a time"),
     ],
 )
-def test_a_cluster_that_cannot_be_is_refused(block: dict, told: str) -> None:
+def test_an_impossible_cluster_is_refused(block: dict, message: str) -> None:
     with pytest.raises(ParameterError) as refused:
         read_cluster(block, None, "")
-    assert str(refused.value).startswith(told)
+    assert str(refused.value).startswith(message)
 
 
-def test_an_address_stands_over_a_file_and_that_over_the_study(tmp_path: Path) -> None:
+def test_an_address_overrides_a_file_which_overrides_the_study(tmp_path: Path) -> None:
     file = tmp_path / "cluster.yaml"
     file.write_text("{kind: local, workers: 3}")
     study = {"kind": "local", "workers": 2}
@@ -252,7 +243,7 @@ def example(tmp_path: Path, monkeypatch):
     return plan_study(write_project(tmp_path, "study: tiny\nstages: {toy: {notebook: 01_toy, resources: {gpus: 2}}}\n"))
 
 
-def test_a_run_asks_for_what_its_stage_says(example) -> None:
+def test_a_run_needs_the_resources_of_its_stage(example) -> None:
     run = example.runs[0]
     assert required_resources(run, {"runs": 4.0, "gpus": 2.0}) == {"runs": 1.0, "gpus": 2.0}
     with pytest.raises(ParameterError, match=r"toy/.* needs gpus: 2, workers offer at most 1"):
@@ -269,7 +260,7 @@ def test_a_worker_that_does_not_see_the_folder_computes_nothing_there(example) -
     assert work(example.runs[0]).state == "failed" and not example.runs[0].folder.exists()
 
 
-def test_nobody_at_the_address_is_told(monkeypatch) -> None:
+def test_an_address_without_a_scheduler_is_refused(monkeypatch) -> None:
     monkeypatch.setattr(connect, "PATIENCE", 0.5)
     with (
         pytest.raises(ParameterError, match="no scheduler answers at tcp"),

@@ -1,15 +1,17 @@
-"""Executing a study: order, failures, what is blocked, what is left alone, and real kernels that come and go."""
+"""Executing a study: order, failures, blocked and finished runs, and real kernels."""
 
 import json
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import psutil
+import nbformat
 import pytest
+import yaml
+from helpers.faults import gone, processes_of, wait_until
 from helpers.small_project import STUDY, end, finished, hdarts, plan_study, write_project
 
 from hdarts.workbook.study import Plan, PlannedRun
@@ -56,7 +58,7 @@ def test_a_run_starts_after_all_it_needs(tmp_path: Path, runs: Path) -> None:
     assert sorted(started) == sorted(run.name for run in plan.runs)
 
 
-def test_a_run_waits_for_nothing_else(tmp_path: Path, runs: Path) -> None:
+def test_a_run_waits_only_for_what_it_needs(tmp_path: Path, runs: Path) -> None:
     slow_may_end: list[bool] = []
 
     def work(run: PlannedRun) -> Outcome:
@@ -110,7 +112,7 @@ def test_what_is_done_is_not_run_again(tmp_path: Path, runs: Path) -> None:
     assert sorted(started) == sorted(run.name for run in plan.runs[8:])
 
 
-def test_giving_up_stops_what_is_under_way(tmp_path: Path, runs: Path) -> None:
+def test_giving_up_stops_the_active_runs(tmp_path: Path, runs: Path) -> None:
     stopped: list[bool] = []
 
     def work(run: PlannedRun) -> Outcome:
@@ -173,32 +175,36 @@ def first_run(root: Path, code: str) -> PlannedRun:
     return plan_study(write_project(root, toy=code)).runs[0]
 
 
-def test_a_kernel_gets_parameters_threads_and_a_folder_to_itself(tmp_path: Path, runs: Path) -> None:
-    tell = """
+def test_a_kernel_gets_parameters_threads_and_a_separate_folder(tmp_path: Path, runs: Path) -> None:
+    code = """
 from hdarts.runs.progress import place
 print("place", place(), most_steps, os.getcwd(), os.environ["OMP_NUM_THREADS"])
 """
-    run = first_run(tmp_path, tell)
+    run = first_run(tmp_path, code)
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("OMP_NUM_THREADS", raising=False)
         assert run_one(run, tmp_path, threads=3).state == "done"
     assert f"place log 7 {tmp_path} 3" in (run.folder / "log.txt").read_text()
-    assert "place log 7" in (run.folder / "notebook.html").read_text()
+    page = (run.folder / "notebook.html").read_text()
+    assert "place log 7" in page and "most_steps" in page
+    assert yaml.safe_load((run.folder / "params.yaml").read_text()) == run.params.model_dump()
+    injected = nbformat.read(run.folder / "notebook.ipynb", 4).metadata["papermill"]["parameters"]
+    assert injected == {"run": run.name, "most_steps": 7, "seed": 2}, "only what differs from the defaults"
     assert not list(tmp_path.glob("kernel*"))  # its sockets lie elsewhere, and are gone
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "message"),
     [
         ("from hdarts.params import ParameterError; raise ParameterError('seed = 2: take another')", "seed = 2: take"),
         ("raise SystemExit(0)", "SystemExit: 0"),
         ("os.kill(os.getpid(), 9)", "the kernel died: killed from outside"),
     ],
 )
-def test_a_failed_notebook_stays_with_its_error(tmp_path: Path, runs: Path, code: str, told: str) -> None:
+def test_a_failed_notebook_stays_with_its_error(tmp_path: Path, runs: Path, code: str, message: str) -> None:
     run = first_run(tmp_path, code)
     outcome = run_one(run, tmp_path, threads=1)
-    assert outcome.state == "failed" and told in outcome.error
+    assert outcome.state == "failed" and message in outcome.error
     assert "START" not in outcome.error and (run.folder / "notebook.ipynb").is_file()
 
 
@@ -211,10 +217,10 @@ def test_a_notebook_that_hangs_is_stopped_after_the_timeout_of_its_study(tmp_pat
         "failed",
         "ran longer than the study's timeout of 0.05 minutes and was stopped",
     )
-    wait_until(lambda: not left_over(runs), 10)
+    gone(runs)
 
 
-def test_two_commands_on_one_study_do_not_meet(tmp_path: Path, runs: Path) -> None:
+def test_a_second_command_on_a_study_is_refused(tmp_path: Path, runs: Path) -> None:
     path = write_project(tmp_path, TWO, toy="time.sleep(3)")
     first = hdarts("run", path, "--jobs", "1", runs=runs)
     wait_until((runs / "two" / "runs.csv").exists)
@@ -238,7 +244,7 @@ stages:
 """
 
 
-def test_a_study_goes_on_after_a_failure_and_later_does_only_what_is_missing(tmp_path: Path, runs: Path) -> None:
+def test_a_study_continues_after_a_failure_and_later_does_only_what_is_missing(tmp_path: Path, runs: Path) -> None:
     path = write_project(tmp_path, SHORT, toy="if seed == 1: raise ValueError('not today')")
     code, out, err = finished("run", path, "--jobs", "2", runs=runs)
     assert (code, err) == (1, "")
@@ -255,27 +261,6 @@ def test_a_study_goes_on_after_a_failure_and_later_does_only_what_is_missing(tmp
     assert (code, err) == (0, "")
     assert "3 of 5 runs to do" in out
     assert len(before) == 2 and all(mtimes(folder) == files for folder, files in before.items())
-
-
-def left_over(runs: Path) -> list[psutil.Process]:
-    """The processes that were started for this runs folder and live."""
-
-    def ours() -> Iterator[psutil.Process]:
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get("HDARTS_RUNS") == str(runs) and process.status() != psutil.STATUS_ZOMBIE:
-                    yield process
-            except psutil.Error:
-                continue
-
-    return [process for process in ours() if process.pid != psutil.Process().pid]
-
-
-def wait_until(true: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
 
 
 HALTING = """
@@ -298,15 +283,15 @@ def halted(path: Path, runs: Path, number: signal.Signals) -> subprocess.Popen[s
     wait_until((runs / "two" / "study.yaml").exists)
     (runs / "two" / "halt").touch()
     wait_until(lambda: outcome_of(first.folder).state == "done" and second.name in order.read_text())
-    assert len(left_over(runs)) == 3  # the command, the run's own process, the kernel
+    assert len(processes_of(runs)) == 3  # the command, the run's own process, the kernel
     process.send_signal(number)
     process.wait(30)
-    wait_until(lambda: not left_over(runs), 10)
+    gone(runs)
     (runs / "two" / "halt").unlink()
     return process
 
 
-def test_a_study_that_was_killed_goes_on_with_the_same_command(tmp_path: Path, runs: Path) -> None:
+def test_a_killed_study_resumes_with_the_same_command(tmp_path: Path, runs: Path) -> None:
     path = write_project(tmp_path, TWO, toy=HALTING)
     halted(path, runs, signal.SIGKILL).communicate()
     code, _, err = finished("run", path, runs=runs)
@@ -316,14 +301,14 @@ def test_a_study_that_was_killed_goes_on_with_the_same_command(tmp_path: Path, r
     assert sorted(started[2:]) == ["analysis", "seed=20", "seed=21"]
 
 
-def test_ctrl_c_ends_all_processes_and_says_how_to_go_on(tmp_path: Path, runs: Path) -> None:
+def test_ctrl_c_ends_all_processes_and_says_how_to_resume(tmp_path: Path, runs: Path) -> None:
     process = halted(write_project(tmp_path, TWO, toy=HALTING), runs, signal.SIGINT)
     _, err = process.communicate()
     assert process.returncode == 75
     assert err.splitlines()[-1] == "hdarts: stopped; the same command resumes from here"
 
 
-def test_kernels_that_start_together_do_not_meet(tmp_path: Path, runs: Path) -> None:
+def test_kernels_that_start_together_do_not_interfere(tmp_path: Path, runs: Path) -> None:
     plan = plan_study(write_project(tmp_path, STUDY.replace("seed: [2, 20]", "seed: [1, 2]")))
     with ThreadPoolExecutor(4) as executor:
         outcomes = list(executor.map(lambda run: run_one(run, tmp_path, threads=1), plan.runs[:4]))

@@ -1,5 +1,6 @@
-"""Studies: expansion into runs, precedence of the layers, labels, names, and what is refused."""
+"""Studies: expansion into runs, precedence of the layers, labels, names, and refusals."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def value(run: PlannedRun, name: str) -> object:
     return getattr(run.params, name)
 
 
-def test_every_arm_meets_every_value_of_the_matrix(tmp_path: Path) -> None:
+def test_every_arm_has_every_value_of_the_matrix(tmp_path: Path) -> None:
     runs = stage(plan_study(write_project(tmp_path)), "toy")
     assert [(run.labels["arm"], run.labels["seed"]) for run in runs] == [
         (arm, seed) for arm in ("slow", "fast", "random") for seed in (2, 20)
@@ -54,7 +55,7 @@ def test_no_label_to_group_by_makes_one_group_of_all(tmp_path: Path) -> None:
     assert value(only, "searches") == [run.name for run in stage(plan, "toy")]
 
 
-def test_a_run_made_for_another_takes_over_its_labels(tmp_path: Path) -> None:
+def test_a_run_made_for_another_inherits_its_labels(tmp_path: Path) -> None:
     plan = plan_study(write_project(tmp_path))
     looks = stage(plan, "look")
     assert [run.labels for run in looks] == [
@@ -108,8 +109,9 @@ def test_later_layers_win(tmp_path: Path, layers: dict[str, str], wanted: int) -
     assert value(plan_study(path).runs[0], "most_steps") == wanted
 
 
-def test_names_tell_study_stage_labels_and_parameters(tmp_path: Path) -> None:
+def test_names_consist_of_study_stage_labels_and_hash(tmp_path: Path) -> None:
     plan = plan_study(write_project(tmp_path))
+    assert not (tmp_path / "runs").exists()
     study, where, name = stage(plan, "toy")[0].name.split("/")
     assert (study, where) == ("tiny", "toy")
     assert name.startswith("slow-seed=2-") and len(name) == len("slow-seed=2-") + 8
@@ -131,12 +133,7 @@ def test_a_changed_parameter_names_another_run_and_all_that_follow(tmp_path: Pat
     ]
 
 
-def test_planning_writes_nothing(tmp_path: Path) -> None:
-    plan_study(write_project(tmp_path))
-    assert not (tmp_path / "runs").exists()
-
-
-def test_the_table_of_runs_holds_labels_of_each_stage(tmp_path: Path) -> None:
+def test_the_table_of_runs_has_the_labels_of_each_stage(tmp_path: Path) -> None:
     plan = plan_study(write_project(tmp_path))
     assert record_plan(plan) == ""
     toys = read_runs("tiny", "toy")
@@ -147,14 +144,14 @@ def test_the_table_of_runs_holds_labels_of_each_stage(tmp_path: Path) -> None:
     assert (tmp_path / "runs" / "tiny" / "study.yaml").read_text() == STUDY
 
 
-def test_a_changed_study_says_what_changed(tmp_path: Path) -> None:
+def test_changes_of_a_study_are_reported(tmp_path: Path) -> None:
     plan = plan_study(write_project(tmp_path))
     record_plan(plan)
     gone = stage(plan, "toy")[-1]
     gone.folder.mkdir(parents=True)
-    told = record_plan(plan_study(write_project(tmp_path, STUDY.replace("[2, 20]", "[2, 3]"))))
-    assert told.startswith("study tiny changed since its last start: stages.toy.matrix.seed: [2, 20], now [2, 3]; ")
-    assert gone.name in told
+    message = record_plan(plan_study(write_project(tmp_path, STUDY.replace("[2, 20]", "[2, 3]"))))
+    assert message.startswith("study tiny changed since its last start: stages.toy.matrix.seed: [2, 20], now [2, 3]; ")
+    assert gone.name in message
     assert gone.folder.is_dir()
 
 
@@ -180,13 +177,13 @@ def project_of_two(root: Path, one: str = ONE, common: str = COMMON) -> Path:
     return path
 
 
-def test_a_file_stands_over_what_it_includes_entry_by_entry(tmp_path: Path) -> None:
+def test_a_file_overrides_what_it_includes_entry_by_entry(tmp_path: Path) -> None:
     plan = plan_study(project_of_two(tmp_path))
     assert (plan.study.study, plan.study.title, plan.study.scale) == ("tiny", "One", "")
     assert {value(run, "most_steps") for run in stage(plan, "toy")} == {30}
 
 
-def test_the_matrix_of_an_arm_stands_over_that_of_its_stage(tmp_path: Path) -> None:
+def test_the_matrix_of_an_arm_overrides_that_of_its_stage(tmp_path: Path) -> None:
     toys = stage(plan_study(project_of_two(tmp_path)), "toy")
     assert [(run.labels["arm"], run.labels["seed"]) for run in toys] == [
         ("slow", 2), ("slow", 20), ("many", 1), ("many", 2), ("many", 3)
@@ -203,18 +200,18 @@ def test_a_scale_changes_what_the_study_has_and_adds_no_stage_nor_arm(tmp_path: 
     assert all(run.name.startswith("tiny-mini/") for run in plan.runs)
 
 
-def test_a_study_at_a_scale_is_recorded_whole_and_says_so(tmp_path: Path) -> None:
+def test_a_study_at_a_scale_is_recorded_with_all_entries_and_its_scale(tmp_path: Path) -> None:
     record_plan(plan_study(project_of_two(tmp_path), "mini"))
     kept = yaml.safe_load((tmp_path / "runs" / "tiny-mini" / "study.yaml").read_text())
     assert kept["study"] == "tiny-mini" and "include" not in kept
     assert scale_note("tiny-mini") == "three steps instead of thirty" and scale_note("tiny") == ""
     (tmp_path / "common.yaml").write_text(COMMON.replace("most_steps: 3}", "most_steps: 4}"))
-    told = record_plan(plan_study(tmp_path / "study.yaml", "mini"))
-    assert "since its last start: stages.toy.parameters.most_steps: 3, now 4; " in told
+    message = record_plan(plan_study(tmp_path / "study.yaml", "mini"))
+    assert "since its last start: stages.toy.parameters.most_steps: 3, now 4; " in message
 
 
 @pytest.mark.parametrize(
-    ("one", "common", "scale", "told"),
+    ("one", "common", "scale", "message"),
     [
         (ONE, COMMON, "maxi", "scale 'maxi' is not known; known are full, mini"),
         (ONE.replace("common.yaml", "none.yaml"), COMMON, "full", r"none\.yaml: no such file"),
@@ -225,8 +222,8 @@ def test_a_study_at_a_scale_is_recorded_whole_and_says_so(tmp_path: Path) -> Non
         (ONE, COMMON.replace("  mini:", "  mini: 3\n  other:"), "mini", "`scales` must map names"),
     ],
 )
-def test_bad_includes_and_scales_are_told_in_one_sentence(tmp_path: Path, one, common, scale, told) -> None:
-    with pytest.raises(ParameterError, match=told) as caught:
+def test_bad_includes_and_scales_are_refused_in_one_sentence(tmp_path: Path, one, common, scale, message) -> None:
+    with pytest.raises(ParameterError, match=message) as caught:
         plan_study(project_of_two(tmp_path, one, common), scale)
     assert "\n" not in str(caught.value) and not (tmp_path / "runs").exists()
 
@@ -253,26 +250,21 @@ BAD = [
     ("where: {arm: random, seed: 2}", "where: {arm: nothing}", "toy", "leave no run"),
     ("as: searches", "as: search", "unknown parameter `search`", "did you mean `searches`?"),
     ("parameters: {study: tiny}", "parameters: [study]", "parameters", "dictionary"),
-    (
-        "each: {stage: toy,",
-        "arms: {a: {}}\n    each: {stage: toy,",
-        "`arms` and `each`",
-        "stage select",
-    ),
+    ("each: {stage: toy,", "arms: {a: {}}\n    each: {stage: toy,", "`arms` and `each`", "stage select"),
     (STUDY, "- a\n- list\n", "study.yaml", "mapping"),
     (STUDY, "a: [", "study.yaml", "YAML"),
 ]
 
 
 @pytest.mark.parametrize(("text", "instead", "named", "allowed"), BAD)
-def test_bad_studies_are_told_in_one_sentence(
+def test_bad_studies_are_refused_in_one_sentence(
     tmp_path: Path, text: str, instead: str, named: str, allowed: str
 ) -> None:
     assert text in STUDY
     with pytest.raises(ParameterError) as caught:
         plan_study(write_project(tmp_path, STUDY.replace(text, instead)))
-    told = str(caught.value)
-    assert "study.yaml" in told and named in told and allowed in told and "\n" not in told
+    message = str(caught.value)
+    assert "study.yaml" in message and named in message and allowed in message and "\n" not in message
     assert not (tmp_path / "runs").exists()
 
 
@@ -284,26 +276,26 @@ VALUES = st.recursive(
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The paths to all entries of nested mappings and lists."""
+    """Return the paths to all entries of nested mappings and lists."""
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [found for key, inner in parts for found in [(*path, key), *places(inner, (*path, key))]]
 
 
 @given(data=st.data())
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_study_whatever_leads_to_a_traceback_or_out_of_the_runs_folder(tmp_path: Path, data) -> None:
-    """The small study with one entry replaced, or added, by anything."""
+def test_no_study_leads_to_a_traceback_or_out_of_the_runs_folder(tmp_path: Path, data) -> None:
+    """The small study with one entry replaced or added at random."""
     study = yaml.safe_load(STUDY)
-    *way, last = data.draw(st.sampled_from(places(study)))
+    *path, last = data.draw(st.sampled_from(places(study)))
     place = study
-    for key in way:
+    for key in path:
         place = place[key]
     if isinstance(place, dict) and data.draw(st.booleans()):
         last = data.draw(st.text() | st.sampled_from([*Stage.model_fields, "by", "as", "where", "except"]))
     place[last] = data.draw(VALUES)
-    path = write_project(tmp_path, yaml.safe_dump(study, allow_unicode=True))
+    file = write_project(tmp_path, yaml.safe_dump(study, allow_unicode=True))
     try:
-        plan = plan_study(path)
+        plan = plan_study(file)
     except ParameterError as error:
         assert "\n" not in str(error)
     else:
@@ -319,42 +311,28 @@ def test_a_misspelt_entry_of_any_characters_is_named_on_one_line(tmp_path: Path)
     assert str(error.value).isprintable()
 
 
-def test_a_missing_study_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ParameterError, match=r"none\.yaml: no such file"):
-        plan_study(tmp_path / "none.yaml")
+def without_parameters_cell(notebook: Path) -> None:
+    notebook.write_text(notebook.read_text().replace('"parameters"', '"other"'))
 
 
-def test_a_notebook_without_a_parameters_cell_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("study.yaml", Path.unlink, r"study\.yaml: no such file"),
+        ("notebooks/02_select.ipynb", Path.unlink, r"02_select\.ipynb: no such notebook"),
+        (
+            "notebooks/02_select.ipynb",
+            without_parameters_cell,
+            r"02_select\.ipynb: has no cell tagged `parameters`",
+        ),
+        ("runs/tiny", lambda folder: (folder / "some" / "file").mkdir(parents=True), "was not made by `hdarts run`"),
+    ],
+)
+def test_missing_and_foreign_files_are_named(tmp_path: Path, name: str, damage: Callable, message: str) -> None:
     path = write_project(tmp_path)
-    book = tmp_path / "notebooks" / "02_select.ipynb"
-    book.write_text(book.read_text().replace('"parameters"', '"other"'))
-    with pytest.raises(ParameterError, match=r"02_select\.ipynb: has no cell tagged `parameters`"):
+    damage(tmp_path / name)
+    with pytest.raises(ParameterError, match=message):
         plan_study(path)
-
-
-def test_a_missing_notebook_is_named(tmp_path: Path) -> None:
-    path = write_project(tmp_path)
-    (tmp_path / "notebooks" / "02_select.ipynb").unlink()
-    with pytest.raises(ParameterError, match=r"02_select\.ipynb: no such notebook"):
-        plan_study(path)
-
-
-def test_a_folder_that_no_study_made_is_refused(tmp_path: Path) -> None:
-    path = write_project(tmp_path)
-    (tmp_path / "runs" / "tiny").mkdir(parents=True)
-    (tmp_path / "runs" / "tiny" / "thesis.txt").write_text("mine")
-    with pytest.raises(ParameterError, match="was not made by `hdarts run`"):
-        plan_study(path)
-
-
-def test_a_run_folder_with_other_parameters_is_refused(tmp_path: Path) -> None:
-    plan = plan_study(write_project(tmp_path))
-    record_plan(plan)
-    folder = stage(plan, "toy")[0].folder
-    folder.mkdir(parents=True)
-    (folder / "params.yaml").write_text("run: x\nseed: 2\nmost_steps: 999\n")
-    with pytest.raises(ParameterError, match="`most_steps` is 999, here 7"):
-        plan_study(tmp_path / "study.yaml")
 
 
 def test_a_run_folder_of_other_parameters_is_refused_with_the_difference(tmp_path: Path) -> None:
@@ -368,8 +346,8 @@ def test_a_run_folder_of_other_parameters_is_refused_with_the_difference(tmp_pat
         plan_study(path)
 
 
-def test_the_report_at_mini_scale_has_no_search_at_the_reports_size():
-    """An arm's own parameters stand over those of its stage: the scale has to name each arm that has some."""
+def test_the_thesis_at_mini_scale_has_no_search_of_full_size():
+    """The parameters of an arm override those of its stage: the scale has to name each arm that has some."""
     file = ROOT / "params" / "studies" / "thesis" / "all.yaml"
     plan = studies.plan_study(file, scale="mini")
     searches = [run.params for run in plan.runs if isinstance(run.params, SearchParams)]
