@@ -1,7 +1,7 @@
-"""The long test of faults: `make soak`, or `python tests/soak.py [SEED [PART ...]]`; prints a table of what was tried.
+"""The long test of faults: `make soak`, or `python tests/soak.py [SEED [PART ...]]`; prints a table of its trials.
 
 Kills at random moments and inside writes of searches, evaluations and a study, damaged checkpoints, full disks, and
-many kernels that start together. Every run is held against an undisturbed one, byte for byte.
+many kernels that start together. Every run is compared with an undisturbed one, byte for byte.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ DAMAGES: dict[str, Callable[[bytes, random.Random], bytes]] = {
 
 
 def half_way(what: str, runs: Path) -> Path:
-    """A run that was stopped in its third epoch; return its folder."""
+    """Stop a run in its third epoch and return its folder."""
     os.environ["HDARTS_RUNS"] = str(runs)
     rows = computed(KINDS[what])
     list(islice(rows, 2))
@@ -57,7 +57,7 @@ def half_way(what: str, runs: Path) -> Path:
 
 
 def ended(what: str, runs: Path) -> str:
-    """Compute what is missing, in this process; return the refusal where there is one."""
+    """Compute what is missing, in this process; return the refusal, if any."""
     os.environ["HDARTS_RUNS"] = str(runs)
     try:
         list(computed(KINDS[what]))
@@ -67,7 +67,7 @@ def ended(what: str, runs: Path) -> str:
 
 
 def damaged_files(folder: Path, each: int, draw: random.Random) -> Iterator[Tried]:
-    """Damage the newest checkpoint: the one before is used. Swap it for a foreign one: refused by name."""
+    """Damage the newest checkpoint: the previous one is used. Replace it by a foreign one: refused by name."""
     for what in KINDS:
         whole, half = folder / f"{what}-whole", folder / f"{what}-half"
         ended(what, whole)
@@ -84,26 +84,27 @@ def damaged_files(folder: Path, each: int, draw: random.Random) -> Iterator[Trie
         runs = folder / f"{what}-exchanged"
         shutil.copytree(half, runs)
         newest, before = runs / "run" / NEWEST, runs / "run" / BEFORE
-        newest.replace(runs / "aside")
+        newest.replace(runs / "swap")
         before.replace(newest)
-        (runs / "aside").replace(before)
+        (runs / "swap").replace(before)
         refused = ended(what, runs)
-        fault = "checkpoint exchanged with the one before"
+        fault = "checkpoint exchanged with the previous one"
         yield Tried(what, fault, [refused] if refused else differences(whole, runs))
     for what, other in (("search", "evaluation"), ("evaluation", "search")):
         runs = folder / f"{what}-foreign"
         shutil.copytree(folder / f"{what}-half", runs)
         shutil.copy(folder / f"{other}-half" / "run" / NEWEST, runs / "run" / NEWEST)
-        told = ended(what, runs)
-        yield Tried(what, "checkpoint of another run, refused by name", [] if "other parameters" in told else [told])
+        refused = ended(what, runs)
+        right = [] if "other parameters" in refused else [refused]
+        yield Tried(what, "checkpoint of another run, refused by name", right)
         for name in (NEWEST, BEFORE):
             (runs / "run" / name).write_bytes(b"")
-        told = ended(what, runs)
-        yield Tried(what, "no checkpoint whole, refused", [] if "no checkpoint is whole" in told else [told])
+        refused = ended(what, runs)
+        yield Tried(what, "no intact checkpoint, refused", [] if "no checkpoint is" in refused else [refused])
 
 
 def starts_together(folder: Path, times: int, kernels: int) -> Iterator[Tried]:
-    """Start many kernels at once, again and again."""
+    """Start many kernels at once, repeatedly."""
     study = f"study: many\nstages: {{toy: {{notebook: 01_toy, matrix: {{seed: {list(range(kernels))}}}}}}}\n"
     path = write_project(folder, study)
     for number in range(times):
@@ -116,24 +117,24 @@ def starts_together(folder: Path, times: int, kernels: int) -> Iterator[Tried]:
 
 
 def full_disks(folder: Path) -> Iterator[Tried]:
-    """Let the disk fill up in a study: at its records, at a checkpoint, and when two are there. Then give it room."""
+    """Fill the disk during a study: at its records, its first or its second checkpoint. Then give it more room."""
     whole = folder / "undisturbed"
     to_the_end("study", whole)
     for size in ("100k", "1m", "4m", "30m"):
         disk = folder / size
         try:
             with small_disk(disk, size):
-                untold = filled("study", disk)
+                unreported = filled("study", disk)
                 to_the_end("study", disk)
-                tried = Tried("study", "disk full, then more room", [*untold, *differences(whole, disk)])
+                tried = Tried("study", "disk full, then more room", [*unreported, *differences(whole, disk)])
         except PermissionError as error:
-            print(f"full disks are left out: {error}", flush=True)
+            print(f"full disks are skipped: {error}", flush=True)
             return
         yield tried
 
 
 def killed(what: str, folder: Path, draw: random.Random) -> Iterator[Tried]:
-    """Kill at moments and in writes."""
+    """Kill at random moments and in writes."""
     return kill_points(what, folder, *POINTS[what], draw)
 
 
@@ -146,7 +147,7 @@ PARTS: dict[str, Callable[[Path, random.Random], Iterator[Tried]]] = {
 
 
 def everything(folder: Path, parts: list[str], draw: random.Random) -> Iterator[Tried]:
-    """Yield all faults of the parts with their ends."""
+    """Yield all trials of the parts."""
     for part in parts:
         (folder / part).mkdir()
         with contextlib.redirect_stderr(io.StringIO()):  # progress of runs in this process
@@ -154,10 +155,10 @@ def everything(folder: Path, parts: list[str], draw: random.Random) -> Iterator[
 
 
 def table(all_tried: list[Tried]) -> str:
-    """What was tried, how often, and how often it ended as it should, in Markdown."""
+    """Return the number of trials and of right ends for each kind of fault, as Markdown."""
     kinds = Counter((tried.what, tried.fault.partition(":")[0]) for tried in all_tried)
     right = Counter((tried.what, tried.fault.partition(":")[0]) for tried in all_tried if not tried.differs)
-    lines = ["| run | fault | tried | as it should |", "| --- | --- | --- | --- |"]
+    lines = ["| run | fault | tried | right |", "| --- | --- | --- | --- |"]
     lines += [
         f"| {what} | {fault} | {count} | {right[what, fault]} |" for (what, fault), count in sorted(kinds.items())
     ]
@@ -166,7 +167,7 @@ def table(all_tried: list[Tried]) -> str:
 
 
 def main() -> None:
-    """Try all faults, print the table, and end with 1 where something was lost."""
+    """Try all faults, print the table, and exit with 1 if something was lost."""
     seed = int(sys.argv[1]) if len(sys.argv) > 1 else random.randrange(10**6)
     parts = sys.argv[2:] or list(PARTS)
     os.environ["HDARTS_PROGRESS"] = "log"
@@ -176,7 +177,7 @@ def main() -> None:
         for tried in everything(Path(folder), parts, random.Random(seed)):
             all_tried.append(tried)
             seconds = time.monotonic() - began
-            print(f"{seconds:6.0f} s  {tried.what}: {tried.fault}: {tried.differs or 'as it should'}", flush=True)
+            print(f"{seconds:6.0f} s  {tried.what}: {tried.fault}: {tried.differs or 'right'}", flush=True)
     print(f"\n{table(all_tried)}\n\nseed {seed}, {time.monotonic() - began:.0f} s")
     sys.exit(any(tried.differs for tried in all_tried))
 

@@ -1,8 +1,8 @@
-"""Loaded at the start of every Python process, kernels too, that has this folder on its path: a death in a write.
+"""Kill a process in a write; loaded by every Python process, also kernels, that has this folder on its path.
 
-$HDARTS_FAULT names a file that holds `NAME COUNT HOW`. The process about to put the COUNT-th file whose name contains
-NAME in its place kills itself: with an empty or a half written file beside it (`empty`, `half`), with a whole one that
-is not yet in its place (`whole`), or just after it (`after`). The order is removed first: only one process dies.
+$HDARTS_FAULT names a file with `NAME COUNT HOW`. The process that is about to rename the COUNT-th file whose name
+contains NAME kills itself: with an empty or half written file (`empty`, `half`), with a complete one that is not yet
+renamed (`whole`), or just after it (`after`). The order is removed first, so that only one process dies.
 """
 
 import os
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def obey(order: str) -> None:
-    """Wait for the write that the order names; renames are told to audit hooks before they happen."""
+    """Wait for the write that the order names; audit hooks see renames before they happen."""
     with open(order) as file:  # noqa: PTH123 (as little as possible is imported into every process)
         name, count, how = file.read().split()
     left = int(count)
@@ -26,7 +26,7 @@ def obey(order: str) -> None:
             return
         try:
             os.unlink(order)  # noqa: PTH108
-        except FileNotFoundError:  # another process was told the same and was first
+        except FileNotFoundError:  # another process was first
             return
         source, target = map(str, arguments[:2])
         if how in ("empty", "half"):

@@ -1,4 +1,4 @@
-"""A project of throw-away notebooks that need no torch, for the tests of studies, with parameter models of its own."""
+"""A project of tiny notebooks without torch, with their own parameter models, for the tests of studies."""
 
 import json
 import os
@@ -100,7 +100,7 @@ def write_project(root: Path, study: str = STUDY, **code: str) -> Path:
 
 
 def end(folder: Path, result: dict[str, Any]) -> None:
-    """Make a run folder that of a run that is done."""
+    """Write the files of a finished run."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").write_text(json.dumps(result))
     (folder / "notebook.ipynb").write_text(json.dumps({"metadata": {"papermill": {"end_time": "then"}}, "cells": []}))
@@ -114,7 +114,7 @@ def plan_study(path: Path, scale: str = "full") -> studies.Plan:
 
 COMMAND = """
 import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with Ctrl-C ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore Ctrl-C
 import hdarts.workbook.cli as command, helpers.small_project as small_project
 command.plan_study = small_project.plan_study
 command.main()

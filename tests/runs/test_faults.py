@@ -1,4 +1,4 @@
-"""Nothing is lost: real processes, real signals, full and read-only disks. `make soak` does the same for longer."""
+"""No fault loses a result: real processes, signals, full and read-only disks. `make soak` runs longer."""
 
 import os
 import random
@@ -25,6 +25,7 @@ from helpers.faults import (
     small_disk,
     start,
     to_the_end,
+    wait_until,
 )
 from helpers.small_runs import EVALUATION, SEARCH, computed, differences, environment, program
 from jupyter_client.manager import start_new_kernel
@@ -36,7 +37,7 @@ from hdarts.runs.atomic import write_atomic
 
 
 @pytest.mark.parametrize("what", KINDS)
-def test_killed_anywhere_and_started_again_it_ends_as_an_undisturbed_one(what: str, tmp_path: Path) -> None:
+def test_killed_anywhere_and_resumed_a_run_equals_an_undisturbed_one(what: str, tmp_path: Path) -> None:
     seed = random.randrange(10**6)
     print(f"kill points drawn with seed {seed}")
     for tried in kill_points(what, tmp_path, moments=1, writes=1, draw=random.Random(seed)):
@@ -44,9 +45,7 @@ def test_killed_anywhere_and_started_again_it_ends_as_an_undisturbed_one(what: s
 
 
 @pytest.mark.parametrize("victims", [[COMMAND], pytest.param([COMMAND, *WORKERS], marks=pytest.mark.soak)])
-def test_a_study_tells_whose_process_was_killed_and_the_same_command_ends_the_same(
-    tmp_path: Path, victims: list[str]
-) -> None:
+def test_a_study_reports_a_killed_process_and_resumes_with_the_same_command(tmp_path: Path, victims: list[str]) -> None:
     seed = random.randrange(10**6)
     print(f"moments drawn with seed {seed}")
     draw = random.Random(seed)
@@ -59,15 +58,12 @@ def test_a_study_tells_whose_process_was_killed_and_the_same_command_ends_the_sa
     assert differences(tmp_path / "whole", tmp_path / "killed") == []
 
 
-# --- a study is asked to stop ----------------------------------------------------------------------------------------
+# --- requests to stop ------------------------------------------------------------------------------------------------
 
 
 def test_a_request_reaches_the_kernel_through_the_command_and_papermill(tmp_path: Path) -> None:
     process = start(short_study(tmp_path, epochs=1000), tmp_path)
-    patience = time.monotonic() + 60
-    while not list(tmp_path.glob("tiny/search/*/checkpoint.pt")) and process.poll() is None:
-        assert time.monotonic() < patience
-        time.sleep(0.01)
+    wait_until(lambda: list(tmp_path.glob("tiny/search/*/checkpoint.pt")) or process.poll() is not None)
     process.send_signal(signal.SIGUSR1)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 75
@@ -78,7 +74,7 @@ def test_a_request_reaches_the_kernel_through_the_command_and_papermill(tmp_path
 
 
 def ended_at_once(study: str, runs: Path, seconds: float) -> bool:
-    """Send two signals to a study, so many seconds after its start; return False where it had come to its end."""
+    """Send two signals to a study, `seconds` after its start; return False if it had ended before."""
     process = start(study, runs)
     assert process.stdout is not None
     process.stdout.readline()
@@ -99,13 +95,13 @@ def test_a_second_signal_ends_a_study_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
-def test_ended_at_once_again_and_again_a_study_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
+def test_ended_at_once_repeatedly_a_study_equals_an_undisturbed_one(tmp_path: Path) -> None:
     seed = random.randrange(10**6)
     print(f"moments drawn with seed {seed}")
     draw, study = random.Random(seed), short_study(tmp_path, epochs=60)
     lasts = to_the_end(study, tmp_path / "whole")
-    came = [ended_at_once(study, tmp_path / "ended", draw.uniform(0, lasts / 4)) for _ in range(4)]
-    assert came[0], "later ones may find it done: it goes on in between"
+    ended = [ended_at_once(study, tmp_path / "ended", draw.uniform(0, lasts / 4)) for _ in range(4)]
+    assert ended[0], "later ones may find it done"
     to_the_end(study, tmp_path / "ended")
     assert differences(tmp_path / "whole", tmp_path / "ended") == []
 
@@ -114,13 +110,10 @@ def test_the_stop_button_of_a_notebook_saves_at_the_next_step(tmp_path: Path) ->
     manager, client = start_new_kernel(kernel_name="python3", env=environment(tmp_path, JUPYTER_PREFER_ENV_PATH="1"))
     try:
         lasting = {**EVALUATION, "epochs": 10_000}
-        asked = client.execute(f"from helpers.small_runs import computed; list(computed({lasting}))")
-        patience = time.monotonic() + 90
-        while not (tmp_path / "run" / "checkpoint.pt").exists():
-            assert time.monotonic() < patience
-            time.sleep(0.05)
+        request = client.execute(f"from helpers.small_runs import computed; list(computed({lasting}))")
+        wait_until((tmp_path / "run" / "checkpoint.pt").exists, 90)
         manager.interrupt_kernel()
-        while (reply := client.get_shell_msg(timeout=60))["parent_header"]["msg_id"] != asked:
+        while (reply := client.get_shell_msg(timeout=60))["parent_header"]["msg_id"] != request:
             pass  # a slow kernel still answers an earlier request
         content = reply["content"]
         assert (content["ename"], content["evalue"].partition(";")[0]) == ("Stopped", "stopped by SIGINT after saving")
@@ -134,7 +127,7 @@ def test_the_stop_button_of_a_notebook_saves_at_the_next_step(tmp_path: Path) ->
 
 @pytest.fixture
 def disk(tmp_path: Path):
-    """A file system of its own, of 150 kB; needs the right to mount."""
+    """A separate file system of 150 kB; needs the right to mount."""
     try:
         with small_disk(tmp_path / "disk", "150k"):
             yield tmp_path / "disk"
@@ -146,7 +139,7 @@ def half_files(runs: Path) -> list[Path]:
     return list(runs.rglob(".*.part"))
 
 
-def test_a_full_disk_is_told_in_one_sentence_and_with_more_room_it_goes_on(disk: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_in_one_sentence_and_with_more_room_the_run_resumes(disk: Path, tmp_path: Path) -> None:
     process = program(EVALUATION, disk)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 73
@@ -159,7 +152,7 @@ def test_a_full_disk_is_told_in_one_sentence_and_with_more_room_it_goes_on(disk:
 
 
 @pytest.mark.soak
-def test_a_disk_that_fills_in_a_study_is_told_and_with_more_room_the_same_command_ends_it(disk: Path) -> None:
+def test_a_study_reports_a_full_disk_and_resumes_with_more_room(disk: Path) -> None:
     study = short_study(disk.parent)
     remount(disk, "size=4m")  # the tables fit, the checkpoint does not
     assert filled(study, disk) == []
@@ -168,7 +161,7 @@ def test_a_disk_that_fills_in_a_study_is_told_and_with_more_room_the_same_comman
     assert differences(disk.parent / "whole", disk) == []
 
 
-def test_a_read_only_folder_is_told_in_one_sentence(disk: Path) -> None:
+def test_a_read_only_folder_is_reported_in_one_sentence(disk: Path) -> None:
     remount(disk, "ro")
     process = start("study", disk)
     out, err = process.communicate(timeout=120)
@@ -180,7 +173,7 @@ def test_a_read_only_folder_is_told_in_one_sentence(disk: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [28, 30, 122, 13, 5])
-def test_what_the_disk_refuses_leaves_the_old_file_alone(tmp_path: Path, monkeypatch, number: int) -> None:
+def test_a_failed_write_leaves_the_old_file_unchanged(tmp_path: Path, monkeypatch, number: int) -> None:
     path = tmp_path / "table.csv"
     write_atomic(path, "old")
 
@@ -195,12 +188,12 @@ def test_what_the_disk_refuses_leaves_the_old_file_alone(tmp_path: Path, monkeyp
 
 # --- memory ----------------------------------------------------------------------------------------------------------
 
-WANT = """import resource, psutil
+LITTLE_MEMORY = """import resource, psutil
 room = psutil.Process().memory_info().vms + 1500 * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (room, room))"""
-WANTING = """
-study: wanting
-title: One of two searches finds too little memory
+SCARCE = """
+study: scarce
+title: One of two searches runs out of memory
 stages:
   search:
     notebook: 03_search
@@ -213,19 +206,19 @@ stages:
 
 
 @pytest.mark.soak
-def test_a_run_of_a_study_without_memory_names_a_batch_and_the_others_go_on(tmp_path: Path) -> None:
+def test_a_run_out_of_memory_names_a_batch_size_and_the_others_continue(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
     path = tmp_path / "notebooks" / "03_search.ipynb"
     notebook = nbformat.read(path, 4)
     at = next(number for number, cell in enumerate(notebook.cells) if "s.make_supernet(" in cell.source)
-    notebook.cells.insert(at + 1, nbformat.v4.new_code_cell(WANT))
+    notebook.cells.insert(at + 1, nbformat.v4.new_code_cell(LITTLE_MEMORY))
     nbformat.write(notebook, path)
-    (tmp_path / "wanting.yaml").write_text(WANTING)
-    out, err = (process := start(str(tmp_path / "wanting.yaml"), tmp_path / "runs")).communicate(timeout=300)
+    (tmp_path / "scarce.yaml").write_text(SCARCE)
+    out, err = (process := start(str(tmp_path / "scarce.yaml"), tmp_path / "runs")).communicate(timeout=300)
     assert process.returncode == 71, out + err
-    assert re.search(r"\d failed wanting/search/too-large\S* in .*: out of memory at batch_size 1024: ", out, re.M), out
-    assert re.search(r"\d done wanting/search/small", out) and re.search(r"\d done wanting/select/small", out), out
-    assert re.search(r"\d blocked wanting/select/too-large", out) and "Traceback" not in err, out + err
+    assert re.search(r"\d failed scarce/search/too-large\S* in .*: out of memory at batch_size 1024: ", out, re.M), out
+    assert re.search(r"\d done scarce/search/small", out) and re.search(r"\d done scarce/select/small", out), out
+    assert re.search(r"\d blocked scarce/select/too-large", out) and "Traceback" not in err, out + err
 
 
 # --- clocks ----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The command `hdarts`: what it prints, its exit codes, and bad input told in one sentence."""
+"""The command `hdarts`: output, exit codes, and one sentence for bad input."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def finish(study: Path, number: int) -> None:
-    """Pretend that the first runs of the study are done."""
+    """Write the files of the first runs of the study, as if they were done."""
     for run in plan_study(study).runs[:number]:
         end(run.folder, {"accuracy": 97.5})
     (plan_folder := study.parent / "runs" / "tiny").mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ def test_a_study_that_is_done_needs_no_torch(study: Path) -> None:
     assert done.stdout.splitlines()[-1] == "0 set()"
 
 
-def test_a_report_can_be_asked_for_at_any_time(study: Path, monkeypatch, capsys) -> None:
+def test_a_report_can_be_written_at_any_time(study: Path, monkeypatch, capsys) -> None:
     assert called(monkeypatch, "report", study) == 0
     assert capsys.readouterr().out == "no run is done yet, so there is no report\n"
     finish(study, 3)

@@ -1,4 +1,4 @@
-"""`hdarts init`, and the package as a wheel: it works outside the checkout, and its version stands in one place."""
+"""`hdarts init`, and the package as a wheel: it works outside the checkout, and states its version once."""
 
 import os
 import re
@@ -30,10 +30,10 @@ def sources() -> set[str]:
     return {f"{name}/{file}" for name in ("notebooks", "params") for file in names(ROOT / name) if "/." not in file}
 
 
-# --- a folder of one's own -------------------------------------------------------------------------------------------
+# --- a new workbook ----------------------------------------------------------------------------------------------
 
 
-def test_a_workbook_holds_all_notebooks_and_parameters_and_says_what_to_do(tmp_path, monkeypatch, capsys):
+def test_a_workbook_has_all_notebooks_and_parameters_and_says_how_to_start(tmp_path, monkeypatch, capsys):
     assert called(monkeypatch, "init", tmp_path / "mine") == 0
     assert "hdarts run params/studies/tiny.yaml" in capsys.readouterr().out
     assert names(tmp_path / "mine") == sources() | {"README.md"}
@@ -44,7 +44,7 @@ def test_a_workbook_holds_all_notebooks_and_parameters_and_says_what_to_do(tmp_p
     assert len(told) == 2 and all((ROOT / path).is_file() for path in told)
 
 
-def test_an_empty_folder_is_taken_and_one_with_content_is_refused_untouched(tmp_path, monkeypatch, capsys):
+def test_an_empty_folder_is_accepted_and_one_with_content_is_refused_unchanged(tmp_path, monkeypatch, capsys):
     (tmp_path / "empty").mkdir()
     start(tmp_path / "empty")
     before = names(tmp_path)
@@ -58,13 +58,13 @@ def test_an_empty_folder_is_taken_and_one_with_content_is_refused_untouched(tmp_
     assert names(tmp_path) == before | {"file"}
 
 
-def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
+def test_a_folder_is_written_completely_or_not_at_all(tmp_path):
     with pytest.raises(TypeError):
         write_folder(tmp_path / "new", {"a": "1", "b": 2})  # type: ignore[dict-item]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_runs_and_notebooks_are_those_of_the_workbook_one_is_in(tmp_path, monkeypatch):
+def test_runs_and_notebooks_belong_to_the_current_workbook(tmp_path, monkeypatch):
     monkeypatch.delenv("HDARTS_RUNS", raising=False)
     start(tmp_path / "mine")
     for inside in ("", "notebooks", "params/studies"):
@@ -82,7 +82,7 @@ def test_runs_and_notebooks_are_those_of_the_workbook_one_is_in(tmp_path, monkey
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:
-    """A folder that the wheel of this checkout, built without network, is installed into."""
+    """A folder with the wheel of this checkout installed, built without network."""
     tree, wheels, target = (tmp_path_factory.mktemp(name) for name in ("tree", "wheels", "target"))
     for name in ("hdarts", "notebooks", "params"):
         shutil.copytree(ROOT / name, tree / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
@@ -99,7 +99,7 @@ def installed(tmp_path_factory) -> Path:
 
 
 def hdarts(installed: Path, cwd: Path, *words: str) -> str:
-    """What the installed command prints in a folder outside the checkout."""
+    """Return the output of the installed command in a folder outside the checkout."""
     around = {name: value for name, value in os.environ.items() if name != "HDARTS_RUNS"}
     around |= {"PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     command = [sys.executable, "-m", "hdarts", *words]
@@ -108,7 +108,7 @@ def hdarts(installed: Path, cwd: Path, *words: str) -> str:
     return done.stdout
 
 
-def test_the_installed_command_helps_and_makes_a_workbook(installed, tmp_path):
+def test_the_installed_command_prints_help_and_starts_a_workbook(installed, tmp_path):
     told = hdarts(installed, tmp_path, "--help")
     for verb in ("run", "status", "report", "batch-size", "init", "export", "predict"):
         assert re.search(rf"^  {verb} ", told, re.MULTILINE), verb
@@ -124,7 +124,7 @@ def test_the_wheel_has_all_files_of_the_package(installed):
     assert ours <= names(installed / "hdarts")
 
 
-def test_the_version_stands_in_one_place_and_heads_the_changes(installed, tmp_path):
+def test_the_version_is_stated_once_and_heads_the_changes(installed, tmp_path):
     assert hdarts(installed, tmp_path, "--version") == f"hdarts {VERSION}\n"
     changes = re.findall(r"^## (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert changes[0] == VERSION

@@ -1,4 +1,4 @@
-"""An executed notebook as a page: its formulas without a script, and nothing from the network."""
+"""An executed notebook as a page: formulas without scripts, and nothing from the network."""
 
 import re
 from pathlib import Path
@@ -37,13 +37,13 @@ def test_formulas_are_mathml_and_nothing_is_loaded(written: Path) -> None:
     assert not re.findall(r'(?:src|href)="?https?:', page) and "<script" not in page and "@import" not in page
 
 
-def test_a_picture_is_described_by_its_caption(written: Path) -> None:
+def test_a_picture_has_its_caption_as_alternative_text(written: Path) -> None:
     (picture,) = BeautifulSoup(written.read_text(), "html.parser").find_all("img")
     assert picture["alt"] == 'a "b" & c'
 
 
 @pytest.mark.parametrize("formula", [r"\nonsense x", r"\frac{", "", r"\begin{aligned} a &= b \end{aligned}"])
-def test_what_cannot_be_converted_stands_as_it_is_written(formula: str) -> None:
+def test_a_formula_that_cannot_be_converted_is_shown_unchanged(formula: str) -> None:
     shown = mathml(formula, "inline")
     assert shown.startswith("<code>") and formula.replace("&", "&amp;") in shown
 
@@ -55,7 +55,7 @@ def test_every_formula_of_the_notebooks_is_converted(notebook: Path) -> None:
     assert [one for one in formulas if not mathml(one, "inline").startswith("<math")] == []
 
 
-def test_what_is_printed_breaks_between_words_also_in_a_narrow_window(tmp_path: Path) -> None:
+def test_printed_lines_break_between_words_in_a_narrow_window(tmp_path: Path) -> None:
     words = [f"a{'-long' * (n % 4)} word {n}" for n in range(20)]
     printed = nbformat.v4.new_output("stream", name="stdout", text=" ".join([*words, "x" * 200, "end."]))
     notebook = tmp_path / "notebook.ipynb"
@@ -78,7 +78,7 @@ def test_what_is_printed_breaks_between_words_also_in_a_narrow_window(tmp_path: 
         assert browser.ask("document.documentElement.scrollWidth") == 400
 
 
-def test_a_browser_sets_formulas_offline(written: Path, tmp_path: Path) -> None:
+def test_a_browser_renders_formulas_offline(written: Path, tmp_path: Path) -> None:
     with chromium(tmp_path) as browser:
         browser.open(written)
         assert browser.ask("document.querySelector('mfrac').getBoundingClientRect().height") > 20

@@ -1,4 +1,4 @@
-"""`hdarts batch-size` proposes a batch size from what a step needs, and sets nothing."""
+"""`hdarts batch-size` proposes a batch size from the memory of a step, and sets nothing."""
 
 import pytest
 import yaml
@@ -31,14 +31,14 @@ def test_a_step_is_measured(tmp_path, monkeypatch):
     assert not (tmp_path / "runs").exists()
 
 
-def test_what_takes_no_step_or_has_too_few_images_is_refused(tmp_path):
+def test_random_cells_and_too_few_images_are_refused(tmp_path):
     with pytest.raises(ParameterError, match="random takes no steps"):
         propose_batch_size(write(tmp_path, method="random"))
     with pytest.raises(ParameterError, match="smaller than the 48"):
         propose_batch_size(write(tmp_path, limit=60))
 
 
-def test_auto_is_refused_with_the_way_to_a_proposal(tmp_path):
+def test_auto_is_refused_with_the_command_that_proposes_a_size(tmp_path):
     values = notebook_defaults(notebooks_folder() / "03_search.ipynb") | {"batch_size": "auto"}
     with pytest.raises(ParameterError, match=r"`batch_size` = 'auto': .*`hdarts batch-size` proposes one"):
         check(SearchParams, values)

@@ -1,4 +1,4 @@
-"""What a study will take: steps measured in processes of their own, counted as the loops count them."""
+"""The estimate of a study: steps are measured in separate processes, and counted as the loops count them."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str):
     return plan_study(tmp_path / "own.yaml").runs
 
 
-def test_a_search_and_a_training_are_measured_at_their_own_batch() -> None:
+def test_a_search_and_a_training_are_measured_at_their_batch_sizes() -> None:
     found = measure_step(Probe(search(), IMAGES, CELL, 1), 60)
     assert isinstance(found, StepCost) and found.batch == 16
     assert (
@@ -53,14 +53,14 @@ def test_a_search_and_a_training_are_measured_at_their_own_batch() -> None:
     assert isinstance(found, StepCost) and set(found.seconds) == {"weight_step", "accuracy"}
 
 
-def test_what_takes_too_long_is_ended_and_told() -> None:
+def test_a_step_that_takes_too_long_is_ended_with_the_reason() -> None:
     large = search(channels=64, layers=20)
     assert (
         measure_step(Probe(large, DatasetInfo(80, 80, (3, 256, 256), 10), CELL, 1), 1) == "a step takes more than 1 s"
     )
 
 
-def test_a_smaller_batch_is_carried_on_in_a_straight_line() -> None:
+def test_a_smaller_batch_is_extrapolated_linearly() -> None:
     rows = pd.DataFrame({"batch": [2, 4, 4, 4], "memory": [100.0, 120, 120, 120], "weight_step": [0.1, 0.2, 0.15, 0.9]})
     found = StepCost.of(rows, 8)
     assert found.batch == 4 and found.memory == 160
@@ -91,14 +91,14 @@ def test_the_largest_of_each_method_is_measured_first() -> None:
     assert ordered == [names["linear"], names["large"], names["small"]]
 
 
-def test_what_was_not_measured_is_in_proportion_to_the_most_similar() -> None:
+def test_an_unmeasured_cost_is_scaled_from_the_most_similar_one() -> None:
     wanted, known = (e.cost_key(Probe(search(channels=c), IMAGES, CELL, 1)) for c in (8, 2))
     found = e.scaled(wanted, {known: StepCost({"weight_step": 1.0}, 100.0, 16)})
     assert found is not None and found.seconds == {"weight_step": 4.0} and found.memory == 400
     assert e.scaled(wanted, {}) is None
 
 
-def test_runs_of_one_setting_are_measured_once_and_nothing_is_written(tmp_path, monkeypatch) -> None:
+def test_runs_with_one_cost_key_are_measured_once_and_nothing_is_written(tmp_path, monkeypatch) -> None:
     asked = []
 
     def once(probe: Probe, limit: float) -> StepCost:
@@ -117,12 +117,12 @@ def test_runs_of_one_setting_are_measured_once_and_nothing_is_written(tmp_path, 
     assert not (tmp_path / "runs").exists()
 
 
-def test_without_the_images_it_is_said_why_there_is_no_estimate(tmp_path, monkeypatch) -> None:
+def test_missing_images_are_named(tmp_path, monkeypatch) -> None:
     with pytest.raises(ParameterError, match=r"run own/search/.*: .*nowhere"):
         e.estimate(planned(tmp_path, monkeypatch, "nowhere"), jobs=1)
 
 
-def test_runs_of_which_nothing_is_known_are_counted_apart(tmp_path, monkeypatch) -> None:
+def test_runs_of_unknown_cost_are_counted_separately(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(e, "measure_step", lambda probe, limit: "a step takes more than 10 s")
     found = e.estimate(planned(tmp_path, monkeypatch, "generated"), jobs=1)
     assert found.table["hours"].tolist() == [0.0] and found.notes[0].startswith("not included: 4 runs")

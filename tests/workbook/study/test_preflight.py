@@ -1,4 +1,4 @@
-"""Before a kernel starts: images are there, batches fit, genotypes can be read."""
+"""Checks before a kernel starts: images exist, batches fit, genotypes can be read."""
 
 from pathlib import Path
 
@@ -45,12 +45,12 @@ def test_a_random_cell_needs_no_images():
 
 
 @pytest.mark.parametrize(("stage", "more"), [("search", {}), ("evaluate", {"genotype": str(CELL)})])
-def test_images_that_are_not_there_are_named(stage: str, more: dict):
+def test_missing_images_are_named(stage: str, more: dict):
     with pytest.raises(ParameterError, match=rf"run mine/{stage}/one: .*no such folder"):
         preflight([planned(stage, (), data="no such folder", **more)])
 
 
-def test_a_genotype_is_read_unless_another_run_is_to_make_it(tmp_path: Path):
+def test_a_genotype_is_read_unless_a_run_will_make_it(tmp_path: Path):
     with pytest.raises(ParameterError, match=r"run mine/evaluate/one: .*mine/select/hyper"):
         preflight([planned("evaluate", genotype="mine/select/hyper")])
     preflight([planned("evaluate", needs=("mine/select/hyper",), genotype="mine/select/hyper")])

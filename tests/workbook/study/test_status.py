@@ -1,4 +1,4 @@
-"""Where the runs of a study stand: one table for the terminal of `hdarts run` and for `hdarts status`."""
+"""The progress of a study's runs: one table for the terminal of `hdarts run` and for `hdarts status`."""
 
 import io
 import os
@@ -46,7 +46,7 @@ def printed(planned: Plan, states: dict[str, str], most: int = 40) -> list[str]:
     return [line.rstrip() for line in screen.getvalue().splitlines()]
 
 
-def test_a_run_stands_where_its_tables_end(runs: Path) -> None:
+def test_the_progress_of_a_run_is_read_from_its_tables(runs: Path) -> None:
     search = written(
         planned(SEARCH), "epoch,train_accuracy,validation_accuracy\n1,9,40\n2,9,35.5\n", "epoch,seconds\n1,10\n2,20\n"
     )
@@ -60,11 +60,11 @@ def test_a_run_stands_where_its_tables_end(runs: Path) -> None:
 
 
 @pytest.mark.parametrize("metrics", ["", "epoch,validation_accuracy\n", "epoch,x\n1,2\n", "epoch,test_accuracy\nx,\n"])
-def test_a_run_that_has_not_come_so_far_has_no_numbers(runs: Path, metrics: str) -> None:
+def test_a_run_without_a_finished_epoch_has_no_numbers(runs: Path, metrics: str) -> None:
     assert RunProgress.of(written(planned(SEARCH), metrics, "epoch,seconds\n1,2\n")) == RunProgress()
 
 
-def test_all_runs_are_shown_where_they_have_room(tmp_path: Path, runs: Path) -> None:
+def test_all_runs_are_shown_if_they_fit(tmp_path: Path, runs: Path) -> None:
     whole = plan_study(write_project(tmp_path))
     states = {run.name: "waiting" for run in whole.runs} | {whole.runs[0].name: "done"}
     lines = printed(whole, states)
@@ -75,7 +75,7 @@ def test_all_runs_are_shown_where_they_have_room(tmp_path: Path, runs: Path) -> 
     assert lines[14:16] == ["stage     runs  done  waiting", "toy          6     1        5"]
 
 
-def test_of_thousands_those_under_way_are_shown_and_the_others_counted(tmp_path: Path, runs: Path) -> None:
+def test_of_thousands_the_active_runs_are_shown_and_all_counted(tmp_path: Path, runs: Path) -> None:
     seeds = ",".join(map(str, range(2000)))
     whole = plan_study(
         write_project(tmp_path, f"study: s\nstages: {{toy: {{notebook: 01_toy, matrix: {{seed: [{seeds}]}}}}}}")
@@ -89,7 +89,7 @@ def test_of_thousands_those_under_way_are_shown_and_the_others_counted(tmp_path:
     assert len(printed(whole, states, most=2)) == 2 + len(lines) - 4
 
 
-def test_a_run_is_under_way_once_its_folder_is_there_or_has_changed(tmp_path: Path, runs: Path) -> None:
+def test_a_run_is_running_once_its_folder_exists_or_has_changed(tmp_path: Path, runs: Path) -> None:
     whole = plan_study(write_project(tmp_path))
     left, fresh, ended, *others = whole.runs
     left.folder.mkdir(parents=True)
@@ -105,17 +105,17 @@ def test_a_run_is_under_way_once_its_folder_is_there_or_has_changed(tmp_path: Pa
     assert {states[run.name] for run in others} == {"waiting"}
 
 
-def test_where_no_terminal_is_the_table_is_not_shown(tmp_path: Path, runs: Path, capfd) -> None:
+def test_without_a_terminal_no_table_is_shown(tmp_path: Path, runs: Path, capfd) -> None:
     watch = LiveTable(
         whole := plan_study(write_project(tmp_path)), {run.name: Outcome("waiting") for run in whole.runs}
     )
     with watch.shown():
-        watch.announce("asked to stop")
-    assert capfd.readouterr() == ("", "asked to stop\n")
+        watch.announce("stopping")
+    assert capfd.readouterr() == ("", "stopping\n")
 
 
 def in_a_terminal(study: Path, runs: Path, until: bytes) -> bytes:
-    """Run a study in a terminal of its own to its end; return what was written to it, which has to hold `until`."""
+    """Run a study in a separate terminal to its end; return its output, which has to contain `until`."""
     here, (master, slave) = ROOT / "tests", pty.openpty()
     around = {**os.environ, "HDARTS_RUNS": str(runs), "PYTHONPATH": f"{here}:{here.parent}", "TERM": "xterm"}
     command = [sys.executable, "-c", COMMAND, "run", str(study)]
@@ -140,8 +140,8 @@ WAITS = "while seed == 20 and not (folder.parent.parent.parent / 'go').exists():
 TWO = "study: two\nstages: {toy: {notebook: 01_toy, matrix: {seed: [2, 20]}}}"
 
 
-def test_in_a_terminal_a_live_table_stands_below_the_lines(tmp_path: Path, runs: Path) -> None:
-    """The second run waits until the table has shown it beside the first, which is done."""
+def test_a_terminal_shows_a_live_table_below_the_lines(tmp_path: Path, runs: Path) -> None:
+    """The second run waits until the table has shown it next to the first, which is done."""
     seen = in_a_terminal(write_project(tmp_path, TWO, toy=WAITS), runs, b"toy       2     1        1")
     assert (runs / "go").exists(), seen.decode()
     assert b"1/2 done two/toy/seed=2-" in seen and b"2/2 done two/toy/seed=20-" in seen
@@ -149,7 +149,9 @@ def test_in_a_terminal_a_live_table_stands_below_the_lines(tmp_path: Path, runs:
     assert all(outcome_of(run.folder).state == "done" for run in plan_study(tmp_path / "study.yaml").runs)
 
 
-def test_status_has_the_same_table_and_cuts_no_line_in_a_pipe(tmp_path: Path, runs: Path, monkeypatch, capsys) -> None:
+def test_status_prints_the_same_table_and_cuts_no_line_in_a_pipe(
+    tmp_path: Path, runs: Path, monkeypatch, capsys
+) -> None:
     monkeypatch.setattr(command, "plan_study", plan_study)
     path = write_project(tmp_path)
     first, *_ = plan_study(path).runs
