@@ -1,6 +1,6 @@
-// Without this script the page is plain: contents open, pictures links to their files, tables in their own order.
+// Without this script the page still reads well: contents unfolded, pictures link to their files, tables unsorted.
 
-// on a narrow screen the contents are folded; a link of theirs opens what it leads to
+// fold the contents on a narrow screen; their links unfold the target
 const contents = document.querySelector("nav details");
 const wide = matchMedia("(min-width: 62rem)");
 const fold = () => { contents.open = wide.matches; };
@@ -16,7 +16,7 @@ contents.addEventListener("click", event => {
   if (event.target.matches("a")) { setTimeout(unfold); if (!wide.matches) contents.open = false; }
 });
 
-// a click on a column's head sorts by it, a second one the other way round; numbers as numbers, empty places last
+// a click on a column head sorts by it, a second click reverses the order; numbers by value, empty cells last
 for (const table of document.querySelectorAll("table")) {
   const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => {
@@ -39,7 +39,7 @@ for (const table of document.querySelectorAll("table")) {
   });
 }
 
-// a click on a picture, or Enter, shows it as large as the window; arrow keys lead on, Escape leads back
+// a click or Enter enlarges a picture; arrow keys show the next one, Escape closes it
 const dialog = document.querySelector("dialog");
 const [box, caption, file] = ["div", "p", "a"].map(one => dialog.querySelector(one));
 const image = box.appendChild(new Image());
