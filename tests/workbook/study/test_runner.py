@@ -3,10 +3,10 @@
 import json
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import nbformat
 import pytest
@@ -34,98 +34,83 @@ def done(run: PlannedRun) -> Outcome:
     return Outcome("done", 1.0)
 
 
-def run_with(plan: Plan, work: Callable[[PlannedRun], Outcome]) -> tuple[list[PlannedRun], dict[str, str]]:
-    """Run a study with `work` in place of kernels; return the runs in the order of their ends, and their states."""
+@pytest.fixture
+def plan(tmp_path: Path, runs: Path) -> Plan:
+    return plan_study(write_project(tmp_path))
+
+
+def run_with(plan: Plan, work: Callable[[PlannedRun], Outcome]) -> list[tuple[PlannedRun, Outcome]]:
+    """Run a study with `work` instead of kernels."""
     with ThreadPoolExecutor(2) as executor:
-        ended = list(run_all(plan.runs, executor, work, stop=lambda: None))
-    return [run for run, _ in ended], {run.name: outcome.state for run, outcome in ended}
+        return list(run_all(plan.runs, executor, work, stop=lambda: None))
 
 
 # --- without kernels -------------------------------------------------------------------------------------------------
 
 
-def test_a_run_starts_after_all_it_needs(tmp_path: Path, runs: Path) -> None:
-    started: list[str] = []
+@pytest.mark.parametrize("finished", [0, 8])
+def test_a_run_starts_once_after_all_it_needs_unless_it_is_done(plan: Plan, finished: int) -> None:
+    for run in plan.runs[:finished]:
+        done(run)
+    started: list[PlannedRun] = []
 
     def work(run: PlannedRun) -> Outcome:
-        assert all((runs / need / "result.json").is_file() for need in run.needs)
-        started.append(run.name)
+        assert all((plan.folder.parent / need / "result.json").is_file() for need in run.needs)
+        started.append(run)
         return done(run)
 
-    plan = plan_study(write_project(tmp_path))
-    _, states = run_with(plan, work)
-    assert set(states.values()) == {"done"}
-    assert sorted(started) == sorted(run.name for run in plan.runs)
+    assert {outcome.state for _, outcome in run_with(plan, work)} == {"done"}
+    assert sorted(run.name for run in started) == sorted(run.name for run in plan.runs[finished:])
 
 
-def test_a_run_waits_only_for_what_it_needs(tmp_path: Path, runs: Path) -> None:
-    slow_may_end: list[bool] = []
+def test_a_run_waits_only_for_what_it_needs(plan: Plan) -> None:
+    slow_may_end = Event()
 
     def work(run: PlannedRun) -> Outcome:
         if short(run) == "toy slow" and run.labels["seed"] == 2:
-            deadline = time.monotonic() + 30
-            while not slow_may_end and time.monotonic() < deadline:
-                time.sleep(0.01)
-            assert slow_may_end
+            assert slow_may_end.wait(30)
         if short(run) == "look fast":
-            slow_may_end.append(True)
+            slow_may_end.set()
         return done(run)
 
-    _, states = run_with(plan_study(write_project(tmp_path)), work)
-    assert set(states.values()) == {"done"}, "the slow one has waited for what comes after the fast one"
+    states = {outcome.state for _, outcome in run_with(plan, work)}
+    assert states == {"done"}, "the slow one has waited for what comes after the fast one"
 
 
-def test_a_failure_blocks_what_needs_it_and_nothing_else(tmp_path: Path, runs: Path) -> None:
+def test_a_failure_blocks_what_needs_it_and_nothing_else(plan: Plan) -> None:
     def work(run: PlannedRun) -> Outcome:
         return Outcome("failed", 1.0, "no") if short(run) == "toy slow" and run.labels["seed"] == 20 else done(run)
 
-    order, states = run_with(plan_study(write_project(tmp_path)), work)
-    by_state = {state: {short(run) for run in order if states[run.name] == state} for state in states.values()}
+    by_state: dict[str, set[str]] = {}
+    for run, outcome in run_with(plan, work):
+        by_state.setdefault(outcome.state, set()).add(short(run))
     assert by_state["failed"] == {"toy slow"}
     assert by_state["blocked"] == {"select slow", "look slow", "analysis"}
     assert {"toy random", "select fast", "look fast", "look random"} <= by_state["done"]
 
 
-def test_a_run_that_cannot_be_started_fails_like_any_other(tmp_path: Path, runs: Path) -> None:
+def test_a_run_that_cannot_be_started_fails_like_any_other(plan: Plan) -> None:
     def work(run: PlannedRun) -> Outcome:
         if short(run) == "select fast":
             raise OSError(28, "No space left on device")
         return done(run)
 
-    with ThreadPoolExecutor(2) as executor:
-        ended = list(run_all(plan_study(write_project(tmp_path)).runs, executor, work, stop=lambda: None))
-    failed = [outcome for _, outcome in ended if outcome.state == "failed"]
-    assert [outcome.error for outcome in failed] == ["OSError: [Errno 28] No space left on device"]
+    failed = [outcome for _, outcome in run_with(plan, work) if outcome.state == "failed"]
+    assert failed == [Outcome("failed", None, "OSError: [Errno 28] No space left on device", 73)]
 
 
-def test_what_is_done_is_not_run_again(tmp_path: Path, runs: Path) -> None:
-    plan = plan_study(write_project(tmp_path))
-    for run in plan.runs[:8]:
-        done(run)
-    started: list[str] = []
+def test_giving_up_stops_the_active_runs(plan: Plan) -> None:
+    stopped = Event()
 
     def work(run: PlannedRun) -> Outcome:
-        started.append(run.name)
-        return done(run)
-
-    run_with(plan, work)
-    assert sorted(started) == sorted(run.name for run in plan.runs[8:])
-
-
-def test_giving_up_stops_the_active_runs(tmp_path: Path, runs: Path) -> None:
-    stopped: list[bool] = []
-
-    def work(run: PlannedRun) -> Outcome:
-        deadline = time.monotonic() + 30
-        while short(run) != "toy slow" and not stopped and time.monotonic() < deadline:
-            time.sleep(0.01)
+        assert short(run) == "toy slow" or stopped.wait(30)
         return done(run)
 
     with ThreadPoolExecutor(3) as executor:
-        ending = run_all(plan_study(write_project(tmp_path)).runs, executor, work, stop=lambda: stopped.append(True))
+        ending = run_all(plan.runs, executor, work, stop=stopped.set)
         first, _ = next(ending)
         ending.close()
-    assert short(first) == "toy slow" and stopped
+    assert short(first) == "toy slow" and stopped.is_set()
 
 
 def written(folder: Path, papermill: dict, *outputs: dict) -> Path:

@@ -24,6 +24,11 @@ def _runs_in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "runs"))
 
 
+@pytest.fixture
+def tiny(tmp_path: Path) -> Plan:
+    return plan_study(write_project(tmp_path))
+
+
 def stage(plan: Plan, name: str) -> list[PlannedRun]:
     return [run for run in plan.runs if run.stage == name]
 
@@ -32,18 +37,17 @@ def value(run: PlannedRun, name: str) -> object:
     return getattr(run.params, name)
 
 
-def test_every_arm_has_every_value_of_the_matrix(tmp_path: Path) -> None:
-    runs = stage(plan_study(write_project(tmp_path)), "toy")
+def test_every_arm_has_every_value_of_the_matrix(tiny: Plan) -> None:
+    runs = stage(tiny, "toy")
     assert [(run.labels["arm"], run.labels["seed"]) for run in runs] == [
         (arm, seed) for arm in ("slow", "fast", "random") for seed in (2, 20)
     ]
     assert [value(run, "seed") for run in runs] == [2, 20] * 3
 
 
-def test_groups_get_the_names_of_their_runs(tmp_path: Path) -> None:
-    plan = plan_study(write_project(tmp_path))
-    toys = stage(plan, "toy")
-    slow, fast = stage(plan, "select")
+def test_groups_get_the_names_of_their_runs(tiny: Plan) -> None:
+    toys = stage(tiny, "toy")
+    slow, fast = stage(tiny, "select")
     assert value(slow, "searches") == [toys[0].name, toys[1].name]
     assert slow.needs == (toys[0].name, toys[1].name)
     assert slow.labels == {"arm": "slow"} and fast.labels == {"arm": "fast"}
@@ -55,9 +59,8 @@ def test_no_label_to_group_by_makes_one_group_of_all(tmp_path: Path) -> None:
     assert value(only, "searches") == [run.name for run in stage(plan, "toy")]
 
 
-def test_a_run_made_for_another_inherits_its_labels(tmp_path: Path) -> None:
-    plan = plan_study(write_project(tmp_path))
-    looks = stage(plan, "look")
+def test_a_run_made_for_another_inherits_its_labels(tiny: Plan) -> None:
+    looks = stage(tiny, "look")
     assert [run.labels for run in looks] == [
         {"arm": "slow", "batch_size": 4},
         {"arm": "fast", "batch_size": 4},
@@ -73,8 +76,8 @@ def test_a_label_that_two_stages_give_keeps_both(tmp_path: Path) -> None:
     assert value(last, "seed") == 7
 
 
-def test_after_everything_waits_for_all_runs_before(tmp_path: Path) -> None:
-    *others, analysis = plan_study(write_project(tmp_path)).runs
+def test_after_everything_waits_for_all_runs_before(tiny: Plan) -> None:
+    *others, analysis = tiny.runs
     assert analysis.needs == tuple(run.name for run in others)
 
 
@@ -109,14 +112,13 @@ def test_later_layers_win(tmp_path: Path, layers: dict[str, str], wanted: int) -
     assert value(plan_study(path).runs[0], "most_steps") == wanted
 
 
-def test_names_consist_of_study_stage_labels_and_hash(tmp_path: Path) -> None:
-    plan = plan_study(write_project(tmp_path))
+def test_names_consist_of_study_stage_labels_and_hash(tiny: Plan, tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
-    study, where, name = stage(plan, "toy")[0].name.split("/")
+    study, where, name = stage(tiny, "toy")[0].name.split("/")
     assert (study, where) == ("tiny", "toy")
     assert name.startswith("slow-seed=2-") and len(name) == len("slow-seed=2-") + 8
-    assert value(stage(plan, "toy")[0], "run") == stage(plan, "toy")[0].name
-    assert stage(plan, "analysis")[0].name.startswith("tiny/analysis/analysis-")
+    assert value(stage(tiny, "toy")[0], "run") == stage(tiny, "toy")[0].name
+    assert stage(tiny, "analysis")[0].name.startswith("tiny/analysis/analysis-")
 
 
 def test_a_changed_parameter_names_another_run_and_all_that_follow(tmp_path: Path) -> None:
@@ -133,21 +135,19 @@ def test_a_changed_parameter_names_another_run_and_all_that_follow(tmp_path: Pat
     ]
 
 
-def test_the_table_of_runs_has_the_labels_of_each_stage(tmp_path: Path) -> None:
-    plan = plan_study(write_project(tmp_path))
-    assert record_plan(plan) == ""
+def test_the_table_of_runs_has_the_labels_of_each_stage(tiny: Plan, tmp_path: Path) -> None:
+    assert record_plan(tiny) == ""
     toys = read_runs("tiny", "toy")
     assert list(toys["arm"]) == ["slow", "slow", "fast", "fast", "random", "random"]
     assert list(toys["seed"]) == [2, 20] * 3 and toys["seed"].dtype == int
     assert list(read_runs("tiny", "select").columns) == ["stage", "run", "arm", "needs"]
-    assert list(read_runs("tiny")["run"]) == [run.name for run in plan.runs]
+    assert list(read_runs("tiny")["run"]) == [run.name for run in tiny.runs]
     assert (tmp_path / "runs" / "tiny" / "study.yaml").read_text() == STUDY
 
 
-def test_changes_of_a_study_are_reported(tmp_path: Path) -> None:
-    plan = plan_study(write_project(tmp_path))
-    record_plan(plan)
-    gone = stage(plan, "toy")[-1]
+def test_changes_of_a_study_are_reported(tiny: Plan, tmp_path: Path) -> None:
+    record_plan(tiny)
+    gone = stage(tiny, "toy")[-1]
     gone.folder.mkdir(parents=True)
     message = record_plan(plan_study(write_project(tmp_path, STUDY.replace("[2, 20]", "[2, 3]"))))
     assert message.startswith("study tiny changed since its last start: stages.toy.matrix.seed: [2, 20], now [2, 3]; ")
