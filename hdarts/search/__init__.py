@@ -2,7 +2,7 @@
 
 from hdarts.search.log import alpha_at, entropies
 from hdarts.search.loop import part_of, search, weight_rate
-from hdarts.search.result import finish
+from hdarts.search.result import finish, summary
 from hdarts.search.setup import (
     batches,
     load_splits,
@@ -26,5 +26,6 @@ __all__ = [
     "method_hypergradient",
     "part_of",
     "search",
+    "summary",
     "weight_rate",
 ]

@@ -11,30 +11,35 @@ from hdarts.space import Genotype, skip_count
 
 
 def finish(params: SearchParams, run: Run) -> None:
-    """Write result.json, which makes a run done, and remove the large checkpoints.
+    """Write result.json, which makes a run done, and remove the large checkpoints; a run that is done stays as it is.
 
-    A run that is done already keeps its result. Raises ParameterError if the search has not reached its end.
+    Raises ParameterError if the search has not reached its end.
     """
     if not run.done:
-        run.finish(result(params, run))
+        run.finish(summary(params, run))
     tidy(params, run.folder)
 
 
-def result(params: SearchParams, run: Run) -> dict[str, Any]:
-    """Return the result of a search; its score is the best validation accuracy of the mixed operations."""
+def summary(params: SearchParams, run: Run) -> dict[str, Any]:
+    """Return the result of a search that has reached its end: the content of result.json, written or not.
+
+    The score is the best validation accuracy of the mixed operations.
+    """
+    if (written := run.result) is not None:
+        return written
     file = run.folder / "genotype.json"
     if not file.is_file():
         raise ParameterError(f"{run.folder}: this search has not reached its end; start it again to resume it")
     genotype = Genotype.from_json(file.read_text(encoding="utf-8"))
-    summary: dict[str, Any] = {"method": params.method, "search_seed": params.search_seed, "data": params.data}
-    summary |= {"skips_normal": skip_count(genotype), "genotype": genotype.model_dump()}
+    result: dict[str, Any] = {"method": params.method, "search_seed": params.search_seed, "data": params.data}
+    result |= {"skips_normal": skip_count(genotype), "genotype": genotype.model_dump()}
     if params.method == "random":
-        return summary
+        return result
     metrics, counts = run.table("metrics"), run.provenance
     best, last = metrics.loc[metrics["validation_accuracy"].idxmax()], metrics.iloc[-1]
     if math.isfinite(accuracy := float(last["discretised_accuracy"])):
-        summary["discretised_accuracy"] = accuracy
-    return summary | {
+        result["discretised_accuracy"] = accuracy
+    return result | {
         "epochs": params.epochs,
         "epochs_done": int(last["epoch"]),
         "best_validation_accuracy": float(best["validation_accuracy"]),

@@ -4,6 +4,17 @@
 """
 
 from hdarts.train.loop import prepare, test_network, train, train_epoch
+from hdarts.train.result import finish, summary
 from hdarts.train.setup import load_splits, new_network, read_genotype
 
-__all__ = ["load_splits", "new_network", "prepare", "read_genotype", "test_network", "train", "train_epoch"]
+__all__ = [
+    "finish",
+    "load_splits",
+    "new_network",
+    "prepare",
+    "read_genotype",
+    "summary",
+    "test_network",
+    "train",
+    "train_epoch",
+]

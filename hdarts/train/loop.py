@@ -35,6 +35,7 @@ from hdarts.runs.schedule import cosine
 from hdarts.runs.tensorboard import Write, event_files, no_events
 from hdarts.space import Genotype
 from hdarts.train.distributed import SINGLE, Processes, synchronise_batch_norm
+from hdarts.train.result import finish as finish_run
 from hdarts.train.setup import load_splits, new_network, read_genotype
 
 Row = dict[str, Any]
@@ -67,6 +68,7 @@ def train(
     data: Splits | None = None,
     network: nn.Module | None = None,
     processes: Processes = SINGLE,
+    finish: bool = True,
 ) -> Iterator[Row]:
     """Train a genotype's network on the whole training set; yield one row an epoch, those of earlier starts first.
 
@@ -76,7 +78,8 @@ def train(
 
     `data` and `network` (a module called as `EvaluationNetwork` is) replace what the parameters describe. Of several
     `processes` each calls this, and is one part of one training (train.distributed). Writes metrics.csv, timings.csv,
-    genotype.json, provenance.json, checkpoints, and result.json last; a run that is done only yields its rows. Raises
+    genotype.json, provenance.json and checkpoints; a run that is done only yields its rows. At the end `finish` writes
+    result.json; a notebook that still draws figures passes False and calls `hdarts.train.finish` itself, last. Raises
     `ParameterError` before any work, `FloatingPointError` at the step where loss or gradient is not finite, and
     `Stopped` after a signal asked for an end and the state was saved.
     """
@@ -93,6 +96,8 @@ def train(
         CheckpointClock(params, processes.agree if processes.world > 1 else None).listening() as clock,
     ):
         yield from _train(prepare(params, run, clock, data, network, processes, write))
+    if finish and processes.is_main:
+        finish_run(params, run)
 
 
 def _train(training: Training) -> Iterator[Row]:
@@ -118,9 +123,7 @@ def _train(training: Training) -> Iterator[Row]:
         record(training, row, seconds=time.monotonic() - began, images_per_second=speed)
         yield row
 
-    finish(training)
-    if training.processes.is_main:
-        tidy(params, run.folder)
+    run.add_provenance(peak_memory_mib=peak_memory(str(training.sums.device)))
 
 
 def train_epoch(training: Training, learning_rate: float, drop_path: float) -> None:
@@ -227,13 +230,15 @@ def prepare(
     optimiser = torch.optim.SGD(
         network.parameters(), params.learning_rate, momentum=params.momentum, weight_decay=params.weight_decay
     )
-    describe(run, genotype, data, device, processes)
+    describe(run, genotype, data, network, device, processes)
     sums = torch.zeros(3, dtype=torch.float64, device=device)
     test = data.test.to(device)
     return Training(params, run, genotype, network, optimiser, batches, test, clock, processes, events, sums)
 
 
-def describe(run: Run, genotype: Genotype, data: Splits, device: torch.device, processes: Processes) -> None:
+def describe(
+    run: Run, genotype: Genotype, data: Splits, network: nn.Module, device: torch.device, processes: Processes
+) -> None:
     """Write what is trained, on what and where; a run that was started with another genotype is not continued."""
     text = genotype.to_json()
     path = run.folder / "genotype.json"
@@ -241,7 +246,7 @@ def describe(run: Run, genotype: Genotype, data: Splits, device: torch.device, p
         raise ParameterError(f"{path}: this run was started with another genotype; name another run")
     run.write_text(path.name, text)
     machine = {"device": str(device), "threads": torch.get_num_threads(), "processes": processes.world}
-    run.write_provenance(data=data.summary(), c_compiler=compiler(), **machine)
+    run.write_provenance(data=data.summary(), c_compiler=compiler(), **machine, parameters=count_parameters(network))
 
 
 def record(training: Training, row: Row, **times: float) -> None:
@@ -308,22 +313,3 @@ def stop_unless_finite(training: Training, **values: float) -> None:
 def where(training: Training) -> str:
     """Name the step a training stands at."""
     return f"epoch {training.epoch + 1}, step {training.step}"
-
-
-def finish(training: Training) -> None:
-    """Write the result of a training that has come to its end."""
-    params, rows = training.params, training.rows
-    best = max(rows, key=lambda row: row["test_accuracy"])  # the first of equal ones
-    training.run.add_provenance(peak_memory_mib=peak_memory(str(training.sums.device)))
-    training.run.finish(
-        {
-            "best_test_accuracy": best["test_accuracy"],
-            "best_epoch": best["epoch"],
-            "last_test_accuracy": rows[-1]["test_accuracy"],
-            "parameters": count_parameters(training.network),
-            "epochs": params.epochs,
-            "genotype": training.genotype.model_dump(),
-            "evaluation_seed": params.evaluation_seed,
-            "data": params.data,
-        }
-    )

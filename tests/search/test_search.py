@@ -358,6 +358,22 @@ def small_images(folder):
     return folder
 
 
+def test_a_search_killed_before_its_result_ends_as_an_undisturbed_one():
+    """The loop has ended, the notebook draws its figures: started again it has nothing to do but write the result."""
+    undisturbed = whole(parameters(method="darts-first", run="undisturbed"))
+    params = parameters(method="darts-first", run="killed")
+    run = Run.open(params)
+    rows = s.search(params, run, finish=False)
+    next(rows)
+    with pytest.raises(ParameterError, match="has not reached its end"):
+        s.finish(params, run)
+    list(rows)
+    assert not run.done and list(s.search(params, run, finish=False)) == []
+    assert s.summary(params, run) == undisturbed.result
+    s.finish(params, run)
+    same(undisturbed, run)
+
+
 def test_snapshots_stay_and_the_rotating_checkpoint_goes():
     run = whole(parameters(method="darts-first", keep_epochs=[1], keep_checkpoint=False))
     assert sorted(path.name for path in run.folder.glob("*.pt")) == ["checkpoint.epoch-1.pt"]

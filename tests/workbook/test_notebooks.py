@@ -1,6 +1,8 @@
 """The notebooks as users run them: by papermill, alone with their defaults, and as the study of three runs."""
 
+import ast
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -35,6 +37,13 @@ def only_run(runs: Path) -> Path:
 
 def test_there_are_seven():
     assert [name[:2] for name in NAMES] == ["01", "02", "03", "04", "05", "06", "07"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_last_statement_of_a_notebook_writes_its_result(name):
+    cells = nbformat.read(notebooks_folder() / f"{name}.ipynb", as_version=4).cells
+    last = [cell.source for cell in cells if cell.cell_type == "code"][-1]
+    assert re.match(r"(run_folder\.|s\.)?finish\(", ast.unparse(ast.parse(last).body[-1]))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -48,9 +48,10 @@ def cores() -> int:
 
 
 def outcome_of(folder: Path) -> Outcome:
-    """Return the outcome of a run from its folder.
+    """Return the outcome of a run from its folder: it is done if and only if it has a valid result.
 
-    The page is written after the notebook has ended (papermill also marks one whose kernel died as ended).
+    Otherwise its notebook tells. The page is written after the notebook has ended (papermill also marks one whose
+    kernel died as ended).
     """
     try:
         notebook = json.loads((folder / "notebook.ipynb").read_text(encoding="utf-8"))
@@ -58,13 +59,13 @@ def outcome_of(folder: Path) -> Outcome:
     except (OSError, ValueError, LookupError, TypeError):
         notebook, papermill = {}, {}
     seconds = papermill.get("duration")
+    if read_result(folder) is not None:
+        return Outcome("done", seconds)
     if papermill.get("exception"):
         return _failure(notebook, seconds)
     if not papermill.get("end_time") or not (folder / "notebook.html").is_file():
         return Outcome("unfinished" if folder.is_dir() else "waiting")
-    if read_result(folder) is None:
-        return Outcome("failed", seconds, "the notebook ended but wrote no result")
-    return Outcome("done", seconds)
+    return Outcome("failed", seconds, "the notebook ended but wrote no result")
 
 
 def _failure(notebook: Mapping[str, Any], seconds: float | None) -> Outcome:

@@ -142,15 +142,16 @@ def test_the_state_of_a_run_is_read_from_its_folder(tmp_path: Path) -> None:
     assert outcome_of(silent) == Outcome("failed", 3.0, "the notebook ended but wrote no result")
     (silent / "result.json").write_text('{"accuracy": 1}')
     assert outcome_of(silent) == Outcome("done", 3.0)
-    (going / "result.json").write_text('{"accuracy": 1}')
-    assert outcome_of(going) == Outcome("unfinished"), "its last cells were not executed"
-    (failed / "result.json").write_text('{"accuracy": 1}')
-    assert outcome_of(failed).state == "failed"
     (silent / "result.json").write_text('{"accuracy": ')
-    assert outcome_of(silent).state == "failed"
-    (silent / "result.json").write_text('{"accuracy": 1}')
+    assert outcome_of(silent).state == "failed", "its result is damaged"
     (silent / "notebook.html").unlink()
     assert outcome_of(silent) == Outcome("unfinished"), "it was killed before its page was written"
+    for folder in (going, failed, silent):
+        (folder / "result.json").write_text('{"accuracy": 1}')
+        assert outcome_of(folder).state == "done", "a valid result alone makes a run done"
+    (tmp_path / "by hand").mkdir()
+    (tmp_path / "by hand" / "result.json").write_text('{"accuracy": 1}')
+    assert outcome_of(tmp_path / "by hand") == Outcome("done"), "without a notebook, as `hdarts evaluate` leaves it"
 
 
 # --- with kernels ----------------------------------------------------------------------------------------------------
