@@ -24,7 +24,7 @@ from hdarts.network import EvaluationNetwork, count_parameters
 from hdarts.params import EvaluateParams, check
 from hdarts.runs import checkpoint
 from hdarts.runs.run import Run
-from hdarts.train import read_genotype, train
+from hdarts.train import finish, read_genotype, train
 
 STEPS = 3  # an epoch of 44 images in batches of 16, the last of 12
 EVERY_STEP = 1e-9  # checkpoint_minutes
@@ -241,10 +241,14 @@ def test_a_finished_run_yields_its_rows_and_changes_nothing():
 
 
 def test_killed_between_last_checkpoint_and_result_it_only_finishes(undisturbed):
-    run = trained()
-    (run.folder / "result.json").unlink()
+    params, run = opened()
+    rows = train(params, run, finish=False)
+    next(rows)
+    with pytest.raises(ParameterError, match="has not reached its end"):
+        finish(params, run)
+    list(rows)
     timings = run.table("timings")
-    assert len(list(train(*opened()))) == 3
+    assert not run.done and len(list(train(*opened()))) == 3
     assert outcome(run) == undisturbed
     assert run.table("timings").equals(timings)
 
