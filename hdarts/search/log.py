@@ -1,4 +1,4 @@
-"""The tables a search writes while it goes on, and how to read `alpha` back from them."""
+"""The tables that a search writes as it runs, and how to read `alpha` back from them."""
 
 import math
 import time
@@ -19,13 +19,13 @@ from hdarts.search.weights import GeneratedWeights
 from hdarts.space import SearchSpace, discretise, skip_count
 
 Row = dict[str, Any]
-PLACE = ("epoch", "kind", "source", "node")  # columns of alpha.csv, behind them the operations
-MEND = "put it back, or remove the folder to start this run afresh"
+PLACE = ("epoch", "kind", "source", "node")  # first columns of alpha.csv, followed by one per operation
+ADVICE = "restore it, or remove the folder to start this run again from the beginning"
 
 
 @dataclass
 class Log:
-    """The tables of a run while it goes on, by their names."""
+    """The tables of a running search, by name."""
 
     run: Run
     tables: dict[str, list[Row]]
@@ -36,7 +36,7 @@ class Log:
 
     @classmethod
     def resume(cls, run: Run, state: State, events: Write = no_events) -> "Log":
-        """Read the tables and drop what was written after the checkpoint; `events` writes the rows of metrics too."""
+        """Read the tables and drop the rows after the checkpoint; `events` also receives the rows of metrics."""
 
         def done(row: Row) -> bool:
             return row["epoch"] <= state.epoch
@@ -47,17 +47,15 @@ class Log:
         kept = {"metrics": done, "alpha": done, "timings": done, "hypergradients": step_done}
         log = cls(run, {name: _kept(run, name, keep) for name, keep in kept.items()}, state.space, events)
         if [row["epoch"] for row in log.tables["metrics"]] != list(range(1, state.epoch + 1)):
-            raise ParameterError(
-                f"{run.folder / 'metrics.csv'}: misses epochs that the checkpoint has behind it; {MEND}"
-            )
+            raise ParameterError(f"{run.folder / 'metrics.csv'}: lacks epochs before the checkpoint; {ADVICE}")
         events(log.tables["metrics"])
-        if not log.tables["alpha"]:  # written now: in a resumed first epoch alpha is no longer the first
+        if not log.tables["alpha"]:  # now, because in a resumed first epoch alpha is no longer the initial one
             log._alpha(state, 0)
             log.write("alpha")
         return log
 
     def write(self, *names: str) -> None:
-        """Write the tables of these names as far as they are."""
+        """Write the current rows of the named tables."""
         for name in names:
             self.run.write_table(name, self.tables[name])
 
@@ -65,18 +63,19 @@ class Log:
         """Start the clock of an epoch."""
         self.since = time.perf_counter()
 
-    def hypergradient(self, state: State, found: Hypergradient, rate: float, steps: int) -> None:
-        """Note the norms of both parts for each kind of cell, and what else tells how a search is doing."""
+    def hypergradient(self, state: State, hypergradient: Hypergradient, rate: float, steps: int) -> None:
+        """Record the norms of both parts for each kind of cell, their cosine, entropies, and diagnostics."""
         row: Row = {"step": state.steps_done(steps), "epoch": state.epoch + 1, "step_in_epoch": state.step}
-        for name, part in (("direct", found.direct), ("response", found.response), ("total", found.total)):
+        for name in ("direct", "response", "total"):
+            part = getattr(hypergradient, name)
             row |= {f"{name}_{kind}": float(rows.norm()) for kind, rows in zip(self.space.kinds, part, strict=True)}
-        direct, response = found.direct.flatten(), found.response.flatten()
+        direct, response = hypergradient.direct.flatten(), hypergradient.response.flatten()
         row["cosine"] = float(torch.cosine_similarity(direct, response, dim=0))
         row |= entropies(state.alpha, self.space)
         if isinstance(state.weights, GeneratedWeights):
             row |= state.weights.diagnostics(state.alpha, rate)
             self._warn(state, row["effective_step"])
-        edges = found.total.norm(dim=-1)
+        edges = hypergradient.total.norm(dim=-1)
         row |= {
             f"{kind}_{source}-{node}": float(edges[k, e])
             for k, kind in enumerate(self.space.kinds)
@@ -85,11 +84,11 @@ class Log:
         self.tables["hypergradients"].append(row)
 
     def _warn(self, state: State, step: float) -> None:
-        """Warn of a hypernetwork's step that grows with alpha, before it explodes, and again at each doubling.
+        """Warn of a hypernetwork's step that grows with alpha before it explodes, and again at each doubling.
 
-        Fed alpha, generated weights move lr (1 + ||alpha||^2) along their gradient, alpha that of their kind of cell;
-        along a curvature kappa that is stable below 2 (1 + momentum) / kappa, so a learning rate chosen at alpha = 0
-        has so much less room. Centred ones are fed 0, and their step stays the learning rate.
+        With input alpha (of their kind of cell), generated weights move lr (1 + ||alpha||^2) along their gradient. With
+        curvature kappa that is stable below 2 (1 + momentum) / kappa, so a learning rate chosen at alpha = 0 becomes
+        too large. Centred hypernetworks have input 0; their step stays the learning rate.
         """
         times = step / getattr(self.run.params, "learning_rate", math.inf)
         if times >= self.warn_at:
@@ -101,14 +100,14 @@ class Log:
                 stacklevel=2,
             )
 
-    def end_epoch(self, state: State, rate: float, seen: Row) -> Row:
-        """Write all tables and return the row of the epoch, with what was `seen` at its end (search.validation)."""
+    def end_epoch(self, state: State, rate: float, measured: Row) -> Row:
+        """Write all tables and return the row of the epoch, with what was `measured` at its end (search.validation)."""
         loss, correct, images = state.sums.tolist()
         row = {
             "epoch": state.epoch + 1,
             "train_loss": loss / images,
             "train_accuracy": 100 * correct / images,
-            **seen,
+            **measured,
             "learning_rate": rate,
             "skips_normal": skip_count(discretise(state.alpha, self.space)),
             **entropies(state.alpha, self.space),
@@ -123,7 +122,7 @@ class Log:
         return row
 
     def ranking(self, epoch: int, rows: list[Row]) -> None:
-        """Write the ranking of candidates, and its time as that of an epoch after the last."""
+        """Write the ranking of candidates, and its time as one more epoch after the last."""
         self.run.write_table("ranking", rows)
         self.tables["timings"].append({"epoch": epoch, "seconds": time.perf_counter() - self.since})
         self.write("timings")
@@ -140,21 +139,21 @@ def _kept(run: Run, name: str, keep: Callable[[Row], bool]) -> list[Row]:
     try:
         return [row for row in run.table(name).to_dict("records") if keep(row)]
     except (KeyError, TypeError):
-        raise ParameterError(f"{run.folder / name}.csv: is not the table that this search wrote; {MEND}") from None
+        raise ParameterError(f"{run.folder / name}.csv: is not the table that this search wrote; {ADVICE}") from None
 
 
 def alpha_at(run: Run, epoch: int | None = None) -> Tensor:
-    """Return alpha after an epoch (0 is the start, None the last written), read from a run's alpha.csv."""
+    """Return alpha after an epoch (0: the initial one; None: the last recorded), read from a run's alpha.csv."""
     table = run.table("alpha")
     epochs, values = table["epoch"].to_numpy(), table.drop(columns=list(PLACE)).to_numpy()
-    found = torch.tensor(values[epochs == (epochs.max() if epoch is None else epoch)])
-    return found.view(len(set(table["kind"])), -1, values.shape[1])
+    rows = torch.tensor(values[epochs == (epochs.max() if epoch is None else epoch)])
+    return rows.view(len(set(table["kind"])), -1, values.shape[1])
 
 
 def entropies(alpha: Tensor, space: SearchSpace) -> Row:
     """Return the mean entropy of softmax(alpha) over the edges of each kind, in nats.
 
-    At the start it is the logarithm of the number of operations: 2.08 in DARTS, 1.61 in NAS-Bench-201.
+    Initially it is the logarithm of the number of operations: 2.08 in DARTS, 1.61 in NAS-Bench-201.
     """
     logs = alpha.detach().double().log_softmax(-1)
     means = (-(logs.exp() * logs).sum(-1).mean(-1)).tolist()

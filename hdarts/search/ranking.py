@@ -1,7 +1,7 @@
-"""Candidate cells ranked by the validation accuracy that they reach with the weights of one trained search.
+"""Candidate cells ranked by their validation accuracy with the weights of one search.
 
-The weights are shared (each step trained one random cell: Li and Talwalkar, UAI 2019) or made for each cell by a global
-hypernetwork, w = h(one-hot) (thesis section 5.6.2; Brock et al., SMASH, ICLR 2018).
+The weights are shared (each step trained one random cell: Li and Talwalkar, UAI 2019) or generated for each cell by a
+global hypernetwork, w = h(one-hot) (thesis section 5.6.2; Brock et al., SMASH, ICLR 2018).
 """
 
 from collections.abc import Callable
@@ -18,22 +18,22 @@ Row = dict[str, Any]
 
 
 def random_cell(space: SearchSpace, seed: int, *purpose: str | int) -> Genotype:
-    """Return a cell of the space that depends on seed and purpose only: alpha standard normal, discretised."""
+    """Return a cell that depends on seed and purpose only: standard normal alpha, discretised."""
     return discretise(torch.randn(space.alpha_shape, generator=generator(seed, *purpose)), space)
 
 
 def rank(
     params: SearchParams, space: SearchSpace, validate: Callable[[Tensor], tuple[float, float]]
 ) -> list[tuple[Row, Genotype]]:
-    """Return `candidates` random cells, drawn with replacement, the best first, with a row of ranking.csv each.
+    """Return `candidates` random cells, drawn with replacement, best first, each with its row of ranking.csv.
 
-    `validate(alpha)` -> loss, accuracy (per cent) of the supernet at the alpha whose softmax is one-hot at a cell. The
-    best has the highest accuracy, of equal ones the lowest loss.
+    `validate(alpha)` returns loss and accuracy (per cent) of the supernet at the alpha whose softmax is one-hot at a
+    cell. The order is by highest accuracy, then lowest loss.
     """
-    found = []
+    rows = []
     for number in range(params.candidates):
         cell = random_cell(space, params.search_seed, "candidate", number)
         loss, accuracy = validate(one_hot_alpha(cell))
         row = {"candidate": number, "validation_accuracy": accuracy, "validation_loss": loss}
-        found.append((row | {"cell": cell.to_json() if cell.normal else cell.to_string()}, cell))
-    return sorted(found, key=lambda pair: (-pair[0]["validation_accuracy"], pair[0]["validation_loss"]))
+        rows.append((row | {"cell": cell.to_json() if cell.normal else cell.to_string()}, cell))
+    return sorted(rows, key=lambda pair: (-pair[0]["validation_accuracy"], pair[0]["validation_loss"]))

@@ -1,4 +1,4 @@
-"""Everything a search is, between two steps: it is what a checkpoint holds."""
+"""The state of a search between two steps, which is the content of its checkpoints."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,12 +17,12 @@ from hdarts.search.weights import Step, Weights
 from hdarts.space import DARTS, SearchSpace
 from hdarts.supernet import Supernet
 
-SUMS = ("loss", "correct", "images")  # over the images of the epoch so far
+SUMS = ("loss", "correct", "images")  # summed over the images of the epoch so far
 
 
 @dataclass
 class State:
-    """Everything a search is, between two steps."""
+    """The state of a search between two steps."""
 
     alpha: Tensor
     adam: torch.optim.Adam
@@ -35,7 +35,7 @@ class State:
 
     @classmethod
     def fresh(cls, params: SearchParams, model: Supernet, hypernetwork: ByKind | None, device: torch.device) -> "State":
-        """Return the state before the first step: alpha near 0, weights as layers start (thesis 4.8.1)."""
+        """Return the state before the first step: alpha near 0, weights initialised as layers are (thesis 4.8.1)."""
         start = torch.randn(model.space.alpha_shape, generator=generator(params.search_seed, "alpha"))
         alpha = (params.alpha_scale * start).to(device)
         betas = (params.alpha_beta1, params.alpha_beta2)
@@ -44,29 +44,29 @@ class State:
             lr=params.alpha_learning_rate,
             betas=betas,
             weight_decay=params.alpha_weight_decay,
-            capturable=device.type == "cuda",  # its step may be part of a CUDA graph
+            capturable=device.type == "cuda",  # the step may be part of a CUDA graph
         )
         state = cls(alpha, adam, make_weights(params, model, hypernetwork, device), space=model.space)
         state.sums, state.broken = state.sums.to(device), state.broken.to(device)
         return state
 
     def steps_done(self, steps: int) -> int:
-        """Number of steps taken since the start of the search, with `steps` in an epoch."""
+        """Return the number of steps since the start of the search, with `steps` per epoch."""
         return self.epoch * steps + self.step
 
     def count(self, step: Step, images: int) -> None:
-        """Count one step of the epoch, and add it to the sums. Nothing here waits for the device."""
+        """Count one step of the epoch and add its results to the sums, without waiting for the device."""
         self.sums += torch.stack([step.loss * images, step.correct, torch.full_like(step.loss, images)])
         finite = torch.isfinite(step.loss + step.norm) & torch.isfinite(self.alpha).all()
         self.broken.copy_(torch.where((self.broken < 0) & ~finite, self.step, self.broken))
         self.step += 1
 
     def check(self) -> None:
-        """Raise FloatingPointError where a step of this epoch was not finite: what a GPU was not asked at once."""
+        """Raise FloatingPointError if a step of this epoch was not finite; on a GPU no step itself checks."""
         if (step := int(self.broken)) >= 0:
             where = f"epoch {self.epoch + 1}, step {step}"
             raise FloatingPointError(
-                f"{where}: loss, gradient or alpha is not finite; the last checkpoint is from before"
+                f"{where}: loss, gradient or alpha is not finite; the last checkpoint is earlier and finite"
             )
 
     def start_next_epoch(self) -> None:
@@ -80,7 +80,7 @@ class State:
         return f"epoch {self.epoch + 1}, step {self.step}"
 
     def tensors(self) -> dict[str, Tensor]:
-        """alpha and the tensors of the weights."""
+        """Return alpha and the tensors of the weights."""
         return {"alpha": self.alpha, **self.weights.tensors()}
 
     def saved(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class State:
         return {**plain, "alpha": self.alpha, "adam": self.adam.state_dict(), "weights": self.weights.tensors()}
 
     def restore(self, saved: dict[str, Any] | None) -> None:
-        """Take over a saved state; None leaves the fresh one."""
+        """Copy a saved state into this one; None changes nothing."""
         if saved is None:
             return
         self.epoch, self.step = saved["epoch"], saved["step"]
@@ -97,13 +97,13 @@ class State:
         self.alpha.copy_(saved["alpha"])
         capturable = self.adam.param_groups[0]["capturable"]
         self.adam.load_state_dict(saved["adam"])
-        self.adam.param_groups[0]["capturable"] = capturable  # of this device, not of the one it was saved on
+        self.adam.param_groups[0]["capturable"] = capturable  # depends on this device, not on that of the checkpoint
         for name, tensor in self.weights.tensors().items():
             tensor.copy_(saved["weights"][name])
 
 
 def save(run: Run, params: SearchParams, state: State, clock: CheckpointClock, keep: bool = False) -> None:
-    """Write the checkpoint of a finite state. The tables were written before, so a resumed search finds its rows."""
+    """Write the checkpoint of a finite state, after its tables, so that a resumed search has their rows."""
     state.check()
     refuse_unless_finite(state.tensors(), state.where, run.folder)
     checkpoint.save(run.folder, state.saved(), identity(params), f"epoch-{state.epoch}" if keep else "")

@@ -21,8 +21,8 @@ def measure_epoch(
 ) -> dict[str, float]:
     """Return what is seen on the validation part after an epoch, the `last` one perhaps; nan where it is not due.
 
-    `discretised_accuracy` is the supernet's with the one-hot mixture of the cell derived from alpha: what it lacks to
-    `validation_accuracy` is the optimisation gap of thesis section 5.2.3.
+    `discretised_accuracy` is that of the supernet with the one-hot mixture of the cell derived from alpha: its
+    difference from `validation_accuracy` is the optimisation gap of thesis section 5.2.3.
     """
     images = data.validation
     assert images is not None
@@ -32,21 +32,21 @@ def measure_epoch(
         return every > 0 and (epoch % every == 0 or last)
 
     loss, correct = accuracy(problem, w, alpha, images, params.batch_size)
-    seen = {"validation_loss": loss, "validation_accuracy": correct, "discretised_accuracy": math.nan}
-    if due(params.discretise_epochs) and not params.candidates:  # those find their cell in another way
-        # the weights stay as they are, and so do the edges that are kept; those that are not (DARTS) hold `none`, 0
+    row = {"validation_loss": loss, "validation_accuracy": correct, "discretised_accuracy": math.nan}
+    if due(params.discretise_epochs) and not params.candidates:  # with candidates the cell is not that of alpha
+        # the weights and the edges of the cell stay as they are; the other edges (DARTS) become `none`, which is 0
         chosen = one_hot_alpha(discretise(alpha, state.space)).to(alpha)
-        seen["discretised_accuracy"] = accuracy(problem, w, chosen, images, params.batch_size)[1]
+        row["discretised_accuracy"] = accuracy(problem, w, chosen, images, params.batch_size)[1]
     first = next(in_order(images, params.batch_size))
-    seen["eigenvalue"] = dominant_eigenvalue(problem, w, alpha, first) if due(params.eigenvalue_epochs) else math.nan
-    return seen
+    row["eigenvalue"] = dominant_eigenvalue(problem, w, alpha, first) if due(params.eigenvalue_epochs) else math.nan
+    return row
 
 
 @torch.no_grad()
 def accuracy(
     problem: Classification, w: Tensor, alpha: Tensor, images: Images | None, batch_size: int
 ) -> tuple[float, float]:
-    """Return loss and accuracy (per cent) of the supernet on images: not augmented, batch statistics."""
+    """Return loss and accuracy (per cent) of the supernet on images without augmentation, with batch statistics."""
     assert images is not None
     loss, correct = 0.0, 0
     for batch in in_order(images, batch_size):
@@ -58,7 +58,7 @@ def accuracy(
 def dominant_eigenvalue(problem: BilevelProblem, w: Tensor, alpha: Tensor, batch: Any) -> float:
     """Return the eigenvalue of largest magnitude of d2 outer/d alpha2 at fixed w, on one batch, in nats.
 
-    Its growth announces cells that collapse: Zela et al., Understanding and Robustifying DARTS, ICLR 2020.
+    Its growth precedes the collapse of cells: Zela et al., Understanding and Robustifying DARTS, ICLR 2020.
     """
     second = products(lambda a, _, b: problem.outer(w.detach(), a, b), alpha, alpha, batch, "the outer loss")
     return eigenvalues(lambda q: second(q)[0], alpha, 1, "LM")[0]
