@@ -53,7 +53,7 @@ def test_a_study_reports_a_killed_process_and_resumes_with_the_same_command(tmp_
     lasts = to_the_end(study, tmp_path / "whole")
     for victim in victims:
         assert killed_at_a_moment(study, tmp_path / "killed", draw.uniform(0, lasts / 2), victim) == []
-    assert killed_in_a_write(study, tmp_path / "killed", "result.json", 1, "before"), "its loop has ended"
+    assert killed_in_a_write(study, tmp_path / "killed", "result.json", 1, "half"), "its loop has ended"
     assert killed_in_a_write(study, tmp_path / "killed", "result.json", 1, "after"), "its page is still to come"
     to_the_end(study, tmp_path / "killed")
     assert differences(tmp_path / "whole", tmp_path / "killed") == []
