@@ -1,34 +1,33 @@
-"""What the runs of a study say, as tables: epochs of all searches, all evaluations, and one row an arm."""
+"""The run folders of a study as tables: epochs of all searches, all evaluations, and one row per arm."""
 
 from math import nan
-from typing import Any
 
 import pandas as pd
 
 from hdarts.params import SearchParams, read_yaml, recorded
 from hdarts.runs.paths import below_runs
 from hdarts.runs.run import read_json, read_result, read_table
+from hdarts.workbook.analysis import Row
 from hdarts.workbook.analysis.diagnostics import REFERENCES
 from hdarts.workbook.analysis.statistics import summary
 from hdarts.workbook.study import read_runs
 
-Row = dict[str, Any]
 PARTS = ("direct", "response")
 # labels that identify a run; all others are settings of an arm
 IDENTITY = ("stage", "run", "needs", "arm", "search_seed", "evaluation_seed")
 
 
 def scale_note(study: str) -> str:
-    """Return what a study run at a scale says of that scale (`hdarts run --scale mini`), to be told by every figure."""
+    """Return the note of a study that was run at a scale (`hdarts run --scale mini`), for its figures; else ""."""
     kept = below_runs(study) / "study.yaml"
     return str(read_yaml(kept).get("scale", "")) if kept.is_file() else ""
 
 
 def finished_runs(study: str, stages: str) -> list[Row]:
-    """Return labels, parameters and results of all runs that are done in the stages whose names start so.
+    """Return labels, parameters and results of all finished runs in the stages whose names start with `stages`.
 
-    Each has run, needs, arm (where no label says it, the stage), search_seed (0 where there is none), and its other
-    labels: their names as `varied`, and in words as `setting`.
+    Each has run, needs, arm (the stage, where no label names one), search_seed (0 by default), and its other labels:
+    their names as `varied`, with their values as the text `setting`.
     """
     names = [stage for stage in read_runs(study)["stage"].unique() if stage.startswith(stages)]
     rows = []
@@ -39,15 +38,15 @@ def finished_runs(study: str, stages: str) -> list[Row]:
             params = read_yaml(folder / "params.yaml") if (folder / "params.yaml").is_file() else {}
             varied = [name for name in given if name not in IDENTITY]
             setting = ", ".join(f"{name} {given[name]}" for name in varied)
-            own = {"run": labels["run"], "needs": labels["needs"], "varied": varied, "setting": setting}
-            rows.append({"arm": labels["stage"], "search_seed": 0, **given, **params, **result, **own})
+            row = {"arm": labels["stage"], "search_seed": 0, **given, **params, **result}
+            rows.append(row | {"run": labels["run"], "needs": labels["needs"], "varied": varied, "setting": setting})
     return rows
 
 
 def finished_evaluations(study: str) -> list[Row]:
-    """Return all evaluations that are done, as the runs themselves tell whose cell they train.
+    """Return all finished evaluations with the run of the `search` that found the cell, and whether it was `selected`.
 
-    `search` is the run of the search that found the cell, `selected` whether a selection chose it.
+    A cell is selected if a selection chose it.
     """
     chosen = {row["run"]: row["chosen"] for row in finished_runs(study, "select")}
     return [
@@ -57,27 +56,27 @@ def finished_evaluations(study: str) -> list[Row]:
 
 
 def _search_labels(study: str) -> dict[str, Row]:
-    """Return the labels of each search by its run; its `arm` is told with those labels that vary within the arm."""
-    found = [{"arm": "search", "search_seed": 0} | row for row in read_runs(study, "search").to_dict("records")]
-    named: dict[str, Row] = {}
-    for row in found:
-        own = [other for other in found if other["arm"] == row["arm"]]
-        varied = [name for name in row if name not in IDENTITY and len({other[name] for other in own}) > 1]
+    """Return the labels of each search by its run; `arm` includes the labels that vary within the arm."""
+    searches = [{"arm": "search", "search_seed": 0} | row for row in read_runs(study, "search").to_dict("records")]
+    labels: dict[str, Row] = {}
+    for row in searches:
+        group = [other for other in searches if other["arm"] == row["arm"]]
+        varied = [name for name in row if name not in IDENTITY and len({other[name] for other in group}) > 1]
         arm = ", ".join([row["arm"], *(f"{name.replace('_', ' ')} {row[name]}" for name in varied if row[name] != "")])
-        named[row["run"]] = {**row, "arm": arm, "seed": row["search_seed"]}
-    return named
+        labels[row["run"]] = {**row, "arm": arm, "seed": row["search_seed"]}
+    return labels
 
 
 def unfinished_runs(study: str) -> list[str]:
-    """Return the names of the runs of a study that are not done, the analysis itself left out."""
+    """Return the names of a study's runs that are not finished, without the analysis itself."""
     runs = read_runs(study)
     return [run for run in runs[runs["stage"] != "analysis"]["run"] if read_result(below_runs(run)) is None]
 
 
 def search_tables(study: str, name: str) -> list[tuple[Row, pd.DataFrame]]:
     """Return run, arm and seed, and the table `name`, of each search that has one."""
-    named = [({"run": run, "arm": row["arm"], "seed": row["seed"]}, run) for run, row in _search_labels(study).items()]
-    tables = [(labels, read_table(below_runs(run), name)) for labels, run in named]
+    searches = [{"run": run, "arm": row["arm"], "seed": row["seed"]} for run, row in _search_labels(study).items()]
+    tables = [(labels, read_table(below_runs(labels["run"]), name)) for labels in searches]
     return [(labels, table) for labels, table in tables if len(table)]
 
 
@@ -91,40 +90,45 @@ def epochs(study: str) -> pd.DataFrame:
 
 
 def methods(study: str) -> dict[str, SearchParams]:
-    """Return the parameters of the first search of each kind, by its arm; kinds differ in what is drawn of a method."""
-    kinds: dict[tuple, tuple[str, SearchParams]] = {}
+    """Return the parameters of the first search of each method, by its arm.
+
+    Searches by hypernetworks with other layers or other weights, and by DARTS with other steps, are other methods.
+    """
+    first: dict[tuple, tuple[str, SearchParams]] = {}
     for run, labels in _search_labels(study).items():
         if (file := below_runs(run) / "params.yaml").is_file():
             p = recorded(SearchParams, read_yaml(file))
             if p.method not in ("random", "shared-weights"):  # alpha takes no step
-                own = (p.hypernetwork, p.hidden, p.rest) if p.method == "hypernetwork" else p.steps
-                kinds.setdefault((p.method, own), (labels["arm"], p))
-    return dict(kinds.values())
+                variant = (p.hypernetwork, p.hidden, p.rest) if p.method == "hypernetwork" else p.steps
+                first.setdefault((p.method, variant), (labels["arm"], p))
+    return dict(first.values())
 
 
 def true_accuracies(study: str) -> pd.DataFrame:
-    """Return what the benchmark's table says of every epoch's cell: arm, seed, `seconds` since the start, truth.csv."""
+    """Return the true accuracies of every epoch's cell: arm, seed, `seconds` since the start, columns of truth.csv."""
     times = _concatenate(
         [table.assign(**labels, seconds=table["seconds"].cumsum()) for labels, table in search_tables(study, "timings")]
     )
-    found = _concatenate([table.assign(**labels) for labels, table in search_tables(study, "truth")])
-    if found.empty or times.empty:
-        return found.assign(seconds=0.0)
-    together = found.merge(times[["arm", "seed", "epoch", "seconds"]], how="left", on=["arm", "seed", "epoch"])
-    return together.fillna({"seconds": 0.0})
+    truth = _concatenate([table.assign(**labels) for labels, table in search_tables(study, "truth")])
+    if truth.empty or times.empty:
+        return truth.assign(seconds=0.0)
+    merged = truth.merge(times[["arm", "seed", "epoch", "seconds"]], how="left", on=["arm", "seed", "epoch"])
+    return merged.fillna({"seconds": 0.0})
+
+
+def norms(steps: pd.DataFrame) -> dict[str, pd.Series]:
+    """Return the norms of the direct part and of the response at each step of hypergradients.csv."""
+    return {part: (steps.filter(regex=f"^{part}_") ** 2).sum(axis=1) ** 0.5 for part in PARTS}
 
 
 def hypergradient_norms(study: str) -> pd.DataFrame:
     """Return the logged hypergradient norms of all searches: run, arm, seed, step, direct, response."""
-    frames = []
-    for labels, steps in search_tables(study, "hypergradients"):
-        norms = {part: (steps.filter(regex=f"^{part}_") ** 2).sum(axis=1) ** 0.5 for part in PARTS}
-        frames.append(steps[["step"]].assign(**labels, **norms))
-    return _concatenate(frames)
+    tables = search_tables(study, "hypergradients")
+    return _concatenate([steps[["step"]].assign(**labels, **norms(steps)) for labels, steps in tables])
 
 
 def snapshot_agreement(study: str) -> pd.DataFrame:
-    """Return what notebook 04 found of every method at all snapshots: run, arm, seed, epoch, method, part, agreement.
+    """Return the results of notebook 04 for every method at all snapshots: run, arm, seed, epoch, method, part, ...
 
     The reference itself is left out.
     """
@@ -134,38 +138,38 @@ def snapshot_agreement(study: str) -> pd.DataFrame:
         )
         for row in finished_runs(study, "hypergradients")
     ]
-    found = _concatenate(tables)
-    return found.loc[found["method"] != REFERENCES[0]] if len(found) else found
+    rows = _concatenate(tables)
+    return rows.loc[rows["method"] != REFERENCES[0]] if len(rows) else rows
 
 
 def mean_agreement(study: str) -> pd.DataFrame:
     """Return means over the snapshots of an arm: cosine and relative error of each method's total and response."""
-    found = snapshot_agreement(study)
-    if found.empty:
-        return found
-    rows = found.loc[found["part"] != "direct", ["arm", "part", "method", "cosine", "relative_error"]]
+    rows = snapshot_agreement(study)
+    if rows.empty:
+        return rows
+    rows = rows.loc[rows["part"] != "direct", ["arm", "part", "method", "cosine", "relative_error"]]
     return rows.groupby(["arm", "part", "method"], as_index=False, sort=False).mean()
 
 
 def search_seconds(study: str) -> pd.DataFrame:
-    """Return the time each search took, from its timings.csv: run, arm, seed, seconds."""
+    """Return the time that each search took, from its timings.csv: run, arm, seed, seconds."""
     tables = search_tables(study, "timings")
     return pd.DataFrame([{**labels, "seconds": float(table["seconds"].to_numpy().sum())} for labels, table in tables])
 
 
 def peak_memory(study: str) -> pd.DataFrame:
-    """Return the most memory each search held (MiB), from its provenance.json: run, peak_memory_mib."""
+    """Return the peak memory of each search (MiB), from its provenance.json: run, peak_memory_mib."""
     rows = []
     for row in finished_runs(study, "search"):
-        told = read_json(below_runs(row["run"]) / "provenance.json") or {}
-        rows.append({"run": row["run"], "peak_memory_mib": told.get("peak_memory_mib", nan)})
+        provenance = read_json(below_runs(row["run"]) / "provenance.json") or {}
+        rows.append({"run": row["run"], "peak_memory_mib": provenance.get("peak_memory_mib", nan)})
     return pd.DataFrame(rows, columns=["run", "peak_memory_mib"])
 
 
 def evaluations(study: str) -> pd.DataFrame:
-    """Return all evaluations that are done: arm, both seeds, data, accuracies of the test and of the search.
+    """Return all finished evaluations: arm, both seeds, data, test accuracies and validation accuracy of the search.
 
-    A cell has the arm, the seed and the validation accuracy of the search that found it; a random cell has no
+    Arm, search seed and validation accuracy are those of the search that found the cell; a random cell has no
     validation accuracy.
     """
     labels, searches = _search_labels(study), {row["run"]: row for row in finished_runs(study, "search")}
@@ -180,7 +184,7 @@ def evaluations(study: str) -> pd.DataFrame:
                 "data": row.get("data", ""),
                 "test_accuracy": row["best_test_accuracy"],
                 "last_test_accuracy": row["last_test_accuracy"],
-                "validation_accuracy": source.get("best_validation_accuracy", float("nan")),
+                "validation_accuracy": source.get("best_validation_accuracy", nan),
                 "parameters": row["parameters"],
                 "selected": row["selected"],
             }
@@ -195,27 +199,27 @@ def selected_genotypes(study: str) -> dict[str, Row]:
 
 
 def by_arm(study: str) -> pd.DataFrame:
-    """Return one row an arm: searches, their validation accuracies, test accuracy over the evaluations, and time.
+    """Return one row per arm: searches, their validation accuracies, test accuracy over the evaluations, and time.
 
     The mean of the test accuracies is over evaluations of *one* selected cell, with the sample standard deviation over
     evaluation seeds; for random cells it is over all cells and seeds. Search seeds and evaluation seeds are not mixed.
-    An arm of several settings has a row a setting. Tests on further data have columns that end in its name.
+    An arm of several settings has one row per setting. Tests on further data have columns that end in its name.
     """
     labels, tested, times = _search_labels(study), evaluations(study), search_seconds(study)
     searches = [row | {"arm": labels[row["run"]]["arm"]} for row in finished_runs(study, "search")]
     rows = []
     for arm in dict.fromkeys(row["arm"] for row in searches):
-        own = [row for row in searches if row["arm"] == arm]
-        row: Row = {"arm": arm, "searches": len(own)}
-        if scores := [search["best_validation_accuracy"] for search in own if "best_validation_accuracy" in search]:
+        group = [row for row in searches if row["arm"] == arm]
+        row: Row = {"arm": arm, "searches": len(group)}
+        if scores := [search["best_validation_accuracy"] for search in group if "best_validation_accuracy" in search]:
             row |= {"validation_accuracy_mean": summary(scores).mean, "validation_accuracy_best": max(scores)}
-        row["skips_normal"] = " ".join(str(search["skips_normal"]) for search in own)
+        row["skips_normal"] = " ".join(str(search["skips_normal"]) for search in group)
         for index, data in enumerate(tested["data"].unique() if len(tested) else ()):
-            at = tested[(tested["arm"] == arm) & (tested["data"] == data)]
-            if len(at):
-                told, end = summary(at["test_accuracy"]), f"_{data}" if index else ""
-                row |= {f"cells_tested{end}": len(set(at["search_seed"])), f"evaluations{end}": told.n}
-                row |= {f"test_accuracy_mean{end}": told.mean, f"test_accuracy_sd{end}": told.deviation}
+            tests = tested[(tested["arm"] == arm) & (tested["data"] == data)]
+            if len(tests):
+                accuracy, end = summary(tests["test_accuracy"]), f"_{data}" if index else ""
+                row |= {f"cells_tested{end}": len(set(tests["search_seed"])), f"evaluations{end}": accuracy.n}
+                row |= {f"test_accuracy_mean{end}": accuracy.mean, f"test_accuracy_sd{end}": accuracy.deviation}
         if spent := [time["seconds"] for time in times.to_dict("records") if time["arm"] == arm]:
             row["search_seconds"] = sum(spent)
         rows.append(row)

@@ -1,4 +1,4 @@
-"""What a study can say for or against a claim: one row a search, one row a tested cell, with names of their runs."""
+"""The evidence of a study: one row per search, per tested cell and per snapshot, with the names of their runs."""
 
 import math
 from collections.abc import Iterable
@@ -7,9 +7,9 @@ from typing import Any
 
 from hdarts.runs.paths import below_runs
 from hdarts.runs.run import read_table
-from hdarts.workbook.analysis import tables
+from hdarts.workbook.analysis import Row, tables
+from hdarts.workbook.analysis.statistics import expected_maximum
 
-Row = dict[str, Any]
 # sizes of the thesis (its sections 4.8.1, 4.8.2); a run with fewer is a mini run
 SEARCH_SIZES = {"channels": 16, "layers": 8, "epochs": 45}  # 45: the shortest of its experiment 1.3
 EVALUATION_SIZES = {"channels": 36, "layers": 20, "epochs": 600}
@@ -17,7 +17,7 @@ THESIS_DATA = ("cifar10", "cifar100")
 
 
 class NotRun(Exception):
-    """What a claim needs and the study does not have, in one sentence."""
+    """Runs that a claim needs are missing; the message names them."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Evidence:
     snapshots: list[Row]
 
     def of_arm(self, arm: str, measures: Iterable[str], **where: str) -> list[Row]:
-        """Return the rows of an arm that have these measures; raises `NotRun` where there are none.
+        """Return the rows of an arm that have these measures and, in other columns, the values `where` (as text).
 
-        `where` are values of other columns, as text.
+        Raises `NotRun` where there are none.
         """
         tested = "test_accuracy" in measures
         rows = matching(self.cells if tested else self.searches, arm=arm, **where)
@@ -48,23 +48,30 @@ class Evidence:
         return measured(rows, measures, name)
 
     def by_seed(self, arm: str, measure: str, **where: str) -> dict[int, Row]:
-        """Return the rows of an arm by search seed; several of one seed are refused: settings are not averaged."""
+        """Return the rows of an arm by search seed; raises `NotRun` for several settings of one seed."""
         rows = self.of_arm(arm, [measure], **where)
         seeds = {int(row["search_seed"]): row for row in rows}
         if len(seeds) < len(rows):
             raise NotRun(f"one search: arm {arm} has several settings of one search seed")
         return seeds
 
+    def expected_best(self, n: int, data: str) -> tuple[float, int]:
+        """Return the expected accuracy of the best of n random cells by test accuracy, and how many were tested.
+
+        The accuracy is nan where fewer than n were tested.
+        """
+        accuracies = [row["test_accuracy"] for row in matching(self.cells, arm="random", data=data)]
+        return expected_maximum(accuracies, n) if n <= len(accuracies) else math.nan, len(accuracies)
+
     def full_scale(self, runs: Iterable[str]) -> bool:
         """Whether all these runs have the thesis's data and sizes, and the study is not one at mini scale."""
-        full = {
-            run: row["full"] for row in (*self.searches, *self.cells, *self.snapshots) for run in row["run"].split()
-        }
+        rows = (*self.searches, *self.cells, *self.snapshots)
+        full = {run: row["full"] for row in rows for run in row["run"].split()}
         return not self.study.endswith("-mini") and all(full.get(run, False) for run in runs)
 
 
 def matching(rows: Iterable[Row], **where: str) -> list[Row]:
-    """Return the rows that have these values; a number and its text are the same."""
+    """Return the rows that have these values; a number equals its text."""
     return [row for row in rows if all(_same(row.get(name), value) for name, value in where.items())]
 
 
@@ -78,7 +85,7 @@ def measured(rows: list[Row], measures: Iterable[str], name: str) -> list[Row]:
 
 
 def grouped(rows: Iterable[Row], *names: str) -> dict[Any, list[Row]]:
-    """Return the rows by their value of a column, of several by the tuple of them; "" where a row lacks one."""
+    """Return the rows by their value in a column, or by the tuple of values in several; "" where a row lacks one."""
     groups: dict[Any, list[Row]] = {}
     for row in rows:
         key = tuple(row.get(name, "") for name in names)
@@ -98,53 +105,50 @@ def _same(cell: Any, text: str) -> bool:
 
 
 def read_evidence(study: str) -> Evidence:
-    """Return the evidence of a study as far as its runs are done."""
+    """Return the evidence from the finished runs of a study."""
     searches = [row | _measured(row) for row in tables.finished_runs(study, "search")]
     full = {row["run"]: row["full"] for row in searches}
+    agreement = tables.snapshot_agreement(study)
     examined = tables.finished_runs(study, "hypergradients")
     full_of = {row["run"]: full.get(row.get("search", ""), False) for row in examined}
-    rows = [_named(row) for row in tables.snapshot_agreement(study).to_dict("records")]
+    rows = [{str(name): value for name, value in row.items()} for row in agreement.to_dict("records")]
     return Evidence(study, searches, _cells(study, searches), [row | {"full": full_of[row["run"]]} for row in rows])
 
 
-def _named(row: dict[Any, Any]) -> Row:
-    return {str(name): value for name, value in row.items()}
-
-
 def _measured(row: Row) -> Row:
-    """Return the measures of a search, those that were taken.
+    """Return the measures of a search that were taken.
 
     `validation_accuracy` best of the epochs (per cent), `skip_free` 1 where the normal cell has no skip connection,
     `seconds`, `eigenvalue` of the Hessian in alpha and `drop` of accuracy by discretisation (points), both after the
     last epoch, `direct_share` |direct| / (|direct| + |response|), mean over the logged steps, and its least.
     """
-    found: Row = {"full": _is_full(row, SEARCH_SIZES)}
+    measures: Row = {"full": _is_full(row, SEARCH_SIZES)}
     folder = below_runs(row["run"])
     if "best_validation_accuracy" in row:
-        found["validation_accuracy"] = row["best_validation_accuracy"]
+        measures["validation_accuracy"] = row["best_validation_accuracy"]
     if "skips_normal" in row:
-        found["skip_free"] = float(row["skips_normal"] == 0)
+        measures["skip_free"] = float(row["skips_normal"] == 0)
     if len(times := read_table(folder, "timings")):
-        found["seconds"] = float(times["seconds"].to_numpy().sum())
+        measures["seconds"] = float(times["seconds"].to_numpy().sum())
     if len(metrics := read_table(folder, "metrics")):
         last = metrics.iloc[-1].to_dict()
-        found["eigenvalue"] = last.get("eigenvalue", math.nan)
-        found["drop"] = last["validation_accuracy"] - last.get("discretised_accuracy", math.nan)
+        measures["eigenvalue"] = last.get("eigenvalue", math.nan)
+        measures["drop"] = last["validation_accuracy"] - last.get("discretised_accuracy", math.nan)
     if len(steps := read_table(folder, "hypergradients")):
-        direct, response = ((steps.filter(regex=f"^{part}_").to_numpy() ** 2).sum(1) ** 0.5 for part in tables.PARTS)
+        direct, response = (norm.to_numpy() for norm in tables.norms(steps).values())
         shares = direct / (direct + response)
-        found |= {"direct_share": float(shares.mean()), "least_direct_share": float(shares.min())}
-    return found
+        measures |= {"direct_share": float(shares.mean()), "least_direct_share": float(shares.min())}
+    return measures
 
 
 def _cells(study: str, searches: list[Row]) -> list[Row]:
-    """Return a row a cell and data set; evaluations of one cell, whoever named it, are means of one row."""
+    """Return one row per cell and data set: the mean over all evaluations of that cell, selected or not."""
     by_run = {row["run"]: row for row in searches}
     rows = []
     for (search, data), tests in grouped(tables.finished_evaluations(study), "search", "data").items():
         source = by_run.get(search, {name: tests[0][name] for name in ("arm", "search_seed")})
         accuracies = [test["best_test_accuracy"] for test in tests]
-        own = {
+        row = {
             "data": data,
             "search_data": source.get("data", ""),
             "test_accuracy": sum(accuracies) / len(accuracies),
@@ -153,7 +157,7 @@ def _cells(study: str, searches: list[Row]) -> list[Row]:
             "full": all(_is_full(test, EVALUATION_SIZES) for test in tests) and source.get("full", False),
             "run": " ".join(test["run"] for test in tests),
         }
-        rows.append({**source, **own})
+        rows.append({**source, **row})
     return rows
 
 

@@ -1,4 +1,4 @@
-"""From numbers to a verdict: an effect, the rule that decides, and the finding that is told."""
+"""From numbers to a verdict: an effect, the rule that decides, and the finding."""
 
 import math
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ Want = Literal["higher", "lower"]
 
 @dataclass(frozen=True)
 class Effect:
-    """An estimate that is 0 where there is nothing, its 95 % interval and two-sided p, of `n` independent runs."""
+    """An estimate that is 0 without an effect, its 95 % interval and two-sided p, from `n` independent runs."""
 
     value: float
     low: float
@@ -42,7 +42,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class Finding:
-    """What the runs of a study say of a claim: what was run, result with interval, verdict, names of the runs."""
+    """The result for a claim: what was run, the result with its interval, the verdict, and the names of the runs."""
 
     ran: str
     result: str
@@ -53,23 +53,23 @@ class Finding:
 def paired(differences: ArrayLike) -> Effect:
     """Return the effect of paired differences, one per search, with t interval and sign-flip test."""
     x = np.asarray(differences, dtype=float)
-    told = summary(x)
-    return Effect(told.mean, told.low, told.high, paired_test(x, np.zeros(len(x))).p, len(x))
+    mean = summary(x)
+    return Effect(mean.mean, mean.low, mean.high, paired_test(x, np.zeros(len(x))).p, len(x))
 
 
 def too_few(n: int) -> str:
-    """Return the sentence on what so few pairs cannot show, or ""."""
+    """Return a sentence that `n` pairs are too few for any decision, or ""."""
     return f" {what_n_can_show(n, LEVEL)}" if smallest_p(n) >= LEVEL else ""
 
 
 def joint_verdict(verdicts: Iterable[str]) -> str:
-    """Return the verdict on a claim of several parts, which all have to hold."""
-    found = set(verdicts)
-    return CONTRADICTED if CONTRADICTED in found else UNDECIDED if UNDECIDED in found else SUPPORTED
+    """Return the verdict on a claim of several parts, all of which have to be true."""
+    parts = set(verdicts)
+    return CONTRADICTED if CONTRADICTED in parts else UNDECIDED if UNDECIDED in parts else SUPPORTED
 
 
 def combine(findings: list[Finding]) -> Finding:
-    """Return the finding on a claim of several parts, which all have to hold."""
+    """Return the finding on a claim of several parts, all of which have to be true."""
     runs = dict.fromkeys(run for finding in findings for run in finding.runs)
     ran, result = (
         "; ".join(dict.fromkeys(words)) for words in zip(*((f.ran, f.result) for f in findings), strict=True)

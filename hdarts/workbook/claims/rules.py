@@ -10,14 +10,14 @@ from statistics import fmean
 
 import numpy as np
 
+from hdarts.workbook.analysis import Row
 from hdarts.workbook.analysis.statistics import (
-    expected_maximum,
     rank_correlation,
     summary,
     unpaired_interval,
     unpaired_test,
 )
-from hdarts.workbook.claims.evidence import Evidence, NotRun, Row, grouped, matching, measured
+from hdarts.workbook.claims.evidence import Evidence, NotRun, grouped, matching, measured
 from hdarts.workbook.claims.finding import (
     CONTRADICTED,
     SUPPORTED,
@@ -88,11 +88,11 @@ def _selected(evidence: Evidence, first: str, second: str, a: Row, b: Row) -> Fi
 
 def _best_by_chance(evidence: Evidence, arms: tuple[str, ...], data: str) -> str:
     """Return the expected test accuracy of the best of as many random cells, chosen by test accuracy."""
-    cells = [row["test_accuracy"] for row in matching(evidence.cells, arm="random", data=data)]
     n = max(1, *(len(matching(evidence.searches, arm=arm)) for arm in arms))
-    if len(cells) < n:
-        return f"Expected best of {n} random cells: unknown, since only {len(cells)} were tested."
-    return f"Expected best of {n} random cells: {expected_maximum(cells, n):.2f} %."
+    accuracy, tested = evidence.expected_best(n, data)
+    if math.isnan(accuracy):
+        return f"Expected best of {n} random cells: unknown, since only {tested} were tested."
+    return f"Expected best of {n} random cells: {accuracy:.2f} %."
 
 
 def trend(evidence: Evidence, arm: str, over: str, of: str, want: Want, **where: str) -> Finding:
@@ -174,10 +174,8 @@ def zero_direct_part(evidence: Evidence, arms: Sequence[str]) -> Finding:
     shares = summary([row["direct_share"] for row in rows])
     least = min(row["least_direct_share"] for row in rows)
     verdict = CONTRADICTED if least > NOTHING else SUPPORTED if shares.maximum <= NOTHING else UNDECIDED
-    interval = "" if math.isnan(shares.low) else f" ({shares.low:.2f} to {shares.high:.2f})"
-    text = (
-        f"|direct| / (|direct| + |response|): {shares.mean:.2f}{interval}, at least {least:.2g} at every logged step."
-    )
+    span = f"{shares.mean:.2f} ({shares.minimum:.2f} to {shares.maximum:.2f} over searches)"
+    text = f"|direct| / (|direct| + |response|): {span}, at least {least:.2g} at every logged step."
     return Finding(f"{', '.join(arms)}: {len(rows)} searches", text, verdict, _names(rows))
 
 

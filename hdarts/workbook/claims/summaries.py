@@ -1,6 +1,7 @@
-"""All rows of a study with intervals, and the best of n searched cells beside the best of n random ones."""
+"""Tables of a study for readers: all results with intervals, the best of n cells, verdicts with links, costs."""
 
 import os
+from dataclasses import asdict
 from html import escape
 from math import isnan, nan
 from pathlib import Path
@@ -9,9 +10,9 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from hdarts.runs.paths import below_runs
-from hdarts.workbook.analysis import tables
-from hdarts.workbook.analysis.statistics import expected_maximum, summary
-from hdarts.workbook.claims.evidence import Evidence, Row, grouped, matching
+from hdarts.workbook.analysis import Row, tables
+from hdarts.workbook.analysis.statistics import summary
+from hdarts.workbook.claims.evidence import Evidence, grouped, matching
 from hdarts.workbook.claims.thesis import table
 
 
@@ -22,51 +23,50 @@ def intervals(evidence: Evidence) -> pd.DataFrame:
     maximum; accuracies in per cent. A cell's accuracy is over its evaluations, an arm's over the means of its cells.
     """
     rows = []
-    for (arm, setting), own in grouped(evidence.searches, "arm", "setting").items():
-        if scores := [row["validation_accuracy"] for row in own if "validation_accuracy" in row]:
+    for (arm, setting), searches in grouped(evidence.searches, "arm", "setting").items():
+        if scores := [row["validation_accuracy"] for row in searches if "validation_accuracy" in row]:
             rows.append(_row(arm, setting, "search-validation accuracy", "search seeds", scores))
-    for (arm, setting, data), own in grouped(evidence.cells, "arm", "setting", "data").items():
-        for cell in own:
+    for (arm, setting, data), cells in grouped(evidence.cells, "arm", "setting", "data").items():
+        for cell in cells:
             what = f"test accuracy on {data}, cell of search seed {cell['search_seed']}"
             rows.append(_row(arm, setting, what, "evaluation seeds", cell["accuracies"]))
-        if len(own) > 1:
-            means = [cell["test_accuracy"] for cell in own]
+        if len(cells) > 1:
+            means = [cell["test_accuracy"] for cell in cells]
             rows.append(_row(arm, setting, f"test accuracy on {data}", "cells", means))
     return pd.DataFrame(rows)
 
 
 def best_of_n(evidence: Evidence) -> pd.DataFrame:
-    """Return the best cell of each arm beside what the best of as many random cells would be expected to have.
+    """Return the accuracy of each arm's best cell, and the expected one of the best of as many random cells.
 
     Columns: arm, data, searches (n), best (per cent, mean over the evaluations of the selected cell, or of the best
     cell where several were tested), chance (expected best of n random cells, chosen by test accuracy; empty where fewer
     than n were tested).
     """
     rows = []
-    for (arm, data), own in grouped(evidence.cells, "arm", "data").items():
+    for (arm, data), cells in grouped(evidence.cells, "arm", "data").items():
         if arm == "random":
             continue
         n = max(1, len(matching(evidence.searches, arm=arm)))
-        random = [row["test_accuracy"] for row in matching(evidence.cells, arm="random", data=data)]
-        best = max(own, key=lambda row: (row["selected"], row["test_accuracy"]))["test_accuracy"]
-        chance = expected_maximum(random, n) if n <= len(random) else float("nan")
+        best = max(cells, key=lambda row: (row["selected"], row["test_accuracy"]))["test_accuracy"]
+        chance, _ = evidence.expected_best(n, data)
         rows.append({"arm": arm, "data": data, "searches": n, "best": best, "chance": chance})
     return pd.DataFrame(rows)
 
 
 def text_table(frame: pd.DataFrame) -> Styler:
-    """Return a table of sentences for a notebook: to the left, without its index, escaped."""
+    """Return a table of sentences for a notebook: aligned to the left, without index, HTML-escaped."""
     styler = frame.style.hide()
     styler.format(escape="html")
     return styler.set_table_styles([{"selector": "td, th", "props": "text-align: left"}])
 
 
 def with_links(verdicts: pd.DataFrame, folder: Path) -> Styler:
-    """Return the verdicts for a notebook in `folder`, with a link to each run; the words are escaped."""
+    """Return the verdicts for a notebook in `folder`, HTML-escaped, with a link to each run."""
 
     def links(runs: str) -> str:
-        found = ((run, os.path.relpath(below_runs(run), folder)) for run in runs.split())
-        return " ".join(f'<a href="{escape(path)}">{escape(run.split("/")[-1])}</a>' for run, path in found)
+        paths = ((run, os.path.relpath(below_runs(run), folder)) for run in runs.split())
+        return " ".join(f'<a href="{escape(path)}">{escape(run.split("/")[-1])}</a>' for run, path in paths)
 
     styler = text_table(verdicts)
     styler.format({"runs": links}, escape="html")
@@ -74,9 +74,8 @@ def with_links(verdicts: pd.DataFrame, folder: Path) -> Styler:
 
 
 def _row(arm: str, setting: str, what: str, over: str, values: list[float]) -> Row:
-    told, named = summary(values), {"arm": arm, "setting": setting, "what": what, "over": over}
-    numbers = {"n": told.n, "mean": told.mean, "sd": told.deviation, "low": told.low, "high": told.high}
-    return named | numbers | {"minimum": told.minimum, "maximum": told.maximum}
+    numbers = {"sd" if name == "deviation" else name: value for name, value in asdict(summary(values)).items()}
+    return {"arm": arm, "setting": setting, "what": what, "over": over, **numbers}
 
 
 def accuracy_and_cost(study: str) -> pd.DataFrame:
@@ -96,7 +95,7 @@ def accuracy_and_cost(study: str) -> pd.DataFrame:
     here = f"here: {tested['data'].iloc[0]}" if len(tested) else "here"
     for row in tables.by_arm(study).to_dict("records"):
         cost = float(row.get("search_seconds", nan)) / 60
-        own: Row = {"panel": here, "model": row["arm"], "cost": 0.0 if isnan(cost) else cost, "unit": "min"}
+        plotted: Row = {"panel": here, "model": row["arm"], "cost": 0.0 if isnan(cost) else cost, "unit": "min"}
         accuracies = {"accuracy": row.get("test_accuracy_mean", nan), "deviation": row.get("test_accuracy_sd", nan)}
-        rows.append(own | accuracies)
+        rows.append(plotted | accuracies)
     return pd.DataFrame(rows).dropna(subset=["accuracy"])

@@ -1,12 +1,11 @@
 """What was found at the snapshots, as tables: every method against the reference, whole and edge by edge."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from hdarts.supernet.layout import agreement
+from hdarts.workbook.analysis import Row
 from hdarts.workbook.analysis.diagnostics.methods import HYPERNETWORK, REFERENCE, REFERENCES, SECOND, Comparison
 
-Row = dict[str, Any]
 PARTS = ("total", "direct", "response")
 
 

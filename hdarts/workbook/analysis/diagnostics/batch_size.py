@@ -16,9 +16,9 @@ from hdarts.data import split_sizes
 from hdarts.params import SearchParams
 from hdarts.runs.randomness import generator
 from hdarts.space import SPACES, SearchSpace
+from hdarts.workbook.analysis import Row
 from hdarts.workbook.analysis.diagnostics.snapshot import Snapshot, short_search
 
-Row = dict[str, Any]
 STEPS = 3  # of a search, drawn at random
 FACTORS = (0.25, 0.5, 0.75, 1, 2)  # of the batch size of the search
 SHARE = 12  # images of a short search, in batches: 6 steps on each level

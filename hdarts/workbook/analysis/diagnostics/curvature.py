@@ -9,9 +9,8 @@ from hdarts.hypergradient.derivatives import products
 from hdarts.hypergradient.spectrum import eigenvalues
 from hdarts.search import weight_rate
 from hdarts.search.weights import Batch
+from hdarts.workbook.analysis import Row
 from hdarts.workbook.analysis.diagnostics.snapshot import Snapshot
-
-Row = dict[str, Any]
 
 
 def extreme_eigenvalues(

@@ -17,9 +17,9 @@ from torch.overrides import TorchFunctionMode
 from hdarts.hypergradient.derivatives import gradients, norm, products
 from hdarts.search.weights import Batch, Classification
 from hdarts.supernet.layout import agreement
+from hdarts.workbook.analysis import Row
 from hdarts.workbook.analysis.diagnostics.snapshot import Snapshot
 
-Row = dict[str, Any]
 LAW = "proportional to 1/√epsilon"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from hdarts.params import HypergradientParams
 from hdarts.supernet.layout import agreement
+from hdarts.workbook.analysis import Row
 from hdarts.workbook.analysis.diagnostics.agreement import closer, has_hypernetwork, part_table
 from hdarts.workbook.analysis.diagnostics.methods import (
     DIFFERENCE,
@@ -21,8 +22,6 @@ from hdarts.workbook.analysis.diagnostics.methods import (
     SECOND,
     Comparison,
 )
-
-Row = dict[str, Any]
 
 
 def describe_methods(comparisons: Sequence[Comparison], params: HypergradientParams) -> list[str]:
