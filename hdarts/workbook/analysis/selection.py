@@ -1,4 +1,4 @@
-"""Which searched cell goes on to be evaluated (thesis section 4.7)."""
+"""Selection of the cell to evaluate among those of several searches (thesis section 4.7)."""
 
 import math
 from collections.abc import Sequence
@@ -24,14 +24,14 @@ class Candidate(NamedTuple):
 
 @dataclass(frozen=True)
 class Selection:
-    """The chosen search, and a table of all with the reason why each was chosen, kept or disregarded."""
+    """The chosen search, and a table with the reason why each search was chosen, kept or disregarded."""
 
     chosen: Candidate
     table: pd.DataFrame
 
 
 def candidate(run: str) -> Candidate:
-    """Return the finished search in the run folder `run` below `runs/`; anything else raises `ParameterError`."""
+    """Return the finished search in the run folder `run` below `runs/`; raises `ParameterError` for anything else."""
     result = read_result(below_runs(run))
     if result is None:
         raise ParameterError(f"searches: {run} has no result; it is not a finished run")
@@ -50,9 +50,9 @@ def select(
 ) -> Selection:
     """Return the search with the highest search-validation accuracy; of equal ones the one with the lowest seed.
 
-    `require_skip` disregards searches whose normal cell has no skip connection: the thesis's sign that a cell found in
-    a shallow network overfits in a deep one. When that disregards all, `allow_no_skip` takes the best of all instead of
-    raising `ParameterError`. A search without a finite accuracy is always disregarded. The test set plays no part.
+    `require_skip` disregards searches whose normal cell has no skip connection: for the thesis a sign that a cell found
+    in a shallow network overfits in a deep one. If that disregards all, `allow_no_skip` takes the best of all instead
+    of raising `ParameterError`. A search without a finite accuracy is always disregarded. The test set is not used.
 
     >>> cells = ["|skip_connect~0|", "|nor_conv_3x3~0|"]
     >>> rest = "+|none~0|none~1|+|none~0|none~1|nor_conv_3x3~2|"

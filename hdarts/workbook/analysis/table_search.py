@@ -1,6 +1,7 @@
-"""Searches of NAS-Bench-201 that look cells up in its table: reference lines, no equals of searches that train.
+"""Random search and evolution on the table of NAS-Bench-201: reference lines for searches that train.
 
-Each look-up would cost the training of a network for 200 epochs. Both go by the table's validation accuracy.
+Without the table, each look-up would cost the training of a network for 200 epochs. Both searches maximise the table's
+validation accuracy.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,12 +13,12 @@ import pandas as pd
 from hdarts.data.nasbench201_table import BenchmarkTable
 from hdarts.space import NASBENCH201, Genotype
 
-Operations = tuple[int, ...]  # a number for each edge
+Operations = tuple[int, ...]  # one number per edge
 EDGES, KINDS = len(NASBENCH201.edges), len(NASBENCH201.operations)
 
 
 def random_search(table: BenchmarkTable, draw: np.random.Generator) -> Iterator[str]:
-    """Yield cells drawn at random, without end."""
+    """Yield random cells, without end."""
     while True:
         yield _string(tuple(draw.integers(KINDS, size=EDGES)))
 
@@ -27,8 +28,8 @@ def regularised_evolution(
 ) -> Iterator[str]:
     """Yield the cells of regularised evolution without end (Real et al., AAAI 2019).
 
-    After `population` random cells: of `sample` members drawn from the population the best has a child with one other
-    operation on one edge, which takes the place of the oldest member.
+    After `population` random cells, each step draws `sample` members of the population; a child of the best of them,
+    with another operation on one edge, replaces the oldest member.
     """
     members: list[tuple[float, Operations]] = []
     scores = table.cells["cifar10_validation"].to_dict()
@@ -50,21 +51,21 @@ SEARCHES: dict[str, Callable[..., Iterator[str]]] = {
 
 
 def best_so_far(table: BenchmarkTable, lookups: int, runs: int) -> pd.DataFrame:
-    """Return means over `runs` of each search: `search`, `lookups`, `test_accuracy` of the best cell so far.
+    """Return the test accuracy of the best cell so far of each search: `search`, `lookups`, `test_accuracy` (per cent).
 
-    The best by validation accuracy on CIFAR-10; per cent. Runs are drawn from seeds 0, 1, ...
+    The best cell is that of the highest validation accuracy on CIFAR-10. Means over `runs` with seeds 0, 1, ...
     """
     validation, test = (table.cells[f"cifar10_{part}"].to_dict() for part in ("validation", "test"))
     frames = []
     for name, cells in SEARCHES.items():
-        found = np.zeros(lookups)
+        accuracy = np.zeros(lookups)
         for seed in range(runs):
-            seen = list(islice(cells(table, np.random.default_rng(seed)), lookups))
-            scores = np.array([validation[cell] for cell in seen])
-            new = scores >= np.maximum.accumulate(scores)  # the best so far is the last one that was new
+            visited = list(islice(cells(table, np.random.default_rng(seed)), lookups))
+            scores = np.array([validation[cell] for cell in visited])
+            new = scores >= np.maximum.accumulate(scores)  # no worse than all before
             best = np.maximum.accumulate(np.where(new, np.arange(lookups), 0))
-            found += np.array([test[cell] for cell in seen])[best] / runs
-        frames.append(pd.DataFrame({"search": name, "lookups": np.arange(1, lookups + 1), "test_accuracy": found}))
+            accuracy += np.array([test[cell] for cell in visited])[best] / runs
+        frames.append(pd.DataFrame({"search": name, "lookups": np.arange(1, lookups + 1), "test_accuracy": accuracy}))
     return pd.concat(frames, ignore_index=True)
 
 

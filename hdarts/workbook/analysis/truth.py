@@ -1,4 +1,4 @@
-"""What the table of NAS-Bench-201 says of a study's searches: the cells they ended with, arm by arm."""
+"""True accuracies, by the table of NAS-Bench-201, of the cells that the searches of a study ended with."""
 
 import pandas as pd
 
@@ -9,7 +9,7 @@ from hdarts.workbook.analysis.statistics import paired_test, rank_correlation
 from hdarts.workbook.analysis.table_search import best_so_far
 from hdarts.workbook.analysis.tables import search_tables, snapshot_agreement, true_accuracies
 
-# the method of an arm as notebook 04 names it; of all other arms the hypernetwork
+# the method of an arm as notebook 04 names it; all other arms use a hypernetwork
 METHOD_OF_ARM = {"darts-first": DIRECT, "darts-second": DIFFERENCE}
 ACCURACY = "cifar10_test"
 
@@ -17,19 +17,19 @@ ACCURACY = "cifar10_test"
 def final_cells(study: str) -> pd.DataFrame:
     """Return the last row of truth.csv of each search: arm, seed, seconds so far, `collapsed`, and its columns.
 
-    A cell is collapsed when no way from its input to its output passes a convolution: nothing in it can learn.
+    A cell is collapsed if no path from its input to its output contains a convolution: nothing in it can learn.
     """
-    found = true_accuracies(study)
-    if found.empty:
-        return found
-    last = found.sort_values("epoch", kind="stable").groupby(["arm", "seed"], as_index=False, sort=False).tail(1)
-    order = list(dict.fromkeys(found["arm"]))
+    epochs = true_accuracies(study)
+    if epochs.empty:
+        return epochs
+    last = epochs.sort_values("epoch", kind="stable").groupby(["arm", "seed"], as_index=False, sort=False).tail(1)
+    order = list(dict.fromkeys(epochs["arm"]))
     last = last.sort_values("arm", key=lambda arms: arms.map(order.index), kind="stable")
     return last.assign(collapsed=last["cell"].map(collapsed)).reset_index(drop=True)
 
 
 def collapsed(cell: str) -> bool:
-    """Whether no way from the input to the output of a cell (a string of NAS-Bench-201) passes a convolution."""
+    """Whether no path from input to output of a cell (a string of NAS-Bench-201) contains a convolution."""
     reached, learns = {0}, set[int]()
     for (operation, source), (_, node) in zip(Genotype.from_string(cell).cell, NASBENCH201.edges, strict=True):
         if operation != "none" and source in reached:
@@ -40,11 +40,11 @@ def collapsed(cell: str) -> bool:
 
 
 def by_arm(study: str) -> pd.DataFrame:
-    """Return one row an arm: searches, true CIFAR-10 test accuracy (per cent), collapse rate, skips, and seconds."""
-    found = final_cells(study)
-    if found.empty:
-        return found
-    groups = found.groupby("arm", sort=False)
+    """Return one row per arm: searches, true CIFAR-10 test accuracy (per cent), collapse rate, skips, and seconds."""
+    cells = final_cells(study)
+    if cells.empty:
+        return cells
+    groups = cells.groupby("arm", sort=False)
     accuracy = groups[ACCURACY]
     table = pd.DataFrame(
         {
@@ -66,7 +66,7 @@ def by_arm(study: str) -> pd.DataFrame:
 def rankings(study: str) -> pd.DataFrame:
     """Return Kendall's tau between the ranking of candidates and their true test accuracy: arm, seed, tau, n.
 
-    Empty where the table of NAS-Bench-201 is not there.
+    Empty without the table of NAS-Bench-201.
     """
     if table_path() is None:
         return pd.DataFrame()
@@ -79,21 +79,21 @@ def rankings(study: str) -> pd.DataFrame:
 
 
 def hypergradient_errors(study: str) -> pd.DataFrame:
-    """Return how wrong an arm's own hypergradient was and where its search ended: arm, seed, relative_error, accuracy.
+    """Return each search's hypergradient error and final accuracy: arm, seed, relative_error, cifar10_test.
 
-    The error is the mean over the snapshots of notebook 04, of the total, against a long unrolling.
+    The error is that of the total against a long unrolling, by the method of the arm, the mean over the snapshots.
     """
-    seen, ends = snapshot_agreement(study), final_cells(study)
-    if seen.empty or ends.empty:
+    rows, cells = snapshot_agreement(study), final_cells(study)
+    if rows.empty or cells.empty:
         return pd.DataFrame()
-    own = seen["arm"].map(lambda arm: METHOD_OF_ARM.get(arm, HYPERNETWORK))
-    rows = seen.loc[(seen["part"] == "total") & (seen["method"] == own), ["arm", "seed", "relative_error"]]
+    method = rows["arm"].map(lambda arm: METHOD_OF_ARM.get(arm, HYPERNETWORK))
+    rows = rows.loc[(rows["part"] == "total") & (rows["method"] == method), ["arm", "seed", "relative_error"]]
     means = rows.groupby(["arm", "seed"], as_index=False, sort=False).mean()
-    return means.merge(ends[["arm", "seed", ACCURACY]], on=["arm", "seed"])
+    return means.merge(cells[["arm", "seed", ACCURACY]], on=["arm", "seed"])
 
 
 def reference_accuracies() -> dict[str, float]:
-    """Return reference lines of CIFAR-10 test accuracy, per cent; without the table only what was published."""
+    """Return reference values of CIFAR-10 test accuracy, per cent; without the table only the published one."""
     published = {"DARTS as published": DARTS_PUBLISHED}
     if table_path() is None:
         return published
@@ -103,26 +103,27 @@ def reference_accuracies() -> dict[str, float]:
 
 
 def table_searches() -> pd.DataFrame:
-    """Return what searches of the table find, by number of look-ups: a column each, mean of 20 runs."""
+    """Return the accuracy of searches of the table by number of look-ups, one column each, mean of 20 runs."""
     if table_path() is None:
         return pd.DataFrame()
-    found = best_so_far(BenchmarkTable.read(), 300, 20)
-    kept = found.loc[found["lookups"].isin([1, 10, 30, 100, 300])]
+    accuracy = best_so_far(BenchmarkTable.read(), 300, 20)
+    kept = accuracy.loc[accuracy["lookups"].isin([1, 10, 30, 100, 300])]
     return kept.pivot(index="lookups", columns="search", values="test_accuracy").reset_index()
 
 
 def compare_arms(study: str, one: str, other: str) -> str:
-    """Return one sentence on the true accuracies of two arms, paired by search seed; "" without two common seeds."""
-    found = final_cells(study)
-    if found.empty:
+    """Return a sentence comparing the true accuracies of two arms, paired by search seed; "" below two common seeds."""
+    cells = final_cells(study)
+    if cells.empty:
         return ""
-    pairs = found.pivot(index="seed", columns="arm", values=ACCURACY).reindex(columns=[one, other]).dropna()
+    pairs = cells.pivot(index="seed", columns="arm", values=ACCURACY).reindex(columns=[one, other]).dropna()
     if len(pairs) < 2:
         return ""
     test = paired_test(pairs[one], pairs[other])
-    known = table_path() is not None
-    floor = f"; one cell trained again: sd {BenchmarkTable.read().noise('cifar10'):.2f} points" if known else ""
+    noise = ""
+    if table_path() is not None:
+        noise = f"; standard deviation of one cell trained again: {BenchmarkTable.read().noise('cifar10'):.2f} points"
     return (
-        f"{one} less {other}: {test.difference:+.2f} points of true accuracy, mean of {test.n} paired seeds, "
-        f"exact sign-flip test p = {test.p:.3g} (the least that {test.n} pairs can reach: {test.smallest_p:.3g}){floor}"
+        f"{one} minus {other}: {test.difference:+.2f} points of true accuracy, mean over {test.n} paired seeds, "
+        f"sign-flip test p = {test.p:.3g} (smallest possible with {test.n} pairs: {test.smallest_p:.3g}){noise}"
     )

@@ -122,7 +122,7 @@ def test_what_is_no_search_is_refused():
     with pytest.raises(ParameterError, match="`search` = 'nowhere': there is no such run folder"):
         m.read_search("nowhere")
     m.short_search("random", TINY | {"method": "random"})
-    with pytest.raises(ParameterError, match="`search` = 'random': a random cell has no weights to look at"):
+    with pytest.raises(ParameterError, match="`search` = 'random': a random cell has no weights to examine"):
         m.read_search("random")
 
 
@@ -228,7 +228,7 @@ def test_the_difference_converges_where_the_network_is_smooth_and_jumps_where_it
     (inner,), (outer,) = (snapshot.batches(level, 8, 1, 0) for level in ("inner", "outer"))
     rows = m.epsilon_errors(snapshot, inner, outer, 0.05, [1e-2, 1e-3])
     error = {(row["network"], row["epsilon"]): row["relative_error"] for row in rows}
-    smooth, kinked = "smooth stand-in, float64", "supernet, float64"
+    smooth, kinked = "smooth supernet, float64", "supernet, float64"
     assert error[smooth, 1e-2] < 0.1
     assert error[smooth, 1e-3] == pytest.approx(error[smooth, 1e-2] / 100, rel=0.1), "second order in epsilon"
     assert max(error[kinked, epsilon] for epsilon in (1e-2, 1e-3)) > 30 * error[smooth, 1e-2]
@@ -289,7 +289,7 @@ def test_the_report_changes_model_and_batch_size_together(snapshot, generated):
     base = check(SearchParams, generated.params.model_dump())
     assert (one["learning_rate"], one["channels"]) == (base.learning_rate, base.channels)
     (text,) = describe_batch_size(m.by_batch_size(snapshot, seed=0), rows)
-    assert "2 to 16" in text and "batches of 8 instead of 6" in text
+    assert "from 2 to 16" in text and "batches of 8 instead of 6" in text
 
 
 # --- words -----------------------------------------------------------------------------------------------------------
@@ -324,7 +324,7 @@ def test_the_verdict_follows_the_numbers(hypernetwork: float, darts: float, verd
 
 def test_the_verdict_is_open_where_the_references_disagree():
     mixed = m.describe_methods([invented(hypernetwork=0.3, DARTS=0.1, conjugate=0.5)], parameters())
-    assert "depending on what is taken for the truth" in mixed[-1]
+    assert "depending on the reference" in mixed[-1]
     assert "closer by cosine in 1, by relative error in 1 of 4 comparisons" in mixed[-1]
 
 

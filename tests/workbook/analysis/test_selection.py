@@ -16,7 +16,7 @@ WITH_SKIP = Genotype(normal=[("skip_connect", 0), *NODES[1:]], reduce=NODES)
 NO_SKIP = Genotype(normal=NODES, reduce=[("skip_connect", 0), *NODES[1:]])  # one in the reduction cell does not count
 
 
-def test_the_best_search_with_a_skip_connection_is_chosen():
+def test_best_search_with_a_skip_connection_is_chosen():
     selection = select([("a", WITH_SKIP, 88.2, 2), ("b", NO_SKIP, 90.0, 20), ("c", WITH_SKIP, 88.9, 200)])
     assert selection.chosen.run == "c"
     assert selection.chosen.genotype == WITH_SKIP
@@ -29,23 +29,23 @@ def test_the_best_search_with_a_skip_connection_is_chosen():
     assert "higher validation accuracy" in str(table.loc["a", "why"])
 
 
-def test_the_rule_can_be_left_out():
+def test_skip_connection_need_not_be_required():
     selection = select([("a", WITH_SKIP, 88.2, 2), ("b", NO_SKIP, 90.0, 20)], require_skip=False)
     assert selection.chosen.run == "b"
     assert selection.table["kept"].tolist() == [True, True]
 
 
-def test_of_equal_searches_the_lowest_seed_is_chosen():
+def test_lowest_seed_of_equal_searches_is_chosen():
     selection = select([("a", WITH_SKIP, 88.0, 200), ("b", WITH_SKIP, 88.0, 20), ("c", WITH_SKIP, 88.0, 2000)])
     assert selection.chosen.search_seed == 20
 
 
-def test_when_none_has_a_skip_connection_it_stops_with_a_sentence():
+def test_no_skip_connection_in_any_search_is_an_error():
     with pytest.raises(ParameterError, match=r"none of the 2 searches has a skip connection.*allow_no_skip: true"):
         select([("a", NO_SKIP, 88.0, 2), ("b", NO_SKIP, 89.0, 20)])
 
 
-def test_or_the_best_of_all_is_taken():
+def test_best_of_all_is_chosen_if_allowed():
     selection = select([("a", NO_SKIP, 88.0, 2), ("b", NO_SKIP, 89.0, 20)], allow_no_skip=True)
     assert selection.chosen.run == "b"
     assert selection.table["kept"].tolist() == [False, False]
@@ -58,7 +58,7 @@ def test_allow_no_skip_changes_nothing_while_one_has_a_skip_connection():
     assert select(searches, allow_no_skip=True).chosen.run == "a"
 
 
-def test_a_search_without_a_finite_accuracy_is_disregarded():
+def test_search_without_a_finite_accuracy_is_disregarded():
     selection = select([("a", WITH_SKIP, math.nan, 2), ("b", WITH_SKIP, 50.0, 20)])
     assert selection.chosen.run == "b"
     assert selection.table["why"].iloc[0] == "disregarded: validation accuracy is nan"
@@ -66,12 +66,12 @@ def test_a_search_without_a_finite_accuracy_is_disregarded():
         select([("a", WITH_SKIP, math.nan, 2)])
 
 
-def test_nothing_to_select_from_is_an_error():
+def test_no_searches_are_an_error():
     with pytest.raises(ParameterError, match="no searches"):
         select([])
 
 
-def test_a_finished_search_is_read_from_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_finished_search_is_read_from_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
     result = {"genotype": WITH_SKIP.model_dump(), "best_validation_accuracy": 88.25, "search_seed": 20}
     write_atomic(tmp_path / "study" / "a" / "result.json", json.dumps(result))

@@ -1,4 +1,4 @@
-"""What a study varies: searches are put together where nothing but their labels differs, whatever the arms' names."""
+"""Sweeps group searches that differ only in their labels, whatever the names of their arms."""
 
 from pathlib import Path
 
@@ -26,8 +26,8 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     for number, (arm, labels, params) in enumerate(SEARCHES):
         for seed in (2, 20):
             run = f"mine/search/{arm}-{number}-{seed}"
-            later = {"stream": False, "workers": 2} if seed == 20 else {}  # of a version that knew more parameters
-            own = {"run": run, "search_seed": seed, "channels": 4, **later}
+            newer = {"stream": False, "workers": 2} if seed == 20 else {}  # parameters of a newer version
+            own = {"run": run, "search_seed": seed, "channels": 4, **newer}
             write_atomic(tmp_path / run / "params.yaml", yaml.safe_dump({**labels, **params, **own}).encode())
             write_atomic(tmp_path / run / "result.json", b"{}")
             rows.append({"run": run, "stage": "search", "arm": arm, "search_seed": seed, **labels, "needs": ""})
@@ -35,17 +35,17 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "mine"
 
 
-def test_a_family_differs_in_its_labels_alone_and_is_called_what_its_arms_have_in_common(study: str):
+def test_sweep_differs_only_in_its_labels_and_has_the_common_name_of_its_arms(study: str):
     found = sweeps.find_sweeps(study)
-    assert list(found) == ["rate", "grid"], "another batch size is another family, and one setting is none"
+    assert list(found) == ["rate", "grid"], "another batch size is another sweep, and one setting is none"
     assert found["rate"]["setting"].tolist() == ["0.025", "0.025", "0.0375", "0.0375"]
     assert found["rate"]["seed"].tolist() == [2, 20, 2, 20]
-    assert found["grid"]["setting"].tolist() == ["0.05", "0.05", "0.1", "0.1"], "what does not vary is not told"
-    assert [sweeps.label_names(family) for family in found.values()] == ["learning rate", "learning rate"]
-    assert [sweeps.numeric_labels(family) for family in found.values()] == [["learning_rate"], ["learning_rate"]]
+    assert found["grid"]["setting"].tolist() == ["0.05", "0.05", "0.1", "0.1"], "constant labels are left out"
+    assert [sweeps.label_names(sweep) for sweep in found.values()] == ["learning rate", "learning rate"]
+    assert [sweeps.numeric_labels(sweep) for sweep in found.values()] == [["learning_rate"], ["learning_rate"]]
 
 
-def test_the_other_searches_are_those_of_no_family(study: str):
+def test_searches_outside_of_sweeps_are_kept(study: str):
     table = pd.DataFrame({"run": ["mine/search/rate-1-0-2", "mine/search/plain-5-2"]})
     assert sweeps.outside_sweeps(table, sweeps.find_sweeps(study))["run"].tolist() == ["mine/search/plain-5-2"]
     assert sweeps.outside_sweeps(pd.DataFrame(), {}).empty

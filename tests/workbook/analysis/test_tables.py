@@ -1,4 +1,4 @@
-"""The tables of a study are what its run folders hold: no seed lost, none mixed, nothing invented."""
+"""The tables of a study contain what its run folders contain: no seed lost, none mixed, nothing added."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ TESTS = {("darts", 0): 97.0, ("darts", 1): 98.0, ("hyper", 0): 96.0, ("hyper", 1
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch) -> Path:
-    """Two arms of two searches, two random cells, selections, and two evaluations a cell; one of them is not done."""
+    """Two arms of two searches, two random cells, selections, and two evaluations per cell; one is unfinished."""
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
     rows = []
 
@@ -51,11 +51,11 @@ def runs(tmp_path: Path, monkeypatch) -> Path:
     return tmp_path / STUDY
 
 
-def test_what_is_missing_is_named(runs: Path):
+def test_unfinished_runs_are_named(runs: Path):
     assert tables.unfinished_runs(STUDY) == ["mine/evaluate/random-20"]
 
 
-def test_every_epoch_of_every_search_is_there(runs: Path):
+def test_epochs_of_all_searches_are_there(runs: Path):
     table = tables.epochs(STUDY)
     assert len(table) == 8
     assert set(zip(table["arm"], table["seed"], strict=True)) == set(SCORES)
@@ -63,7 +63,7 @@ def test_every_epoch_of_every_search_is_there(runs: Path):
     assert last.to_dict() == SCORES
 
 
-def test_each_method_is_drawn_once_by_the_first_arm_that_has_it(runs: Path):
+def test_each_method_has_the_parameters_of_its_first_arm(runs: Path):
     defaults = notebook_defaults(notebooks_folder() / "03_search.ipynb")
     methods = {"darts-2": "darts-second", "darts-20": "darts-second", "hyper-2": "hypernetwork", "random-2": "random"}
     for name, method in methods.items():
@@ -81,7 +81,7 @@ def test_times_are_sums_over_the_epochs(runs: Path):
     assert tables.search_seconds(STUDY)["seconds"].tolist() == [5.0] * 4
 
 
-def test_the_truth_of_an_epoch_stands_beside_the_seconds_that_it_took(runs: Path):
+def test_true_accuracies_have_the_seconds_since_the_start(runs: Path):
     assert tables.true_accuracies(STUDY).empty
     for seed in (2, 20):
         put(runs / "search" / f"hyper-{seed}", None, truth=[{"epoch": e, "cifar10_test": 50.0 + e} for e in (1, 2)])
@@ -93,7 +93,7 @@ def test_the_truth_of_an_epoch_stands_beside_the_seconds_that_it_took(runs: Path
     assert table["cifar10_test"].tolist() == [51.0, 52.0, 51.0, 52.0, 87.0]
 
 
-def test_an_evaluation_knows_the_search_of_its_cell(runs: Path):
+def test_evaluation_has_the_labels_of_its_search(runs: Path):
     table = tables.evaluations(STUDY).set_index(["arm", "search_seed", "evaluation_seed"])
     assert table.loc[("darts", 20, 1), "test_accuracy"] == 98.0
     assert table.loc[("hyper", 2, 0), "validation_accuracy"] == 95.0
@@ -101,7 +101,7 @@ def test_an_evaluation_knows_the_search_of_its_cell(runs: Path):
     assert len(table) == 5
 
 
-def test_one_row_an_arm_keeps_search_seeds_and_evaluation_seeds_apart(runs: Path):
+def test_row_of_an_arm_keeps_search_seeds_and_evaluation_seeds_apart(runs: Path):
     table = tables.by_arm(STUDY).set_index("arm")
     darts = table.loc["darts"]
     assert darts[["searches", "validation_accuracy_mean", "validation_accuracy_best"]].tolist() == [2, 91.0, 92.0]
@@ -114,7 +114,7 @@ def test_one_row_an_arm_keeps_search_seeds_and_evaluation_seeds_apart(runs: Path
     assert pd.isna(random["validation_accuracy_mean"]) and pd.isna(random["test_accuracy_sd"])
 
 
-def test_an_arm_of_two_settings_is_two_rows_each_with_its_own_cell_and_tests(runs: Path):
+def test_arm_of_two_settings_has_two_rows(runs: Path):
     more = []
 
     def run(stage: str, name: str, result: dict, needs: str = "", **labels: str) -> None:
@@ -122,8 +122,8 @@ def test_an_arm_of_two_settings_is_two_rows_each_with_its_own_cell_and_tests(run
         more.append({"run": f"mine/{stage}/{name}", "stage": stage, "arm": "rate", **labels, "needs": needs})
 
     for rate, score in (("0.05", 80.0), ("0.1", 70.0)):
-        own = {"learning_rate": rate, "search_seed": "2"}
-        run("search", rate, {"best_validation_accuracy": score, "skips_normal": 1}, **own)
+        labels = {"learning_rate": rate, "search_seed": "2"}
+        run("search", rate, {"best_validation_accuracy": score, "skips_normal": 1}, **labels)
         run("select", rate, {"chosen": f"mine/search/{rate}", "genotype": {"of": rate}}, learning_rate=rate)
         for data, accuracy in (("cifar10", score + 1), ("cifar100", score - 30)):
             tested = {"best_test_accuracy": accuracy, "last_test_accuracy": 0, "parameters": 7}
@@ -138,7 +138,7 @@ def test_an_arm_of_two_settings_is_two_rows_each_with_its_own_cell_and_tests(run
     assert tests["validation_accuracy"].tolist() == [80.0, 80.0, 70.0, 70.0] and set(tests["selected"]) == {True}
 
 
-def test_the_comparison_has_the_reports_rows_and_the_arms_that_were_tested(runs: Path):
+def test_accuracy_and_cost_has_the_thesis_rows_and_the_tested_arms(runs: Path):
     table = claims.accuracy_and_cost(STUDY)
     theirs = table[table["panel"] == "thesis: CIFAR-100"].set_index("model")
     assert theirs.loc["hyperDARTS-2", ["accuracy", "deviation", "cost"]].tolist() == [83.61, 0.15, 1.8]
@@ -148,7 +148,7 @@ def test_the_comparison_has_the_reports_rows_and_the_arms_that_were_tested(runs:
     assert ours["cost"].tolist() == [10 / 60, 10 / 60, 0.0]
 
 
-def test_cells_are_those_that_were_selected(runs: Path):
+def test_genotypes_are_the_selected_ones(runs: Path):
     assert tables.selected_genotypes(STUDY) == {"darts": {"of": "darts"}, "hyper": {"of": "hyper"}}
 
 
@@ -156,7 +156,7 @@ def test_study_without_diagnostics_has_no_snapshots(runs: Path):
     assert tables.snapshot_agreement(STUDY).empty and tables.mean_agreement(STUDY).empty
 
 
-def test_snapshots_leave_the_reference_out_and_means_are_over_an_arm(runs: Path):
+def test_snapshot_agreement_leaves_out_the_reference_and_means_are_over_an_arm(runs: Path):
     listed = pd.read_csv(runs / "runs.csv", dtype=str)
     more = []
     for seed, error in ((2, 0.5), (20, 0.75)):

@@ -15,7 +15,7 @@ from hdarts.toys import MicroDARTS, Quadratic2D, RidgeDigits, Sine, retrained_lo
 from hdarts.workbook.analysis import toy_experiments as toy
 from hdarts.workbook.analysis.toy_experiments.accuracy import calls, simplex
 from hdarts.workbook.analysis.toy_experiments.joint import PARTS, noises
-from hdarts.workbook.analysis.toy_experiments.local import knows, quadratic, response_jacobian
+from hdarts.workbook.analysis.toy_experiments.local import errors_of, quadratic, response_jacobian
 from hdarts.workbook.analysis.toy_experiments.storage import peak_bytes
 
 MICRO = MicroDARTS(0.1)
@@ -64,7 +64,7 @@ def test_gradients_counted_are_those_a_method_takes(monkeypatch):
     products = {"Neumann, K terms": 3, "unrolled, K steps from 0": 3, "conjugate gradient": 2}
     for name, method in toy.METHODS.items():
         calls.clear()
-        method.find(problem, w, a, 0.1, 3)
+        method.hypergradient(problem, w, a, 0.1, 3)
         if name == "conjugate gradient":
             continue  # one curvature: ends after the first of three iterations
         assert len(calls) + 2 * products.get(name, 0) == method.gradients(3), name
@@ -206,7 +206,7 @@ def test_training_with_an_antithetic_pair_comes_nearer_to_the_response_the_longe
         float(toy.learned_over_sigma(problem, ALPHA, [0.2], steps, 0)["jacobian_error"].iloc[0]) for steps in (20, 200)
     )
     without = torch.cat([torch.zeros(3 * 640).double(), problem.best_response(ALPHA)])
-    none = knows(problem, ALPHA, without, response_jacobian(problem, ALPHA))
+    none = errors_of(problem, ALPHA, without, response_jacobian(problem, ALPHA))
     assert long < 0.3 < short < none["jacobian_error"] == pytest.approx(1)
 
 

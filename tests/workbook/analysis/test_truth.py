@@ -1,4 +1,4 @@
-"""True accuracies of a study's searches: one end a search, arms apart, collapse named, rankings against the table."""
+"""True accuracies of a study's searches: final cells, means by arm, collapse, and rankings compared with the table."""
 
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def ranking(table: BenchmarkTable) -> list[dict]:
     return [{"cell": cell, "validation_accuracy": 50.0 - i} for i, cell in enumerate([cells[1], cells[0], *cells[2:]])]
 
 
-def test_a_search_ends_with_its_last_epochs_cell(table: BenchmarkTable):
+def test_final_cell_is_that_of_the_last_epoch(table: BenchmarkTable):
     found = truth.final_cells(STUDY)
     assert list(zip(found["arm"], found["seed"], strict=True)) == list(ENDS)
     assert found["cell"].tolist() == list(ENDS.values())
@@ -71,11 +71,11 @@ def test_a_search_ends_with_its_last_epochs_cell(table: BenchmarkTable):
         ("|nor_conv_1x1~0|+|none~0|skip_connect~1|+|none~0|none~1|avg_pool_3x3~2|", False),
     ],
 )
-def test_a_cell_is_collapsed_when_no_convolution_is_on_any_way_through_it(cell: str, nothing_learns: bool):
+def test_cell_is_collapsed_if_no_path_contains_a_convolution(cell: str, nothing_learns: bool):
     assert truth.collapsed(cell) == nothing_learns
 
 
-def test_one_row_an_arm_says_how_good_its_cells_are_and_how_many_collapsed(table: BenchmarkTable):
+def test_row_of_an_arm_has_accuracy_and_collapse_rate_of_its_cells(table: BenchmarkTable):
     found = truth.by_arm(STUDY).set_index("arm")
     two = [table.lookup(cell)["cifar10_test"] for cell in (SKIPS, GOOD)]
     darts = found.loc["darts-second"]
@@ -85,34 +85,34 @@ def test_one_row_an_arm_says_how_good_its_cells_are_and_how_many_collapsed(table
     assert found.loc["hyperdarts-1", "collapse_rate"] == 0
 
 
-def test_a_ranking_is_held_against_the_table(table: BenchmarkTable):
+def test_ranking_is_compared_with_the_table(table: BenchmarkTable):
     (row,) = truth.rankings(STUDY).to_dict("records")
     assert (row["arm"], row["seed"], row["n"]) == ("shared-weights", 2, 5)
-    assert row["tau"] == pytest.approx(1 - 2 * 2 / (5 * 4) * 1)  # one of ten pairs is turned round
+    assert row["tau"] == pytest.approx(1 - 2 * 2 / (5 * 4) * 1)  # one of ten pairs is swapped
 
 
-def test_an_arms_own_hypergradient_stands_beside_where_its_search_ended(table: BenchmarkTable):
+def test_error_of_an_arms_method_is_merged_with_its_final_accuracy(table: BenchmarkTable):
     found = truth.hypergradient_errors(STUDY).set_index(["arm", "seed"])
     assert found.loc[("darts-second", 2), "relative_error"] == len("DARTS (finite difference)")
     assert found.loc[("hyperdarts-1", 2), "relative_error"] == len("hypernetwork")
     assert found.loc[("darts-second", 20), "cifar10_test"] == table.lookup(GOOD)["cifar10_test"]
 
 
-def test_two_arms_are_compared_over_their_common_seeds(table: BenchmarkTable):
+def test_one_common_seed_is_no_comparison(table: BenchmarkTable):
     assert truth.compare_arms(STUDY, "hyperdarts-1", "darts-second") == "", "one common seed shows nothing"
 
 
-def test_a_difference_is_told_with_what_so_few_pairs_can_show(table: BenchmarkTable, monkeypatch):
+def test_comparison_states_the_smallest_possible_p(table: BenchmarkTable, monkeypatch):
     rows = [{"arm": arm, "seed": seed, "cifar10_test": 90.0 + bonus} for seed in range(4) for arm, bonus in TWO]
     monkeypatch.setattr(truth, "final_cells", lambda study: pd.DataFrame(rows))
-    told = truth.compare_arms(STUDY, "b", "a")
-    assert told.startswith(
-        "b less a: +1.50 points of true accuracy, mean of 4 paired seeds, exact sign-flip test p = 0.125"
+    sentence = truth.compare_arms(STUDY, "b", "a")
+    assert sentence.startswith(
+        "b minus a: +1.50 points of true accuracy, mean over 4 paired seeds, sign-flip test p = 0.125"
     )
-    assert told.endswith(f"one cell trained again: sd {table.noise('cifar10'):.2f} points")
+    assert sentence.endswith(f"standard deviation of one cell trained again: {table.noise('cifar10'):.2f} points")
 
 
-def test_reference_lines_are_the_tables_own(table: BenchmarkTable, tmp_path: Path, monkeypatch):
+def test_reference_accuracies_are_those_of_the_table(table: BenchmarkTable, tmp_path: Path, monkeypatch):
     found = truth.reference_accuracies()
     assert found["best cell"] == table.cells["cifar10_test"].max() and found["random cell, mean"] == table.best_of(1)
     monkeypatch.setenv("HDARTS_DATA", str(tmp_path / "nothing"))
@@ -120,6 +120,6 @@ def test_reference_lines_are_the_tables_own(table: BenchmarkTable, tmp_path: Pat
     assert truth.rankings(STUDY).empty
 
 
-def test_a_study_of_another_space_has_none_of_it(tmp_path: Path, monkeypatch):
+def test_study_of_another_space_has_no_true_accuracies(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
     assert truth.final_cells("none").empty and truth.by_arm("none").empty and truth.hypergradient_errors("none").empty

@@ -1,4 +1,4 @@
-"""What was found at the snapshots, as tables: every method against the reference, whole and edge by edge."""
+"""Tables of the estimates at the snapshots: every method compared with the reference, as a whole and per edge."""
 
 from collections.abc import Sequence
 
@@ -10,38 +10,38 @@ PARTS = ("total", "direct", "response")
 
 
 def method_table(comparisons: Sequence[Comparison]) -> list[Row]:
-    """Return a row for each epoch, method and part: its norm, cosine and relative error to the reference, its cost.
+    """Return one row per epoch, method and part: norm, cosine and relative error to the reference, and cost.
 
-    `gradients` counts gradients and Hessian-vector products; `note` is what a method warned of.
+    `gradients` counts gradients and Hessian-vector products; `note` has the method's warnings.
     """
     return [
         {
             "epoch": comparison.epoch,
             "method": method,
             "part": part,
-            **agreement(found.part(part), comparison.estimates[REFERENCE].part(part)),
-            "norm": float(found.part(part).norm()),
-            "seconds": found.hypergradient.info["seconds"],
-            "gradients": found.gradients,
-            "note": found.note,
+            **comparison.agreement(method, part),
+            "norm": float(estimate.part(part).norm()),
+            "seconds": estimate.hypergradient.info["seconds"],
+            "gradients": estimate.gradients,
+            "note": estimate.note,
         }
         for comparison in comparisons
-        for method, found in comparison.estimates.items()
+        for method, estimate in comparison.estimates.items()
         for part in PARTS
     ]
 
 
 def part_table(comparisons: Sequence[Comparison]) -> list[Row]:
-    """Return a row for each epoch and method: norm of both parts and the cosine between them.
+    """Return one row per epoch and method: norms of both parts and the cosine between them.
 
-    `along_ones` is the share of the response that moves all operations of an edge alike, which softmax does not see:
-    the norm of that component over the norm of the response. It is 0 for every method that works on w; a hypernetwork
-    is fed alpha itself, and there it is not.
+    `along_ones` is the share of the response that changes all operations of an edge equally, which softmax ignores: the
+    norm of that component over the norm of the response. It is 0 for every method that works on w, but not for a
+    hypernetwork, whose input is alpha itself.
     """
     rows = []
     for comparison in comparisons:
-        for method, found in comparison.estimates.items():
-            direct, response = found.part("direct"), found.part("response")
+        for method, estimate in comparison.estimates.items():
+            direct, response = estimate.part("direct"), estimate.part("response")
             norms = {"direct": float(direct.norm()), "response": float(response.norm())}
             common = float(response.mean(-1, keepdim=True).expand_as(response).norm())
             share = common / norms["response"] if norms["response"] > 0 else float("nan")
@@ -51,9 +51,9 @@ def part_table(comparisons: Sequence[Comparison]) -> list[Row]:
 
 
 def second_opinions(comparisons: Sequence[Comparison]) -> list[Row]:
-    """Return the agreement of every method with each of the four references: T, T/2, other batches, damped local.
+    """Return the agreement of every method with each of four references: T, T/2, other batches, damped local.
 
-    The local one has the response of conjugate gradients and the direct part at the snapshot's own weights.
+    The local one has the response of conjugate gradients and the direct part at the snapshot's weights.
     """
     opinions = (*REFERENCES, SECOND)
     return [
@@ -62,29 +62,29 @@ def second_opinions(comparisons: Sequence[Comparison]) -> list[Row]:
             "opinion": opinion,
             "method": method,
             "part": part,
-            **agreement(found.part(part), comparison.estimates[opinion].part(part)),
+            **comparison.agreement(method, part, opinion),
         }
         for comparison in comparisons
         for opinion in opinions
-        for method, found in comparison.estimates.items()
+        for method in comparison.estimates
         if method not in opinions
         for part in PARTS
     ]
 
 
 def edge_table(comparisons: Sequence[Comparison]) -> list[Row]:
-    """Return the agreement of every method's total with the reference, edge by edge."""
+    """Return the agreement of each method's total with the reference, one row per edge."""
     return [
         {
             "epoch": comparison.epoch,
             "method": method,
             "kind": kind,
             "edge": f"{source}-{node}",
-            **agreement(found.part("total")[k, e], comparison.estimates[REFERENCE].part("total")[k, e]),
-            "norm": float(found.part("total")[k, e].norm()),
+            **agreement(estimate.part("total")[k, e], comparison.estimates[REFERENCE].part("total")[k, e]),
+            "norm": float(estimate.part("total")[k, e].norm()),
         }
         for comparison in comparisons
-        for method, found in comparison.estimates.items()
+        for method, estimate in comparison.estimates.items()
         if method != REFERENCE
         for k, kind in enumerate(comparison.space.kinds)
         for e, (source, node) in enumerate(comparison.space.edges)

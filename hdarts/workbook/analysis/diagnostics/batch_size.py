@@ -19,7 +19,7 @@ from hdarts.space import SPACES, SearchSpace
 from hdarts.workbook.analysis import Row
 from hdarts.workbook.analysis.diagnostics.snapshot import Snapshot, short_search
 
-STEPS = 3  # of a search, drawn at random
+STEPS = 3  # of a search, chosen at random
 FACTORS = (0.25, 0.5, 0.75, 1, 2)  # of the batch size of the search
 SHARE = 12  # images of a short search, in batches: 6 steps on each level
 
@@ -30,10 +30,11 @@ def random_edge(space: SearchSpace, seed: int) -> int:
 
 
 def as_in_thesis(base: SearchParams, name: str, seed: int) -> list[Row]:
-    """Return magnitudes at each step of two short searches below the run folder `name`, which differ in two things.
+    """Return magnitudes at each step of two short searches below the run folder `name`, which differ in two parameters.
 
-    As the thesis's: a linear hypernetwork with 3/4 of the batch size (48 of 64), and a two-layer linear one with the
-    whole. All else is that of `base`; one epoch of about 6 steps. `drawn` marks the 3 steps that the thesis would show.
+    As in the thesis: a linear hypernetwork with 3/4 of the batch size (48 of 64), and a two-layer linear one with the
+    whole batch size. Other parameters are those of `base`, for one epoch of about 6 steps. `drawn` marks the 3 steps
+    that the thesis would show.
     """
     batch = max(base.batch_size, 3)
     images = sum(split_sizes(base.data, base.data_folder, base.limit, base.validation_fraction))
@@ -69,8 +70,8 @@ def as_in_thesis(base: SearchParams, name: str, seed: int) -> list[Row]:
 def by_batch_size(snapshot: Snapshot, seed: int, draws: int = STEPS) -> list[Row]:
     """Return magnitudes of a snapshot's hypergradient on `draws` validation batches of each of five sizes.
 
-    The sizes are 1/4 to 2 times that of the search, where the images suffice. The hypergradient is that of the search:
-    through the hypernetwork, or the direct one where there is none.
+    The sizes are 1/4 to 2 times that of the search, if there are enough images. The hypergradient is the one through
+    the hypernetwork, or the direct one if there is none.
     """
     assert snapshot.data.validation is not None
     composed, edge, rows = snapshot.composed(), random_edge(snapshot.space, seed), []
@@ -80,9 +81,9 @@ def by_batch_size(snapshot: Snapshot, seed: int, draws: int = STEPS) -> list[Row
             continue
         for draw, batch in enumerate(snapshot.batches("outer", size, draws, seed)):
             if composed is None:
-                found = hg.direct(snapshot.problem, snapshot.w, snapshot.alpha, batch)
+                hypergradient = hg.direct(snapshot.problem, snapshot.w, snapshot.alpha, batch)
             else:
-                found = hg.hypernetwork(*composed, snapshot.alpha, batch)
-            normal = found.total[0].square().mean(-1).sqrt()
+                hypergradient = hg.hypernetwork(*composed, snapshot.alpha, batch)
+            normal = hypergradient.total[0].square().mean(-1).sqrt()
             rows.append({"batch_size": size, "draw": draw, "edge": float(normal[edge]), "mean": float(normal.mean())})
     return rows

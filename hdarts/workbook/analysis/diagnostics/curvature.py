@@ -1,4 +1,4 @@
-"""How curved the inner loss is: both ends of the spectrum of its Hessian."""
+"""Curvature of the inner loss: both ends of the spectrum of its Hessian."""
 
 from typing import Any
 
@@ -26,10 +26,10 @@ def extreme_eigenvalues(
 
 
 def sharpness(snapshot: Snapshot, batch: Batch, seed: int = 0) -> list[Row]:
-    """Return a row for w and, where a hypernetwork makes the weights, one for [phi | rest], what SGD really updates.
+    """Return one row for w and, for generated weights, one for [phi | rest], the variables that SGD updates.
 
-    `rate` is the learning rate of the epoch that had just ended, for the variables that the search updates (nan for
-    the others); gradient descent with it is stable on a quadratic where rate x largest < 2.
+    `rate` is the learning rate of the epoch before the snapshot, for the variables that the search updates (nan for the
+    others); on a quadratic, gradient descent with it is stable if rate x largest < 2.
     """
     composed = snapshot.composed()
     problems = {"w": (snapshot.problem, snapshot.w)} | ({} if composed is None else {"phi and rest": composed})
@@ -37,7 +37,7 @@ def sharpness(snapshot: Snapshot, batch: Batch, seed: int = 0) -> list[Row]:
     rows = []
     for variables, (problem, x) in problems.items():
         smallest, largest = extreme_eigenvalues(problem, x, snapshot.alpha, batch, seed)
-        own = rate if variables == list(problems)[-1] else float("nan")
+        used = rate if variables == list(problems)[-1] else float("nan")
         plain = {"epoch": snapshot.epoch, "variables": variables, "number": x.numel()}
-        rows.append({**plain, "largest": largest, "smallest": smallest, "rate": own, "rate_largest": own * largest})
+        rows.append({**plain, "largest": largest, "smallest": smallest, "rate": used, "rate_largest": used * largest})
     return rows

@@ -1,9 +1,9 @@
-"""Why DARTS's finite difference is not the product it stands for: the kinks of ReLU and max pooling.
+"""Why DARTS's finite difference differs from the product that it approximates: the kinks of ReLU and max pooling.
 
-The gradient in alpha jumps where a ReLU switches or a maximum moves to another pixel. Between w - eps v and w + eps v
-lie many such places. Autograd's C^T v leaves the jumps out; the difference quotient has all of them, divided by
-2 eps. As their number is proportional to eps and their signs differ, their sum behaves like eps^(1/2), and the error
-like eps^(-1/2), until eps is so small that no unit switches: below what float32 can resolve.
+The gradient in alpha jumps where a ReLU switches or a maximum moves to another pixel. There are many such points
+between w - eps v and w + eps v. Autograd's C^T v does not contain the jumps; the difference quotient contains all of
+them, divided by 2 eps. As their number is proportional to eps and their signs differ, their sum behaves like eps^(1/2),
+and the error like eps^(-1/2), until eps is so small that no unit switches: too small for float32.
 """
 
 from copy import copy
@@ -24,9 +24,9 @@ LAW = "proportional to 1/√epsilon"
 
 
 class SmoothActivations(TorchFunctionMode):
-    """Within it, each ReLU is a softplus and each max pooling log(mean(exp)) over the window: the network, smooth.
+    """Context in which each ReLU is a softplus and each max pooling log(mean(exp)) over the window: a smooth network.
 
-    It reaches what PyTorch's operators compute, so the problem has to be one `without_kernels`.
+    It replaces PyTorch's operators only, so the problem has to be one `without_kernels`.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -44,10 +44,10 @@ def _soft_maximum(x: Tensor, kernel_size: int, stride: int, padding: int, *_: An
 def epsilon_errors(
     snapshot: Snapshot, inner: Batch, outer: Batch, step_size: float, epsilons: list[float]
 ) -> list[Row]:
-    """Return the relative error of DARTS's difference quotient against the product C^T v it stands for.
+    """Return the relative error of DARTS's difference quotient against the product C^T v that it approximates.
 
-    A row for each network and epsilon = ||eps v||: the supernet in float32 and float64, its smooth stand-in in float64.
-    C and v are those of a DARTS step of `step_size`; the product is that of the same network in float64.
+    One row per network and epsilon = ||eps v||: the supernet in float32 and in float64, and its smooth version in
+    float64. C and v are those of a DARTS step of `step_size`; the product is that of the same network in float64.
     """
     single, double = (snapshot.w, snapshot.alpha, inner, outer), _double(snapshot, inner, outer)
     exact, v = _product(snapshot.problem, *double, step_size)
@@ -56,23 +56,23 @@ def epsilon_errors(
     problem = without_kernels(snapshot.problem)
     with SmoothActivations():
         exact, v = _product(problem, *double, step_size)
-        return rows + _errors("smooth stand-in, float64", problem, double, v, epsilons, exact)
+        return rows + _errors("smooth supernet, float64", problem, double, v, epsilons, exact)
 
 
 def without_kernels(problem: Classification) -> Classification:
-    """Return the problem with a supernet that is made of PyTorch's operators alone, nothing compiled."""
+    """Return the problem with a supernet that uses PyTorch's operators only, no compiled kernels."""
     supernet = copy(problem.supernet)
     supernet.compiled = False
     return Classification(supernet)
 
 
 def square_root_law(rows: list[Row]) -> list[Row]:
-    """Return the errors that independent jumps would give, proportional to epsilon^(-1/2), from the largest epsilon."""
-    own = [row for row in rows if row["network"] == "supernet, float64"]
-    first = max(own, key=lambda row: row["epsilon"])
+    """Return the errors of independent jumps, proportional to epsilon^(-1/2) and equal at the largest epsilon."""
+    double = [row for row in rows if row["network"] == "supernet, float64"]
+    first = max(double, key=lambda row: row["epsilon"])
     return [
         {**row, "network": LAW, "relative_error": first["relative_error"] * (first["epsilon"] / row["epsilon"]) ** 0.5}
-        for row in own
+        for row in double
     ]
 
 

@@ -1,10 +1,10 @@
-"""One snapshot, every method, and the references they are held against.
+"""The hypergradient of one snapshot by every method, and by the references that they are compared with.
 
-The reference is the exact derivative of what plain SGD would do next: T steps of the supernet's own weights, alpha
-held, from the snapshot on, each on the next batch of a fixed sequence; then the outer loss of a fixed batch. It is not
-the response at an inner minimum, which is many more steps away, and it depends on T and on the batches. How much is
-measured: half the reference has the first T/2 batches, `other batches` the last T/2. Conjugate gradients on the
-damped Hessian at the snapshot's own weights are a second opinion of another kind: a local one.
+The reference is the exact derivative of further training: T steps of plain SGD on the supernet's weights, with alpha
+fixed, from the snapshot on, each on the next batch of a fixed sequence; then the outer loss of a fixed batch. It is not
+the response at an inner minimum, which is many more steps away, and it depends on T and on the batches. How much it
+depends on them is measured: `half the reference` uses the first T/2 batches, `half, other batches` the last T/2.
+Conjugate gradients on the damped Hessian at the snapshot's weights are another, local reference.
 """
 
 import warnings
@@ -19,6 +19,7 @@ from hdarts.bilevel import Hypergradient
 from hdarts.params import HypergradientParams
 from hdarts.search.weights import Batch
 from hdarts.space import DARTS, SearchSpace
+from hdarts.supernet.layout import agreement
 from hdarts.workbook.analysis.diagnostics.snapshot import Snapshot
 
 EPSILON = 0.01  # of DARTS's finite difference
@@ -29,7 +30,7 @@ SECOND, HYPERNETWORK = "conjugate gradient", "hypernetwork"
 
 
 class Estimate(NamedTuple):
-    """A hypergradient, its cost (`gradients` counts gradients and Hessian-vector products) and what was warned of."""
+    """A hypergradient, its cost in gradients and Hessian-vector products, and the method's warnings (`note`)."""
 
     hypergradient: Hypergradient
     gradients: int
@@ -48,12 +49,16 @@ class Comparison:
     estimates: dict[str, Estimate]
     space: SearchSpace = DARTS
 
+    def agreement(self, method: str, part: str, reference: str = REFERENCE) -> dict[str, float]:
+        """Return `cosine` and `relative_error` of a method's part, compared with that of a reference."""
+        return agreement(self.estimates[method].part(part), self.estimates[reference].part(part))
+
 
 def compare_methods(snapshot: Snapshot, params: HypergradientParams, damping: float) -> Comparison:
     """Return the hypergradient of a snapshot by every method and by the references, all on the same outer batch.
 
-    Methods that take one inner batch get the first of the sequence; those that go on take `params.terms` steps, terms
-    or iterations. `damping` is that of conjugate gradients.
+    Methods with one inner batch use the first of the sequence; iterative ones take `params.terms` steps, terms or
+    iterations. `damping` is that of conjugate gradients.
     """
     inner = snapshot.batches("inner", params.batch_size, max(params.reference_steps, params.terms), params.seed)
     (outer,) = snapshot.batches("outer", params.batch_size, 1, params.seed)
@@ -62,7 +67,7 @@ def compare_methods(snapshot: Snapshot, params: HypergradientParams, damping: fl
     return Comparison(snapshot.epoch, estimates, snapshot.space)
 
 
-Call = tuple[Callable[[], Hypergradient], int]  # and its gradients, without one product for each iteration
+Call = tuple[Callable[[], Hypergradient], int]  # with its cost without one product per iteration
 
 
 def _methods(
@@ -98,7 +103,7 @@ def _run(method: Callable[[], Hypergradient], cost: int) -> Estimate:
         warnings.simplefilter("always", hg.HypergradientWarning)
         hypergradient = method()
     notes = [str(w.message) for w in caught if issubclass(w.category, hg.HypergradientWarning)]
-    for w in caught:  # those of others are passed on
+    for w in caught:  # all other warnings are shown
         if not issubclass(w.category, hg.HypergradientWarning):
             warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
     return Estimate(hypergradient, cost + int(hypergradient.info.get("iterations", 0)), "; ".join(notes))

@@ -1,4 +1,4 @@
-"""A search as it was after an epoch: its problem, weights and alpha, read from a checkpoint."""
+"""The state of a search after an epoch: its problem, weights and alpha, read from a checkpoint."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class Snapshot:
         return SPACES[self.params.space]
 
     def composed(self) -> tuple[Reparametrised, Tensor] | None:
-        """Return the problem in u = [phi | rest] and u itself; None where the weights are learned on their own."""
+        """Return the problem in u = [phi | rest] and u itself; None if the weights are learned directly."""
         if not isinstance(self.weights, GeneratedWeights):
             return None
         h: Any = self.weights.hypernetwork
@@ -56,27 +56,27 @@ class Snapshot:
     def batches(self, level: str, size: int, count: int, seed: int) -> list[Batch]:
         """Return `count` batches of `size` images of a level, `inner` or `outer`, augmented as in the search.
 
-        A function of (seed, level, size) only. Raises ParameterError for more images than the level has.
+        They depend on (seed, level, size) only. Raises ParameterError for more images than the level has.
         """
         inner, outer = batches(self.params.model_copy(update={"batch_size": size}), self.data)
-        one = {"inner": inner, "outer": outer}[level]
+        loader = {"inner": inner, "outer": outer}[level]
         purpose = f"microscope {level}"  # the old name of these diagnostics; another one would draw other batches
-        return list(islice(one.endless(seed, purpose), count))
+        return list(islice(loader.endless(seed, purpose), count))
 
 
 def read_search(name: str) -> Run:
-    """Return the run `name` of a search; raises ParameterError where there is none or it drew a random cell."""
+    """Return the run `name` of a search; raises ParameterError if there is none or it drew a random cell."""
     folder = below_runs(name)
     if not (folder / "params.yaml").is_file():
         raise ParameterError(f"parameter `search` = {name!r}: there is no such run folder")
     params = recorded(SearchParams, read_yaml(folder / "params.yaml"))
     if params.method == "random":
-        raise ParameterError(f"parameter `search` = {name!r}: a random cell has no weights to look at")
+        raise ParameterError(f"parameter `search` = {name!r}: a random cell has no weights to examine")
     return Run(folder, params)
 
 
 def short_search(name: str, changes: Mapping[str, Any], base: SearchParams | None = None) -> Run:
-    """Search as `base` (None: the defaults of notebook 03) with `changes`, in the run folder `name`, to its end."""
+    """Return a finished search in the run folder `name`: `base` (None: notebook 03's defaults) with `changes`."""
     run = Run.open(with_defaults(SearchParams, {**(base.model_dump() if base else {}), **changes, "run": name}))
     for _ in search(run.params, run):  # type: ignore[arg-type]
         pass
@@ -84,9 +84,9 @@ def short_search(name: str, changes: Mapping[str, Any], base: SearchParams | Non
 
 
 def snapshots(run: Run, params: HypergradientParams) -> Iterator[Snapshot]:
-    """Yield the snapshots of a search that `params.epochs` names ([]: all that were kept), one after the other.
+    """Yield the snapshots of a search at `params.epochs` ([]: all that were kept).
 
-    A search that kept none is seen at its last checkpoint. Raises ParameterError where an epoch was not kept.
+    For a search that kept none, this is its last checkpoint. Raises ParameterError if an epoch was not kept.
     """
     device = use_machine(params)
     searched = check(SearchParams, run.params.model_dump())
@@ -102,10 +102,10 @@ def snapshots(run: Run, params: HypergradientParams) -> Iterator[Snapshot]:
 def _chosen(run: Run, epochs: Iterable[int]) -> list[Path]:
     kept = {int(path.stem.rpartition("-")[2]): path for path in run.folder.glob("checkpoint.epoch-*.pt")}
     if missing := [epoch for epoch in epochs if epoch not in kept]:
-        told = ", ".join(map(str, sorted(kept))) or "none"
-        raise ParameterError(f"parameter `epochs` = {missing[0]}: {run.name} kept no snapshot of it (kept: {told})")
+        epochs = ", ".join(map(str, sorted(kept))) or "none"
+        raise ParameterError(f"parameter `epochs` = {missing[0]}: {run.name} kept no snapshot of it (kept: {epochs})")
     if kept:
         return [kept[epoch] for epoch in sorted(epochs or kept)]
     if (run.folder / checkpoint.NEWEST).is_file():
         return [run.folder / checkpoint.NEWEST]
-    raise ParameterError(f"{run.name} has no checkpoint left; search with keep_epochs, the epochs to look at")
+    raise ParameterError(f"{run.name} has no checkpoint left; search with keep_epochs, the epochs to examine")

@@ -1,4 +1,4 @@
-"""What notebooks 01 and 02 compute: hypergradients and hypernetworks where the answer is known. Tables out."""
+"""Computations of notebooks 01 and 02: hypergradients and hypernetworks where the answer is known, as tables."""
 
 from hdarts.workbook.analysis.toy_experiments.accuracy import (
     COMPONENTS,

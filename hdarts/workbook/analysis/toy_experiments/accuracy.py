@@ -1,4 +1,4 @@
-"""Notebook 01: how far each method is from the exact hypergradient, and what it costs. Tables out."""
+"""Notebook 01: tables of the error of each method against the exact hypergradient, and of its cost."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -34,21 +34,21 @@ def curvatures(toy: Any, alpha: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Method:
-    """`find(toy, w*, alpha, step size, K)` gives its hypergradient, `gradients(K)` what that costs.
+    """`hypergradient(toy, w*, alpha, step size, K)`, and its cost `gradients(K)` in gradients.
 
-    The unit is one gradient: a forward and a backward pass. A Hessian-vector product is a backward pass through one,
-    counted 2; unrolling builds the graph for it anew at every step, 3.
+    A gradient is one forward and one backward pass. A Hessian-vector product, a backward pass through a gradient,
+    counts 2, or 3 in unrolling, which builds its graph anew at every step.
     """
 
-    find: Callable[[Any, Tensor, Tensor, float, int], Hypergradient]
+    hypergradient: Callable[[Any, Tensor, Tensor, float, int], Hypergradient]
     gradients: Callable[[int], int]
-    once: bool = False  # there is no K
+    fixed: bool = False  # does not depend on K
 
 
 METHODS = {
-    "none (first-order DARTS)": Method(lambda t, w, a, xi, k: methods.direct(t, w, a, None), lambda k: 1, once=True),
+    "none (first-order DARTS)": Method(lambda t, w, a, xi, k: methods.direct(t, w, a, None), lambda k: 1, fixed=True),
     "finite difference (DARTS)": Method(
-        lambda t, w, a, xi, k: methods.finite_difference(t, w, a, None, None, xi), lambda k: 4, once=True
+        lambda t, w, a, xi, k: methods.finite_difference(t, w, a, None, None, xi), lambda k: 4, fixed=True
     ),
     "Neumann, K terms": Method(lambda t, w, a, xi, k: methods.neumann(t, w, a, None, None, xi, k), lambda k: 2 + 2 * k),
     "unrolled, K steps from 0": Method(
@@ -61,40 +61,40 @@ METHODS = {
 
 
 def counts_to(most: int) -> list[int]:
-    """Return the numbers K at which methods are tried: each about 1.7 times the last one, and `most`."""
+    """Return the numbers K for which methods are compared: each about 1.7 times the last one, and `most`."""
     return sorted({round(1.7**i) for i in range(40) if 1.7**i <= most} | {most})
 
 
 def calls(
     toy: Any, alpha: Tensor, step_size: float, counts: Sequence[int]
 ) -> dict[tuple[str, int], Callable[[], Hypergradient]]:
-    """Return the call of each method at w*(alpha) for each K of `counts`, or the first alone if it has no K."""
+    """Return the call of each method at w*(alpha) for each K in `counts`, or only the first if K is not used."""
     w = toy.best_response(alpha)
     return {
-        (method, k): partial(how.find, toy, w, alpha, step_size, k)
+        (method, k): partial(how.hypergradient, toy, w, alpha, step_size, k)
         for method, how in METHODS.items()
-        for k in (counts[:1] if how.once else counts)
+        for k in (counts[:1] if how.fixed else counts)
     }
 
 
 def by_steps(toys: Mapping[str, Any], seed: int, most: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the error of each method over its number K of terms, steps or iterations, and the seconds it took.
+    """Return the error of each method over its number K of terms, steps or iterations, and its time in seconds.
 
-    All are taken at w*(alpha), but the unrolled one, which trains from w = 0. The step size xi is 1 / (2 kappa_max).
-    `predicted` is the error without response times (1 - xi kappa_min)^K: the slowest direction decides.
+    All start at w*(alpha), except the unrolled one, which trains from w = 0. The step size xi is 1 / (2 kappa_max).
+    `predicted` is the error of no response times (1 - xi kappa_min)^K: the slowest direction decides.
     """
     rows, clock, counts = [], [], counts_to(most)
     for name, toy in toys.items():
         alpha = start(toy, seed)
         w, truth, kappa = toy.best_response(alpha), toy.exact_hypergradient(alpha).total, curvatures(toy, alpha)
         xi = 0.5 / float(kappa[-1])
-        found = {key: call() for key, call in calls(toy, alpha, xi, counts).items()}
+        results = {key: call() for key, call in calls(toy, alpha, xi, counts).items()}
         for method, how in METHODS.items():
-            for k in counts:  # what has no K is a level line
-                one = found[method, counts[0] if how.once else k]
-                errors = {"gradients": how.gradients(k), **agreement(one.total, truth)}
+            for k in counts:  # methods without K are horizontal lines
+                total = results[method, counts[0] if how.fixed else k].total
+                errors = {"gradients": how.gradients(k), **agreement(total, truth)}
                 rows.append({"toy": name, "method": method, "K": k, **errors})
-        clock += [{"toy": name, "method": m, "K": k, "seconds": one.info["seconds"]} for (m, k), one in found.items()]
+        clock += [{"toy": name, "method": m, "K": k, "seconds": one.info["seconds"]} for (m, k), one in results.items()]
         none = agreement(methods.direct(toy, w, alpha, None).total, truth)["relative_error"]
         slowest = 1 - xi * float(kappa[0])
         rows += [{"toy": name, "method": "predicted", "K": k, "relative_error": none * slowest**k} for k in counts]
@@ -132,7 +132,7 @@ COMPONENTS = ("d outer / d alpha 1", "d outer / d alpha 2")
 def approach(shares: Sequence[float], most: int, seed: int) -> tuple[pd.DataFrame, tuple[float, float]]:
     """Return the hypergradient of the quadratic by K = 0 (no response) to `most` Neumann terms, and the exact one.
 
-    `share` is the step size times the largest curvature: above 2 the series diverges, which is to be seen here.
+    `shares` are step sizes times the largest curvature: above 2 the series diverges.
     """
     toy = Quadratic2D()
     alpha, rows = start(toy, seed), []
@@ -141,8 +141,8 @@ def approach(shares: Sequence[float], most: int, seed: int) -> tuple[pd.DataFram
         for k in range(most + 1):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", methods.HypergradientWarning)
-                found = methods.neumann(toy, w, alpha, None, None, share / largest, k).total
-            rows.append({"share": share, "K": k, **dict(zip(COMPONENTS, found.tolist(), strict=True))})
+                total = methods.neumann(toy, w, alpha, None, None, share / largest, k).total
+            rows.append({"share": share, "K": k, **dict(zip(COMPONENTS, total.tolist(), strict=True))})
     one, other = toy.exact_hypergradient(alpha).total.tolist()
     return pd.DataFrame(rows), (one, other)
 
@@ -155,10 +155,10 @@ def simplex(side: int, margin: float = 0.01) -> Tensor:
 
 
 def over_the_simplex(toy: MicroDARTS, step_size: float, side: int = 20) -> pd.DataFrame:
-    """Return, for alphas over the whole simplex, the retrained loss and how right none and one step (at w*) are.
+    """Return, for alphas over the whole simplex, the retrained loss and the errors of no response and of one step.
 
-    All points at once, in the closed forms of the methods: d alone, and d - xi C^T v. `worse` is the error of one
-    step in units of the error of none.
+    All points are computed at once, at w*, by the closed forms: d, and d - xi C^T v. `worse` is the error of one step
+    divided by that of no response.
     """
 
     def at(alpha: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -181,7 +181,7 @@ def over_the_simplex(toy: MicroDARTS, step_size: float, side: int = 20) -> pd.Da
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """Micro-DARTS with the loss of a classifier: no longer quadratic in w, and without a closed form."""
+    """Micro-DARTS with cross entropy instead of squares: not quadratic in w, and without a closed form."""
 
     toy: MicroDARTS
 
@@ -202,8 +202,8 @@ class CrossEntropy:
 def over_epsilon(problems: Mapping[str, Any], seed: int, epsilons: Sequence[float]) -> pd.DataFrame:
     """Return the error of DARTS's difference quotient against the exact one-step response in float64.
 
-    Problems have micro-DARTS's shapes. `wrong formula` divides by 2 and multiplies by eps, as several public codes do,
-    which makes the response eps^2 times as large.
+    Problems have the shapes of micro-DARTS. `wrong formula` divides by 2 and multiplies by eps, as several public
+    codes do, which makes the response eps^2 times as large.
     """
     rows, xi = [], 0.1
     alpha = torch.randn(3, generator=generator(seed, "alpha"), dtype=torch.float64)
@@ -215,25 +215,25 @@ def over_epsilon(problems: Mapping[str, Any], seed: int, epsilons: Sequence[floa
         ahead = w - xi * torch.func.grad(problem.inner)(w, alpha, None)
         v = float(torch.func.grad(problem.outer)(ahead, alpha, None).norm())
         for epsilon in epsilons:
-            found = {}
+            responses = {}
             for dtype in (torch.float64, torch.float32):
                 one = methods.finite_difference(problem, w.to(dtype), alpha.to(dtype), None, None, xi, epsilon)
-                found[str(dtype)[6:]] = one.response
-            found["wrong formula, float64"] = found["float64"] * (epsilon / v) ** 2
-            for what, response in found.items():
+                responses[str(dtype)[6:]] = one.response
+            responses["wrong formula, float64"] = responses["float64"] * (epsilon / v) ** 2
+            for what, response in responses.items():
                 error = agreement(response, truth)["relative_error"]
                 rows.append({"problem": name, "what": what, "epsilon": epsilon, "relative_error": error})
     return pd.DataFrame(rows)
 
 
 def descend(
-    toy: Toy, find: Callable[[Tensor, Tensor], Hypergradient], alpha: Tensor, steps: int, rate: float
+    toy: Toy, hypergradient: Callable[[Tensor, Tensor], Hypergradient], alpha: Tensor, steps: int, rate: float
 ) -> list[Tensor]:
-    """Return the alphas of `steps` steps of Adam along `find(w*(alpha), alpha)`, with w retrained at each of them."""
+    """Return the alphas of `steps` steps of Adam along `hypergradient(w*(alpha), alpha)`, w retrained at each step."""
     alpha = alpha.clone()
     optimiser, path = torch.optim.Adam([alpha], lr=rate, betas=(0.5, 0.999)), [alpha.clone()]
     for _ in range(steps):
-        alpha.grad = find(toy.best_response(alpha), alpha).total
+        alpha.grad = hypergradient(toy.best_response(alpha), alpha).total
         optimiser.step()
         path.append(alpha.clone())
     return path

@@ -1,13 +1,11 @@
 """Notebook 02: joint training of alpha and weights on micro-DARTS (thesis algorithm 2 in small), many runs at once.
 
-A kind of weights is an object with `start(seed) -> u`, `parts(u, alpha) -> (direct, response)`,
-`slope(u, alpha, noises) -> d inner/du` and `follow_alpha(u, change) -> u`. All four are pure, so that torch.func.vmap
-steps all seeds and all parts at once.
+All methods of `Weights` are pure, so that torch.func.vmap steps all seeds and all parts at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 import torch
@@ -18,62 +16,75 @@ from hdarts.bilevel import Centred, Reparametrised
 from hdarts.hypernetwork import Linear
 from hdarts.runs.randomness import generator
 from hdarts.toys import MicroDARTS, retrained_loss
+from hdarts.workbook.analysis import Row
 from hdarts.workbook.analysis.toy_experiments.accuracy import OPERATIONS
 
 PARTS = {"total": (1.0, 1.0), "response": (0.0, 1.0), "direct": (1.0, 0.0)}  # weights of direct and response part
 
 
 def read_out(seed: int) -> Tensor:
-    """Return the read-out as torch.nn.Linear(64, 10) starts, float64 `(640,)`."""
+    """Return initial read-out weights as those of torch.nn.Linear(64, 10), float64 `(640,)`."""
     return torch.empty(640, dtype=torch.float64).uniform_(-1 / 8, 1 / 8, generator=generator(seed, "w"))
 
 
+class Weights(Protocol):
+    """A way to obtain the weights w of micro-DARTS from a vector u that is trained jointly with alpha."""
+
+    toy: MicroDARTS
+
+    def start(self, seed: int) -> Tensor:
+        """Return the initial u."""
+        return read_out(seed)
+
+    def parts(self, u: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the direct part and the response of the hypergradient."""
+        ...
+
+    def slope(self, u: Tensor, alpha: Tensor, noises: Tensor) -> Tensor:
+        """Return the gradient of the inner loss in u, the mean over `noises` of alpha."""
+        return torch.zeros_like(u)
+
+    def follow_alpha(self, u: Tensor, change: Tensor) -> Tensor:
+        """Return u after alpha changed by `change`."""
+        return u
+
+
+def _through(toy: MicroDARTS, weights: Callable[[Tensor], Tensor], alpha: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the direct part and J^T v of w = weights(alpha)."""
+    w, transposed, *_ = vjp(weights, alpha)
+    v, direct = grad(toy.outer, argnums=(0, 1))(w, alpha, None)
+    return direct, transposed(v)[0]
+
+
 @dataclass(frozen=True)
-class LearnedWeights:
-    """w as it is: first-order DARTS (`step_size` 0) or second-order with the product C^T v exact."""
+class LearnedWeights(Weights):
+    """u = w: first-order DARTS (`step_size` 0), or second-order DARTS with the exact product C^T v."""
 
     toy: MicroDARTS
     step_size: float = 0.0
 
-    def start(self, seed: int) -> Tensor:
-        return read_out(seed)
-
     def parts(self, u: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
-        ahead, back, *_ = vjp(lambda a: u - self.step_size * grad(self.toy.inner)(u, a, None), alpha)
-        v, direct = grad(self.toy.outer, argnums=(0, 1))(ahead, alpha, None)
-        return direct, back(v)[0]
+        return _through(self.toy, lambda a: u - self.step_size * grad(self.toy.inner)(u, a, None), alpha)
 
     def slope(self, u: Tensor, alpha: Tensor, noises: Tensor) -> Tensor:
         return grad(self.toy.inner)(u, alpha, None)
 
-    def follow_alpha(self, u: Tensor, change: Tensor) -> Tensor:
-        return u
-
 
 @dataclass(frozen=True)
-class RetrainedWeights:
-    """The exact hypergradient: w is w*(alpha) at every step, nothing is learned jointly."""
+class RetrainedWeights(Weights):
+    """The exact hypergradient: w = w*(alpha) at every step, and u is not used."""
 
     toy: MicroDARTS
-
-    def start(self, seed: int) -> Tensor:
-        return read_out(seed)
 
     def parts(self, u: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
         w = self.toy.best_response(alpha)
         direct = grad(self.toy.outer, argnums=1)(w, alpha, None)
         return direct, grad(lambda a: retrained_loss(self.toy, a))(alpha) - direct
 
-    def slope(self, u: Tensor, alpha: Tensor, noises: Tensor) -> Tensor:
-        return torch.zeros_like(u)
-
-    def follow_alpha(self, u: Tensor, change: Tensor) -> Tensor:
-        return u
-
 
 @dataclass(frozen=True)
-class GeneratedWeights:
-    """w = h(phi, alpha), plain or centred; `zero_response` starts with W = 0 and the read-out's own start as bias."""
+class GeneratedWeights(Weights):
+    """u = phi and w = h(phi, alpha), plain or centred; `zero_response`: initially W = 0, and the bias is `read_out`."""
 
     toy: MicroDARTS
     hypernetwork: Any
@@ -92,16 +103,14 @@ class GeneratedWeights:
 
     def parts(self, u: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
         problem = self.problem(alpha)
-        w, back, *_ = vjp(lambda a: problem.weights(u, a), alpha)
-        v, direct = grad(self.toy.outer, argnums=(0, 1))(w, alpha, None)
-        return direct, back(v)[0]
+        return _through(self.toy, lambda a: problem.weights(u, a), alpha)
 
     def slope(self, u: Tensor, alpha: Tensor, noises: Tensor) -> Tensor:
         problem = self.problem(alpha)
         return grad(lambda phi: vmap(lambda noise: problem.inner(phi, alpha, None, noise))(noises).mean())(u)
 
     def follow_alpha(self, u: Tensor, change: Tensor) -> Tensor:
-        """When alpha moves, a centred h keeps its weights there: b <- b + h(change) - h(0)."""
+        """Return u with which a centred h generates the same weights at the new alpha: b <- b + h(change) - h(0)."""
         if not self.centred:
             return u
         shift = self.hypernetwork(u, change) - self.hypernetwork(u, torch.zeros_like(change))
@@ -110,7 +119,7 @@ class GeneratedWeights:
 
 
 def noises(sigma: float, seed: int, step: int, antithetic: bool) -> Tensor:
-    """Return sigma eps of a step (draws, 3): one draw, or a pair +-."""
+    """Return the noise sigma eps of a step, (draws, 3): one draw, or an antithetic pair."""
     if not sigma:
         return torch.zeros(1, 3, dtype=torch.float64)
     draw = sigma * torch.randn(1, 3, generator=generator(seed, "noise", step), dtype=torch.float64)
@@ -129,27 +138,32 @@ class Rates:
 
 
 def run_jointly(
-    weights: Any, parts: Sequence[str], seeds: Sequence[int], steps: int, sigma: float = 0.0, antithetic: bool = False
+    weights: Weights,
+    parts: Sequence[str],
+    seeds: Sequence[int],
+    steps: int,
+    sigma: float = 0.0,
+    antithetic: bool = False,
 ) -> pd.DataFrame:
-    """Return the path of every run: shares, retrained outer loss, and how right the step's hypergradient was.
+    """Return the path of every run: operation weights, retrained outer loss, and the error of the hypergradient.
 
-    A step: alpha along the wanted parts of the hypergradient at the present u, then u along the inner gradient at the
-    noisy alpha. 20 rows a run and its end; relative error and cosine are against the exact hypergradient there.
+    A step changes alpha along the given parts of the hypergradient at the current u, then u along the inner gradient at
+    the noisy alpha. About 20 rows per run; relative error and cosine compare with the exact hypergradient at alpha.
     """
     runs, rates = [(part, seed) for part in parts for seed in seeds], Rates()
     mask = torch.tensor([PARTS[part] for part, _ in runs], dtype=torch.float64)
     starts = [1e-3 * torch.randn(3, generator=generator(s, "alpha"), dtype=torch.float64) for _, s in runs]
     alpha, u = torch.stack(starts), torch.stack([weights.start(seed) for _, seed in runs])
     velocity, m1, m2, rows = torch.zeros_like(u), torch.zeros_like(alpha), torch.zeros_like(alpha), []
-    find, slope, follow_alpha = vmap(weights.parts), vmap(weights.slope), vmap(weights.follow_alpha)
+    both_parts, slope, follow_alpha = vmap(weights.parts), vmap(weights.slope), vmap(weights.follow_alpha)
     truth = vmap(torch.func.grad_and_value(lambda a: retrained_loss(weights.toy, a)))
     for step in range(steps + 1):
-        found = torch.stack(find(u, alpha), 1).mul(mask[:, :, None]).sum(1)
+        hypergradient = torch.stack(both_parts(u, alpha), 1).mul(mask[:, :, None]).sum(1)
         if step % max(1, steps // 20) == 0 or step == steps:
             exact, loss = truth(alpha)
-            rows += _rows(runs, step, alpha, found, exact, loss)
-        m1 = rates.beta1 * m1 + (1 - rates.beta1) * found
-        m2 = rates.beta2 * m2 + (1 - rates.beta2) * found.square()
+            rows += _rows(runs, step, alpha, hypergradient, exact, loss)
+        m1 = rates.beta1 * m1 + (1 - rates.beta1) * hypergradient
+        m2 = rates.beta2 * m2 + (1 - rates.beta2) * hypergradient.square()
         scale = (m2 / (1 - rates.beta2 ** (step + 1))).sqrt() + 1e-8
         change = -rates.alpha * m1 / (1 - rates.beta1 ** (step + 1)) / scale
         u, alpha = follow_alpha(u, change), alpha + change
@@ -165,7 +179,7 @@ def compare_joint_runs(toy: MicroDARTS, sigma: float, seeds: Sequence[int], step
     Column `method`: the name of the arm. DARTS and the exact hypergradient have only the part `total`.
     """
     h, every = Linear(3, toy.n_w), tuple(PARTS)
-    arms: list[tuple[str, Any, Sequence[str], float, bool]] = [
+    arms: list[tuple[str, Weights, Sequence[str], float, bool]] = [
         ("exact", RetrainedWeights(toy), every[:1], 0.0, False),
         ("DARTS, first order", LearnedWeights(toy), every[:1], 0.0, False),
         ("DARTS, second order", LearnedWeights(toy, Rates().inner), every[:1], 0.0, False),
@@ -182,14 +196,14 @@ def compare_joint_runs(toy: MicroDARTS, sigma: float, seeds: Sequence[int], step
 
 
 def _rows(
-    runs: Sequence[tuple[str, int]], step: int, alpha: Tensor, found: Tensor, exact: Tensor, loss: Tensor
-) -> list[dict[str, Any]]:
-    error = (found - exact).norm(dim=1) / exact.norm(dim=1)
+    runs: Sequence[tuple[str, int]], step: int, alpha: Tensor, hypergradient: Tensor, exact: Tensor, loss: Tensor
+) -> list[Row]:
+    error = (hypergradient - exact).norm(dim=1) / exact.norm(dim=1)
     columns = {
         **dict(zip(OPERATIONS, alpha.softmax(1).T, strict=True)),
         "retrained": loss,
         "relative_error": error,
-        "cosine": torch.cosine_similarity(found, exact),
+        "cosine": torch.cosine_similarity(hypergradient, exact),
     }
     values = {name: column.tolist() for name, column in columns.items()}
     return [

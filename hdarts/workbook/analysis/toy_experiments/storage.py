@@ -1,4 +1,4 @@
-"""How much memory a function's tensors take: counted operator by operator, the same number on every run."""
+"""Peak memory of the tensors of a function, counted operator by operator: the same number in every run."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,12 +10,12 @@ from torch.utils._pytree import tree_leaves
 
 
 def peak_bytes(function: Callable[[], object]) -> int:
-    """Return the most bytes of tensors that were alive at once in `function()`, beyond those before it.
+    """Return the peak of the bytes of tensors that `function()` creates.
 
-    Counted is the storage of what PyTorch's operators return, forward and backward, until it is freed: vectors kept,
-    tensors saved for a backward pass, gradients, passing results; a view counts once, with what it views. Not counted:
-    tensors that were there before (w, alpha, data), what an operator allocates and frees within itself, Python's
-    objects, and what the allocator rounds up or holds back.
+    Counts the storage of what PyTorch's operators return, forward and backward, until it is freed: vectors, tensors
+    saved for a backward pass, gradients, temporary results; a view and its base count once. Does not count tensors that
+    existed before (w, alpha, data), what an operator allocates and frees internally, Python objects, and what the
+    allocator rounds up or caches.
     """
     with _Storages() as storages:
         function()
@@ -23,7 +23,7 @@ def peak_bytes(function: Callable[[], object]) -> int:
 
 
 class _Storages(TorchDispatchMode):
-    """Follows the storages that operators return, by weak references: what is freed drops out by itself."""
+    """Tracks the storages that operators return by weak references, so that freed ones drop out."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class _Storages(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         for storage in _storages((args, kwargs)):
-            self.alive.setdefault(storage, 0)  # met as an argument first: it was there before
+            self.alive.setdefault(storage, 0)  # first seen as an argument: existed before
         returned = func(*args, **kwargs)
         for storage in _storages(returned):
             self.alive.setdefault(storage, storage.nbytes())
