@@ -8,21 +8,13 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from hdarts.workbook.claims.claims import CLAIMS, Claim
+from hdarts.workbook.claims.claims import CLAIMS
 from hdarts.workbook.claims.evidence import Evidence, NotRun, read_evidence
-from hdarts.workbook.claims.finding import CONTRADICTED, LEVEL, NOT_RUN, SUPPORTED, UNDECIDED, Effect, Finding
+from hdarts.workbook.claims.finding import CONTRADICTED, NOT_RUN, SUPPORTED, Finding
 from hdarts.workbook.claims.summaries import accuracy_and_cost, best_of_n, intervals, text_table, with_links
 
 __all__ = [
     "CLAIMS",
-    "CONTRADICTED",
-    "LEVEL",
-    "NOT_RUN",
-    "SUPPORTED",
-    "UNDECIDED",
-    "Claim",
-    "Effect",
-    "Finding",
     "accuracy_and_cost",
     "assess",
     "best_of_n",

@@ -45,7 +45,7 @@ TINY: dict[str, Any] = {
     "threads": 1,
     "deterministic": False,
 }
-GLANCE: dict[str, Any] = {
+PARAMETERS: dict[str, Any] = {
     "run": "diagnostics",
     "search": "",
     "epochs": [],
@@ -61,7 +61,7 @@ GLANCE: dict[str, Any] = {
 
 
 def parameters(**changes: Any) -> HypergradientParams:
-    return check(HypergradientParams, {**GLANCE, **changes})
+    return check(HypergradientParams, {**PARAMETERS, **changes})
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -77,8 +77,8 @@ def generated() -> Run:
 
 
 @pytest.fixture(scope="module")
-def own() -> Run:
-    return m.short_search("own", TINY | {"method": "darts-first", "epochs": 1, "keep_epochs": [1]})
+def learned() -> Run:
+    return m.short_search("learned", TINY | {"method": "darts-first", "epochs": 1, "keep_epochs": [1]})
 
 
 @pytest.fixture(scope="module")
@@ -87,14 +87,14 @@ def snapshot(generated) -> m.Snapshot:
 
 
 @pytest.fixture(scope="module")
-def seen(snapshot) -> m.Comparison:
+def compared(snapshot) -> m.Comparison:
     return m.compare_methods(snapshot, parameters(), damping=20.0)
 
 
 # --- snapshots -------------------------------------------------------------------------------------------------------
 
 
-def test_a_snapshot_is_the_search_as_it_was(generated):
+def test_snapshot_restores_the_state_of_the_search(generated):
     both = list(m.snapshots(generated, parameters()))
     assert [one.epoch for one in both] == [1, 2]
     for one in both:
@@ -103,13 +103,13 @@ def test_a_snapshot_is_the_search_as_it_was(generated):
     assert not torch.equal(both[0].w, both[1].w)
 
 
-def test_epochs_choose_among_the_snapshots(generated):
+def test_epochs_select_snapshots(generated):
     assert [one.epoch for one in m.snapshots(generated, parameters(epochs=[2]))] == [2]
     with pytest.raises(ParameterError, match=r"`epochs` = 7: generated kept no snapshot of it \(kept: 1, 2\)"):
         list(m.snapshots(generated, parameters(epochs=[7])))
 
 
-def test_without_snapshots_the_last_checkpoint_is_seen():
+def test_last_checkpoint_is_used_without_snapshots():
     changes = {"method": "darts-first", "epochs": 1, "keep_epochs": []}
     kept = m.short_search("kept", TINY | changes | {"keep_checkpoint": True})
     assert [one.epoch for one in m.snapshots(kept, parameters())] == [1]
@@ -118,7 +118,7 @@ def test_without_snapshots_the_last_checkpoint_is_seen():
         list(m.snapshots(bare, parameters()))
 
 
-def test_what_is_no_search_is_refused():
+def test_missing_and_random_searches_are_refused():
     with pytest.raises(ParameterError, match="`search` = 'nowhere': there is no such run folder"):
         m.read_search("nowhere")
     m.short_search("random", TINY | {"method": "random"})
@@ -126,7 +126,7 @@ def test_what_is_no_search_is_refused():
         m.read_search("random")
 
 
-def test_batches_are_a_function_of_the_seed(snapshot):
+def test_batches_depend_on_the_seed_only(snapshot):
     def images(seed: int) -> list[Tensor]:
         return [x for x, _ in snapshot.batches("inner", 8, 5, seed)]
 
@@ -137,9 +137,9 @@ def test_batches_are_a_function_of_the_seed(snapshot):
 
 
 @pytest.mark.parametrize("changes", [{}, {"hypernetwork": "linear", "centred": True, "noise": 0.1}])
-def test_the_hypernetwork_is_seen_as_the_search_uses_it(changes):
-    """`composed` gives the weights and the hypergradient of the search's own fast road, centred or not."""
-    run = m.short_search(f"road-{len(changes)}", TINY | changes | {"epochs": 1, "keep_epochs": [1]})
+def test_composed_hypernetwork_equals_the_one_of_the_search(changes):
+    """`composed` gives the weights and the hypergradient of the search's faster implementation, centred or not."""
+    run = m.short_search(f"composed-{len(changes)}", TINY | changes | {"epochs": 1, "keep_epochs": [1]})
     (one,) = m.snapshots(run, parameters())
     composed = one.composed()
     assert composed is not None
@@ -154,30 +154,32 @@ def test_the_hypernetwork_is_seen_as_the_search_uses_it(changes):
 # --- methods ---------------------------------------------------------------------------------------------------------
 
 
-def test_methods_and_references_share_the_batches(snapshot, seen):
+def test_methods_and_references_share_the_batches(snapshot, compared):
     inner, (outer,) = snapshot.batches("inner", 8, 4, 0), snapshot.batches("outer", 8, 1, 0)
     for name, batches in ((HALF, inner[:2]), (OTHER, inner[2:]), (ONE_STEP, inner[:1])):
         expected = hg.unrolled(snapshot.problem, snapshot.w, snapshot.alpha, batches, outer, 0.05)
-        torch.testing.assert_close(seen.estimates[name].part("total"), expected.total)
-    torch.testing.assert_close(seen.estimates["unrolled, 2 steps"].part("total"), seen.estimates[HALF].part("total"))
+        torch.testing.assert_close(compared.estimates[name].part("total"), expected.total)
+    torch.testing.assert_close(
+        compared.estimates["unrolled, 2 steps"].part("total"), compared.estimates[HALF].part("total")
+    )
 
 
-def test_costs_count_gradients_and_products(seen):
-    costs = {name: found.gradients for name, found in seen.estimates.items()}
+def test_costs_count_gradients_and_products(compared):
+    costs = {name: found.gradients for name, found in compared.estimates.items()}
     assert costs[DIRECT] == costs[HYPERNETWORK] == 1
     assert costs[DIFFERENCE] == costs[ONE_STEP] == 4
     assert costs[REFERENCE] == 2 * 4 + 1 + 4 and costs[SECOND] == 3 + 2 and costs["Neumann, 2 terms"] == 2 + 2
 
 
-def test_own_weights_have_no_hypernetwork(own):
-    (one,) = m.snapshots(own, parameters())
+def test_learned_weights_have_no_hypernetwork(learned):
+    (one,) = m.snapshots(learned, parameters())
     comparison = m.compare_methods(one, parameters(reference_steps=2, terms=1), damping=20.0)
     assert HYPERNETWORK not in comparison.estimates and one.composed() is None
     assert any("no hypernetwork" in sentence for sentence in m.describe_methods([comparison], parameters()))
     assert {row["variables"] for row in m.sharpness(one, one.batches("inner", 8, 1, 0)[0])} == {"w"}
 
 
-def test_a_warning_stands_in_the_table_and_nowhere_else(snapshot):
+def test_warnings_of_methods_are_in_the_table_only(snapshot):
     wild = parameters(step_size=5.0, terms=2, reference_steps=2)
     rows = m.method_table([m.compare_methods(snapshot, wild, damping=1e-9)])
     notes = {row["method"]: row["note"] for row in rows}
@@ -188,33 +190,33 @@ def test_a_warning_stands_in_the_table_and_nowhere_else(snapshot):
 # --- tables ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_method_table_has_each_part_of_each_method(seen):
-    rows = {(row["method"], row["part"]): row for row in m.method_table([seen])}
-    assert len(rows) == 3 * len(seen.estimates)
+def test_method_table_has_each_part_of_each_method(compared):
+    rows = {(row["method"], row["part"]): row for row in m.method_table([compared])}
+    assert len(rows) == 3 * len(compared.estimates)
     assert rows[REFERENCE, "total"]["relative_error"] == 0
     assert rows[DIRECT, "response"]["relative_error"] == 1 and rows[DIRECT, "response"]["norm"] == 0
-    one = seen.estimates[HYPERNETWORK].part("response")
+    one = compared.estimates[HYPERNETWORK].part("response")
     assert (
-        rows[HYPERNETWORK, "response"] | agreement(one, seen.estimates[REFERENCE].part("response"))
+        rows[HYPERNETWORK, "response"] | agreement(one, compared.estimates[REFERENCE].part("response"))
         == (rows[HYPERNETWORK, "response"])
     )
 
 
-def test_only_a_hypernetwork_moves_what_softmax_cannot_see(seen):
-    shares = {row["method"]: row["along_ones"] for row in m.part_table([seen])}
+def test_only_a_hypernetwork_has_a_response_along_ones(compared):
+    shares = {row["method"]: row["along_ones"] for row in m.part_table([compared])}
     assert shares[HYPERNETWORK] > 0.01
     assert max(shares[name] for name in (DIFFERENCE, ONE_STEP, REFERENCE, SECOND)) < 1e-4
 
 
-def test_the_edges_put_together_are_the_whole(seen):
-    rows = [row for row in m.edge_table([seen]) if row["method"] == HALF]
+def test_norms_of_edges_add_up_to_the_total(compared):
+    rows = [row for row in m.edge_table([compared]) if row["method"] == HALF]
     assert len(rows) == len(DARTS.kinds) * len(DARTS.edges)
-    whole = float(seen.estimates[HALF].part("total").norm())
+    whole = float(compared.estimates[HALF].part("total").norm())
     assert math.sqrt(sum(row["norm"] ** 2 for row in rows)) == pytest.approx(whole, rel=1e-5)
 
 
-def test_second_opinions_hold_every_method_against_four_references(seen):
-    rows = m.second_opinions([seen])
+def test_every_method_is_compared_with_four_references(compared):
+    rows = m.second_opinions([compared])
     assert {row["opinion"] for row in rows} == {REFERENCE, HALF, OTHER, SECOND}
     assert not {row["method"] for row in rows} & {REFERENCE, HALF, OTHER, SECOND}
     local = next(r for r in rows if (r["opinion"], r["method"], r["part"]) == (SECOND, "Neumann, 2 terms", "direct"))
@@ -224,7 +226,7 @@ def test_second_opinions_hold_every_method_against_four_references(seen):
 # --- kinks, curvature, batch size ------------------------------------------------------------------------------------
 
 
-def test_the_difference_converges_where_the_network_is_smooth_and_jumps_where_it_is_not(snapshot):
+def test_finite_difference_converges_only_on_the_smooth_network(snapshot):
     (inner,), (outer,) = (snapshot.batches(level, 8, 1, 0) for level in ("inner", "outer"))
     rows = m.epsilon_errors(snapshot, inner, outer, 0.05, [1e-2, 1e-3])
     error = {(row["network"], row["epsilon"]): row["relative_error"] for row in rows}
@@ -242,7 +244,7 @@ def test_the_difference_converges_where_the_network_is_smooth_and_jumps_where_it
     assert any("smooth" in sentence for sentence in describe_kinks(rows))
 
 
-def test_the_stand_in_is_gone_when_it_is_left():
+def test_smooth_activations_end_with_their_context():
     x = torch.tensor([-1.0, 0.0, 2.0])
     with m.SmoothActivations():
         assert torch.equal(F.relu(x), F.softplus(x, beta=4.0))
@@ -258,7 +260,7 @@ def test_both_ends_of_the_spectrum_are_found(indefinite):
     assert largest == pytest.approx(2, abs=0.1)
 
 
-def test_sharpness_is_told_in_w_and_in_what_the_search_updates(snapshot):
+def test_sharpness_is_computed_in_w_and_in_the_updated_variables(snapshot):
     rows = m.sharpness(snapshot, snapshot.batches("inner", 8, 1, 0)[0])
     assert [row["variables"] for row in rows] == ["w", "phi and rest"]
     composed = snapshot.composed()
@@ -279,7 +281,7 @@ def test_magnitudes_change_with_the_batch_size_alone(snapshot):
     assert next(row["mean"] for row in rows if row["batch_size"] == 8) == pytest.approx(expected)
 
 
-def test_the_report_changes_model_and_batch_size_together(snapshot, generated):
+def test_figure_of_the_thesis_changes_model_and_batch_size_together(snapshot, generated):
     rows = m.as_in_thesis(snapshot.params, "figure", seed=0)
     drawn = {row["model"]: [r["step"] for r in rows if r["model"] == row["model"] and r["drawn"]] for row in rows}
     assert len(drawn["linear"]) == 3 and drawn["linear"] == drawn["two-layer linear"]
@@ -296,7 +298,7 @@ def test_the_report_changes_model_and_batch_size_together(snapshot, generated):
 
 
 def invented(**responses: float) -> m.Comparison:
-    """A comparison whose responses lie along one axis, and turned away from it by an angle for each method."""
+    """A comparison whose responses are rotated away from one axis, by an angle for each method."""
 
     def turned(angle: float) -> m.Estimate:
         response = torch.zeros(DARTS.alpha_shape)
@@ -316,22 +318,22 @@ def invented(**responses: float) -> m.Comparison:
         (0.5, 0.1, "farther from the truth than DARTS's finite difference, whichever reference"),
     ],
 )
-def test_the_verdict_follows_the_numbers(hypernetwork: float, darts: float, verdict: str):
+def test_verdict_follows_the_numbers(hypernetwork: float, darts: float, verdict: str):
     sentences = m.describe_methods([invented(hypernetwork=hypernetwork, DARTS=darts)], parameters())
     assert all(verdict in sentence for sentence in sentences[-2:])
     assert f"cosine {math.cos(hypernetwork):.2f}" in " ".join(sentences)
 
 
-def test_the_verdict_is_open_where_the_references_disagree():
+def test_verdict_depends_on_the_reference_where_they_disagree():
     mixed = m.describe_methods([invented(hypernetwork=0.3, DARTS=0.1, conjugate=0.5)], parameters())
     assert "depending on the reference" in mixed[-1]
     assert "closer by cosine in 1, by relative error in 1 of 4 comparisons" in mixed[-1]
 
 
-def test_the_result_has_the_last_snapshot_in_numbers(seen):
-    numbers = m.result_numbers([invented(), seen])
+def test_result_has_the_numbers_of_the_last_snapshot(compared):
+    numbers = m.result_numbers([invented(), compared])
     assert numbers["epoch"] == 2
-    expected = agreement(seen.estimates[HALF].part("total"), seen.estimates[REFERENCE].part("total"))
+    expected = agreement(compared.estimates[HALF].part("total"), compared.estimates[REFERENCE].part("total"))
     assert numbers["reference_uncertainty"] == expected["relative_error"]
     best = min(numbers["relative_error"][name] for name in numbers["cosine"] if name not in m.REFERENCES)
     assert numbers["relative_error"][numbers["nearest"]] == best

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
+from helpers.results import MadeUpStudy
 
-from hdarts.runs.atomic import write_atomic
 from hdarts.workbook.analysis import sweeps
 
 SEARCHES = [
@@ -22,16 +21,13 @@ SEARCHES = [
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
-    rows = []
+    study = MadeUpStudy(tmp_path)
     for number, (arm, labels, params) in enumerate(SEARCHES):
         for seed in (2, 20):
-            run = f"mine/search/{arm}-{number}-{seed}"
             newer = {"stream": False, "workers": 2} if seed == 20 else {}  # parameters of a newer version
-            own = {"run": run, "search_seed": seed, "channels": 4, **newer}
-            write_atomic(tmp_path / run / "params.yaml", yaml.safe_dump({**labels, **params, **own}).encode())
-            write_atomic(tmp_path / run / "result.json", b"{}")
-            rows.append({"run": run, "stage": "search", "arm": arm, "search_seed": seed, **labels, "needs": ""})
-    write_atomic(tmp_path / "mine" / "runs.csv", pd.DataFrame(rows).to_csv(index=False).encode())
+            name = f"{arm}-{number}-{seed}"
+            other = {"run": f"mine/search/{name}", "search_seed": seed, "channels": 4, **newer}
+            study.add("search", name, {}, params={**labels, **params, **other}, arm=arm, search_seed=seed, **labels)
     return "mine"
 
 

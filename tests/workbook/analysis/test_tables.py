@@ -1,12 +1,11 @@
 """The tables of a study contain what its run folders contain: no seed lost, none mixed, nothing added."""
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
-from helpers.results import put
+from helpers.results import MadeUpStudy, put
 
 from hdarts.params import notebook_defaults
 from hdarts.runs.atomic import write_atomic
@@ -20,42 +19,37 @@ TESTS = {("darts", 0): 97.0, ("darts", 1): 98.0, ("hyper", 0): 96.0, ("hyper", 1
 
 
 @pytest.fixture
-def runs(tmp_path: Path, monkeypatch) -> Path:
+def study(tmp_path: Path, monkeypatch) -> MadeUpStudy:
     """Two arms of two searches, two random cells, selections, and two evaluations per cell; one is unfinished."""
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
-    rows = []
-
-    def run(stage: str, name: str, result: dict | None, labels: dict, needs: str = "", tables: Any = None) -> None:
-        put(tmp_path / STUDY / stage / name, result, **(tables or {}))
-        rows.append({"run": f"{STUDY}/{stage}/{name}", "stage": stage, "needs": needs, **labels})
-
+    study = MadeUpStudy(tmp_path)
     for (arm, seed), score in SCORES.items():
         epochs = [{"epoch": e, "validation_accuracy": score + e - 2} for e in (1, 2)]
         steps = [{"step": 0, "direct_normal": 3.0, "direct_reduce": 4.0, "response_normal": 0.0, "response_reduce": 1}]
         tables = {"metrics": epochs, "hypergradients": steps, "timings": [{"epoch": e, "seconds": 2.5} for e in (1, 2)]}
         result = {"best_validation_accuracy": score, "skips_normal": seed // 10}
-        run("search", f"{arm}-{seed}", result, {"arm": arm, "search_seed": seed}, tables=tables)
+        study.add("search", f"{arm}-{seed}", result, tables=tables, arm=arm, search_seed=seed)
     for seed in (2, 20):
-        run("search", f"random-{seed}", {"skips_normal": 1}, {"arm": "random", "search_seed": seed})
+        study.add("search", f"random-{seed}", {"skips_normal": 1}, arm="random", search_seed=seed)
     for arm, seed in (("darts", 20), ("hyper", 2)):
         chosen = {"chosen": f"{STUDY}/search/{arm}-{seed}", "search_seed": seed, "genotype": {"of": arm}}
-        run("select", arm, chosen, {"arm": arm})
+        study.add("select", arm, chosen, arm=arm)
     for (arm, seed), accuracy in TESTS.items():
         tested = {"best_test_accuracy": accuracy, "last_test_accuracy": accuracy - 1, "parameters": 7}
-        run("evaluate", f"{arm}-{seed}", tested, {"arm": arm, "evaluation_seed": seed}, f"{STUDY}/select/{arm}")
+        study.add("evaluate", f"{arm}-{seed}", tested, f"{STUDY}/select/{arm}", arm=arm, evaluation_seed=seed)
     for cell in (2, 20):
         tested = {"best_test_accuracy": 90.0 + cell, "last_test_accuracy": 90.0, "parameters": 7}
         labels = {"arm": "random", "search_seed": cell, "evaluation_seed": 0}
-        run("evaluate", f"random-{cell}", tested if cell == 2 else None, labels, f"{STUDY}/search/random-{cell}")
-    write_atomic(tmp_path / STUDY / "runs.csv", pd.DataFrame(rows, dtype=object).to_csv(index=False).encode())
-    return tmp_path / STUDY
+        needs = f"{STUDY}/search/random-{cell}"
+        study.add("evaluate", f"random-{cell}", tested if cell == 2 else None, needs, **labels)
+    return study
 
 
-def test_unfinished_runs_are_named(runs: Path):
+def test_unfinished_runs_are_named(study: MadeUpStudy):
     assert tables.unfinished_runs(STUDY) == ["mine/evaluate/random-20"]
 
 
-def test_epochs_of_all_searches_are_there(runs: Path):
+def test_epochs_of_all_searches_are_there(study: MadeUpStudy):
     table = tables.epochs(STUDY)
     assert len(table) == 8
     assert set(zip(table["arm"], table["seed"], strict=True)) == set(SCORES)
@@ -63,29 +57,35 @@ def test_epochs_of_all_searches_are_there(runs: Path):
     assert last.to_dict() == SCORES
 
 
-def test_each_method_has_the_parameters_of_its_first_arm(runs: Path):
+def test_each_method_has_the_parameters_of_its_first_arm(study: MadeUpStudy):
     defaults = notebook_defaults(notebooks_folder() / "03_search.ipynb")
     methods = {"darts-2": "darts-second", "darts-20": "darts-second", "hyper-2": "hypernetwork", "random-2": "random"}
     for name, method in methods.items():
-        write_atomic(runs / "search" / name / "params.yaml", yaml.safe_dump({**defaults, "method": method}))
+        write_atomic(
+            study.runs / STUDY / "search" / name / "params.yaml", yaml.safe_dump({**defaults, "method": method})
+        )
     found = tables.methods(STUDY)
     assert {arm: params.method for arm, params in found.items()} == {"darts": "darts-second", "hyper": "hypernetwork"}
 
 
-def test_norms_are_taken_over_both_kinds_of_cell(runs: Path):
+def test_norms_are_taken_over_both_kinds_of_cell(study: MadeUpStudy):
     table = tables.hypergradient_norms(STUDY)
     assert table["direct"].tolist() == [5.0] * 4 and table["response"].tolist() == [1.0] * 4
 
 
-def test_times_are_sums_over_the_epochs(runs: Path):
+def test_times_are_sums_over_the_epochs(study: MadeUpStudy):
     assert tables.search_seconds(STUDY)["seconds"].tolist() == [5.0] * 4
 
 
-def test_true_accuracies_have_the_seconds_since_the_start(runs: Path):
+def test_true_accuracies_have_the_seconds_since_the_start(study: MadeUpStudy):
     assert tables.true_accuracies(STUDY).empty
     for seed in (2, 20):
-        put(runs / "search" / f"hyper-{seed}", None, truth=[{"epoch": e, "cifar10_test": 50.0 + e} for e in (1, 2)])
-    put(runs / "search" / "random-2", None, truth=[{"epoch": 0, "cifar10_test": 87.0}])
+        put(
+            study.runs / STUDY / "search" / f"hyper-{seed}",
+            None,
+            truth=[{"epoch": e, "cifar10_test": 50.0 + e} for e in (1, 2)],
+        )
+    put(study.runs / STUDY / "search" / "random-2", None, truth=[{"epoch": 0, "cifar10_test": 87.0}])
     table = tables.true_accuracies(STUDY)
     assert table["arm"].tolist() == ["hyper"] * 4 + ["random"]
     assert table["seed"].tolist() == [2, 2, 20, 20, 2]
@@ -93,7 +93,7 @@ def test_true_accuracies_have_the_seconds_since_the_start(runs: Path):
     assert table["cifar10_test"].tolist() == [51.0, 52.0, 51.0, 52.0, 87.0]
 
 
-def test_evaluation_has_the_labels_of_its_search(runs: Path):
+def test_evaluation_has_the_labels_of_its_search(study: MadeUpStudy):
     table = tables.evaluations(STUDY).set_index(["arm", "search_seed", "evaluation_seed"])
     assert table.loc[("darts", 20, 1), "test_accuracy"] == 98.0
     assert table.loc[("hyper", 2, 0), "validation_accuracy"] == 95.0
@@ -101,7 +101,7 @@ def test_evaluation_has_the_labels_of_its_search(runs: Path):
     assert len(table) == 5
 
 
-def test_row_of_an_arm_keeps_search_seeds_and_evaluation_seeds_apart(runs: Path):
+def test_row_of_an_arm_keeps_search_seeds_and_evaluation_seeds_apart(study: MadeUpStudy):
     table = tables.by_arm(STUDY).set_index("arm")
     darts = table.loc["darts"]
     assert darts[["searches", "validation_accuracy_mean", "validation_accuracy_best"]].tolist() == [2, 91.0, 92.0]
@@ -114,21 +114,17 @@ def test_row_of_an_arm_keeps_search_seeds_and_evaluation_seeds_apart(runs: Path)
     assert pd.isna(random["validation_accuracy_mean"]) and pd.isna(random["test_accuracy_sd"])
 
 
-def test_arm_of_two_settings_has_two_rows(runs: Path):
-    more = []
-
-    def run(stage: str, name: str, result: dict, needs: str = "", **labels: str) -> None:
-        put(runs / stage / name, result)
-        more.append({"run": f"mine/{stage}/{name}", "stage": stage, "arm": "rate", **labels, "needs": needs})
-
+def test_arm_of_two_settings_has_two_rows(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
+    study = MadeUpStudy(tmp_path)
     for rate, score in (("0.05", 80.0), ("0.1", 70.0)):
-        labels = {"learning_rate": rate, "search_seed": "2"}
-        run("search", rate, {"best_validation_accuracy": score, "skips_normal": 1}, **labels)
-        run("select", rate, {"chosen": f"mine/search/{rate}", "genotype": {"of": rate}}, learning_rate=rate)
+        labels = {"arm": "rate", "learning_rate": rate}
+        found = {"best_validation_accuracy": score, "skips_normal": 1}
+        search = study.add("search", rate, found, **labels, search_seed="2")
+        select = study.add("select", rate, {"chosen": search, "genotype": {"of": rate}}, **labels)
         for data, accuracy in (("cifar10", score + 1), ("cifar100", score - 30)):
             tested = {"best_test_accuracy": accuracy, "last_test_accuracy": 0, "parameters": 7}
-            run("evaluate", f"{data}-{rate}", tested, f"mine/select/{rate}", evaluation_seed="0", data=data)
-    write_atomic(runs / "runs.csv", pd.DataFrame(more).to_csv(index=False).encode())
+            study.add("evaluate", f"{data}-{rate}", tested, select, arm="rate", evaluation_seed="0", data=data)
     names = ["rate, learning rate 0.05", "rate, learning rate 0.1"]
     table = tables.by_arm(STUDY).set_index("arm")
     assert list(table.index) == names == list(tables.selected_genotypes(STUDY))
@@ -138,7 +134,7 @@ def test_arm_of_two_settings_has_two_rows(runs: Path):
     assert tests["validation_accuracy"].tolist() == [80.0, 80.0, 70.0, 70.0] and set(tests["selected"]) == {True}
 
 
-def test_accuracy_and_cost_has_the_thesis_rows_and_the_tested_arms(runs: Path):
+def test_accuracy_and_cost_has_the_thesis_rows_and_the_tested_arms(study: MadeUpStudy):
     table = claims.accuracy_and_cost(STUDY)
     theirs = table[table["panel"] == "thesis: CIFAR-100"].set_index("model")
     assert theirs.loc["hyperDARTS-2", ["accuracy", "deviation", "cost"]].tolist() == [83.61, 0.15, 1.8]
@@ -148,29 +144,25 @@ def test_accuracy_and_cost_has_the_thesis_rows_and_the_tested_arms(runs: Path):
     assert ours["cost"].tolist() == [10 / 60, 10 / 60, 0.0]
 
 
-def test_genotypes_are_the_selected_ones(runs: Path):
+def test_genotypes_are_the_selected_ones(study: MadeUpStudy):
     assert tables.selected_genotypes(STUDY) == {"darts": {"of": "darts"}, "hyper": {"of": "hyper"}}
 
 
-def test_study_without_diagnostics_has_no_snapshots(runs: Path):
+def test_study_without_diagnostics_has_no_snapshots(study: MadeUpStudy):
     assert tables.snapshot_agreement(STUDY).empty and tables.mean_agreement(STUDY).empty
 
 
-def test_snapshot_agreement_leaves_out_the_reference_and_means_are_over_an_arm(runs: Path):
-    listed = pd.read_csv(runs / "runs.csv", dtype=str)
-    more = []
+def test_snapshot_agreement_leaves_out_the_reference_and_means_are_over_an_arm(study: MadeUpStudy):
     for seed, error in ((2, 0.5), (20, 0.75)):
         rows = [
             {"epoch": 1, "method": method, "part": part, "cosine": 1 - error, "relative_error": error}
             for method in ("reference", "first order")
             for part in ("total", "direct", "response")
         ]
-        put(runs / "hypergradients" / f"darts-{seed}", {"nearest": "none"}, hypergradient_methods=rows)
-        labels = {"arm": "darts", "search_seed": seed}
-        more.append({"run": f"mine/hypergradients/darts-{seed}", "stage": "hypergradients", "needs": "", **labels})
-    write_atomic(runs / "runs.csv", pd.concat([listed, pd.DataFrame(more)]).to_csv(index=False).encode())
-    found = tables.snapshot_agreement(STUDY)
-    assert set(found["method"]) == {"first order"} and len(found) == 6
+        table = {"hypergradient_methods": rows}
+        study.add("hypergradients", f"darts-{seed}", {"nearest": "none"}, tables=table, arm="darts", search_seed=seed)
+    rows = tables.snapshot_agreement(STUDY)
+    assert set(rows["method"]) == {"first order"} and len(rows) == 6
     means = tables.mean_agreement(STUDY)
     assert means["part"].tolist() == ["total", "response"]
     assert means["relative_error"].tolist() == [0.625, 0.625] and means["cosine"].tolist() == [0.375, 0.375]

@@ -4,11 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers.results import put
+from helpers.results import MadeUpStudy
 from helpers.small_table import random_table, write_table
 
 from hdarts.data.nasbench201_table import BenchmarkTable
-from hdarts.runs.atomic import write_atomic
 from hdarts.workbook.analysis import truth
 
 STUDY = "mine"
@@ -19,26 +18,23 @@ ENDS = {("darts-second", 2): SKIPS, ("darts-second", 20): GOOD, ("hyperdarts-1",
 
 @pytest.fixture
 def table(tmp_path: Path, monkeypatch) -> BenchmarkTable:
-    """A study of four searches, a table beside it."""
+    """A study of four searches, and a table."""
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("HDARTS_DATA", str(write_table(tmp_path / "data")))
-    table, rows = BenchmarkTable.from_frame(random_table()), []
+    table, study = BenchmarkTable.from_frame(random_table()), MadeUpStudy(tmp_path / "runs")
     for (arm, seed), cell in ENDS.items():
         truth = [{"epoch": e, **table.lookup(c)} for e, c in ((1, SKIPS), (2, cell))]
-        times = [{"epoch": e, "seconds": 2.0} for e in (1, 2)]
-        more = {"ranking": ranking(table)} if arm == "shared-weights" else {}
-        run = f"{STUDY}/search/{arm}-{seed}"
-        put(tmp_path / "runs" / run, {"skips_normal": 1}, truth=truth, timings=times, **more)
-        rows.append({"run": run, "stage": "search", "needs": "", "arm": arm, "search_seed": seed})
-        look = [
+        tables = {"truth": truth, "timings": [{"epoch": e, "seconds": 2.0} for e in (1, 2)]}
+        if arm == "shared-weights":
+            tables["ranking"] = ranking(table)
+        labels = {"arm": arm, "search_seed": seed}
+        study.add("search", f"{arm}-{seed}", {"skips_normal": 1}, tables=tables, **labels)
+        errors = [
             {"epoch": 1, "method": m, "part": p, "cosine": 0.0, "relative_error": len(m)}
             for m in METHODS
             for p in PARTS
         ]
-        put(tmp_path / "runs" / STUDY / "look" / f"{arm}-{seed}", {"x": 1}, hypergradient_methods=look)
-        rows.append({**rows[-1], "run": f"{STUDY}/look/{arm}-{seed}", "stage": "hypergradients"})
-    frame = pd.DataFrame(rows, dtype=object)
-    write_atomic(tmp_path / "runs" / STUDY / "runs.csv", frame.to_csv(index=False).encode())
+        study.add("hypergradients", f"{arm}-{seed}", {"x": 1}, tables={"hypergradient_methods": errors}, **labels)
     return table
 
 

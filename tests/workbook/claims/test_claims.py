@@ -1,6 +1,5 @@
 """Verdicts follow from runs by stated rules: decided only where the runs can decide, and never beyond their scale."""
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -8,9 +7,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import yaml
+from helpers.results import MadeUpStudy
 
-from hdarts.runs.atomic import write_atomic
 from hdarts.workbook.claims import CLAIMS, assess, best_of_n, intervals, verdicts, with_links
 from hdarts.workbook.claims.evidence import Evidence, read_evidence
 from hdarts.workbook.claims.finding import Finding, joint_verdict, paired
@@ -280,33 +278,30 @@ def test_error_beyond_the_uncertainty_of_the_reference_is_not_eliminated():
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two searches; the first is selected and tested twice as selected and once by itself, on two data sets."""
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
-    rows = []
-
-    def run(stage: str, name: str, result: dict | None, params: dict, needs: str = "", **labels: Any) -> Path:
-        folder = tmp_path / "mine" / stage / name
-        write_atomic(folder / "params.yaml", yaml.safe_dump(params))
-        if result is not None:
-            write_atomic(folder / "result.json", json.dumps(result))
-        rows.append({"stage": stage, "run": f"mine/{stage}/{name}", **labels, "needs": needs})
-        return folder
-
+    study = MadeUpStudy(tmp_path)
     for seed in (2, 20):
         result = {"best_validation_accuracy": 90.0 + seed, "skips_normal": 2 - seed // 10}
-        small = {"data": "cifar10", "channels": 4, "limit": 500, "learning_rate": 0.05}
-        folder = run("search", f"a-{seed}", result, small, arm="a", search_seed=seed)
-        metrics = "epoch,validation_accuracy,discretised_accuracy,eigenvalue\n1,80,,\n2,85,70.5,0.25\n"
-        write_atomic(folder / "metrics.csv", metrics)
-        write_atomic(folder / "timings.csv", "epoch,seconds\n1,2.5\n2,3.5\n")
-        steps = "step,direct_normal,direct_reduce,response_normal,response_reduce\n0,3,4,0,5\n1,0,1,3,0\n"
-        write_atomic(folder / "hypergradients.csv", steps)
-    run("select", "a", {"chosen": "mine/search/a-2", "search_seed": 2}, {}, "mine/search/a-2 mine/search/a-20", arm="a")
+        params = {"data": "cifar10", "channels": 4, "limit": 500, "learning_rate": 0.05}
+        metrics = [
+            {"epoch": 1, "validation_accuracy": 80},
+            {"epoch": 2, "validation_accuracy": 85, "discretised_accuracy": 70.5, "eigenvalue": 0.25},
+        ]
+        steps = [
+            {"step": 0, "direct_normal": 3, "direct_reduce": 4, "response_normal": 0, "response_reduce": 5},
+            {"step": 1, "direct_normal": 0, "direct_reduce": 1, "response_normal": 3, "response_reduce": 0},
+        ]
+        times = [{"epoch": 1, "seconds": 2.5}, {"epoch": 2, "seconds": 3.5}]
+        tables = {"metrics": metrics, "timings": times, "hypergradients": steps}
+        study.add("search", f"a-{seed}", result, params=params, tables=tables, arm="a", search_seed=seed)
+    chosen = {"chosen": "mine/search/a-2", "search_seed": 2}
+    select = study.add("select", "a", chosen, "mine/search/a-2 mine/search/a-20", {}, arm="a")
+    ten, hundred = {"data": "cifar10"}, {"data": "cifar100"}
     for seed, accuracy in ((0, 60.0), (1, 64.0)):
         tested = {"best_test_accuracy": accuracy, "data": "cifar10"}
-        run("evaluate", f"a-{seed}", tested, {"data": "cifar10"}, "mine/select/a", arm="a", evaluation_seed=seed)
-    run("evaluate", "unselected", {"best_test_accuracy": 65.0}, {"data": "cifar10"}, "mine/search/a-2", arm="a")
-    run("evaluate-100", "a", {"best_test_accuracy": 30.0}, {"data": "cifar100"}, "mine/select/a", arm="a")
-    run("evaluate", "missing", None, {"data": "cifar10"}, "mine/search/a-20", arm="a")
-    write_atomic(tmp_path / "mine" / "runs.csv", pd.DataFrame(rows, dtype=object).to_csv(index=False))
+        study.add("evaluate", f"a-{seed}", tested, select, ten, arm="a", evaluation_seed=seed)
+    study.add("evaluate", "unselected", {"best_test_accuracy": 65.0}, "mine/search/a-2", ten, arm="a")
+    study.add("evaluate-100", "a", {"best_test_accuracy": 30.0}, select, hundred, arm="a")
+    study.add("evaluate", "missing", None, "mine/search/a-20", ten, arm="a")
     return tmp_path / "mine"
 
 

@@ -102,8 +102,8 @@ def snapshots(run: Run, params: HypergradientParams) -> Iterator[Snapshot]:
 def _chosen(run: Run, epochs: Iterable[int]) -> list[Path]:
     kept = {int(path.stem.rpartition("-")[2]): path for path in run.folder.glob("checkpoint.epoch-*.pt")}
     if missing := [epoch for epoch in epochs if epoch not in kept]:
-        epochs = ", ".join(map(str, sorted(kept))) or "none"
-        raise ParameterError(f"parameter `epochs` = {missing[0]}: {run.name} kept no snapshot of it (kept: {epochs})")
+        known = ", ".join(map(str, sorted(kept))) or "none"
+        raise ParameterError(f"parameter `epochs` = {missing[0]}: {run.name} kept no snapshot of it (kept: {known})")
     if kept:
         return [kept[epoch] for epoch in sorted(epochs or kept)]
     if (run.folder / checkpoint.NEWEST).is_file():
