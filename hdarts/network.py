@@ -62,7 +62,7 @@ class SeparableConvolutions(nn.Sequential):
             return super().forward(x)
         parts: Any = list(self)
         weights = [BlockWeights(depth.weight, point.weight, n.weight, n.bias) for _, depth, point, n in parts]
-        (out,), statistics = self.separable.by(kernel, [x], weights)
+        (out,), statistics = self.separable.with_statistics(kernel, [x], weights)
         count = out[:, 0].numel()
         for (*_, norm), (mean, rstd) in zip(parts, statistics, strict=True):
             _update_running(norm, mean, (rstd**-2 - norm.eps) * count / (count - 1))

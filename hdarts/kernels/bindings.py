@@ -86,17 +86,23 @@ def channels_last(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).contiguous()
 
 
-def differentiable_vjp(
-    function: Callable[..., Sequence[Tensor]],
+def vjp(
+    by_kernel: Callable[[], Sequence[Tensor | None]],
+    in_pytorch: Callable[..., Sequence[Tensor]],
     inputs: Sequence[Tensor | None],
     needed: Sequence[bool],
     g: Sequence[Tensor],
 ) -> list[Tensor | None]:
-    """Return the vector-Jacobian products of a function in PyTorch, with a graph, for the inputs that are `needed`.
+    """Return the vector-Jacobian products of a function for the inputs that are `needed`; None for the others.
 
-    It is the backward pass of a kernel where its result will be differentiated again.
+    They are those of `by_kernel`, unless they will be differentiated again: then the same function `in_pytorch` of the
+    inputs is differentiated with a graph.
     """
+    if not any(needed):
+        return [None for _ in needed]
+    if not torch.is_grad_enabled():
+        return [one if need else None for one, need in zip(by_kernel(), needed, strict=True)]
     inputs = [None if one is None else one.view_as(one) for one in inputs]  # an input may depend on another one
     free = [one for one, need in zip(inputs, needed, strict=True) if need and one is not None]
-    grads = iter(torch.autograd.grad(function(*inputs), free, g, create_graph=True))
+    grads = iter(torch.autograd.grad(in_pytorch(*inputs), free, g, create_graph=True))
     return [next(grads) if need else None for need in needed]

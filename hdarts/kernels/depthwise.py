@@ -1,17 +1,16 @@
 """Depthwise convolution, the same function as `F.conv2d(groups=C)`, with a backward pass that is fast on the CPU.
 
-PyTorch's backward pass of depthwise convolutions takes most of a supernet's time there, dilated and 5x5 ones above all.
-Three bilinear maps are closed under differentiation, so each one's backward pass is made of the other two and the
-whole is differentiable any number of times:
+PyTorch's backward pass of depthwise convolutions, above all of dilated and 5x5 ones, takes most of a supernet's time
+there. Three bilinear maps are closed under differentiation: the backward pass of each consists of the other two, so
+that everything is differentiable any number of times:
 
     out = convolve(x, w)          d out = g:   d x = transpose(g, w),    d w = correlate(x, g)
     d x = transpose(g, w)         d(d x) = u:  d g = convolve(u, w),     d w = correlate(u, g)
     d w = correlate(x, g)         d(d w) = v:  d x = transpose(g, v),    d g = convolve(x, v)
 
-Where there is a C compiler they are depthwise.c. Else they are PyTorch's own, at stride 1 with exact rewritings: the
-input gradient is a convolution with the flipped kernel; dilation 2 touches the four phases (even and odd rows and
-columns) apart, which then are plain convolutions of four times as many images; a 5x5 weight gradient is four
-overlapping 3x3 ones.
+With a C compiler they are computed by depthwise.c, otherwise by PyTorch, at stride 1 with exact rewritings: the input
+gradient is a convolution with the flipped kernel; dilation 2 treats the four phases (even and odd rows and columns)
+separately, as plain convolutions of four times as many images; a 5x5 weight gradient is four overlapping 3x3 ones.
 """
 
 from typing import Any, NamedTuple
@@ -24,7 +23,7 @@ from hdarts.kernels.bindings import Kernel, WindowSizes, channels_last, load_ker
 
 
 class Form(NamedTuple):
-    """What a convolution is, apart from its tensors: kernel k x k, "same" zero padding."""
+    """Kernel size, stride and dilation of a convolution with "same" zero padding."""
 
     size: int
     stride: int
@@ -38,11 +37,11 @@ class Form(NamedTuple):
 
 def depthwise(x: Tensor, w: Tensor, stride: int = 1, dilation: int = 1) -> Tensor:
     """Return `x` `(N, C, H, W)` convolved with `w` `(C, 1, k, k)`, k = 3 or 5, channel by channel, zero padding."""
-    if stride == 2 and dilation == 2:  # it reads the even pixels only
+    if stride == 2 and dilation == 2:  # only the even pixels are read
         x, stride, dilation = x[:, :, ::2, ::2], 1, 1
     form = Form(w.shape[-1], stride, dilation)
-    as_it_is = x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_exporting()
-    if as_it_is or (stride == 2 and _kernel(x, form) is None):
+    plain = x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_exporting()
+    if plain or (stride == 2 and _kernel(x, form) is None):
         return F.conv2d(x, w, None, stride, form.padding, dilation, len(w))
     return _Convolve.apply(x, w, form)  # type: ignore[return-value]
 
@@ -101,16 +100,16 @@ class _Correlate(torch.autograd.Function):
 def _convolve(x: Tensor, w: Tensor, form: Form) -> Tensor:
     if (kernel := _kernel(x, form)) is None:
         return F.conv2d(x, w, None, form.stride, form.padding, form.dilation, w.shape[0])
-    shape = _shape(x.shape, form)
-    out = x.new_empty(len(x), *shape.size_out(), x.shape[1])
-    kernel.call("convolve", shape, channels_last(x), w.contiguous(), out)
+    sizes = _sizes(x.shape, form)
+    out = x.new_empty(len(x), *sizes.size_out(), x.shape[1])
+    kernel.call("convolve", sizes, channels_last(x), w.contiguous(), out)
     return out.permute(0, 3, 1, 2)
 
 
 def _transpose(g: Tensor, w: Tensor, form: Form, shape: torch.Size) -> Tensor:
     if (kernel := _kernel(g, form)) is not None:
         out = g.new_empty(shape[0], shape[2], shape[3], shape[1])
-        kernel.call("transpose", _shape(shape, form), channels_last(g), w.contiguous(), out)
+        kernel.call("transpose", _sizes(shape, form), channels_last(g), w.contiguous(), out)
         return out.permute(0, 3, 1, 2)
     return F.conv2d(g, w.flip(2, 3), None, 1, form.padding, form.dilation, w.shape[0])
 
@@ -118,7 +117,7 @@ def _transpose(g: Tensor, w: Tensor, form: Form, shape: torch.Size) -> Tensor:
 def _correlate(x: Tensor, g: Tensor, form: Form) -> Tensor:
     w = x.new_empty(x.shape[1], 1, form.size, form.size)
     if (kernel := _kernel(x, form)) is not None:
-        kernel.call("correlation", _shape(x.shape, form), channels_last(x), channels_last(g), w)
+        kernel.call("correlation", _sizes(x.shape, form), channels_last(x), channels_last(g), w)
         return w
     if form.dilation == 2:
         x, g = _phases(x), _phases(g)
@@ -142,7 +141,7 @@ def _correlate_3x3(x: Tensor, g: Tensor, padding: int) -> Tensor:
 
 
 def _phases(x: Tensor) -> Tensor:
-    """Return the four phases as images of their own `(4 N, C, ceil(H / 2), ceil(W / 2))`, zeros at odd borders."""
+    """Return the four phases as separate images `(4 N, C, ceil(H / 2), ceil(W / 2))`, zeros at odd borders."""
     count, channels, height, width = x.shape
     x = F.pad(x, (0, width % 2, 0, height % 2)).permute(0, 2, 3, 1)
     x = x.reshape(count, (height + 1) // 2, 2, (width + 1) // 2, 2, channels).permute(2, 4, 0, 1, 3, 5)
@@ -153,6 +152,6 @@ def _kernel(x: Tensor, form: Form) -> Kernel | None:
     return load_kernel("depthwise", x.shape[1], x) if form.size in (3, 5) else None
 
 
-def _shape(x: torch.Size, form: Form) -> WindowSizes:
+def _sizes(x: torch.Size, form: Form) -> WindowSizes:
     images, channels, height, width = x
     return WindowSizes.of(images, height, width, channels, 1, 1, *form)

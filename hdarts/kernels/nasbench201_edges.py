@@ -1,10 +1,11 @@
-"""The edges of NAS-Bench-201 that leave one node: convolved, and mixed for the nodes they lead to.
+"""The edges of NAS-Bench-201 that leave one node x: convolved, and mixed for their target nodes j.
 
     node_j += a_j1 x + a_j2 BN(y_j) + a_j3 BN(z_j) + a_j4 mean of 3x3 pixels of x
 
 y and z are the 1x1 and 3x3 convolutions of relu(x), a_j the weights of the edge's operations in the order of the space
-(`none` is the first). There are two implementations, as in hdarts.kernels.pooling. nasbench201_edges.c goes
-image by image in the cache and takes 3x3 convolutions in tiles of 2x2 pixels, 16 products where 36 were (Winograd).
+(`none` is the first). There are two implementations, as in hdarts.kernels.pooling. nasbench201_edges.c processes one
+image after the other in the cache and computes 3x3 convolutions in tiles of 2x2 pixels with 16 products instead of 36
+(Winograd).
 """
 
 from collections.abc import Sequence
@@ -14,16 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hdarts.kernels.bindings import Kernel, WindowSizes, channels_last, differentiable_vjp, load_kernel
+from hdarts.kernels.bindings import Kernel, WindowSizes, channels_last, load_kernel, vjp
 
 
 def mixed(
     x: Tensor, kernels: Sequence[Tensor], weights: Tensor, onto: Sequence[Tensor], compiled: bool = True
 ) -> Sequence[Tensor]:
-    """Return `onto`, a tensor `(N, C, H, W)` for each of m nodes, with what comes from x, `(N, C, H, W)`, added.
+    """Return `onto`, one tensor `(N, C, H, W)` for each of m nodes, with the edges from x, `(N, C, H, W)`, added.
 
-    kernels: those of y and z, `(m C, C, 1, 1)` and `(m C, C, 3, 3)`; weights `(m, 5)`. `onto` is given away: it may be
-    written to.
+    kernels: those of y and z, `(m C, C, 1, 1)` and `(m C, C, 3, 3)`; weights `(m, 5)`. `onto` may be
+    overwritten.
     """
     usable = compiled and not torch.is_autocast_enabled("cpu") and x[:, 0].numel() > 1
     usable = usable and all(one.is_contiguous(memory_format=torch.channels_last) for one in onto)
@@ -34,7 +35,7 @@ def mixed(
 
 
 def in_pytorch(x: Tensor, kernels: Sequence[Tensor], weights: Tensor) -> list[Tensor]:
-    """Return what is added, by PyTorch's operators; a BatchNorm has the weight of its operation as its scale."""
+    """Return the sum at each node by PyTorch's operators; the scale of a BatchNorm is the weight of its operation."""
     skip, *scales, average = weights.T[1:].unbind(0)
     positive = F.relu(x)
     terms = [
@@ -50,7 +51,7 @@ def in_pytorch(x: Tensor, kernels: Sequence[Tensor], weights: Tensor) -> list[Te
 
 
 class _Compiled(torch.autograd.Function):
-    """`mixed` by nasbench201_edges.c. Kept for the backward pass: what was given, y and z, and their statistics."""
+    """`mixed` by nasbench201_edges.c. Saved for the backward pass: its inputs, y and z, and their statistics."""
 
     @staticmethod
     def forward(ctx: Any, kernel: Kernel, weights: Tensor, x: Tensor, one: Tensor, nine: Tensor, *onto: Tensor) -> Any:
@@ -59,7 +60,7 @@ class _Compiled(torch.autograd.Function):
         mean, rstd = (x.new_empty(2, len(onto), chunks, kernel.lanes) for _ in range(2))
         y, z = (x.new_empty(images, height, width, len(onto), chunks, kernel.lanes) for _ in range(2))
         read = (channels_last(x), [one.contiguous(), nine.contiguous()], weights.contiguous())
-        kernel.call("forward", _shape(x, len(onto)), *read, [y, z], mean, rstd, onto)
+        kernel.call("forward", _sizes(x, len(onto)), *read, [y, z], mean, rstd, onto)
         ctx.kernel = kernel
         ctx.mark_dirty(*onto)
         ctx.save_for_backward(weights, x, one, nine, y, z, mean, rstd)
@@ -67,24 +68,23 @@ class _Compiled(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *g: Any) -> Any:
-        wanted = ctx.needs_input_grad[1:5]
         weights, x, one, nine, y, z, mean, rstd = ctx.saved_tensors
-        if not any(wanted):
-            return None, *(None for _ in wanted), *g
-        if torch.is_grad_enabled():  # a second derivative is wanted
-            given = (weights, x, one, nine)
-            return None, *differentiable_vjp(lambda a, x, *kernels: in_pytorch(x, kernels, a), given, wanted, g), *g
-        read = (channels_last(x), kernels := [one.contiguous(), nine.contiguous()], weights.contiguous())
-        of_weights, of_x = torch.empty_like(read[2]), torch.empty_like(read[0])
-        of_kernels = [torch.empty_like(each) for each in kernels] if any(wanted[2:]) else [None, None]
-        slopes = [channels_last(each) for each in g]
-        ctx.kernel.call(
-            "backward", _shape(x, len(g)), *read, [y, z], mean, rstd, slopes, of_x, of_kernels, of_weights
-        )  # fmt: skip
-        found = [of_weights, of_x.permute(0, 3, 1, 2), *of_kernels]
-        return None, *(each if want else None for each, want in zip(found, wanted, strict=True)), *g
+        needed = ctx.needs_input_grad[1:5]
+
+        def by_kernel() -> list[Tensor | None]:
+            read = (channels_last(x), kernels := [one.contiguous(), nine.contiguous()], weights.contiguous())
+            weights_grad, x_grad = torch.empty_like(read[2]), torch.empty_like(read[0])
+            kernel_grads = [torch.empty_like(each) for each in kernels] if any(needed[2:]) else [None, None]
+            grads = ([channels_last(each) for each in g], x_grad, kernel_grads, weights_grad)
+            ctx.kernel.call("backward", _sizes(x, len(g)), *read, [y, z], mean, rstd, *grads)
+            return [weights_grad, x_grad.permute(0, 3, 1, 2), *kernel_grads]
+
+        def pytorch(weights: Tensor, x: Tensor, *kernels: Tensor) -> list[Tensor]:
+            return in_pytorch(x, kernels, weights)
+
+        return None, *vjp(by_kernel, pytorch, (weights, x, one, nine), needed, g), *g
 
 
-def _shape(x: Tensor, nodes: int) -> WindowSizes:
+def _sizes(x: Tensor, nodes: int) -> WindowSizes:
     images, channels, height, width = x.shape
     return WindowSizes.of(images, height, width, channels, 1, nodes, 3, 1, 1)

@@ -1,9 +1,9 @@
 """A linear layer whose weight gradient stays in factors, and the SGD step that uses them.
 
-The output layer of a hypernetwork gets one input vector z a step, so the gradient of its weight matrix is the outer
-product g z^T: the matrix is never formed. Momentum and weight decay go in the same blocked pass: 4 transfers of the
-matrix a step and 2 copies in memory (weights and momentum), where `clip_grad_norm_` and `torch.optim.SGD` need 15 and
-4. The step is the one they would take (tests compare them in float64). output_layer.c does the same, if compiled.
+The output layer of a hypernetwork gets one input vector z per step, so the gradient of its weight matrix is the outer
+product g z^T, which is never formed. Momentum and weight decay are applied in the same blocked pass: 4 transfers of
+the matrix per step and 2 copies in memory (weights and momentum), where `clip_grad_norm_` and `torch.optim.SGD` need
+15 and 4. The step is the same as theirs (tests compare them in float64). With a C compiler, output_layer.c is used.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hdarts.kernels.bindings import Kernel, SizeStruct, int64_fields, load_kernel
 
-ROWS = 4096  # of the matrix in one block of the SGD pass: weights and momentum of a block stay in the cache
+ROWS = 4096  # per block of the SGD pass: its weights and momentum stay in the cache
 
 
 def sgd_(value: Tensor, velocity: Tensor, gradient: Tensor, scale: Tensor, rate: float, momentum: float, decay: float):
@@ -29,7 +29,7 @@ class Gradient(Protocol):
     """Gradient of a loss in the weights `phi` of a hypernetwork, dense or in factors."""
 
     def plus(self, other: Any) -> "Gradient":
-        """Return the sum with another one of the same kind."""
+        """Return the sum with another gradient of the same kind."""
         ...
 
     def squared_norm(self) -> Tensor:
@@ -61,7 +61,7 @@ class Dense:
 
 
 class LayerSizes(SizeStruct):
-    """A layer's size as output_layer.c has it."""
+    """Sizes passed to output_layer.c."""
 
     _fields_ = int64_fields("rows", "width", "segments", "threads")
 
@@ -70,8 +70,8 @@ class LayerSizes(SizeStruct):
 class SegmentedLinear:
     """w = W z + b, where the rows of W come in segments with an input vector each.
 
-    `sizes`: rows of each segment; `width`: length of an input vector. The parameters lie flat: [W row by row | b].
-    One segment is an ordinary linear layer; a segment for each convolution is the thesis's perceptrons, all at once.
+    `sizes`: rows of each segment; `width`: length of an input vector. The parameters are one flat vector [W | b].
+    One segment is an ordinary linear layer; one segment per convolution is all perceptrons of the thesis together.
     """
 
     sizes: tuple[int, ...]
@@ -104,7 +104,7 @@ class SegmentedLinear:
         return out if offset is None else out + offset
 
     def write(self, parameters: Tensor, z: Tensor, out: Tensor) -> None:
-        """Write the same into `out` `(rows,)`, without derivatives."""
+        """Write the outputs into `out` `(rows,)`, without derivatives."""
         kernel = self.kernel(parameters)
         if kernel is None:
             out.copy_(self(parameters, z))
@@ -144,13 +144,13 @@ class SegmentedLinear:
             sgd_(b, speed, g.sum(0), g.new_ones(()), rate, momentum, decay)
 
     def kernel(self, parameters: Tensor) -> Kernel | None:
-        """Return output_layer.c for these parameters, or None; it takes rows of 4 values and more."""
+        """Return the kernel for these parameters, or None; it needs rows of at least 4 values."""
         lanes = next((lanes for lanes in (16, 8, 4) if lanes <= self.width), None)
         return None if lanes is None else load_kernel("output_layer", lanes, parameters)
 
     @property
     def _sizes(self) -> tuple[LayerSizes, Tensor]:
-        """What each function of output_layer.c is told first: sizes, and the end of each segment."""
+        """First arguments of each function of output_layer.c: sizes, and the end of each segment."""
         return LayerSizes.of(self.rows, self.width, len(self.sizes)), self._ends
 
     @cached_property
@@ -184,7 +184,7 @@ class Factored:
     z: Tensor
 
     def plus(self, other: "Factored") -> "Factored":
-        """Return the sum of two gradients of one layer; the factors are put side by side."""
+        """Return the sum of two gradients of one layer; the factors are concatenated."""
         return Factored(
             self.layer, self.trunk + other.trunk, torch.cat([self.g, other.g]), torch.cat([self.z, other.z])
         )
@@ -212,7 +212,7 @@ class Factored:
 def clip_factor(squared_norms: Sequence[Tensor], most: float) -> tuple[Tensor, Tensor]:
     """Return the joint gradient norm and the factor of `clip_grad_norm_`: min(1, most / (norm + 1e-6)).
 
-    Both stay on their device: nothing waits for it.
+    Both stay on their device, without synchronisation.
     """
     norm = torch.stack(list(squared_norms)).sum().sqrt()
     return norm, (most / (norm + 1e-6)).clamp(max=1.0)

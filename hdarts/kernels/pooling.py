@@ -1,9 +1,10 @@
-"""Pooling and identity of the nodes that a wave of edges leaves, mixed for each node they lead to.
+"""Pooling and identity of the sources of a wave of edges, mixed for each target node.
 
     node_j += sum_i a_ij BN(max pool(node_i)) + b_ij BN(average pool(node_i)) + c_ij node_i       (thesis eq. 12)
 
-What is the same for all edges that leave a node is computed once. Two implementations, as in kernels.separable:
-PyTorch's runs anywhere and is differentiable any number of times; pooling.c needs a CPU and a C compiler.
+What is the same for all edges that leave a node is computed once. There are two implementations, as in
+kernels.separable: PyTorch's runs anywhere and is differentiable any number of times; pooling.c needs a CPU and a C
+compiler.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hdarts.kernels.bindings import Kernel, WindowSizes, channels_last, differentiable_vjp, load_kernel
+from hdarts.kernels.bindings import Kernel, WindowSizes, channels_last, load_kernel, vjp
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,13 @@ class Pooling:
 
     @property
     def operations(self) -> tuple[str, ...]:
-        """What is mixed, in the order of `mixing`."""
+        """Names of the operations, in the order of `mixing`."""
         return ("max_pool_3x3", "avg_pool_3x3", "skip_connect")[: 3 if self.stride == 1 else 2]
 
     def __call__(self, x: Sequence[Tensor], mixing: Tensor, onto: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Return `onto`, a tensor `(N, C, H', W')` a node, with what comes from the sources `(N, C, H, W)` added.
+        """Return `onto`, one tensor `(N, C, H', W')` per node, with the mixture of the sources `(N, C, H, W)` added.
 
-        mixing `(nodes, operations, sources)`. `onto` is given away: it is written to where that saves a copy.
+        mixing `(nodes, operations, sources)`. `onto` may be overwritten: that saves a copy.
         """
         kernel = self._kernel(x, onto)
         if kernel is None:
@@ -48,7 +49,7 @@ class Pooling:
         return load_kernel("pooling", x[0].shape[1], x[0]) if in_place else None
 
     def in_pytorch(self, x: Sequence[Tensor], mixing: Tensor) -> tuple[Tensor, ...]:
-        """Return what is added, by PyTorch's operators: one matrix product for all edges."""
+        """Return the mixture at each node by PyTorch's operators: one matrix product for all edges."""
         largest = [F.max_pool2d(one, 3, self.stride, 1) for one in x]
         average = [F.avg_pool2d(one, 3, self.stride, 1, count_include_pad=False) for one in x]
         parts = [F.batch_norm(pool, None, None, training=True) for pool in largest + average]
@@ -57,14 +58,14 @@ class Pooling:
         mixed = (mixing.flatten(1) @ stacked.flatten(1)).view(self.nodes, *stacked.shape[1:])
         return mixed.permute(0, 1, 4, 2, 3).unbind(0)
 
-    def shape(self, x: Sequence[Tensor]) -> WindowSizes:
+    def sizes(self, x: Sequence[Tensor]) -> WindowSizes:
         """Return the sizes passed to pooling.c."""
         images, channels, height, width = x[0].shape
         return WindowSizes.of(images, height, width, channels, self.sources, self.nodes, 3, self.stride, 1)
 
 
 class _Compiled(torch.autograd.Function):
-    """Pooling by pooling.c. Kept for the backward pass: the sources, mixing and the statistics."""
+    """Pooling by pooling.c. Saved for the backward pass: the sources, mixing and the statistics."""
 
     @staticmethod
     def forward(ctx: Any, spec: Pooling, kernel: Kernel, mixing: Tensor, *tensors: Tensor) -> Any:
@@ -72,7 +73,7 @@ class _Compiled(torch.autograd.Function):
         chunks = -(-x[0].shape[1] // kernel.lanes)
         mean, rstd = (x[0].new_empty(2, spec.sources, chunks, kernel.lanes) for _ in range(2))
         sources = [channels_last(one) for one in x]
-        kernel.call("forward", spec.shape(x), mixing.shape[1], sources, mixing.contiguous(), mean, rstd, onto)
+        kernel.call("forward", spec.sizes(x), mixing.shape[1], sources, mixing.contiguous(), mean, rstd, onto)
         ctx.spec, ctx.kernel = spec, kernel
         ctx.mark_dirty(*onto)
         ctx.save_for_backward(mixing, *x, mean, rstd)
@@ -80,16 +81,15 @@ class _Compiled(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *g: Any) -> Any:
-        spec, kernel, wanted = ctx.spec, ctx.kernel, ctx.needs_input_grad[2 : 3 + ctx.spec.sources]
+        spec, kernel = ctx.spec, ctx.kernel
         mixing, *x, mean, rstd = ctx.saved_tensors
-        if not any(wanted):
-            return None, None, *(None for _ in wanted), *g
-        if torch.is_grad_enabled():  # a second derivative is wanted
-            return None, None, *differentiable_vjp(lambda a, *x: spec.in_pytorch(x, a), (mixing, *x), wanted, g), *g
-        sources, slopes = [channels_last(one) for one in x], [channels_last(one) for one in g]
-        mixing = mixing.contiguous()
-        of_mixing, of_x = torch.empty_like(mixing), [torch.empty_like(one) for one in sources]
-        arguments = (mixing.shape[1], sources, mixing, mean, rstd, slopes, of_x, of_mixing)
-        kernel.call("backward", spec.shape(x), *arguments)
-        found = [of_mixing, *(one.permute(0, 3, 1, 2) for one in of_x)]
-        return None, None, *(one if want else None for one, want in zip(found, wanted, strict=True)), *g
+
+        def by_kernel() -> list[Tensor]:
+            sources, node_grads, weights = [*map(channels_last, x)], [*map(channels_last, g)], mixing.contiguous()
+            mixing_grad, x_grads = torch.empty_like(weights), [torch.empty_like(one) for one in sources]
+            arguments = (mixing.shape[1], sources, weights, mean, rstd, node_grads, x_grads, mixing_grad)
+            kernel.call("backward", spec.sizes(x), *arguments)
+            return [mixing_grad, *(one.permute(0, 3, 1, 2) for one in x_grads)]
+
+        needed = ctx.needs_input_grad[2 : 3 + spec.sources]
+        return None, None, *vjp(by_kernel, lambda a, *x: spec.in_pytorch(x, a), (mixing, *x), needed, g), *g

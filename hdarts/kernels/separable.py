@@ -1,10 +1,10 @@
-"""Separable convolutions of all edges that leave some nodes, mixed: most of the arithmetic of a network of cells.
+"""Separable convolutions of all edges of a wave, summed at each node: most of the arithmetic of a network of cells.
 
     node_j = sum_i sum_o BN(pointwise(depthwise(relu(node_i))))     (thesis eq. 12; BN's scale is the weight of o)
 
-Two roads to one function. In PyTorch the edges are groups of channels of one convolution; it runs anywhere and is
-differentiable any number of times. On the CPU, where there is a C compiler, separable.c does the same image by image
-in the cache; its second derivatives are those of the first road.
+There are two implementations of the same function. In PyTorch the edges are groups of channels of one convolution; it
+runs anywhere and is differentiable any number of times. On the CPU, with a C compiler, separable.c computes one image
+after the other in the cache; its second derivatives are those of the first implementation.
 """
 
 import math
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hdarts.kernels.bindings import MAX_TERMS, Kernel, WindowSizes, channels_last, differentiable_vjp, load_kernel
+from hdarts.kernels.bindings import MAX_TERMS, Kernel, WindowSizes, channels_last, load_kernel, vjp
 from hdarts.kernels.depthwise import depthwise
 from hdarts.space.operations import Block
 
@@ -40,30 +40,30 @@ class Separable:
     compiled: bool = True
 
     def __call__(self, x: Sequence[Tensor], weights: list[BlockWeights]) -> tuple[Tensor, ...]:
-        """Return what each node gets, `(N, C, H', W')`, for the sources x, `(N, C, H, W)` each, best channels-last.
+        """Return the nodes, `(N, C, H', W')` each, for the sources x, `(N, C, H, W)` each, best channels-last.
 
         `weights`: those of each block of the first operation, of the second, and so on.
         """
         kernel = self.kernel(x)
-        return self.in_pytorch(x, weights) if kernel is None else self.by(kernel, x, weights)[0]
+        return self.in_pytorch(x, weights) if kernel is None else self.with_statistics(kernel, x, weights)[0]
 
     def kernel(self, x: Sequence[Tensor]) -> Kernel | None:
-        """Return the compiled road, or None where PyTorch's is the one for `x`."""
+        """Return the kernel, or None where PyTorch has to compute the nodes of `x`."""
         if not self.compiled or torch.is_autocast_enabled("cpu"):
             return None
         images, channels, *size = x[0].shape
         stride = self.operations[0][0].convolutions[0].stride
-        if images * math.prod(-(-length // stride) for length in size) < 2:  # PyTorch's BatchNorm refuses it
+        if images * math.prod(-(-length // stride) for length in size) < 2:  # an error of PyTorch's BatchNorm
             return None
         convolutions = [block.convolutions for blocks in self.operations for block in blocks]
         usual = all(len(c) == 2 and c[0].depthwise and c[0].kernel in (3, 5) and c[1].kernel == 1 for c in convolutions)
         fits = usual and len(self.operations) * self.sources <= MAX_TERMS
         return load_kernel("separable", channels, x[0]) if fits else None
 
-    def by(
+    def with_statistics(
         self, kernel: Kernel, x: Sequence[Tensor], weights: list[BlockWeights]
     ) -> tuple[tuple[Tensor, ...], list[tuple[Tensor, Tensor]]]:
-        """Return the nodes by the compiled road, and mean and 1 / sqrt(variance + 1e-5) of each BatchNorm's input."""
+        """Return the nodes by the kernel, and mean and 1 / sqrt(variance + 1e-5) of the input of each BatchNorm."""
         out = _Compiled.apply(self, kernel, *x, *(one for block in weights for one in block))
         channels, statistics = x[0].shape[1], out[self.nodes :]  # type: ignore[index]
         pairs = [_channels(one, channels) for one in statistics]
@@ -77,10 +77,10 @@ class Separable:
         for blocks in self.operations:
             term = each
             for i, block in enumerate(blocks):
-                (first, _), own = block.convolutions, rest.pop(0)
-                term = depthwise(F.relu(term) if i else term, own.depthwise, first.stride, first.dilation)
-                term = F.conv2d(term, own.pointwise, groups=self.sources * self.nodes)
-                term = F.batch_norm(term, None, None, own.gamma, own.beta, training=True)
+                (first, _), block_weights = block.convolutions, rest.pop(0)
+                term = depthwise(F.relu(term) if i else term, block_weights.depthwise, first.stride, first.dilation)
+                term = F.conv2d(term, block_weights.pointwise, groups=self.sources * self.nodes)
+                term = F.batch_norm(term, None, None, block_weights.gamma, block_weights.beta, training=True)
             total = term if total is None else total + term
         assert total is not None
         # (N, S m C, H, W) -> m times (N, C, H, W), summed over the sources
@@ -89,10 +89,7 @@ class Separable:
 
 
 class _Norm(NamedTuple):
-    """Values before a BatchNorm, and that BatchNorm: statistics and weights by lanes, (edges, chunks, lanes).
-
-    What is read first are the sources, without a BatchNorm.
-    """
+    """Values before a BatchNorm, its statistics and weights, (edges, chunks, lanes); all None for the sources."""
 
     values: Tensor | None
     mean: Any = None
@@ -102,10 +99,10 @@ class _Norm(NamedTuple):
 
 
 class _Step(NamedTuple):
-    """One block of one operation on all edges: what separable.c reads and writes."""
+    """One block of one operation on all edges: the inputs and outputs of separable.c."""
 
     shape: WindowSizes
-    sources: list[Tensor] | None  # read where there are no values of a block before
+    sources: list[Tensor] | None  # None unless it is the first block
     before: _Norm
     weights: tuple[Tensor, Tensor]
     after: _Norm
@@ -120,7 +117,7 @@ def _steps(
     for blocks in spec.operations:
         steps, before, size = [], _Norm(None), tuple(before_stride)
         for block in blocks:
-            first, own = block.convolutions[0], rest.pop(0)
+            first, (depth, point, gamma, beta) = block.convolutions[0], rest.pop(0)
             form = (first.kernel, first.stride, first.dilation)
             shape = WindowSizes.of(images, *size, channels, spec.sources, spec.nodes, *form)
             size = shape.size_out()
@@ -128,16 +125,16 @@ def _steps(
                 y = first_x.new_empty(edges, images, chunks, size[0] * size[1], lanes)
                 buffers += [y, *(first_x.new_empty(edges, chunks, lanes) for _ in range(2))]
             written = buffers[-3:] if fresh else [kept.pop(0) for _ in range(3)]
-            after = _Norm(*written, *(_lanes(one, written[1].shape, channels) for one in (own.gamma, own.beta)))
+            after = _Norm(*written, *(_lanes(one, written[1].shape, channels) for one in (gamma, beta)))
             read = None if steps else x
-            steps.append(_Step(shape, read, before, (own.depthwise.contiguous(), own.pointwise.contiguous()), after))
+            steps.append(_Step(shape, read, before, (depth.contiguous(), point.contiguous()), after))
             before = after
         operations.append(steps)
     return operations
 
 
 class _Compiled(torch.autograd.Function):
-    """Separable by separable.c. Kept for the backward pass: x and, of each block, the values before BatchNorm."""
+    """Separable by separable.c. Saved for the backward pass: x and, for each block, the values before BatchNorm."""
 
     @staticmethod
     def forward(ctx: Any, spec: Separable, kernel: Kernel, *inputs: Tensor | None) -> Any:
@@ -148,7 +145,7 @@ class _Compiled(torch.autograd.Function):
             kernel.call("forward", step.shape, step.sources, *step.before, *step.weights, *step.after[:3])
         last = operations[0][-1].shape
         size = (last.images, last.channels, *last.size_out())
-        # no views of other tensors, so that more can be added in place (hdarts.kernels.pooling)
+        # separate tensors, so that hdarts.kernels.pooling can add to them in place
         out = [torch.empty(size, dtype=buffers[0].dtype, memory_format=torch.channels_last) for _ in range(spec.nodes)]
         ends = [list(column) for column in zip(*(steps[-1].after for steps in operations), strict=True)]
         kernel.call("mix", last, len(operations), *ends, out)
@@ -160,46 +157,47 @@ class _Compiled(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        spec, kernel, wanted = ctx.spec, ctx.kernel, ctx.needs_input_grad[2:]
-        inputs, buffers = ctx.saved_tensors[: len(wanted)], list(ctx.saved_tensors[len(wanted) :])
-        x, flat, g = inputs[: spec.sources], inputs[spec.sources :], grads[: spec.nodes]
-        if torch.is_grad_enabled():  # a second derivative is wanted
-            n = spec.sources
-            function = lambda *every: spec.in_pytorch(every[:n], _blocks(every[n:]))  # noqa: E731
-            return None, None, *differentiable_vjp(function, inputs, wanted, g)
-        # convolutions; else they are constants
-        learn = any(want for i, want in enumerate(wanted[spec.sources :]) if i % 4 < 2)
-        sources, slopes = [channels_last(one) for one in x], [channels_last(one) for one in g]
-        of_x, of_blocks = [torch.zeros_like(one) for one in sources], []
-        for steps in _steps(spec, kernel.lanes, sources, _blocks(flat), buffers):
-            of_blocks += _backward(kernel, steps, slopes, of_x, learn)
-        found = [*(one.permute(0, 3, 1, 2) for one in of_x), *of_blocks]
-        return None, None, *(one if want else None for one, want in zip(found, wanted, strict=True))
+        spec, needed, n = ctx.spec, ctx.needs_input_grad[2:], ctx.spec.sources
+        inputs, buffers = ctx.saved_tensors[: len(needed)], list(ctx.saved_tensors[len(needed) :])
+        g = grads[: spec.nodes]
+
+        def by_kernel() -> list[Tensor | None]:
+            train_convolutions = any(need for i, need in enumerate(needed[n:]) if i % 4 < 2)
+            sources, node_grads = [*map(channels_last, inputs[:n])], [*map(channels_last, g)]
+            x_grads, block_grads = [torch.zeros_like(one) for one in sources], []
+            for steps in _steps(spec, ctx.kernel.lanes, sources, _blocks(inputs[n:]), buffers):
+                block_grads += _backward(ctx.kernel, steps, node_grads, x_grads, train_convolutions)
+            return [*(one.permute(0, 3, 1, 2) for one in x_grads), *block_grads]
+
+        def pytorch(*tensors: Tensor) -> tuple[Tensor, ...]:
+            return spec.in_pytorch(tensors[:n], _blocks(tensors[n:]))
+
+        return None, None, *vjp(by_kernel, pytorch, inputs, needed, g)
 
 
 def _backward(
-    kernel: Kernel, steps: list[_Step], g: list[Tensor], of_x: list[Tensor], learn: bool
+    kernel: Kernel, steps: list[_Step], g: list[Tensor], x_grads: list[Tensor], train_convolutions: bool
 ) -> list[Tensor | None]:
-    """Add an operation's gradient to `of_x`, and return those in the weights of its blocks (4 a block)."""
-    last, found = steps[-1], []
-    after = last.after
-    sums = torch.empty(2, *after.rstd.shape, dtype=torch.float64)
-    kernel.call("gradient_sums", last.shape, after.values, after.mean, g, sums)
-    way: tuple[Any, Any] = (g, None)
+    """Add the gradient of an operation to `x_grads` and return those in the weights of its blocks, 4 per block."""
+    last, block_grads = steps[-1], []
+    sums = torch.empty(2, *last.after.rstd.shape, dtype=torch.float64)
+    kernel.call("gradient_sums", last.shape, last.after.values, last.after.mean, g, sums)
+    incoming: tuple[Any, Any] = (g, None)  # gradients in the nodes, or in the values of the block itself
     for step in reversed(steps):
         values = step.before.values
-        of_before = None if values is None else torch.empty_like(values)
+        values_grad = None if values is None else torch.empty_like(values)
         sums_before = None if values is None else torch.empty_like(sums)
-        of_weights = [torch.empty_like(one) for one in step.weights] if learn else [None, None]
+        weight_grads = [torch.empty_like(one) if train_convolutions else None for one in step.weights]
         kernel.call(
-            "backward", step.shape, step.sources, *step.before, *step.weights, *step.after[:4], *way, sums,
-            None if step.sources is None else of_x, of_before, sums_before, *of_weights,
+            "backward", step.shape, step.sources, *step.before, *step.weights, *step.after[:4], *incoming, sums,
+            None if step.sources is None else x_grads, values_grad, sums_before, *weight_grads,
         )  # fmt: skip
-        of_norm = (sums[1] * step.after.rstd, sums[0])  # gamma, beta
-        found = [*of_weights, *(_channels(one.to(of_x[0]), step.shape.channels) for one in of_norm), *found]
+        norm_grads = (sums[1] * step.after.rstd, sums[0])  # gamma, beta
+        norm_grads = (_channels(one.to(x_grads[0]), step.shape.channels) for one in norm_grads)
+        block_grads = [*weight_grads, *norm_grads, *block_grads]
         if sums_before is not None:
-            way, sums = (None, of_before), sums_before
-    return found
+            incoming, sums = (None, values_grad), sums_before
+    return block_grads
 
 
 def _blocks(flat: Any) -> list[BlockWeights]:
@@ -207,7 +205,7 @@ def _blocks(flat: Any) -> list[BlockWeights]:
 
 
 def _lanes(of: Tensor | None, shape: torch.Size, channels: int) -> Tensor | None:
-    """`(edges C,)` as (edges, chunks, lanes), filled up with zeros."""
+    """Return `(edges C,)` as (edges, chunks, lanes), padded with zeros."""
     if of is None:
         return None
     edges, chunks, lanes = shape
@@ -215,5 +213,5 @@ def _lanes(of: Tensor | None, shape: torch.Size, channels: int) -> Tensor | None
 
 
 def _channels(of: Tensor, channels: int) -> Tensor:
-    """(edges, chunks, lanes) as `(edges C,)`."""
+    """Return (edges, chunks, lanes) as `(edges C,)`."""
     return of.flatten(1)[:, :channels].flatten()

@@ -1,4 +1,4 @@
-"""How tests hold two forms of one function against each other."""
+"""Comparison of two implementations of the same function."""
 
 from collections.abc import Callable, Iterable
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from hdarts.runs.randomness import generator
 
 SIZES = [
-    # channels, sources, nodes, stride, images, (height, width) of a wave of edges
+    # of a wave of edges: channels, sources, nodes, stride, images, (height, width)
     (2, 1, 1, 1, 3, (3, 2)),
     (3, 2, 4, 1, 2, (7, 9)),
     (4, 2, 2, 2, 4, (8, 8)),
@@ -24,8 +24,8 @@ def agree(ours: Iterable[Tensor], theirs: Iterable[Tensor], accuracy: float) -> 
         torch.testing.assert_close(one, other, rtol=accuracy, atol=accuracy * float(other.detach().abs().max()))
 
 
-def slopes(out: Iterable[Tensor]) -> list[Tensor]:
-    """Random gradients in some results."""
+def output_grads(out: Iterable[Tensor]) -> list[Tensor]:
+    """Random gradients in the outputs."""
     return [torch.randn(one.shape, generator=generator(i), dtype=one.dtype) for i, one in enumerate(out)]
 
 
@@ -42,20 +42,20 @@ def derivatives(loss: Callable[[Tensor, Tensor], Tensor], w: Tensor, alpha: Tens
 def second_derivatives(out: Iterable[Tensor], inputs: list[Tensor]) -> tuple[Tensor, ...]:
     """Gradients of the squares of the first derivatives."""
     out = list(out)
-    first = torch.autograd.grad(out, inputs, slopes(out), create_graph=True)
+    first = torch.autograd.grad(out, inputs, output_grads(out), create_graph=True)
     total = torch.stack([one.square().sum() for one in first]).sum()
     return torch.autograd.grad(total, inputs, allow_unused=True, materialize_grads=True)
 
 
-def the_same_for_any_number_of_threads(compute: Callable[[], list[Tensor]]) -> None:
-    """Same threads, same bits; other threads (5 are more than the images), the same but for rounding."""
-    before, found = torch.get_num_threads(), []
+def same_for_any_number_of_threads(compute: Callable[[], list[Tensor]]) -> None:
+    """Repeat to the bit with the same threads, and up to rounding with others (5 is more than the images)."""
+    before, results = torch.get_num_threads(), []
     try:
         for threads in (1, 2, 2, 5):
             torch.set_num_threads(threads)
-            found.append(compute())
+            results.append(compute())
     finally:
         torch.set_num_threads(before)
-    assert all(torch.equal(one, other) for one, other in zip(found[1], found[2], strict=True))
-    agree(found[0], found[1], 1e-12)
-    agree(found[0], found[3], 1e-12)
+    assert all(torch.equal(one, other) for one, other in zip(results[1], results[2], strict=True))
+    agree(results[0], results[1], 1e-12)
+    agree(results[0], results[3], 1e-12)

@@ -1,4 +1,4 @@
-"""C files are compiled once and kept; whatever goes wrong there, PyTorch's road is left."""
+"""C files are compiled once and cached; where that fails, PyTorch's implementation remains."""
 
 import ctypes
 import os
@@ -16,7 +16,7 @@ needs_compiler = pytest.mark.skipif(shutil.which(os.environ.get("CC", "cc")) is 
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
+def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("HDARTS_CACHE", str(tmp_path / "cache"))
     compiler.library.cache_clear()
     yield tmp_path / "cache"
@@ -31,20 +31,20 @@ def source(tmp_path):
 
 
 def answer(source, number) -> int:
-    found = compiler.library(source, NUMBER=str(number))
-    assert found is not None
-    return found.answer()
+    compiled = compiler.library(source, NUMBER=str(number))
+    assert compiled is not None
+    return compiled.answer()
 
 
 @needs_compiler
-def test_a_file_is_compiled_once_for_its_definitions_and_kept(source, own_cache):
+def test_a_file_is_compiled_once_for_its_definitions_and_kept(source, cache):
     assert answer(source, 42) == 42
     assert answer(source, 7) == 7
-    kept = {path: path.stat().st_mtime_ns for path in own_cache.iterdir()}
+    kept = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
     assert len(kept) == 2 and all(path.suffix == ".so" for path in kept)
     compiler.library.cache_clear()
     assert answer(source, 42) == 42
-    assert {path: path.stat().st_mtime_ns for path in own_cache.iterdir()} == kept
+    assert {path: path.stat().st_mtime_ns for path in cache.iterdir()} == kept
     source.write_text(SOURCE.replace("NUMBER *", "1 + NUMBER *"))
     compiler.library.cache_clear()
     assert answer(source, 42) == 43
@@ -54,19 +54,19 @@ def test_a_file_is_compiled_once_for_its_definitions_and_kept(source, own_cache)
 @pytest.mark.parametrize("name", ["depthwise", "separable", "pooling", "nasbench201_edges", "output_layer"])
 @pytest.mark.parametrize(("real", "lanes"), [("float", 16), ("double", 4)])
 def test_the_files_of_the_package_compile_without_a_warning(name, real, lanes, tmp_path):
-    """Where one did not, PyTorch's road would be taken in silence."""
+    """Where one did not, PyTorch's implementation would be used without notice."""
     path = Path(compiler.__file__).with_name(f"{name}.c")
     flags = [*compiler.FLAGS, "-Wall", "-Wextra", "-Werror", f"-DREAL={real}", f"-DV={lanes}"]
-    command = [str(compiler.compiler()), *flags, "-DMAX_TERMS=32", "-c", str(path), "-o", str(tmp_path / "made.o")]
+    command = [str(compiler.compiler()), *flags, "-DMAX_TERMS=32", "-c", str(path), "-o", str(tmp_path / "compiled.o")]
     assert subprocess.run(command, capture_output=True, text=True).stderr == ""
 
 
 @needs_compiler
-def test_several_at_once_all_get_it(source, own_cache):
+def test_concurrent_compilations_all_succeed(source, cache):
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: compiler.library.__wrapped__(source, NUMBER="5"), range(4)))
-    assert all(one is not None and one.answer() == 5 for one in found)
-    assert [path.suffix for path in own_cache.iterdir()] == [".so"]
+        libraries = list(pool.map(lambda _: compiler.library.__wrapped__(source, NUMBER="5"), range(4)))
+    assert all(one is not None and one.answer() == 5 for one in libraries)
+    assert [path.suffix for path in cache.iterdir()] == [".so"]
 
 
 @needs_compiler
@@ -94,15 +94,15 @@ def test_a_file_that_does_not_compile_is_none(source):
 
 
 @needs_compiler
-def test_a_cache_that_cannot_be_written_is_none(source, own_cache):
-    own_cache.write_text("a file where the folder should be")
+def test_a_cache_that_cannot_be_written_is_none(source, cache):
+    cache.write_text("a file where the folder should be")
     assert compiler.library(source, NUMBER="1") is None
 
 
 @needs_compiler
-def test_a_damaged_library_is_made_again(source, own_cache):
+def test_damaged_library_is_compiled_again(source, cache):
     assert compiler.library(source, NUMBER="3") is not None
-    (kept,) = own_cache.iterdir()
+    (kept,) = cache.iterdir()
     kept.unlink()
     kept.write_bytes(b"not a library")
     compiler.library.cache_clear()

@@ -15,17 +15,17 @@ CASES = list(itertools.product((3, 5), (1, 2), (1, 2), ((8, 8), (7, 9), (5, 4), 
 
 
 @pytest.fixture(params=["compiled", "pytorch"])
-def road(request, monkeypatch):
-    """Both ways to compute it; the first needs a C compiler."""
+def implementation(request, monkeypatch):
+    """Both implementations; the first needs a C compiler."""
     if request.param == "pytorch":
         monkeypatch.setattr(module, "load_kernel", lambda *_: None)
     elif load_kernel("depthwise", 4, torch.zeros(1)) is None:
-        pytest.skip("there is no C compiler (with OpenMP) here: PyTorch's road is the only one")
+        pytest.skip("there is no C compiler (with OpenMP) here: PyTorch's implementation is the only one")
 
 
 @pytest.mark.parametrize("channels", [3, 6, 21])
 @pytest.mark.parametrize(("size", "dilation", "stride", "image"), CASES)
-def test_value_and_derivatives(road, size, dilation, stride, image, channels):
+def test_value_and_derivatives(implementation, size, dilation, stride, image, channels):
     draw = generator(0)
     x = torch.randn(3, channels, *image, generator=draw, dtype=torch.float64)
     x = x.contiguous(memory_format=torch.channels_last)
@@ -41,13 +41,13 @@ def test_value_and_derivatives(road, size, dilation, stride, image, channels):
         torch.testing.assert_close(ours, expected, rtol=1e-11, atol=1e-11 * float(expected.detach().abs().max()))
 
 
-def test_a_gradient_in_one_argument_alone(road):
+def test_a_gradient_in_one_argument_alone(implementation):
     x, w = torch.randn(2, 4, 6, 6, dtype=torch.float64), torch.randn(4, 1, 5, 5, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda x: depthwise(x, w, 1, 2), x.requires_grad_())
     assert torch.autograd.gradcheck(lambda w: depthwise(x.detach(), w, 1, 2), w.requires_grad_())
 
 
-def test_more_threads_than_images(road):
+def test_more_threads_than_images(implementation):
     before = torch.get_num_threads()
     x, w = torch.randn(2, 5, 6, 6, dtype=torch.float64), torch.randn(5, 1, 3, 3, dtype=torch.float64)
     try:

@@ -28,14 +28,14 @@ every = pytest.mark.parametrize("h", HYPERNETWORKS.values(), ids=HYPERNETWORKS)
 
 @pytest.fixture
 def in_pytorch(monkeypatch) -> None:
-    """The road without a C compiler, in several blocks of rows."""
+    """The implementation without a C compiler, in several blocks of rows."""
     monkeypatch.setattr(output_layer, "load_kernel", lambda *_: None)
     monkeypatch.setattr(output_layer, "ROWS", 4)
 
 
 @pytest.fixture(params=["output_layer.c", "PyTorch"])
-def roads(request) -> None:
-    """Both roads of a layer."""
+def implementation(request) -> None:
+    """Both implementations of a layer."""
     if request.param == "PyTorch":
         request.getfixturevalue("in_pytorch")
 
@@ -48,7 +48,7 @@ class Problem:
         self.phi = h.initial_phi(self.draw).double()
         self.rest = torch.randn(3, generator=self.draw, dtype=torch.float64)
 
-    def ways(self) -> list[Tensor]:
+    def inputs(self) -> list[Tensor]:
         """The inputs of a step: one, or a pair on both sides."""
         alpha, noise = (torch.randn(N_ALPHA, generator=self.draw, dtype=torch.float64) for _ in range(2))
         return [alpha + noise, alpha - noise] if self.antithetic else [alpha]
@@ -64,11 +64,11 @@ class Problem:
         optimiser = torch.optim.SGD(free, RATE, MOMENTUM, weight_decay=DECAY)
         norms = []
         for _ in range(STEPS):
-            ways, (target, weight) = self.ways(), self.target()
+            inputs, (target, weight) = self.inputs(), self.target()
             optimiser.zero_grad()
-            for a in ways:
+            for a in inputs:
                 error = torch.cat([self.h(phi, a), rest]) - target
-                (weight * error.square().add(1).log().sum() / len(ways)).backward()
+                (weight * error.square().add(1).log().sum() / len(inputs)).backward()
             norms.append(float(torch.nn.utils.clip_grad_norm_(free, CLIP)))
             optimiser.step()
         for value in free:
@@ -78,11 +78,11 @@ class Problem:
     def by_factors(self, phi: Tensor, rest: Tensor, velocities: list[Tensor], steps: int = STEPS) -> list[float]:
         norms = []
         for _ in range(steps):
-            ways, (target, weight) = self.ways(), self.target()
+            inputs, (target, weight) = self.inputs(), self.target()
             gradient, of_rest = None, torch.zeros_like(rest)
-            for a in ways:
+            for a in inputs:
                 error = torch.cat([self.h(phi, a), rest]) - target
-                g = weight * 2 * error / (1 + error.square()) / len(ways)
+                g = weight * 2 * error / (1 + error.square()) / len(inputs)
                 one = self.h.gradient(phi, a, g[: len(g) - 3])
                 gradient = one if gradient is None else gradient.plus(one)  # type: ignore[attr-defined]
                 of_rest += g[len(g) - 3 :]
@@ -100,7 +100,7 @@ def close(a, b) -> None:
 
 @every
 @pytest.mark.parametrize("antithetic", [False, True])
-def test_two_hundred_steps_are_those_of_torch(h, antithetic: bool, roads):
+def test_two_hundred_steps_are_those_of_torch(h, antithetic: bool, implementation):
     plain, ours = Problem(h, antithetic), Problem(h, antithetic)
     expected = plain.by_torch(plain.phi, plain.rest)
     norms = ours.by_factors(ours.phi, ours.rest, [torch.zeros_like(ours.phi), torch.zeros_like(ours.rest)])
@@ -111,7 +111,7 @@ def test_two_hundred_steps_are_those_of_torch(h, antithetic: bool, roads):
 
 
 @every
-def test_state_saved_and_loaded_goes_on_as_if_nothing_had_been(h, tmp_path):
+def test_saved_state_continues_like_an_uninterrupted_one(h, tmp_path):
     straight, stopped = Problem(h, False), Problem(h, False)
     velocities = [torch.zeros_like(straight.phi), torch.zeros_like(straight.rest)]
     straight.by_factors(straight.phi, straight.rest, velocities, 20)
@@ -135,7 +135,9 @@ def dense(gradient: Factored) -> Tensor:
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("terms", [1, 2])
 @pytest.mark.parametrize("width", [3, 5])
-def test_the_norm_and_the_step_are_those_of_the_full_gradient(sizes, bias: bool, terms: int, width: int, roads):
+def test_the_norm_and_the_step_are_those_of_the_full_gradient(
+    sizes, bias: bool, terms: int, width: int, implementation
+):
     draw = generator(1, "factored")
     layer = SegmentedLinear(sizes, width, bias)
 
@@ -173,7 +175,7 @@ def test_clipping_is_that_of_torch_on_both_sides_of_the_limit():
 def compiler() -> None:
     """Skips where output_layer.c cannot be compiled."""
     if SegmentedLinear((1,), 4).kernel(torch.zeros(1)) is None:
-        pytest.skip("there is no C compiler (with OpenMP) here: PyTorch's road is the only one")
+        pytest.skip("there is no C compiler (with OpenMP) here: PyTorch's implementation is the only one")
 
 
 def layer_and_tensors(sizes: tuple[int, ...], width: int, bias: bool, dtype: torch.dtype) -> tuple:
