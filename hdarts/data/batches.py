@@ -101,8 +101,8 @@ class Batches:
         count = len(self.images)
         return count // self.batch_size if self.drop_last else -(-count // self.batch_size)
 
-    def place(self, step: int) -> tuple[int, int]:
-        """Return which image of the whole batch of a step is the first of this share, and how many there are."""
+    def offset(self, step: int) -> tuple[int, int]:
+        """Return the position of this share's first image in the whole batch of a step, and the size of that batch."""
         whole = min(self.batch_size, len(self.images) - step * self.batch_size)
         return whole * self.share[0] // self.share[1], whole
 

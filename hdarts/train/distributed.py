@@ -1,13 +1,12 @@
-"""One training on several processes: each takes its part of every batch, and together they take the step of one.
+"""One training on several processes: each takes its share of every batch, and together they take the step of one.
 
     loss = sum over processes i of (n_i / n) (mean loss of its n_i images)      n images in the whole batch
 
-Its gradient is the sum of theirs and that of the whole batch, so the learning rate and its schedule are those of one
-process. These are the semantics of DistributedDataParallel, with one all-reduce after the backward pass: a found
-network has few weights, and every process then holds the same state after every step, of which the first writes all.
+PyTorch's DistributedDataParallel averages gradients over the processes, so each multiplies its loss by their number: the
+gradient is that of the whole batch, and learning rate and schedule are those of one process.
 
-What differs from one process is BatchNorm: each process normalises by its own part of a batch, unless
-`synchronise_batch_norm` has made it the whole batch. Running statistics are averaged after every step.
+Only BatchNorm differs from one process. Each process normalises by its own share of a batch, and the running statistics
+are those of the first; `synchronise_batch_norm` makes both those of the whole batch.
 """
 
 import os
@@ -20,6 +19,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from hdarts.errors import ParameterError
 from hdarts.params import Parameters
@@ -28,7 +28,7 @@ from hdarts.runs.run import Run
 
 @dataclass(frozen=True)
 class Processes:
-    """How many processes train together, and which of them this is. One alone has nothing to say to others."""
+    """The processes of one training, and which of them this is. A single one does not communicate."""
 
     rank: int = 0
     world: int = 1
@@ -39,50 +39,47 @@ class Processes:
         return self.rank == 0
 
     def open(self, params: Parameters) -> Run:
-        """Open the run folder of `params`, the first process before the others."""
+        """Open the run folder of `params`, in the main process before the others."""
         with self.main_first():
-            return (Run if self.is_main else Read).open(params)
+            return (Run if self.is_main else ReadOnlyRun).open(params)
 
-    def check(self, batch_size: int, device: str) -> None:
-        """Refuse a batch that cannot be shared out equally, or leaves a process one image, for BatchNorm needs two.
+    def validate(self, batch_size: int, device: str) -> None:
+        """Raise `ParameterError` for a batch or a device that these processes cannot share.
 
-        Refuse as well GPUs that are fewer than the processes of this host.
+        Shares have to be equal and of two images or more, which BatchNorm needs; each process needs its own GPU.
         """
         if batch_size % self.world or batch_size < 2 * self.world:
             raise ParameterError(
-                f"batch_size {batch_size} cannot be shared out to {self.world} processes: give a multiple of "
-                f"{self.world}, {2 * self.world} at least; it is the whole batch over all of them"
+                f"batch_size {batch_size} cannot be split among {self.world} processes: use a multiple of "
+                f"{self.world}, at least {2 * self.world}; it is the whole batch of all processes"
             )
         if self.world > 1 and device != "cpu" and (gpus := torch.cuda.device_count()):
-            here = int(os.environ.get("LOCAL_WORLD_SIZE", self.world))
-            if here > gpus or ":" in device:
+            local = int(os.environ.get("LOCAL_WORLD_SIZE", self.world))
+            if local > gpus or ":" in device:
                 raise ParameterError(
-                    f"device {device!r}, {here} processes, {gpus} GPUs: give `cuda` and a GPU a process"
+                    f"device {device!r}, {local} processes, {gpus} GPUs: use `cuda` and one GPU per process"
                 )
 
+    def parallel(self, network: nn.Module) -> nn.Module:
+        """Return the network to train: one whose backward pass averages gradients, or itself for one process."""
+        return DistributedDataParallel(network, static_graph=True) if self.world > 1 else network
+
     def sum(self, x: Tensor) -> Tensor:
-        """Return the sum of `x` over all processes, in place of it."""
+        """Sum `x` over all processes, in place."""
         if self.world > 1:
             dist.all_reduce(x)
         return x
 
-    def combine(self, network: nn.Module) -> None:
-        """Sum the gradients of all processes, and average their running statistics."""
-        if self.world == 1:
-            return
-        gradients = [p.grad for p in network.parameters() if p.grad is not None]
-        running = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
-        for tensors, scale in ((gradients, 1.0), (running, 1 / self.world)):
-            if tensors:
-                flat = self.sum(torch.cat([tensor.flatten() for tensor in tensors])) * scale
-                for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
-                    tensor.copy_(part.view_as(tensor))
+    def broadcast(self, tensors: Iterator[Tensor]) -> None:
+        """Copy tensors of the main process to the others, in place."""
+        for tensor in tensors if self.world > 1 else ():
+            dist.broadcast(tensor, 0)
 
-    def agree(self, asked: signal.Signals | None) -> signal.Signals | None:
-        """Return the signal that any of the processes was asked to stop by, the same in all."""
+    def agree(self, request: signal.Signals | None) -> signal.Signals | None:
+        """Return the signal that any of the processes received, the same in all."""
         if self.world == 1:
-            return asked
-        number = torch.tensor(asked or 0)  # not on a GPU, for which the host would have to wait
+            return request
+        number = torch.tensor(request or 0)  # not on a GPU, for which the host would have to wait
         dist.all_reduce(number, dist.ReduceOp.MAX)
         return signal.Signals(int(number)) if number else None
 
@@ -92,7 +89,7 @@ class Processes:
 
     @contextmanager
     def main_first(self) -> Iterator[None]:
-        """The first process goes before the others, which find what it has written, or mended."""
+        """Run the body in the main process before the others, which see the files that it wrote or repaired."""
         if not self.is_main:
             self.wait()
         yield
@@ -105,10 +102,7 @@ SINGLE = Processes()
 
 @contextmanager
 def process_group() -> Iterator[Processes]:
-    """Join the processes that torchrun has started; without it there is one.
-
-    They speak by gloo, and their tensors on GPUs, one GPU a process, by nccl.
-    """
+    """Join the processes started by torchrun: over gloo, and over nccl for tensors on GPUs. Without it there is one."""
     if not dist.is_torchelastic_launched() or os.environ["WORLD_SIZE"] == "1":
         yield SINGLE
         return
@@ -116,18 +110,18 @@ def process_group() -> Iterator[Processes]:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % gpus)
     dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo")
     yield Processes(dist.get_rank(), dist.get_world_size())
-    dist.destroy_process_group()  # after an error the others may wait for what does not come
+    dist.destroy_process_group()  # not after an error: the others may be waiting for this process
 
 
-class Read(Run):
-    """A run folder as the processes beside the first have it: they read it, and write nothing."""
+class ReadOnlyRun(Run):
+    """The run folder of a process other than the main one, which writes nothing."""
 
     def write_text(self, name: str, text: str) -> Path:
         return self.folder / name
 
 
 class _Sum(torch.autograd.Function):
-    """y_j = sum_i x_i in every process j, and backwards dx_i = sum_j dy_j."""
+    """y_j = sum_i x_i in every process j, and backwards dx_i = sum_j dy_j (torch.distributed.nn's is deprecated)."""
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:  # type: ignore[override]
@@ -143,7 +137,10 @@ class _Sum(torch.autograd.Function):
 
 
 class SynchronisedBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm with mean and variance of the images of all processes, on any device (PyTorch's needs a GPU)."""
+    """BatchNorm with mean and variance over the images of all processes.
+
+    `torch.nn.SyncBatchNorm` refuses tensors on the CPU, where this is tested; one class serves both devices.
+    """
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         if not self.training:
@@ -164,7 +161,7 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
 
 
 def synchronise_batch_norm(network: nn.Module) -> None:
-    """Let every BatchNorm of a network see the images of all processes, so that they train as one process does."""
+    """Replace every BatchNorm of a network by one over the images of all processes."""
     for module in list(network.modules()):
         for name, child in module.named_children():
             if type(child) is nn.BatchNorm2d:

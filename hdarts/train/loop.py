@@ -1,15 +1,13 @@
 """Train the network of a genotype from scratch and test it after every epoch (thesis section 4.8.2).
 
-`train` is the whole loop, `train_epoch` its inside. Randomness is a function of (evaluation seed, purpose, epoch,
-step), and a checkpoint holds all that a later step depends on: a run that was killed goes on bit for bit where its
-last checkpoint stands (CPU, same number of threads).
+`train` runs the epochs, `train_epoch` the steps of one. Randomness is a function of (evaluation seed, purpose, epoch,
+step), and a checkpoint holds all that later steps depend on: a killed run resumes from its last checkpoint and gives
+the same bits (CPU, same number of threads).
 """
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -17,48 +15,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hdarts.data import Augmentation, Batches, Images, Splits, in_order
-from hdarts.errors import ParameterError
-from hdarts.kernels.compiler import compiler
-from hdarts.network import count_parameters
-from hdarts.params import EvaluateParams, identity
-from hdarts.runs import checkpoint
-from hdarts.runs.checkpoint import CheckpointClock, last_checkpoint, refuse_unless_finite, tidy
+from hdarts.data import Images, Splits, in_order
+from hdarts.params import EvaluateParams
+from hdarts.runs.checkpoint import CheckpointClock, tidy
 from hdarts.runs.cuda_graph import host_may_read
-from hdarts.runs.device import autocast, use_machine
+from hdarts.runs.device import autocast
 from hdarts.runs.lock import exclusive
 from hdarts.runs.memory import naming_a_batch_that_fits, peak_memory
 from hdarts.runs.progress import progress
 from hdarts.runs.randomness import generator
 from hdarts.runs.run import Run
 from hdarts.runs.schedule import cosine
-from hdarts.runs.tensorboard import Write, event_files, no_events
-from hdarts.space import Genotype
-from hdarts.train.distributed import SINGLE, Processes, synchronise_batch_norm
+from hdarts.runs.tensorboard import event_files
+from hdarts.train.distributed import SINGLE, Processes
 from hdarts.train.result import finish as finish_run
-from hdarts.train.setup import load_splits, new_network, read_genotype
+from hdarts.train.setup import prepare
+from hdarts.train.state import Training, resume, save, stop_unless_finite
 
 Row = dict[str, Any]
-
-
-@dataclass
-class Training:
-    """What a training works on, and where it stands: whole epochs done, steps done in the next one, rows so far."""
-
-    params: EvaluateParams
-    run: Run
-    genotype: Genotype
-    network: nn.Module
-    optimiser: torch.optim.Optimizer
-    batches: Batches
-    test_images: Images
-    clock: CheckpointClock
-    processes: Processes
-    events: Write
-    sums: Tensor  # `tally` of the steps done in this epoch
-    epoch: int = 0
-    step: int = 0
-    rows: list[Row] = field(default_factory=list)
 
 
 def train(
@@ -70,30 +44,28 @@ def train(
     processes: Processes = SINGLE,
     finish: bool = True,
 ) -> Iterator[Row]:
-    """Train a genotype's network on the whole training set; yield one row an epoch, those of earlier starts first.
+    """Train a genotype's network on the whole training set; yield one row per epoch, those of earlier starts first.
 
     A row holds `epoch` (from 1), `train_loss` and `test_loss` (cross entropy of the main classifier, mean over images),
     `train_accuracy` and `test_accuracy` (per cent; training images as augmented, test images plain), `learning_rate`
-    and `drop_path`. The loss that is minimised adds `params.auxiliary` times the auxiliary head's cross entropy.
+    and `drop_path`. The training loss adds `params.auxiliary` times the auxiliary head's cross entropy.
 
-    `data` and `network` (a module called as `EvaluationNetwork` is) replace what the parameters describe. Of several
-    `processes` each calls this, and is one part of one training (train.distributed). Writes metrics.csv, timings.csv,
-    genotype.json, provenance.json and checkpoints; a run that is done only yields its rows. At the end `finish` writes
-    result.json; a notebook that still draws figures passes False and calls `hdarts.train.finish` itself, last. Raises
-    `ParameterError` before any work, `FloatingPointError` at the step where loss or gradient is not finite, and
-    `Stopped` after a signal asked for an end and the state was saved.
+    `data` and `network` (a module with the signature of `EvaluationNetwork`) replace those of the parameters. With
+    several `processes`, each of them calls this for its share of the training (train.distributed). Writes metrics.csv,
+    timings.csv, genotype.json, provenance.json and checkpoints; a finished run only yields its rows. At the end `finish`
+    writes result.json; a notebook that still draws figures passes False and calls `hdarts.train.finish` last. Raises `ParameterError` before any work, `FloatingPointError` at the step where loss or gradient is not finite, and
+    `Stopped` when a signal requested a stop and the state is saved.
     """
     if run.done:
         yield from run.table("metrics").to_dict(orient="records")
         if processes.is_main:
             tidy(params, run.folder)
         return
-    alone = exclusive(run.folder) if processes.is_main else nullcontext()
-    events = event_files(run.folder, params.tensorboard and processes.is_main)
+    clock = CheckpointClock(params, processes.agree if processes.world > 1 else None)
     with (
-        alone,
-        events as write,
-        CheckpointClock(params, processes.agree if processes.world > 1 else None).listening() as clock,
+        exclusive(run.folder) if processes.is_main else nullcontext(),
+        event_files(run.folder, params.tensorboard and processes.is_main) as write,
+        clock.listening(),
     ):
         yield from _train(prepare(params, run, clock, data, network, processes, write))
     if finish and processes.is_main:
@@ -109,66 +81,72 @@ def _train(training: Training) -> Iterator[Row]:
         learning_rate = cosine(params.learning_rate, params.learning_rate_min, epoch, params.epochs)
         drop_path = params.drop_path * epoch / params.epochs
 
-        began, before = time.monotonic(), float(training.sums[2])
+        started, resumed_images = time.monotonic(), float(training.sums[2])
         train_epoch(training, learning_rate, drop_path)
         train_loss, train_accuracy, images = means(training.sums)
-        speed = (images - before) / (time.monotonic() - began)
+        speed = (images - resumed_images) / (time.monotonic() - started)
+
         with autocast(training.sums.device, params.precision):
-            tested = test_network(training.network, training.test_images, params.batch_size, training.processes)
-        test_loss, test_accuracy, _ = means(tested)
+            test_sums = test_network(training.network, training.test_images, params.batch_size, training.processes)
+        test_loss, test_accuracy, _ = means(test_sums)
         stop_unless_finite(training, train_loss=train_loss, test_loss=test_loss)
 
         row = {"epoch": epoch + 1, "train_loss": train_loss, "train_accuracy": train_accuracy, "test_loss": test_loss}
         row |= {"test_accuracy": test_accuracy, "learning_rate": learning_rate, "drop_path": drop_path}
-        record(training, row, seconds=time.monotonic() - began, images_per_second=speed)
+        record(training, row, seconds=time.monotonic() - started, images_per_second=speed)
         yield row
 
     run.add_provenance(peak_memory_mib=peak_memory(str(training.sums.device)))
 
 
 def train_epoch(training: Training, learning_rate: float, drop_path: float) -> None:
-    """Take the steps of an epoch that are not behind yet, and save whenever `checkpoint_minutes` have passed."""
-    params, network, optimiser, epoch = training.params, training.network, training.optimiser, training.epoch
-    processes = training.processes
-    optimiser.param_groups[0]["lr"] = learning_rate
-    network.train()
-    steps = training.batches.epoch(params.evaluation_seed, "evaluate", epoch, start=training.step)
-    left = len(training.batches) - training.step
-    for images, labels in progress(steps, total=left, label=f"{params.slug()} epoch {epoch + 1}/{params.epochs}"):
-        attempt = partial(differentiate, training, images, labels, drop_path)
-        with naming_a_batch_that_fits(params.batch_size, attempt if processes.world == 1 else None):
-            loss, logits = attempt()
-        processes.combine(network)
-        norm = nn.utils.clip_grad_norm_(network.parameters(), params.clip)
-        if host_may_read(loss):  # on a GPU the epoch's end tells
-            stop_unless_finite(training, loss=loss.item(), gradient_norm=norm.item())
-
-        optimiser.step()
-        training.sums += processes.sum(tally(logits, labels))
+    """Take the remaining steps of an epoch, and save a checkpoint every `checkpoint_minutes` or after a signal."""
+    params, epoch, clock = training.params, training.epoch, training.clock
+    training.optimiser.param_groups[0]["lr"] = learning_rate
+    training.parallel.train()
+    steps = len(training.batches)
+    batches = training.batches.epoch(params.evaluation_seed, "evaluate", epoch, start=training.step)
+    label = f"{params.slug()} epoch {epoch + 1}/{params.epochs}"
+    for images, labels in progress(batches, total=steps - training.step, label=label):
+        logits = take_step(training, images, labels, drop_path)
+        training.sums += training.processes.sum(tally(logits, labels))
         training.step += 1
-        training.clock.agree()
-        if (training.step < len(training.batches) or training.clock.asked) and training.clock.due_in_epoch():
+        clock.agree()
+        if (training.step < steps or clock.asked) and clock.due_in_epoch():
             save(training)
+
+
+def take_step(training: Training, images: Tensor, labels: Tensor, drop_path: float) -> Tensor:
+    """Update the weights on one batch: gradient, joint clipping of its norm, SGD; return the logits."""
+    params = training.params
+    attempt = partial(differentiate, training, images, labels, drop_path)
+    with naming_a_batch_that_fits(params.batch_size, attempt if training.processes.world == 1 else None):
+        loss, logits = attempt()
+    norm = nn.utils.clip_grad_norm_(training.network.parameters(), params.clip)
+    if host_may_read(loss):  # on a GPU the mean of the epoch is checked instead
+        stop_unless_finite(training, loss=loss.item(), gradient_norm=norm.item())
+    training.optimiser.step()
+    return logits
 
 
 def differentiate(
     training: Training, images: Tensor, labels: Tensor, drop_path: float, first: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Go forward and backward on the (`first`) images: return loss and logits, and leave the gradient of the loss.
+    """Compute the gradient on the `first` images (None: all); return loss and logits.
 
-    Of several processes each takes its part of the batch: of the masks of drop path, and of the loss.
+    With several processes the images are a share of the batch, which scales the loss and selects the drop-path masks.
     """
-    params, labels = training.params, labels[:first]
-    place, whole = training.batches.place(training.step)
-    part = {"among": (place, whole)} if training.processes.world > 1 else {}
-    dropping = generator(params.evaluation_seed, "drop path", training.epoch, training.step)
+    params, labels, world = training.params, labels[:first], training.processes.world
+    offset, batch_size = training.batches.offset(training.step)
+    share = {"among": (offset, batch_size)} if world > 1 else {}
+    masks = generator(params.evaluation_seed, "drop path", training.epoch, training.step)
     with autocast(images.device, params.precision):
-        logits, auxiliary = training.network(images[:first], drop_path, generator=dropping, **part)
+        logits, auxiliary = training.parallel(images[:first], drop_path, generator=masks, **share)
     loss = F.cross_entropy(logits, labels)
     if auxiliary is not None:
         loss = loss + params.auxiliary * F.cross_entropy(auxiliary, labels)
-    if part:
-        loss = loss * (len(labels) / whole)
+    if world > 1:
+        loss = loss * (world * len(labels) / batch_size)  # gradients are averaged over the processes
     training.optimiser.zero_grad()
     loss.backward()
     return loss, logits
@@ -176,8 +154,9 @@ def differentiate(
 
 @torch.no_grad()
 def test_network(network: nn.Module, images: Images, batch_size: int, processes: Processes = SINGLE) -> Tensor:
-    """Return the `tally` over all images, with the running statistics of BatchNorm; processes take batches in turn."""
+    """Return the `tally` of a network in evaluation mode over all images; batches are divided among the processes."""
     network.eval()
+    processes.broadcast(network.buffers())
     tallies = torch.zeros(-(-len(images) // batch_size), 3, dtype=torch.float64, device=images.labels.device)
     for number, (x, y) in enumerate(in_order(images, batch_size)):
         if number % processes.world == processes.rank:
@@ -187,70 +166,20 @@ def test_network(network: nn.Module, images: Images, batch_size: int, processes:
 
 @torch.no_grad()
 def tally(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return float64 `(3,)`: sum of the cross entropy, number of right answers, number of images."""
+    """Return float64 `(3,)`: sum of the cross entropies, number of correct predictions, number of images."""
     losses = F.cross_entropy(logits, labels, reduction="none").double()
-    right = (logits.argmax(1) == labels).double()
-    return torch.stack([losses, right, torch.ones_like(losses)]).sum(1)
+    correct = (logits.argmax(1) == labels).double()
+    return torch.stack([losses, correct, torch.ones_like(losses)]).sum(1)
 
 
 def means(sums: Tensor) -> tuple[float, float, float]:
     """Return mean cross entropy, accuracy in per cent, and number of images of a `tally`."""
-    loss, right, images = sums.tolist()
-    return loss / images, 100 * right / images, images
-
-
-def prepare(
-    params: EvaluateParams,
-    run: Run,
-    clock: CheckpointClock,
-    data: Splits | None,
-    network: nn.Module | None,
-    processes: Processes = SINGLE,
-    events: Write = no_events,
-) -> Training:
-    """Return the training before its first step; what parameters can get wrong is refused before a file is written."""
-    processes.check(params.batch_size, params.device)
-    device = use_machine(params)
-    genotype = read_genotype(params.genotype)
-    data = data or load_splits(params)
-    if data.test is None:
-        raise ParameterError("data has no test part; load it with test=True")
-    batches = Batches(
-        data.train.to(device),
-        params.batch_size,
-        Augmentation(params.crop_padding, params.flip, params.cutout),
-        # BatchNorm cannot learn from a last batch of one image a process
-        drop_last=0 < len(data.train) % params.batch_size < 2 * processes.world,
-        share=(processes.rank, processes.world),
-    )
-    network = network or new_network(params, genotype, data)
-    if params.sync_batch_norm and processes.world > 1:
-        synchronise_batch_norm(network)
-    network = network.to(device)
-    optimiser = torch.optim.SGD(
-        network.parameters(), params.learning_rate, momentum=params.momentum, weight_decay=params.weight_decay
-    )
-    describe(run, genotype, data, network, device, processes)
-    sums = torch.zeros(3, dtype=torch.float64, device=device)
-    test = data.test.to(device)
-    return Training(params, run, genotype, network, optimiser, batches, test, clock, processes, events, sums)
-
-
-def describe(
-    run: Run, genotype: Genotype, data: Splits, network: nn.Module, device: torch.device, processes: Processes
-) -> None:
-    """Write what is trained, on what and where; a run that was started with another genotype is not continued."""
-    text = genotype.to_json()
-    path = run.folder / "genotype.json"
-    if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise ParameterError(f"{path}: this run was started with another genotype; name another run")
-    run.write_text(path.name, text)
-    machine = {"device": str(device), "threads": torch.get_num_threads(), "processes": processes.world}
-    run.write_provenance(data=data.summary(), c_compiler=compiler(), **machine, parameters=count_parameters(network))
+    loss, correct, images = sums.tolist()
+    return loss / images, 100 * correct / images, images
 
 
 def record(training: Training, row: Row, **times: float) -> None:
-    """End an epoch: write its row and its times, and save where a checkpoint is due.
+    """Complete an epoch: write its row and times, and a checkpoint where one is due.
 
     The tables are written before the checkpoint: a kill in between repeats an epoch and loses none.
     """
@@ -265,51 +194,3 @@ def record(training: Training, row: Row, **times: float) -> None:
     training.clock.agree()
     if training.clock.due_after(training.epoch, params.epochs):
         save(training, keep_as=f"epoch-{training.epoch}" if training.epoch in params.keep_epochs else "")
-
-
-def save(training: Training, keep_as: str = "") -> None:
-    """Write a checkpoint of all that later steps depend on, unless a step left something in it that is not finite."""
-    network = training.network.state_dict()
-    refuse_unless_finite(network, where(training), training.run.folder)
-    state = {
-        "network": network,
-        "optimiser": training.optimiser.state_dict(),
-        "epoch": training.epoch,
-        "step": training.step,
-        "sums": training.sums,
-        "rows": training.rows,
-    }
-    if training.processes.is_main:
-        checkpoint.save(training.run.folder, state, identity(training.params), keep_as)
-    if training.clock.asked:  # none ends before the first has saved
-        training.processes.wait()
-    training.clock.saved()
-
-
-def resume(training: Training) -> None:
-    """Put the training where its newest checkpoint stands, if there is one; rows of later epochs are dropped."""
-    with training.processes.main_first():
-        state = checkpoint.load(training.run.folder, identity(training.params))
-    if state is None:
-        return
-    training.network.load_state_dict(state["network"])
-    training.optimiser.load_state_dict(state["optimiser"])
-    training.epoch, training.rows = state["epoch"], state["rows"]
-    training.step = min(state["step"], len(training.batches))  # more processes may leave out a short last batch
-    training.sums.copy_(state["sums"])
-    if training.rows:
-        training.run.write_table("metrics", training.rows)
-        training.events(training.rows)
-
-
-def stop_unless_finite(training: Training, **values: float) -> None:
-    """Raise `FloatingPointError` naming epoch, step and last checkpoint when a value is NaN or infinite."""
-    if all(map(math.isfinite, values.values())):
-        return
-    told = ", ".join(f"{name} {value}" for name, value in values.items())
-    raise FloatingPointError(f"{where(training)}: {told} is not finite; {last_checkpoint(training.run.folder)}")
-
-
-def where(training: Training) -> str:
-    """Name the step a training stands at."""
-    return f"epoch {training.epoch + 1}, step {training.step}"

@@ -1,20 +1,27 @@
-"""The parts of a training, as its parameters say."""
+"""A training made from its parameters: genotype, images, network, optimiser and batches."""
 
 from pathlib import Path
 
 import torch
 
-from hdarts.data import Splits, load
+from hdarts.data import Augmentation, Batches, Splits, load
 from hdarts.errors import ParameterError
-from hdarts.network import EvaluationNetwork
+from hdarts.kernels.compiler import compiler
+from hdarts.network import EvaluationNetwork, count_parameters
 from hdarts.params import EvaluateParams
+from hdarts.runs.checkpoint import CheckpointClock
+from hdarts.runs.device import use_machine
 from hdarts.runs.paths import runs_folder, workbook_folder
 from hdarts.runs.randomness import generator
+from hdarts.runs.run import Run
+from hdarts.runs.tensorboard import Write, no_events
 from hdarts.space import Genotype
+from hdarts.train.distributed import SINGLE, Processes, synchronise_batch_norm
+from hdarts.train.state import Training
 
 
 def read_genotype(name: str) -> Genotype:
-    """Return the genotype in a run folder below `runs/`, or in a JSON file (path from here, or from the workbook)."""
+    """Return the genotype of a run below `runs/`, or of a JSON file (relative to here, or to the workbook)."""
     for path in (runs_folder() / name / "genotype.json", Path(name), workbook_folder() / name):
         try:
             if path.is_file():
@@ -45,7 +52,7 @@ def load_splits(params: EvaluateParams) -> Splits:
 
 
 def new_network(params: EvaluateParams, genotype: Genotype, data: Splits) -> EvaluationNetwork:
-    """Return the network that the parameters describe; its first weights are a function of the evaluation seed."""
+    """Return the network that the parameters describe; its initial weights are a function of the evaluation seed."""
     seed = generator(params.evaluation_seed, "network").initial_seed()
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -57,3 +64,53 @@ def new_network(params: EvaluateParams, genotype: Genotype, data: Splits) -> Eva
             auxiliary=params.auxiliary > 0,
             image_channels=data.train.shape[0],
         )
+
+
+def prepare(
+    params: EvaluateParams,
+    run: Run,
+    clock: CheckpointClock,
+    data: Splits | None = None,
+    network: torch.nn.Module | None = None,
+    processes: Processes = SINGLE,
+    events: Write = no_events,
+) -> Training:
+    """Return the training before its first step; wrong parameters raise `ParameterError` before any file is written."""
+    processes.validate(params.batch_size, params.device)
+    device = use_machine(params)
+    genotype = read_genotype(params.genotype)
+    data = data or load_splits(params)
+    if data.test is None:
+        raise ParameterError("data has no test part; load it with test=True")
+    batches = Batches(
+        data.train.to(device),
+        params.batch_size,
+        Augmentation(params.crop_padding, params.flip, params.cutout),
+        # BatchNorm cannot learn from a last batch of one image per process
+        drop_last=0 < len(data.train) % params.batch_size < 2 * processes.world,
+        share=(processes.rank, processes.world),
+    )
+    network = network or new_network(params, genotype, data)
+    if params.sync_batch_norm and processes.world > 1:
+        synchronise_batch_norm(network)
+    network = network.to(device)
+    optimiser = torch.optim.SGD(
+        network.parameters(), params.learning_rate, momentum=params.momentum, weight_decay=params.weight_decay
+    )
+    _describe(run, genotype, data, network, device, processes)
+    sums, test = torch.zeros(3, dtype=torch.float64, device=device), data.test.to(device)
+    parallel = processes.parallel(network)
+    return Training(params, run, network, parallel, optimiser, batches, test, clock, processes, events, sums)
+
+
+def _describe(
+    run: Run, genotype: Genotype, data: Splits, network: torch.nn.Module, device: torch.device, processes: Processes
+) -> None:
+    """Write genotype and provenance; a run that was started with another genotype is refused."""
+    text = genotype.to_json()
+    path = run.folder / "genotype.json"
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise ParameterError(f"{path}: this run was started with another genotype; name another run")
+    run.write_text(path.name, text)
+    machine = {"device": str(device), "threads": torch.get_num_threads(), "processes": processes.world}
+    run.write_provenance(data=data.summary(), c_compiler=compiler(), **machine, parameters=count_parameters(network))

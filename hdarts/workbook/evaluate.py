@@ -34,7 +34,7 @@ def evaluate(file: Path, changes: Sequence[str]) -> None:
 def _evaluate(file: Path, changes: Sequence[str], processes: Processes) -> None:
     with processes.main_first():  # what is refused is told once
         params = read(file, changes)
-        processes.check(params.batch_size, params.device)
+        processes.validate(params.batch_size, params.device)
         if params.tensorboard:
             need_tensorboard()
     run = processes.open(params)

@@ -120,19 +120,18 @@ def test_shares_are_the_whole_batch_in_order_augmented_alike(count: int) -> None
         parts = [share[step] for share in shares]
         assert torch.equal(torch.cat([part[0] for part in parts]), x)
         assert torch.equal(torch.cat([part[1] for part in parts]), y)
-    places = [Batches(data, 16, drop_last=False, share=(rank, 3)).place(2) for rank in range(3)]
+    offsets = [Batches(data, 16, drop_last=False, share=(rank, 3)).offset(2) for rank in range(3)]
     firsts = itertools.accumulate([len(share[2][1]) for share in shares[:2]], initial=0)
-    assert places == [(first, count) for first in firsts]
+    assert offsets == [(first, count) for first in firsts]
 
 
 def gradients(processes: Processes, among: int) -> list[torch.Tensor]:
-    """The gradients of the first step on this process's share, of `among` shares, after they were combined."""
+    """Return the gradients of the first step on this process's share of `among`, averaged over the processes."""
     params = check(EvaluateParams, TINY | {"drop_path": 0.0})
-    network = Double(params).train()
+    network = processes.parallel(Double(params).train())
     share = (processes.rank, among)
     x, y = next(Batches(load_splits(params).train, 16, Augmentation(1), share=share).epoch(0, "evaluate", 0))
-    (F.cross_entropy(network(x)[0], y) / processes.world).backward()
-    processes.combine(network)
+    F.cross_entropy(network(x)[0], y).backward()
     return [p.grad for p in network.parameters() if p.grad is not None]
 
 
@@ -178,9 +177,8 @@ def statistics(processes: Processes) -> tuple[list[torch.Tensor], list[torch.Ten
     if processes.world > 1:
         synchronise_batch_norm(network)
         images = images.chunk(2)[processes.rank]
-    out = network(images)
-    (out**3).sum().backward()
-    processes.combine(network)
+    out = processes.parallel(network)(images)
+    (processes.world * (out**3).sum()).backward()
     buffers = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
     return [out.detach()], [*(p.grad for p in network.parameters() if p.grad is not None), *buffers]
 
@@ -196,9 +194,9 @@ def test_synchronised_batch_norm_is_that_of_all_images(together) -> None:
 
 @pytest.mark.parametrize(("batch", "world"), [(15, 2), (16, 3), (4, 4)])
 def test_a_batch_that_cannot_be_shared_out_is_refused(batch: int, world: int) -> None:
-    with pytest.raises(ParameterError, match=f"batch_size {batch} cannot be shared out to {world} processes: give a"):
-        Processes(0, world).check(batch, "cpu")
-    Processes(0, world).check(12 * world, "cpu")
+    with pytest.raises(ParameterError, match=f"batch_size {batch} cannot be split among {world} processes: use a"):
+        Processes(0, world).validate(batch, "cpu")
+    Processes(0, world).validate(12 * world, "cpu")
 
 
 def test_a_parameter_that_came_later_leaves_the_names_of_earlier_runs_alone() -> None:
@@ -258,6 +256,6 @@ def test_sigterm_to_torchrun_saves_at_the_next_step_of_both(tmp_path: Path) -> N
 def test_what_is_refused_is_told_by_one_process_which_ends_with_code_2(tmp_path: Path) -> None:
     process = torchrun(tmp_path, "batch_size", "15")
     _, err = process.communicate(timeout=600)
-    assert err.count("hdarts: batch_size 15 cannot be shared out to 2 processes") == 1
+    assert err.count("hdarts: batch_size 15 cannot be split among 2 processes") == 1
     assert "exitcode  : 2 " in err and "RuntimeError" not in err
     assert not (tmp_path / "many").exists()
