@@ -2,8 +2,8 @@
 
     loss = sum over processes i of (n_i / n) (mean loss of its n_i images)      n images in the whole batch
 
-PyTorch's DistributedDataParallel averages gradients over the processes, so each multiplies its loss by their number: the
-gradient is that of the whole batch, and learning rate and schedule are those of one process.
+PyTorch's DistributedDataParallel averages gradients over the processes, so each multiplies its loss by their number:
+the gradient is that of the whole batch, and learning rate and schedule are those of one process.
 
 Only BatchNorm differs from one process. Each process normalises by its own share of a batch, and the running statistics
 are those of the first; `synchronise_batch_norm` makes both those of the whole batch.

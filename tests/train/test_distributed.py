@@ -177,7 +177,8 @@ def statistics(processes: Processes) -> tuple[list[torch.Tensor], list[torch.Ten
     if processes.world > 1:
         synchronise_batch_norm(network)
         images = images.chunk(2)[processes.rank]
-    out = processes.parallel(network)(images)
+    parallel = processes.parallel(network)
+    out = parallel(images)
     (processes.world * (out**3).sum()).backward()
     buffers = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
     return [out.detach()], [*(p.grad for p in network.parameters() if p.grad is not None), *buffers]
