@@ -1,8 +1,8 @@
-"""Images: from whatever holds them to tensors, splits and batches.
+"""Images: from any source to tensors, splits and batches.
 
-`load` reads a named set, Parquet files or a folder of images by class; `Batches` makes shuffled, augmented, normalised
-batches of them on their device, and `in_order` is the plain pass of an evaluation. Everything is a function of its
-arguments, also where worker processes read (`stream`): no state, and the test set stays closed unless asked for.
+`load` reads a known set, Parquet files or a folder of images by class; `Batches` makes shuffled, augmented, normalised
+batches on the device of the images, and `in_order` passes once over all of them for a test. Results depend on the
+arguments only, also where worker processes read (`streaming`), and the test part is not opened unless requested.
 """
 
 from hdarts.data.batches import Augmentation, Batches, in_order

@@ -1,4 +1,4 @@
-"""Batches of images, augmented and normalised by a handful of tensor operations on the device that holds them."""
+"""Batches of images, augmented and normalised by a few tensor operations on the device of the images."""
 
 import itertools
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ from hdarts.runs.randomness import generator
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random crop after zero padding, horizontal flip, and cutout (DeVries and Taylor 2017), as DARTS trains with.
+    """Random crop after zero padding, horizontal flip, and cutout (DeVries and Taylor 2017), as in DARTS.
 
-    crop_padding: black pixels added on each side before a crop of the image's own size; 0 is no crop.
+    crop_padding: black pixels added on each side before a crop to the size of the image; 0: no crop.
     flip: mirror half of the images.
-    cutout: side of the square of zeros, put on the normalised image around a random pixel and clipped at its border;
-    0 is none.
+    cutout: side of the square of the normalised image that is set to 0, around a random pixel and clipped at the
+    border; 0: none.
     """
 
     crop_padding: int = 0
@@ -32,13 +32,13 @@ class Augmentation:
                 raise ParameterError(f"{name} is {getattr(self, name)} and has to be 0 or more")
 
     def draw(self, count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
-        """Return `(5, count)` int64: top and left of the crop, mirrored or not, row and column of the cutout."""
+        """Draw `(5, count)` int64: top and left of the crop, mirrored or not, row and column of the cutout."""
         shifts = 2 * self.crop_padding + 1
         bounds = (shifts, shifts, 2 if self.flip else 1, height, width)
         return torch.stack([torch.randint(bound, (count,), generator=generator) for bound in bounds])
 
     def crop_and_flip(self, pixels: Tensor, draws: Tensor) -> Tensor:
-        """Return `pixels` `(B, H, W, C)` moved by `draws`; what comes from outside the image is black.
+        """Return `pixels` `(B, H, W, C)` cropped and mirrored by `draws`; pixels from outside the image are black.
 
         One gather of whole pixels: row i and column j of the result are row `top + i` and column `left + j` of the
         padded image, or column `left + W - 1 - j` of a mirrored one.
@@ -52,14 +52,11 @@ class Augmentation:
         image, row, column = (torch.arange(size, device=pixels.device) for size in (count, height, width))
         rows = image[:, None] * (height + 2 * pad) + top + row  # (B, H)
         columns = left + torch.where(mirrored > 0, width - 1 - column, column)  # (B, W)
-        where = rows[:, :, None] * (width + 2 * pad) + columns[:, None, :]
-        return padded.reshape(-1, channels).index_select(0, where.flatten()).view(pixels.shape)
+        source = rows[:, :, None] * (width + 2 * pad) + columns[:, None, :]
+        return padded.reshape(-1, channels).index_select(0, source.flatten()).view(pixels.shape)
 
     def cut(self, x: Tensor, draws: Tensor) -> Tensor:
-        """Return normalised images `(B, H, W, C)`, 0 where row and column are in `[centre - side // 2, ... + side)`.
-
-        `x` is overwritten.
-        """
+        """Set `x` `(B, H, W, C)` to 0 in rows and columns `[centre - side // 2, ... + side)`, in place."""
         if not self.cutout:
             return x
         _, height, width, channels = x.shape
@@ -78,10 +75,10 @@ class Augmentation:
 class Batches:
     """Shuffled batches of `images`: step s of an epoch is a function of (seed, purpose, epoch, s) only.
 
-    So `epoch(..., start=k)` yields exactly what the k-th and later batches of the whole pass are. A batch is
-    `(x, y)`: x `(B, C, H, W)` float32, normalised, channels last in memory; y `(B,)` int64. With `drop_last` an
-    epoch leaves out the images that fill no whole batch, and all shapes are static. With `share` (i, n) they are the
-    i-th n-th of each batch: what one of n processes takes.
+    So `epoch(..., start=k)` yields exactly the k-th and later batches of the whole pass. A batch is `(x, y)`:
+    x `(B, C, H, W)` float32, normalised, channels last in memory; y `(B,)` int64. With `drop_last` an epoch leaves out
+    the images of a last short batch, so that all shapes are static. With `share` (i, n), each batch is the i-th of n
+    equal parts of the whole one, for the i-th of n processes.
     """
 
     images: Images
@@ -113,25 +110,25 @@ class Batches:
         order = torch.randperm(len(self.images), generator=generator(seed, purpose, "order", epoch))
         order = order.to(self.images.labels.device)
         whole = order.split(self.batch_size)[start : len(self)]
-        parts = [rows[self._part(len(rows))] for rows in whole]
-        steps = zip(whole, parts, self.images.taken(parts), strict=True)
-        for step, (rows, part, pixels) in enumerate(steps, start):
+        shares = [rows[self._share(len(rows))] for rows in whole]
+        steps = zip(whole, shares, self.images.pixel_batches(shares), strict=True)
+        for step, (rows, share, pixels) in enumerate(steps, start):
             draws = self._draws(len(rows), generator(seed, purpose, "augmentation", epoch, step))
-            yield self._augmented(pixels, draws), self.images.labels.index_select(0, part)
+            yield self._augmented(pixels, draws), self.images.labels.index_select(0, share)
 
     def endless(self, seed: int, purpose: str) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of epoch 0, 1, ... without end."""
         for epoch in itertools.count():
             yield from self.epoch(seed, purpose, epoch)
 
-    def _part(self, count: int) -> slice:
-        """The share of a batch of so many images."""
+    def _share(self, count: int) -> slice:
+        """Return the share's images of a whole batch of `count`."""
         rank, shares = self.share
         return slice(count * rank // shares, count * (rank + 1) // shares)
 
     def _draws(self, count: int, generator: torch.Generator) -> Tensor:
-        """How the images of this share are augmented, drawn for the whole batch."""
-        draws = self.augmentation.draw(count, *self.images.shape[1:], generator)[:, self._part(count)]
+        """Draw the augmentation of a whole batch; return that of the share."""
+        draws = self.augmentation.draw(count, *self.images.shape[1:], generator)[:, self._share(count)]
         return draws.to(self.images.labels.device, non_blocking=True)
 
     def _augmented(self, pixels: Tensor, draws: Tensor) -> Tensor:
@@ -140,11 +137,11 @@ class Batches:
 
 
 def in_order(images: Images, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield every image once, in order, not augmented, in batches as those of `Batches`; the last may be short."""
+    """Yield every image once, in order and not augmented, in batches like those of `Batches`; the last may be short."""
     if batch_size < 1:
         raise ParameterError(f"batch_size is {batch_size} and has to be 1 or more")
     rows = torch.arange(len(images), device=images.labels.device).split(batch_size)
-    for pixels, labels in zip(images.taken(rows), images.labels.split(batch_size), strict=True):
+    for pixels, labels in zip(images.pixel_batches(rows), images.labels.split(batch_size), strict=True):
         yield _normalise(pixels, images).permute(0, 3, 1, 2), labels
 
 

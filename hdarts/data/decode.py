@@ -1,4 +1,4 @@
-"""One image from whatever holds it to pixels, and many of them to one array; nothing damaged passes unnamed."""
+"""Decode images from arrays, bytes and files into one array; a damaged one is refused by name or left out."""
 
 import io
 import warnings
@@ -13,82 +13,85 @@ from torch import Tensor
 
 from hdarts.errors import ParameterError
 
-# Only formats that are pictures and nothing else: no program (PostScript) and no container of other formats.
+# Image formats only: no programs (PostScript), no containers of other formats.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "PPM")
-MOST_BYTES = 2**27  # of one encoded image
-MOST_PIXELS = 2**26  # of one decoded image, 8192 x 8192: below it Pillow itself does not yet warn
+MAX_BYTES = 2**27  # of one encoded image
+MAX_PIXELS = 2**26  # of one decoded image, 8192 x 8192; Pillow itself warns above a larger number
 GREY, COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # Pillow's modes of 8 bits at most
 
 Item = np.ndarray | bytes | Path | None
-"""An image: pixels `(H, W, C)` uint8, an encoded file's bytes, the path of one, or None where one is missing."""
+"""An image: pixels `(H, W, C)` uint8, the bytes of an encoded file, its path, or None where it is missing."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """Training or test part of a source: the labels are known, images come when `items(rows)` is iterated.
+class RawImages:
+    """The training or test part of a source: labels, and images that are read while `items(rows)` is iterated.
 
-    `items` takes ascending rows and yields `(where, item)`; `where` names the image in messages.
+    `items` takes ascending rows and yields `(name, item)`; `name` identifies the image in messages.
     """
 
     labels: Tensor
     items: Callable[[Tensor], Iterator[tuple[str, Item]]]
 
+    def subset(self, rows: Tensor) -> "RawImages":
+        """Return the images of ascending `rows`."""
+        return RawImages(self.labels[rows], lambda some: self.items(rows[some]))
+
 
 @dataclass(frozen=True)
 class Source:
-    """A set of images not yet read. `open_test` is the only way to its test part."""
+    """A set of images that are not yet read. Only `open_test` gives its test part."""
 
     name: str
     classes: tuple[str, ...]
-    train: Part
-    open_test: Callable[[], Part]
+    train: RawImages
+    open_test: Callable[[], RawImages]
 
 
-class Damaged(Exception):
+class DamagedImage(Exception):
     """An image that cannot be used; the message is a sentence that names it."""
 
 
-def array_part(pixels: np.ndarray, labels: np.ndarray | Tensor, name: str) -> Part:
-    """Return the part that holds `pixels` `(N, H, W, C)` uint8 in memory."""
-    return Part(
+def array_images(pixels: np.ndarray, labels: np.ndarray | Tensor, name: str) -> RawImages:
+    """Return images in memory, `pixels` `(N, H, W, C)` uint8."""
+    return RawImages(
         torch.as_tensor(labels, dtype=torch.int64),
         lambda rows: ((f"{name}, row {row}", pixels[row]) for row in rows.tolist()),
     )
 
 
 @dataclass
-class Sieve:
-    """What is kept of images that come one after the other: refuses damaged ones, or notes them, and other sizes.
+class ImageFilter:
+    """Check images one after the other: equal sizes are required; damaged images are refused, or listed and left out.
 
-    kept: their rows; damaged: sentences; form: height and width of all, and the most channels.
+    kept: rows of the accepted images; damaged: one sentence each; shape: common height and width, and most channels.
     """
 
     skip_damaged: bool
     kept: list[int] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
-    form: tuple[int, int, int] = (0, 0, 0)
+    shape: tuple[int, int, int] = (0, 0, 0)
     first: str = ""
 
-    def keeps(self, row: int, where: str, shape: tuple[int, ...] | str) -> bool:
-        """Take the shape (H, W, C) of the next image, or the sentence that says what is wrong with it."""
+    def add(self, row: int, name: str, shape: tuple[int, ...] | str) -> None:
+        """Check the next image by its shape (H, W, C), or by the sentence that says how it is damaged."""
         if isinstance(shape, str):
             if not self.skip_damaged:
                 raise ParameterError(f"{shape} (skip_damaged leaves such images out)")
             self.damaged.append(shape)
-            return False
+            return
         if not self.kept:
-            self.form, self.first = (shape[0], shape[1], shape[2]), where
-        if shape[:2] != self.form[:2]:
+            self.shape, self.first = (shape[0], shape[1], shape[2]), name
+        if shape[:2] != self.shape[:2]:
             raise ParameterError(
-                f"images have different sizes: {self.first} is {_size(self.form)}, {where} is {_size(shape)}; "
+                f"images have different sizes: {self.first} is {_size(self.shape)}, {name} is {_size(shape)}; "
                 "image_size makes them equal"
             )
-        self.form = (*self.form[:2], max(self.form[2], shape[2]))
+        self.shape = (*self.shape[:2], max(self.shape[2], shape[2]))
         self.kept.append(row)
-        return True
 
-    def refuse_nothing(self) -> None:
-        """Raise `ParameterError` where no image was kept."""
+    def require_images(self) -> None:
+        """Raise `ParameterError` where no image was accepted."""
         if not self.kept:
             raise ParameterError(f"no image could be read: {self.damaged[0] if self.damaged else 'there is none'}")
 
@@ -97,75 +100,75 @@ def _size(shape: tuple[int, ...]) -> str:
     return f"{shape[1]}x{shape[0]}"
 
 
-def read(part: Part, rows: Tensor, *, size: int, skip_damaged: bool) -> tuple[Tensor, Tensor, list[str]]:
-    """Return pixels `(n, C, H, W)` uint8 (channels last in memory), labels `(n,)` and what was skipped as sentences.
+def read(images: RawImages, rows: Tensor, *, size: int, skip_damaged: bool) -> tuple[Tensor, Tensor, list[str]]:
+    """Return pixels `(n, C, H, W)` uint8 (channels last in memory), labels `(n,)`, and one sentence per damaged image.
 
-    All images grey: C = 1; any in colour: C = 3 for all. With `size`, the largest centred square of each is resized to
+    C is 1 where all images are grey, otherwise 3. With `size`, the largest centred square of each image is resized to
     `size x size` (area average; enlarging repeats pixels). Raises ParameterError for images of different sizes and,
     without `skip_damaged`, for the first damaged one.
     """
-    pixels, sieve = np.empty((0, 0, 0, 0), np.uint8), Sieve(skip_damaged)
-    for row, (where, item) in zip(rows.tolist(), part.items(rows), strict=True):
+    pixels, accepted = np.empty((0, 0, 0, 0), np.uint8), ImageFilter(skip_damaged)
+    for row, (name, item) in zip(rows.tolist(), images.items(rows), strict=True):
         try:
-            image = fitted(where, item, size)
-        except Damaged as error:
-            sieve.keeps(row, where, str(error))
+            image = load_pixels(name, item, size)
+        except DamagedImage as error:
+            accepted.add(row, name, str(error))
             continue
-        sieve.keeps(row, where, image.shape)
-        if len(sieve.kept) == 1:
+        accepted.add(row, name, image.shape)
+        if len(accepted.kept) == 1:
             pixels = np.empty((len(rows), *image.shape), np.uint8)
         if image.shape[-1] > pixels.shape[-1]:
             pixels = np.repeat(pixels, image.shape[-1], axis=-1)  # grey until now
-        pixels[len(sieve.kept) - 1] = image
-    sieve.refuse_nothing()
-    count = len(sieve.kept)
-    return torch.from_numpy(pixels[:count]).permute(0, 3, 1, 2), part.labels[sieve.kept], sieve.damaged
+        pixels[len(accepted.kept) - 1] = image
+    accepted.require_images()
+    kept = accepted.kept
+    return torch.from_numpy(pixels[: len(kept)]).permute(0, 3, 1, 2), images.labels[kept], accepted.damaged
 
 
-def fitted(where: str, item: Item, size: int) -> np.ndarray:
-    """Return the pixels of an image `(H, W, 1 or 3)` uint8, resized where there is a size; raises `Damaged`."""
+def load_pixels(name: str, item: Item, size: int) -> np.ndarray:
+    """Return pixels `(H, W, 1 or 3)` uint8, resized to `size x size` unless that is 0; raise `DamagedImage`."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        image = decode(where, item)
+        image = decode(name, item)
     return resize(image, size, size) if size else image
 
 
-def decode(where: str, item: Item) -> np.ndarray:
-    """Return pixels `(H, W, 1 or 3)` uint8; alpha is dropped and of an animation the first frame taken."""
+def decode(name: str, item: Item) -> np.ndarray:
+    """Return pixels `(H, W, 1 or 3)` uint8, without alpha, of the first frame; raise `DamagedImage`."""
     if isinstance(item, np.ndarray):
         return item
-    encoded = _bytes(where, item)
+    encoded = _bytes(name, item)
     try:
         with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise ValueError(f"{image.width}x{image.height} pixels are more than {MOST_PIXELS}")
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width}x{image.height} pixels are more than {MAX_PIXELS}")
             if image.mode not in GREY + COLOUR:
-                raise ValueError(f"mode {image.mode} is not 8 bits a channel")
+                raise ValueError(f"mode {image.mode} is not 8 bits per channel")
             pixels = np.asarray(image.convert("L" if image.mode in GREY else "RGB"))
     except Image.UnidentifiedImageError:
-        raise Damaged(f"{where}: is not an image of format {', '.join(FORMATS)}") from None
-    except Exception as error:  # Pillow's parsers raise whatever the bytes lead them to
-        raise Damaged(f"{where}: cannot be read as an image: {error}") from error
+        raise DamagedImage(f"{name}: is not an image of format {', '.join(FORMATS)}") from None
+    except Exception as error:  # damaged bytes make Pillow's parsers raise anything
+        raise DamagedImage(f"{name}: cannot be read as an image: {error}") from error
     return pixels.reshape(*pixels.shape[:2], -1)
 
 
-def _bytes(where: str, item: bytes | Path | None) -> bytes:
+def _bytes(name: str, item: bytes | Path | None) -> bytes:
     try:
         length = item.stat().st_size if isinstance(item, Path) else len(item or b"")
-        if length > MOST_BYTES:
-            raise Damaged(f"{where}: {length} bytes are more than {MOST_BYTES}")
+        if length > MAX_BYTES:
+            raise DamagedImage(f"{name}: {length} bytes are more than {MAX_BYTES}")
         encoded = item.read_bytes() if isinstance(item, Path) else item
     except OSError as error:
-        raise Damaged(f"{where}: {error.strerror}") from error
+        raise DamagedImage(f"{name}: {error.strerror}") from error
     if not encoded:
-        raise Damaged(f"{where}: holds no image, it is empty")
+        raise DamagedImage(f"{name}: is empty, it contains no image")
     return encoded
 
 
 def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Return the largest part `(h, w, C)` around the middle that has the form height x width, resized to it."""
+    """Return the largest centred part of an image `(h, w, C)` with the form height x width, resized to it."""
     if pixels.shape[:2] == (height, width):
         return pixels
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    fitted = ImageOps.fit(image, (width, height), method=Image.Resampling.BOX)
-    return np.asarray(fitted).reshape(height, width, -1)
+    resized = ImageOps.fit(image, (width, height), method=Image.Resampling.BOX)
+    return np.asarray(resized).reshape(height, width, -1)

@@ -1,6 +1,7 @@
 """Images that stay in their files: worker processes of PyTorch's DataLoader read and decode them batch by batch.
 
-What a batch holds is the same as of images in memory: which images, and how they are augmented, is decided elsewhere.
+Batches are the same as those of images in memory; which images they contain, and how these are augmented, is decided by
+`Batches`.
 """
 
 import os
@@ -15,103 +16,103 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from hdarts.data.decode import Damaged, Part, Sieve, fitted
+from hdarts.data.decode import DamagedImage, ImageFilter, RawImages, load_pixels
 from hdarts.errors import ParameterError
 from hdarts.runs.signals import REQUESTS
 
-TOGETHER = 64  # images that a worker looks at before it tells of them
+CHUNK = 64  # images that a worker reads before it returns them
 
 
 @dataclass(frozen=True, eq=False)
-class Streamed:
-    """Image files in place of the pixels of `Images`: `(N, C, H, W)` uint8, read when a pass over them asks.
+class StreamedImages:
+    """Image files in place of the pixels of `Images`: `(N, C, H, W)` uint8, read when a pass requests them.
 
-    files: paths `(N,)` as bytes, one array that worker processes share; size: as of `read`; channels, height and width
-    of all images; workers: processes that read, 0 for none beside this one.
+    files: paths `(N,)` as bytes, one array that worker processes share; size: as for `read`; workers: processes that
+    read, 0 for none but this one; image_shape: channels, height and width of every image.
     """
 
     files: np.ndarray
     size: int
     workers: int
-    form: tuple[int, int, int]
+    image_shape: tuple[int, int, int]
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, rows: Tensor) -> "Streamed":
+    def __getitem__(self, rows: Tensor) -> "StreamedImages":
         return replace(self, files=self.files[rows.numpy()])
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """As of a tensor of the pixels: (N, C, H, W)."""
-        return (len(self), *self.form)
+        """Shape of the pixels as a tensor, (N, C, H, W)."""
+        return (len(self), *self.image_shape)
 
-    def expand(self, n: int, channels: int, height: int, width: int) -> "Streamed":
-        """Return grey images with so many channels; as of a tensor, -1 leaves a size as it is."""
-        return replace(self, form=(channels, *self.form[1:]))
+    def expand(self, n: int, channels: int, height: int, width: int) -> "StreamedImages":
+        """Return grey images with so many channels; the other sizes are -1, as for a tensor."""
+        return replace(self, image_shape=(channels, *self.image_shape[1:]))
 
-    def to(self, device: str | torch.device) -> "Streamed":
-        """Return itself: the pixels of a batch go to a device when they are read."""
+    def to(self, device: str | torch.device) -> "StreamedImages":
+        """Return the images themselves: pixels are moved to a device when they are read."""
         return self
 
-    def batches(self, rows: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Yield the pixels `(B, H, W, C)` uint8 of each batch of rows; what was damaged since is named."""
-        for pixels in _passed(_Pixels(self), [some.cpu() for some in rows], self.workers):
+    def pixel_batches(self, rows: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Yield the pixels `(B, H, W, C)` uint8 of each batch of rows; raise `ParameterError` for damaged files."""
+        for pixels in _map(_Pixels(self), [some.cpu() for some in rows], self.workers):
             if isinstance(pixels, str):
                 raise ParameterError(pixels)
             yield pixels
 
 
-def streamed(
-    part: Part, rows: Tensor, *, size: int, skip_damaged: bool, workers: int
-) -> tuple[Streamed, Tensor, list[str]]:
-    """Look at the image files of a part once; return what `read` does, pixels and refusals included, but leave them.
+def scan(
+    images: RawImages, rows: Tensor, *, size: int, skip_damaged: bool, workers: int
+) -> tuple[StreamedImages, Tensor, list[str]]:
+    """Check every file of `images` once; return the same as `read`, with the pixels left in their files.
 
-    Raises ParameterError as `read` does, and for images that are not files of their own.
+    Raises ParameterError as `read` does, and for images that are not single files.
     """
-    refuse_unless_files(part)
-    files = np.array([os.fsencode(item) for _, item in part.items(rows)])  # type: ignore[arg-type]
-    sieve, some = Sieve(skip_damaged), torch.arange(len(files)).split(TOGETHER)
-    seen = (shape for shapes in _passed(_Shapes(files, size), some, workers) for shape in shapes)
-    for row, (file, shape) in enumerate(zip(files.tolist(), seen, strict=True)):
-        sieve.keeps(row, os.fsdecode(file), shape)
-    sieve.refuse_nothing()
-    height, width, channels = sieve.form
-    kept = Streamed(files[sieve.kept], size, workers, (channels, height, width))
-    return kept, part.labels[rows][sieve.kept], sieve.damaged
+    require_files(images)
+    files = np.array([os.fsencode(item) for _, item in images.items(rows)])  # type: ignore[arg-type]
+    accepted, chunks = ImageFilter(skip_damaged), torch.arange(len(files)).split(CHUNK)
+    shapes = (shape for chunk in _map(_Shapes(files, size), chunks, workers) for shape in chunk)
+    for row, (file, shape) in enumerate(zip(files.tolist(), shapes, strict=True)):
+        accepted.add(row, os.fsdecode(file), shape)
+    accepted.require_images()
+    height, width, channels = accepted.shape
+    kept = StreamedImages(files[accepted.kept], size, workers, (channels, height, width))
+    return kept, images.labels[rows][accepted.kept], accepted.damaged
 
 
-def refuse_unless_files(part: Part) -> None:
-    """Raise `ParameterError` where the images of a part are not files of their own."""
-    if not isinstance(next(iter(part.items(torch.zeros(1, dtype=torch.int64))))[1], Path):
+def require_files(images: RawImages) -> None:
+    """Raise `ParameterError` where images are not single files."""
+    if not isinstance(next(iter(images.items(torch.zeros(1, dtype=torch.int64))))[1], Path):
         raise ParameterError("stream: true is for a folder of images by class; other sets are read into memory")
 
 
-def _passed(dataset: Any, keys: Sequence[Tensor], workers: int) -> Iterator[Any]:
-    """Yield `dataset[key]` for each key in order, computed by workers ahead of the one that is asked for."""
-    options = {"num_workers": workers, "worker_init_fn": _apart, "generator": torch.Generator()}
-    return iter(DataLoader(dataset, batch_size=None, sampler=keys, collate_fn=_as_it_is, **options))
+def _map(dataset: Any, keys: Sequence[Tensor], workers: int) -> Iterator[Any]:
+    """Yield `dataset[key]` for each key in order; workers compute ahead."""
+    options = {"num_workers": workers, "worker_init_fn": _ignore_requests, "generator": torch.Generator()}
+    return iter(DataLoader(dataset, batch_size=None, sampler=keys, collate_fn=_identity, **options))
 
 
-def _apart(number: int) -> None:
-    """Leave a request to stop that goes to all processes to the one that trains, which saves first; it ends these."""
+def _ignore_requests(number: int) -> None:
+    """Leave requests to stop, which reach all processes, to the one that trains: it saves, then ends its workers."""
     os.setsid()
     for request in REQUESTS:
         signal.signal(request, signal.SIG_DFL if request == signal.SIGTERM else signal.SIG_IGN)
 
 
-def _as_it_is(found: Any) -> Any:
-    return found
+def _identity(value: Any) -> Any:
+    return value
 
 
-def _image(file: bytes, size: int) -> np.ndarray:
+def _load_file(file: bytes, size: int) -> np.ndarray:
     path = Path(os.fsdecode(file))
-    return fitted(str(path), path, size)
+    return load_pixels(str(path), path, size)
 
 
 @dataclass(frozen=True)
 class _Shapes:
-    """rows -> height, width and channels of each image, or the sentence that says why it is none."""
+    """Map rows to height, width and channels of each image, or to the sentence that says how it is damaged."""
 
     files: np.ndarray
     size: int
@@ -121,26 +122,26 @@ class _Shapes:
 
     def _shape(self, file: bytes) -> tuple[int, ...] | str:
         try:
-            return _image(file, self.size).shape
-        except Damaged as error:
+            return _load_file(file, self.size).shape
+        except DamagedImage as error:
             return str(error)
 
 
 @dataclass(frozen=True)
 class _Pixels:
-    """rows -> pixels `(B, H, W, C)` uint8, or the sentence that says why there are none."""
+    """Map rows to pixels `(B, H, W, C)` uint8, or to the sentence that says which image is damaged."""
 
-    images: Streamed
+    images: StreamedImages
 
     def __getitem__(self, rows: Tensor) -> Tensor | str:
-        channels, height, width = self.images.form
+        channels, height, width = self.images.image_shape
         pixels = np.empty((len(rows), height, width, channels), np.uint8)
-        for place, file in zip(pixels, self.images.files[rows.numpy()].tolist(), strict=True):
+        for target, file in zip(pixels, self.images.files[rows.numpy()].tolist(), strict=True):
             try:
-                image = _image(file, self.images.size)
-                if image.shape[:2] != place.shape[:2] or image.shape[2] > channels:
-                    raise Damaged(f"{os.fsdecode(file)}: has another size than when the run began")
-            except Damaged as error:
+                image = _load_file(file, self.images.size)
+                if image.shape[:2] != target.shape[:2] or image.shape[2] > channels:
+                    raise DamagedImage(f"{os.fsdecode(file)}: has another size than when the run started")
+            except DamagedImage as error:
                 return str(error)
-            place[:] = image  # grey ones three times where others have colour
+            target[:] = image  # a grey image fills three channels where others have colour
         return torch.from_numpy(pixels)

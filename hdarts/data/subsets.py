@@ -1,11 +1,11 @@
-"""Which rows: class-balanced subsets and splits, as functions of the labels and a generator only."""
+"""Class-balanced subsets and splits: rows as functions of the labels and a generator only."""
 
 import torch
 from torch import Tensor
 
 
 def balanced_subset(labels: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Return `count` ascending rows with equally many of each class (as far as a class reaches).
+    """Return `count` ascending rows with equally many of each class, as far as the classes reach.
 
     A smaller `count` with the same generator state gives a subset of the larger one.
     """
@@ -22,7 +22,7 @@ def stratified_split(labels: Tensor, fraction: float, generator: torch.Generator
 
 
 def _ranks(labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return for each row its random place `0, 1, ...` among the rows of its class, and the size of that class."""
+    """Return for each row its random position `0, 1, ...` among the rows of its class, and the size of that class."""
     shuffled = torch.randperm(len(labels), generator=generator)
     by_class = shuffled[torch.argsort(labels[shuffled], stable=True)]
     size = torch.bincount(labels)

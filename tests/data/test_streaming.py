@@ -1,4 +1,4 @@
-"""Images that stay in their files give the batches, tables and weights of images in memory, bit for bit."""
+"""Images streamed from their files give the batches, tables and weights of images in memory, bit for bit."""
 
 import signal
 from pathlib import Path
@@ -38,12 +38,11 @@ def loaded(folder: Path, **more: Any) -> Splits:
 
 
 def parts(splits: Splits) -> list[Images]:
-    found = [splits.train, splits.validation, splits.test]
-    return [part for part in found if part is not None]
+    return [part for part in (splits.train, splits.validation, splits.test) if part is not None]
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two passes yield the same, in values, types and memory format."""
+    """Whether two passes yield equal tensors, in values, types and memory format."""
     pairs = list(zip(one, other, strict=True))
     each = [pair for one, other in pairs for pair in zip(one, other, strict=True)]
     return bool(each) and all(torch.equal(a, b) and (a.dtype, a.stride()) == (b.dtype, b.stride()) for a, b in each)
@@ -51,7 +50,9 @@ def same(one: Any, other: Any) -> bool:
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("more", [{}, {"limit": 20, "test_limit": 6}, {"validation_fraction": 0.0}])
-def test_all_that_is_told_of_them_is_the_same(folder: Path, workers: int, more: dict[str, Any]) -> None:
+def test_streamed_images_have_the_summary_and_labels_of_images_in_memory(
+    folder: Path, workers: int, more: dict[str, Any]
+) -> None:
     memory, stream = loaded(folder, **more), loaded(folder, stream=True, workers=workers, **more)
     assert stream.summary() == memory.summary() and len(parts(stream)) == len(parts(memory))
     for one, other in zip(parts(stream), parts(memory), strict=True):
@@ -61,8 +62,7 @@ def test_all_that_is_told_of_them_is_the_same(folder: Path, workers: int, more: 
 
 @pytest.mark.parametrize("workers", [0, 3])
 @pytest.mark.parametrize("share", [(0, 1), (1, 3)])
-def test_batches_are_the_same_from_any_step_on(folder: Path, workers: int, share: tuple[int, int]) -> None:
-    """Of training and validation part, which are the two levels of a search."""
+def test_batches_equal_those_from_memory_from_any_step(folder: Path, workers: int, share: tuple[int, int]) -> None:
     memory, stream = loaded(folder), loaded(folder, stream=True, workers=workers)
     for one, other in zip(parts(stream), parts(memory), strict=True):
         streamed, held = (Batches(part, 5, Augmentation(2, True, 3), False, share=share) for part in (one, other))
@@ -71,7 +71,7 @@ def test_batches_are_the_same_from_any_step_on(folder: Path, workers: int, share
         assert same(in_order(one, 7), in_order(other, 7))
 
 
-def test_a_test_part_that_is_grey_gets_the_colours_of_the_training_part(folder: Path) -> None:
+def test_grey_test_images_get_the_channels_of_the_training_part(folder: Path) -> None:
     for path in (folder / "test").rglob("*.png"):
         path.write_bytes(encode(picture(int(path.stem), channels=1)))
     memory, stream = loaded(folder), loaded(folder, stream=True)
@@ -80,7 +80,7 @@ def test_a_test_part_that_is_grey_gets_the_colours_of_the_training_part(folder: 
 
 
 @pytest.mark.parametrize("kind", [SEARCH, EVALUATION], ids=["search", "evaluation"])
-def test_a_run_ends_the_same_also_when_it_was_stopped_in_the_middle_of_an_epoch(
+def test_a_run_stopped_within_an_epoch_equals_one_from_memory(
     kind: dict[str, Any], folder: Path, tmp_path: Path, monkeypatch
 ) -> None:
     images = kind | {"data": str(folder), "image_size": 8, "limit": 0, "test_limit": 0, "batch_size": 6, "epochs": 2}
@@ -98,7 +98,7 @@ def test_a_run_ends_the_same_also_when_it_was_stopped_in_the_middle_of_an_epoch(
 # --- faults ----------------------------------------------------------------------------------------------------------
 
 
-def told(folder: Path, **more: Any) -> str:
+def message(folder: Path, **more: Any) -> str:
     with pytest.raises(ParameterError) as refused:
         loaded(folder, **more)
     return str(refused.value)
@@ -106,22 +106,22 @@ def told(folder: Path, **more: Any) -> str:
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("content", [b"", b"no image", encode(picture(1))[:60]], ids=["empty", "foreign", "cut"])
-def test_a_bad_file_is_named_as_of_images_in_memory(folder: Path, workers: int, content: bytes) -> None:
+def test_a_damaged_file_gives_the_message_of_images_in_memory(folder: Path, workers: int, content: bytes) -> None:
     bad = folder / "train" / "bee" / "07.png"
     bad.write_bytes(content)
-    assert told(folder, stream=True, workers=workers) == told(folder) and str(bad) in told(folder)
+    assert message(folder, stream=True, workers=workers) == message(folder) and str(bad) in message(folder)
     memory, stream = (loaded(folder, skip_damaged=True, **more) for more in ({}, {"stream": True, "workers": workers}))
     assert stream.summary() == memory.summary() and stream.skipped == 1
     assert same(in_order(stream.train, 7), in_order(memory.train, 7))
 
 
-def test_other_sizes_are_named_as_of_images_in_memory(folder: Path) -> None:
-    assert told(folder, image_size=0, stream=True) == told(folder, image_size=0)
-    assert "images have different sizes: " in told(folder, image_size=0)
+def test_different_sizes_give_the_message_of_images_in_memory(folder: Path) -> None:
+    assert message(folder, image_size=0, stream=True) == message(folder, image_size=0)
+    assert "images have different sizes: " in message(folder, image_size=0)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_file_that_is_damaged_later_is_named_by_the_pass_that_meets_it(folder: Path, workers: int) -> None:
+def test_a_file_damaged_after_loading_is_named_by_the_pass_that_reads_it(folder: Path, workers: int) -> None:
     train = loaded(folder, stream=True, workers=workers).train
     bad = Path(train.pixels.files[5].decode())
     bad.write_bytes(b"no image")
@@ -132,17 +132,17 @@ def test_a_file_that_is_damaged_later_is_named_by_the_pass_that_meets_it(folder:
         list(Batches(train, 4).epoch(0, "x", 0))
 
 
-def test_a_file_that_has_changed_its_size_is_named(tmp_path: Path) -> None:
+def test_a_file_whose_size_changed_is_named(tmp_path: Path) -> None:
     train = load(str(write_images(tmp_path / "images")), stream=True).train
     bad = Path(train.pixels.files[5].decode())
     bad.write_bytes(encode(picture(1, 9, 9)))
-    with pytest.raises(ParameterError, match=f"{bad}: has another size than when the run began"):
+    with pytest.raises(ParameterError, match=f"{bad}: has another size than when the run started"):
         list(in_order(train, 4))
 
 
-def test_what_is_not_a_folder_of_images_is_refused_before_a_kernel_starts(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_streaming_from_other_sources_is_refused_before_a_kernel_starts(tmp_path: Path, monkeypatch, capsys) -> None:
     sentence = "stream: true is for a folder of images by class; other sets are read into memory"
-    assert told(Path("digits"), stream=True, image_size=0) == sentence
+    assert message(Path("digits"), stream=True, image_size=0) == sentence
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "runs"))
     study = {"study": "tried", "stages": {"search": {"notebook": "03_search", "parameters": {"stream": True}}}}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))

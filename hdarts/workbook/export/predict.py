@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from hdarts.data.decode import Damaged, decode, resize
+from hdarts.data.decode import DamagedImage, decode, resize
 from hdarts.errors import ParameterError
 from hdarts.workbook.export.files import Description, load
 
@@ -44,7 +44,7 @@ def predict(folder: Path, images: Sequence[Path], top: int = 3) -> Iterator[Pred
 def _one(description: Description, network: torch.nn.Module, image: Path, top: int) -> Prediction:
     try:
         pixels = decode(str(image), image)
-    except Damaged as fault:
+    except DamagedImage as fault:
         return Prediction(image, fault=str(fault))
     shares = network(prepared(description, pixels)[None])[0][0].double().softmax(0)
     best = shares.topk(min(top, len(shares)))
