@@ -178,8 +178,8 @@ def predict(
 
     code = 0
     for prediction in predict(export, images, top):
-        if prediction.fault:
-            print(f"hdarts: {prediction.fault}", file=sys.stderr)
+        if prediction.error:
+            print(f"hdarts: {prediction.error}", file=sys.stderr)
             code = 1
         else:
             print(prediction)

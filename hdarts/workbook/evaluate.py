@@ -1,4 +1,4 @@
-"""One evaluation from the command line: `hdarts evaluate PARAMS.yaml`, on one process or on those of torchrun."""
+"""`hdarts evaluate PARAMS.yaml`: one evaluation from the command line, on one process or on those of torchrun."""
 
 import os
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ from hdarts.train.distributed import Processes, process_group
 
 
 def evaluate(file: Path, changes: Sequence[str]) -> None:
-    """Train and test the network of a parameter file, as notebook 06 does, and print a line an epoch.
+    """Train and test the network of a parameter file, as notebook 06 does, and print one line per epoch.
 
-    The defaults are that notebook's; `changes` (-p name value, ...) go before what the file says. The run folder is the
-    same too, so that the notebook shows what this computed.
+    Defaults and run folder are those of the notebook, which can show the result; `changes` (-p name value, ...) take
+    precedence over the file.
     """
     with process_group() as processes:
         if not processes.is_main:
@@ -28,12 +28,12 @@ def evaluate(file: Path, changes: Sequence[str]) -> None:
         except RuntimeError as error:
             if processes.is_main or isinstance(error, FloatingPointError | OutOfMemory):
                 raise
-            raise SystemExit(1) from None  # it has lost the first one, which tells why
+            raise SystemExit(1) from None  # lost its connection to the main process, which prints the cause
 
 
 def _evaluate(file: Path, changes: Sequence[str], processes: Processes) -> None:
-    with processes.main_first():  # what is refused is told once
-        params = read(file, changes)
+    with processes.main_first():  # only the main process prints what is refused
+        params = read_params(file, changes)
         processes.validate(params.batch_size, params.device)
         if params.tensorboard:
             need_tensorboard()
@@ -43,14 +43,14 @@ def _evaluate(file: Path, changes: Sequence[str], processes: Processes) -> None:
         print(f"run folder: {run.folder}, {count}", flush=True)
     for row in train(params, run, processes=processes):
         if processes.is_main:
-            told = ", ".join(f"{name} {row[name]:.4g}" for name in ("train_loss", "train_accuracy", "test_accuracy"))
-            print(f"epoch {row['epoch']}/{params.epochs}: {told}", flush=True)
+            values = ", ".join(f"{name} {row[name]:.4g}" for name in ("train_loss", "train_accuracy", "test_accuracy"))
+            print(f"epoch {row['epoch']}/{params.epochs}: {values}", flush=True)
 
 
-def read(file: Path, changes: Sequence[str]) -> EvaluateParams:
+def read_params(file: Path, changes: Sequence[str]) -> EvaluateParams:
     """Return the parameters of an evaluation: the notebook's defaults, those of a file, and `-p name value` as YAML."""
     if len(changes) % 3 or any(word != "-p" for word in changes[::3]):
-        raise ParameterError(f"{' '.join(changes)!r}: after the parameter file come only `-p name value`")
+        raise ParameterError(f"{' '.join(changes)!r}: only `-p name value` may follow the parameter file")
     values = read_yaml(file)
     for name, text in zip(changes[1::3], changes[2::3], strict=True):
         try:

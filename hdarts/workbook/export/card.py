@@ -8,7 +8,7 @@ from hdarts.params import EvaluateParams, read_yaml
 from hdarts.runs.paths import runs_folder
 from hdarts.runs.run import Run, read_json, read_result
 from hdarts.workbook.analysis.statistics import summary
-from hdarts.workbook.export.files import NETWORK, ONNX, WEIGHTS, Description
+from hdarts.workbook.export.format import NETWORK, ONNX, WEIGHTS, Description
 
 CARD = """\
 # A network of the cells in {genotype}
@@ -17,19 +17,19 @@ An image classifier of {classes} classes, written by `hdarts export`.
 
 | | |
 | --- | --- |
-| run | `{run}`, parameters {digest}, begun {written} |
+| run | `{run}`, parameters {digest}, started {written} |
 | data | {data}: {train} training and {test} test images; SHA-256 of labels and pixels {sha} |
 | images | {form} (channels, height, width), (pixels / 255 - mean) / std |
 | seeds | evaluation {seed}; search {search_seed} |
 | network | {layers} cells of space {space}, {channels} channels in the first |
-| size | {parameters:,} parameters, {multiply_adds:,} multiply-adds an image |
-| test accuracy | {accuracy:.2f} % with these weights, those after epoch {epochs} |
+| size | {parameters:,} parameters, {multiply_adds:,} multiply-adds per image |
+| test accuracy | {accuracy:.2f} % with these weights, after epoch {epochs} |
 | over seeds | {spread} |
 | trained with | hdarts {version}, git {git}, torch {torch}, {device}, precision {precision} |
 | ONNX | {onnx} |
 
-The best epoch of this training tested at {best:.2f} %. That epoch is picked by the test images, so it is not what to
-expect of new ones.
+The best epoch of this training reached {best:.2f} %. That epoch is chosen on the test images, so do not expect this
+accuracy on new ones.
 
 ## Files
 
@@ -38,29 +38,29 @@ expect of new ones.
 
 Classes, in the order of the logits: {named}.
 
-## What it is not tested for
+## Not tested
 
 - Other images than the test part of {data}: other cameras, sizes, crops or times, damaged or manipulated ones.
-- Images of no class: it names one of its classes for every image.
-- Its confidences: whether 90 % are right in 90 of 100 cases was not looked at.
-- Harm: nobody has looked at what its mistakes would do, or whom they would meet more often.
+- Images of no class: the network assigns one of its classes to every image.
+- Calibration: whether predictions with 90 % confidence are right in 90 of 100 cases.
+- Harm: what its errors would cause, and whom they would affect more often.
 """
 
 
-def card(run: Run, description: Description, images: dict[str, Any], difference: float | None) -> str:
-    """Return the card as Markdown; `difference` is that of the ONNX graph, None where nothing could tell it."""
-    told = read_json(run.folder / "provenance.json") or {}
-    params, result, packages = run.params.model_dump(), read_result(run.folder) or {}, told.get("packages", {})
+def model_card(run: Run, description: Description, images: dict[str, Any], difference: float | None) -> str:
+    """Return the card as Markdown; `difference` is that of the ONNX graph, None where it was not computed."""
+    provenance = read_json(run.folder / "provenance.json") or {}
+    params, result, packages = run.params.model_dump(), read_result(run.folder) or {}, provenance.get("packages", {})
     meta = description.network("meta")
     channels, height, width = description.shape
-    apart = "not checked: onnxruntime was not installed" if difference is None else f"within {difference:.1g}"
+    agreement = "not checked: onnxruntime was not installed" if difference is None else f"within {difference:.1g}"
     return CARD.format(
         genotype=f"`{params['genotype']}`",
         classes=len(description.classes),
         version=packages.get("hdarts", "unknown"),
         run=description.run,
         digest=description.parameters,
-        written=told.get("written", "at a time not noted"),
+        written=provenance.get("written", "at an unknown time"),
         data=images["name"],
         train=images.get("train"),
         test=images.get("test"),
@@ -77,11 +77,11 @@ def card(run: Run, description: Description, images: dict[str, Any], difference:
         best=result["best_test_accuracy"],
         epochs=params["epochs"],
         spread=_spread(run),
-        git=told.get("git"),
+        git=provenance.get("git"),
         torch=packages.get("torch", "unknown"),
-        device=told.get("device"),
+        device=provenance.get("device"),
         precision=params["precision"],
-        onnx=f"logits of network and graph on noise: {apart}",
+        onnx=f"logits of network and graph on noise: {agreement}",
         weights=WEIGHTS,
         network=NETWORK,
         graph=ONNX,
@@ -91,31 +91,31 @@ def card(run: Run, description: Description, images: dict[str, Any], difference:
 
 
 def _search_seed(genotype: str) -> str:
-    """Return the seed of the search that found a cell: `genotype` is its run, or the run of a selection."""
+    """Return the seed of the search behind a cell: `genotype` names the run of the search or of a selection."""
     result = read_result(runs_folder() / genotype) or {}
     result = read_result(runs_folder() / result["chosen"]) or {} if "chosen" in result else result
-    return str(result.get("search_seed", "unknown: the cell came as a file"))
+    return str(result.get("search_seed", "unknown: the cell was given as a file"))
 
 
-def evaluations(run: Run) -> list[float]:
-    """Return the last epoch's test accuracy of all finished evaluations of this cell that differ by seed only.
+def seed_accuracies(run: Run) -> list[float]:
+    """Return the last epoch's test accuracy of all finished evaluations that differ from `run` by their seed only.
 
-    They lie beside this one: same stage of the same study, same parameters, same cell.
+    They are in the same stage of the same study and have the same parameters and the same cell.
     """
 
-    def alike(folder: Path) -> tuple[Any, Any]:
+    def setting(folder: Path) -> tuple[Any, Any]:
         values = read_yaml(folder / "params.yaml") if (folder / "params.yaml").is_file() else {}
         cell = (read_result(folder) or {}).get("genotype")
         return EvaluateParams.identifying(values) | {"evaluation_seed": None}, cell
 
-    mine = alike(run.folder)
-    others = [folder for folder in sorted(run.folder.parent.iterdir()) if folder.is_dir() and alike(folder) == mine]
-    return [result["last_test_accuracy"] for folder in others if (result := read_result(folder)) is not None]
+    folders, this = sorted(filter(Path.is_dir, run.folder.parent.iterdir())), setting(run.folder)
+    results = [read_result(folder) for folder in folders if setting(folder) == this]
+    return [result["last_test_accuracy"] for result in results if result is not None]
 
 
 def _spread(run: Run) -> str:
-    values = evaluations(run)
+    values = seed_accuracies(run)
     if len(values) < 2:
-        return "this is the only evaluation of the cell here (n = 1): how much another seed differs was not looked at"
-    told = summary(values)
-    return f"{told.mean:.2f} % mean, {told.deviation:.2f} standard deviation, n = {told.n} evaluation seeds, last epoch"
+        return "unknown: this is the only evaluation of the cell in its study (n = 1)"
+    s = summary(values)
+    return f"{s.mean:.2f} % mean, {s.deviation:.2f} standard deviation, n = {s.n} evaluation seeds, last epoch"

@@ -1,4 +1,4 @@
-"""The network as an ONNX graph, and whether that computes the same."""
+"""Convert a network to an ONNX graph, and compare what the two compute."""
 
 import warnings
 from importlib.util import find_spec
@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from hdarts.errors import ParameterError
-from hdarts.workbook.export.files import needed
+from hdarts.workbook.export.format import require
 
-OPSET = 18  # of ONNX 1.13 (2022): old enough for runtimes in use
+OPSET = 18  # of ONNX 1.13 (2022), which runtimes in use support
 TOLERANCE = 1e-4  # of logits, relative to the largest where that is above 1
 
 
 class Logits(nn.Module):
-    """The main classifier alone: images `(N, C, H, W)`, normalised, to logits `(N, classes)`."""
+    """The main classifier without auxiliary head: images `(N, C, H, W)`, normalised, to logits `(N, classes)`."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
@@ -26,10 +26,10 @@ class Logits(nn.Module):
 
 def to_onnx(network: nn.Module, shape: tuple[int, int, int]) -> bytes:
     """Return the graph of a network in evaluation mode: `images` to `logits`, for any number of images of `shape`."""
-    needed("onnx", "onnxscript")
+    require("onnx", "onnxscript")
     batch = torch.export.Dim("batch")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own, about its inside
+        warnings.simplefilter("ignore")  # about the exporter's own code
         program = torch.onnx.export(
             Logits(network).eval(),
             (torch.zeros(2, *shape),),
@@ -44,23 +44,23 @@ def to_onnx(network: nn.Module, shape: tuple[int, int, int]) -> bytes:
     return program.model_proto.SerializeToString()
 
 
-def difference(graph: bytes, network: nn.Module, shape: tuple[int, int, int]) -> float | None:
-    """Return the largest difference of the graph's logits to the network's on noise, or None without onnxruntime.
+def largest_difference(graph: bytes, network: nn.Module, shape: tuple[int, int, int]) -> float | None:
+    """Return the largest difference between logits of graph and network on noise; None without onnxruntime.
 
-    One above `TOLERANCE` raises `ParameterError`: such a graph is not to be used.
+    Relative to the largest logit where that is above 1. Raises `ParameterError` above `TOLERANCE`.
     """
     if find_spec("onnxruntime") is None:
         return None
-    (runtime,) = needed("onnxruntime")
+    (runtime,) = require("onnxruntime")
     session = runtime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     largest = 0.0
     for count in (1, 3):
         images = torch.randn(count, *shape, generator=torch.Generator().manual_seed(count))
         with torch.no_grad():
             expected = network(images)[0]
-        found = torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
-        off = float((found - expected).abs().max()) / max(1.0, float(expected.abs().max()))
-        if not off <= TOLERANCE:
-            raise ParameterError(f"the ONNX graph differs from the network by {off:.2g}, more than {TOLERANCE}")
-        largest = max(largest, off)
+        logits = torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+        difference = float((logits - expected).abs().max()) / max(1.0, float(expected.abs().max()))
+        if not difference <= TOLERANCE:
+            raise ParameterError(f"the ONNX graph differs from the network by {difference:.2g}, more than {TOLERANCE}")
+        largest = max(largest, difference)
     return largest

@@ -1,4 +1,4 @@
-"""What an exported network says of images from anywhere."""
+"""Classify any images with an exported network."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,49 +11,48 @@ from torch import Tensor
 
 from hdarts.data.decode import DamagedImage, decode, resize
 from hdarts.errors import ParameterError
-from hdarts.workbook.export.files import Description, load
+from hdarts.workbook.export.format import Description, load
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The `top` classes of one image, the likeliest first, with softmax confidences; or why it could not be read."""
+    """The most likely classes of one image with their softmax confidences, or why it could not be read."""
 
     image: Path
     classes: tuple[tuple[str, float], ...] = ()
-    fault: str = ""
+    error: str = ""
 
     def __str__(self) -> str:
-        return self.fault or f"{self.image}: " + ", ".join(
-            f"{name} {100 * share:.1f} %" for name, share in self.classes
-        )
+        confidences = ", ".join(f"{name} {100 * confidence:.1f} %" for name, confidence in self.classes)
+        return self.error or f"{self.image}: {confidences}"
 
 
 def predict(folder: Path, images: Sequence[Path], top: int = 3) -> Iterator[Prediction]:
-    """Yield what the network exported to `folder` says of each image, one after the other.
+    """Yield the `top` classes of each image, predicted by the network exported to `folder`.
 
-    An image becomes what the network was trained on: its largest part of that form is resized, grey becomes colour or
-    colour grey. An image that cannot be read yields its `fault`. Raises `ParameterError` for a damaged export.
+    Images are converted to the form the network was trained on: cropped to its aspect ratio, resized, grey or colour.
+    For one that cannot be read, `error` says why. Raises `ParameterError` for a damaged export.
     """
     if top < 1:
         raise ParameterError(f"top is {top} and has to be 1 or more")
     description, network = load(folder)
-    return (_one(description, network, image, top) for image in images)
+    return (_predict(description, network, image, top) for image in images)
 
 
 @torch.no_grad()
-def _one(description: Description, network: torch.nn.Module, image: Path, top: int) -> Prediction:
+def _predict(description: Description, network: torch.nn.Module, image: Path, top: int) -> Prediction:
     try:
         pixels = decode(str(image), image)
-    except DamagedImage as fault:
-        return Prediction(image, fault=str(fault))
-    shares = network(prepared(description, pixels)[None])[0][0].double().softmax(0)
-    best = shares.topk(min(top, len(shares)))
-    named = ((description.classes[i], share) for share, i in zip(*map(Tensor.tolist, best), strict=True))
+    except DamagedImage as error:
+        return Prediction(image, error=str(error))
+    confidences = network(preprocess(description, pixels)[None])[0][0].double().softmax(0)
+    best = confidences.topk(min(top, len(confidences)))
+    named = ((description.classes[i], value) for value, i in zip(*map(Tensor.tolist, best), strict=True))
     return Prediction(image, tuple(named))
 
 
-def prepared(description: Description, pixels: np.ndarray) -> Tensor:
-    """Return pixels `(h, w, 1 or 3)` uint8 as the network takes them: `(C, H, W)`, (x / 255 - mean) / std."""
+def preprocess(description: Description, pixels: np.ndarray) -> Tensor:
+    """Return the network's input for pixels `(h, w, 1 or 3)` uint8: `(C, H, W)`, (x / 255 - mean) / std."""
     channels, height, width = description.shape
     if channels == 1 and pixels.shape[-1] == 3:
         pixels = np.asarray(Image.fromarray(pixels).convert("L"))[..., None]

@@ -1,4 +1,4 @@
-"""Exports: the files say and compute what the trained network does, and whatever is amiss is told in one sentence."""
+"""Exports: their files compute what the trained network does, and every fault is one clear sentence."""
 
 import json
 import shutil
@@ -25,10 +25,10 @@ from hdarts.runs.run import Run
 from hdarts.space import Genotype
 from hdarts.train import read_genotype, train
 from hdarts.workbook import export
-from hdarts.workbook.export import files
 from hdarts.workbook.export import onnx as graphs
-from hdarts.workbook.export.card import evaluations
-from hdarts.workbook.export.predict import prepared
+from hdarts.workbook.export.card import seed_accuracies
+from hdarts.workbook.export.format import CARD, NETWORK, ONNX, WEIGHTS
+from hdarts.workbook.export.predict import preprocess
 
 DIGITS = {"data": "digits", "limit": 240, "test_limit": 60, "flip": False, "cutout": 0, "epochs": 2, "channels": 4}
 AVERAGED = "|avg_pool_3x3~0|+|nor_conv_3x3~0|skip_connect~1|+|none~0|nor_conv_1x1~1|avg_pool_3x3~2|"
@@ -54,10 +54,17 @@ def runs(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def here(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of that folder, to be spoilt."""
+    """A copy of that folder, to be damaged."""
     shutil.copytree(runs, tmp_path / "runs")
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "runs"))
     return tmp_path / "runs"
+
+
+@pytest.fixture
+def no_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Export an empty graph that is not compared, which takes no time."""
+    monkeypatch.setattr("hdarts.workbook.export.write.to_onnx", lambda *_: b"")
+    monkeypatch.setattr("hdarts.workbook.export.write.largest_difference", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -89,10 +96,10 @@ def test_network_and_graph_give_the_logits_of_the_training(runs, images):
     description, network = export.load(runs / "exported")
     assert torch.equal(network(batch)[0], expected)
     assert not any(name.startswith("auxiliary") for name in network.state_dict())
-    graph = onnx.load(runs / "exported" / files.ONNX)
+    graph = onnx.load(runs / "exported" / ONNX)
     onnx.checker.check_model(graph, full_check=True)
     assert [(one.domain, one.version) for one in graph.opset_import if one.domain == ""] == [("", graphs.OPSET)]
-    session = onnxruntime.InferenceSession(runs / "exported" / files.ONNX, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(runs / "exported" / ONNX, providers=["CPUExecutionProvider"])
     for count in (1, 7, 60):
         (logits,) = session.run(["logits"], {"images": batch[:count].numpy()})
         assert logits == pytest.approx(expected[:count].numpy(), abs=1e-4)
@@ -100,30 +107,30 @@ def test_network_and_graph_give_the_logits_of_the_training(runs, images):
 
 
 @torch.no_grad()
-def test_predictions_are_the_trained_networks_without_the_training_set(runs, images, tmp_path, monkeypatch):
+def test_predictions_are_those_of_the_trained_network_without_its_training_set(runs, images, tmp_path, monkeypatch):
     batch, _ = next(in_order(images.test, 20))
     shares = trained(runs)(batch)[0].softmax(1)
     monkeypatch.setattr("hdarts.data.sources.find", lambda *_: pytest.fail("the training set was looked for"))
-    found = list(export.predict(runs / "exported", pictures(images, tmp_path, 20), top=10))
-    for prediction, expected in zip(found, shares, strict=True):
+    predictions = export.predict(runs / "exported", pictures(images, tmp_path, 20), top=10)
+    for prediction, expected in zip(predictions, shares, strict=True):
         assert prediction.classes[0][0] == str(int(expected.argmax()))
-        told = {int(name): share for name, share in prediction.classes}
-        assert [told[label] for label in range(10)] == pytest.approx(expected.tolist(), abs=1e-5)
+        confidences = {int(name): share for name, share in prediction.classes}
+        assert [confidences[label] for label in range(10)] == pytest.approx(expected.tolist(), abs=1e-5)
 
 
-def test_images_become_what_the_network_was_trained_on(runs):
+def test_images_are_converted_to_the_form_the_network_was_trained_on(runs):
     description, _ = export.load(runs / "exported")
     colour = description.model_copy(update={"shape": [3, 4, 6], "mean": [0.5, 0.25, 0.0], "std": [1.0, 0.5, 0.25]})
     grey = np.full((9, 9, 1), 102, np.uint8)
-    assert prepared(colour, grey).shape == (3, 4, 6)
-    assert prepared(colour, grey)[:, 0, 0].tolist() == pytest.approx([0.4 - 0.5, 0.15 / 0.5, 0.4 / 0.25])
+    assert preprocess(colour, grey).shape == (3, 4, 6)
+    assert preprocess(colour, grey)[:, 0, 0].tolist() == pytest.approx([0.4 - 0.5, 0.15 / 0.5, 0.4 / 0.25])
     single = description.model_copy(update={"mean": [0.0], "std": [1.0]})
     red = np.zeros((8, 8, 3), np.uint8)
     red[..., 0] = 255
-    assert prepared(single, red).unique().tolist() == pytest.approx([76 / 255])  # 0.299 of red is its luma
+    assert preprocess(single, red).unique().tolist() == pytest.approx([76 / 255])  # 0.299 of red is its luma
 
 
-def test_the_command_prints_classes_and_tells_each_image_that_is_none(runs, images, tmp_path, monkeypatch, capsys):
+def test_the_command_prints_classes_and_names_each_file_that_is_no_image(runs, images, tmp_path, monkeypatch, capsys):
     good, other = pictures(images, tmp_path, 2)
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no image")
@@ -140,17 +147,17 @@ def test_the_command_prints_classes_and_tells_each_image_that_is_none(runs, imag
     assert called(monkeypatch, "predict", runs / "exported", good) == 0
 
 
-def test_the_card_tells_data_seeds_spread_and_size(runs, images, monkeypatch):
+def test_the_card_states_data_seeds_spread_and_size(runs, images, monkeypatch):
     monkeypatch.setenv("HDARTS_RUNS", str(runs))
     results = [json.loads((runs / f"study/evaluate/seed-{seed}/result.json").read_text()) for seed in (0, 1)]
     tested = [result["last_test_accuracy"] for result in results]
-    card = (runs / "exported" / files.CARD).read_text()
+    card = (runs / "exported" / CARD).read_text()
     spread = f"{np.mean(tested):.2f} % mean, {np.std(tested, ddof=1):.2f} standard deviation, n = 2"
-    for told in (images.digest, "evaluation 0", f"{tested[0]:.2f} % with these weights", spread):
-        assert told in card
+    for part in (images.digest, "evaluation 0", f"{tested[0]:.2f} % with these weights", spread):
+        assert part in card
     assert f"{results[0]['parameters']:,} parameters" in card
     assert "{" not in card
-    assert evaluations(Run.open(opened("seed-0")[0])) == tested
+    assert seed_accuracies(Run.open(opened("seed-0")[0])) == tested
 
 
 def test_multiply_adds_are_those_of_every_convolution_and_the_classifier(runs):
@@ -173,73 +180,71 @@ def test_multiply_adds_are_those_of_every_convolution_and_the_classifier(runs):
 @pytest.mark.soak
 def test_a_cell_of_nasbench201_on_odd_maps_is_the_same_as_a_graph():
     network = EvaluationNetwork(Genotype.from_string(AVERAGED), 4, 1, 3, auxiliary=False).eval()
-    off = graphs.difference(graphs.to_onnx(network, (3, 7, 9)), network, (3, 7, 9))
-    assert off is not None and off < graphs.TOLERANCE
+    difference = graphs.largest_difference(graphs.to_onnx(network, (3, 7, 9)), network, (3, 7, 9))
+    assert difference is not None and difference < graphs.TOLERANCE
 
 
 def test_a_graph_that_computes_something_else_is_refused(runs):
     _, network = export.load(runs / "exported")
-    graph = (runs / "exported" / files.ONNX).read_bytes()
-    assert graphs.difference(graph, network, (1, 8, 8)) is not None
+    graph = (runs / "exported" / ONNX).read_bytes()
+    assert graphs.largest_difference(graph, network, (1, 8, 8)) is not None
     with torch.no_grad():
         network.classifier.bias += 0.01  # type: ignore[union-attr, operator]
     with pytest.raises(ParameterError, match=r"differs from the network by 0\.0"):
-        graphs.difference(graph, network, (1, 8, 8))
+        graphs.largest_difference(graph, network, (1, 8, 8))
 
 
+@pytest.mark.usefixtures("no_onnx")
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("damage", "message"),
     [
         (lambda run: (run / "checkpoint.pt").unlink(), "keep_checkpoint: true"),
         (lambda run: (run / "result.json").unlink(), "is not finished"),
         (lambda run: (run / "checkpoint.pt").write_bytes(b"none"), "header is not that of a checkpoint"),
         (lambda run: (run / "provenance.json").write_text("{"), "provenance.json cannot be read"),
-        (lambda run: (run / "params.yaml").write_text("search_seed: 2\n"), "is no evaluation"),
-        (lambda run: (run / "export").mkdir() or (run / "export" / "mine").touch(), "is there already"),
+        (lambda run: (run / "params.yaml").write_text("search_seed: 2\n"), "is not an evaluation"),
+        (lambda run: (run / "export").mkdir() or (run / "export" / "mine").touch(), "exists already"),
     ],
     ids=["pruned", "unfinished", "damaged", "no provenance", "search", "taken"],
 )
-def test_what_cannot_be_exported_is_told_in_one_sentence(here, monkeypatch, capsys, spoil, told):
-    spoil(here / "study/evaluate/seed-0")
-    monkeypatch.setattr("hdarts.workbook.export.run.to_onnx", lambda *_: b"")
-    monkeypatch.setattr("hdarts.workbook.export.run.difference", lambda *_: None)
+def test_what_cannot_be_exported_gives_one_sentence(here, monkeypatch, capsys, damage, message):
+    damage(here / "study/evaluate/seed-0")
     assert called(monkeypatch, "export", "study/evaluate/seed-0") == 2
     out, err = capsys.readouterr()
-    assert out == "" and err.startswith("hdarts: ") and told in err and err.count("\n") == 1
+    assert out == "" and err.startswith("hdarts: ") and message in err and err.count("\n") == 1
     assert [path.name for path in (here / "study/evaluate/seed-0").glob(".export*")] == []
 
 
-def test_a_run_that_is_older_than_its_classes_in_provenance_asks_the_images(here, monkeypatch):
+@pytest.mark.usefixtures("no_onnx")
+def test_an_older_run_without_classes_in_its_provenance_reads_them_from_the_images(here, monkeypatch):
     path = here / "study/evaluate/seed-0/provenance.json"
-    told = json.loads(path.read_text())
-    whole = dict(told["data"])
+    provenance = json.loads(path.read_text())
+    whole = dict(provenance["data"])
     for name in ("classes", "shape", "mean", "std"):
-        del told["data"][name]
-    path.write_text(json.dumps(told))
-    monkeypatch.setattr("hdarts.workbook.export.run.to_onnx", lambda *_: b"")
-    monkeypatch.setattr("hdarts.workbook.export.run.difference", lambda *_: None)
+        del provenance["data"][name]
+    path.write_text(json.dumps(provenance))
     folder = export.export(here / "study/evaluate/seed-0").folder
     assert folder == here / "study/evaluate/seed-0/export"
-    assert {path.name for path in folder.iterdir()} == {files.WEIGHTS, files.NETWORK, files.ONNX, files.CARD}
+    assert {path.name for path in folder.iterdir()} == {WEIGHTS, NETWORK, ONNX, CARD}
     description, _ = export.load(folder)
     assert [description.classes, description.mean] == [whole["classes"], whole["mean"]]
-    card = (folder / files.CARD).read_text()
+    card = (folder / CARD).read_text()
     assert "n = 2 evaluation seeds" in card and "onnxruntime was not installed" in card
 
 
-def test_a_training_of_an_own_network_is_refused(here, monkeypatch):
-    params, run = opened("own", keep_checkpoint=True)
+def test_a_user_defined_network_is_refused(here, monkeypatch):
+    params, run = opened("custom", keep_checkpoint=True)
     cells = read_genotype(params.genotype)
     list(train(params, run, network=EvaluationNetwork(cells, 6, 3, 10, auxiliary=False, image_channels=1)))
-    with pytest.raises(ParameterError, match="a network of one's own"):
-        export.export("study/evaluate/own")
+    with pytest.raises(ParameterError, match="a user-defined network"):
+        export.export("study/evaluate/custom")
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"format": 2}, "format 2 is not known"),
-        ({"mean": [0.0, 0.0]}, "mean and std need a number for each of 1 channels"),
+        ({"mean": [0.0, 0.0]}, "mean and std need one number for each of 1 channels"),
         ({"std": [0.0]}, "std.0"),
         ({"more": 1}, "more"),
         ({"weights_sha256": "0"}, "is damaged"),
@@ -247,13 +252,13 @@ def test_a_training_of_an_own_network_is_refused(here, monkeypatch):
         ({"channels": 5}, "describes another network"),
     ],
 )
-def test_a_foreign_or_damaged_export_is_told_in_one_sentence(runs, tmp_path, change, told):
+def test_a_foreign_or_damaged_export_gives_one_sentence(runs, tmp_path, change, message):
     shutil.copytree(runs / "exported", tmp_path / "exported")
-    path = tmp_path / "exported" / files.NETWORK
+    path = tmp_path / "exported" / NETWORK
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ParameterError) as error:
         export.predict(tmp_path / "exported", [])
-    assert told in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_folder_that_is_no_export_is_refused(tmp_path):
@@ -262,7 +267,7 @@ def test_a_folder_that_is_no_export_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(("missing", "verb"), [("onnxscript", "export"), ("safetensors", "predict")])
-def test_what_is_not_installed_is_named_with_the_extra_that_brings_it(here, monkeypatch, capsys, missing, verb):
+def test_a_missing_package_is_named_with_its_extra(here, monkeypatch, capsys, missing, verb):
     monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.delitem(sys.modules, "safetensors.torch", raising=False)
     words = ["study/evaluate/seed-0"] if verb == "export" else [here / "exported", "x.png"]
@@ -270,13 +275,12 @@ def test_what_is_not_installed_is_named_with_the_extra_that_brings_it(here, monk
     assert "pip install 'hdarts[export]'" in capsys.readouterr().err
 
 
-def test_nothing_is_left_where_the_disk_is_full(here, monkeypatch):
-    monkeypatch.setattr("hdarts.workbook.export.run.to_onnx", lambda *_: b"")
-    monkeypatch.setattr("hdarts.workbook.export.run.difference", lambda *_: None)
+@pytest.mark.usefixtures("no_onnx")
+def test_a_full_disk_leaves_nothing_behind(here, monkeypatch):
     original = Path.open
 
     def full(self, *arguments, **named):
-        if self.name.startswith(f".{files.CARD}"):
+        if self.name.startswith(f".{CARD}"):
             raise OSError(28, "No space left on device")
         return original(self, *arguments, **named)
 

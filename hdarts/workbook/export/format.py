@@ -1,4 +1,4 @@
-"""The files of an export: what network.json holds, and the network built from it and its weights."""
+"""The files of an export: the content of network.json, and the network built from it and its weights."""
 
 import hashlib
 import importlib
@@ -15,7 +15,7 @@ from hdarts.network import EvaluationNetwork
 from hdarts.params import validated
 from hdarts.space import Genotype
 
-FORMAT = 1  # of an export on disk
+FORMAT = 1  # version of the files
 WEIGHTS, NETWORK, ONNX, CARD = "weights.safetensors", "network.json", "network.onnx", "README.md"
 Count = Annotated[int, Field(ge=1)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -23,10 +23,10 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Description(BaseModel):
-    """network.json: how to build the network, and what to do with an image before it.
+    """The content of network.json: how to build the network, and how to prepare an image for it.
 
-    `shape` is (channels, height, width) of the images; `mean` and `std` are those of pixels / 255, a number a channel.
-    `parameters` is the digest of the run's parameters (hdarts.params.identity).
+    `shape` is (channels, height, width) of the images; `mean` and `std` are those of pixels / 255, one number per
+    channel. `parameters` is the digest of the run's parameters (hdarts.params.identity).
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -45,21 +45,21 @@ class Description(BaseModel):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if not len(self.mean) == len(self.std) == self.shape[0]:
-            raise ValueError(f"mean and std need a number for each of {self.shape[0]} channels")
+            raise ValueError(f"mean and std need one number for each of {self.shape[0]} channels")
         return self
 
     def network(self, device: str = "cpu") -> EvaluationNetwork:
-        """Return the network without its weights, in the mode it is tested in: running statistics of BatchNorm."""
+        """Return the network without its weights, in evaluation mode."""
         cells = Genotype.from_json(json.dumps(self.genotype))
         with torch.device(device):
-            made = EvaluationNetwork(
+            network = EvaluationNetwork(
                 cells, self.channels, self.layers, len(self.classes), auxiliary=False, image_channels=self.shape[0]
             )
-        return made.eval()
+        return network.eval()
 
 
-def needed(*modules: str) -> list[Any]:
-    """Return modules of the extra `hdarts[export]`, or raise `ParameterError` naming what to install."""
+def require(*modules: str) -> list[Any]:
+    """Import modules of the extra `hdarts[export]`; raise `ParameterError` naming what to install."""
     try:
         return [importlib.import_module(name) for name in modules]
     except ModuleNotFoundError as error:
@@ -67,9 +67,9 @@ def needed(*modules: str) -> list[Any]:
 
 
 def load(folder: Path) -> tuple[Description, nn.Module]:
-    """Return description and trained network of an export; what is none, or damaged, raises `ParameterError`."""
-    (safetensors,) = needed("safetensors.torch")
-    description = describe(folder)
+    """Return description and trained network of an export; raise `ParameterError` where it is damaged or is none."""
+    (safetensors,) = require("safetensors.torch")
+    description = read_description(folder)
     try:
         content = (folder / WEIGHTS).read_bytes()
     except OSError as error:
@@ -84,13 +84,13 @@ def load(folder: Path) -> tuple[Description, nn.Module]:
     return description, network
 
 
-def describe(folder: Path) -> Description:
-    """Return what network.json of an export holds; anything else raises `ParameterError`."""
+def read_description(folder: Path) -> Description:
+    """Read network.json of an export; raise `ParameterError` where it is damaged or is none."""
     path = folder / NETWORK
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
-        raise ParameterError(f"{folder}: is no export of a network: {path.name} cannot be read in it") from None
+        raise ParameterError(f"{folder}: is no export of a network: it has no readable {path.name}") from None
     except (ValueError, RecursionError):
         raise ParameterError(f"{path}: is not JSON text") from None
     if isinstance(content, dict) and content.get("format") != FORMAT:
