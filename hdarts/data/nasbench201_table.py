@@ -1,7 +1,7 @@
-"""The table of NAS-Bench-201: what each of the 15,625 cells of that space reaches when it is trained from scratch.
+"""The table of NAS-Bench-201: the accuracy of each of its 15,625 cells, trained from scratch.
 
 Accuracies in per cent after 200 epochs, the mean of a cell's 1 to 3 trainings (Dong and Yang, ICLR 2020; Dong, Liu,
-Musial and Gabrys, TPAMI 2021). The table judges searches; nothing of it may reach one.
+Musial and Gabrys, TPAMI 2021). The table is for comparison only: no search may depend on it.
 """
 
 import functools
@@ -18,8 +18,12 @@ from hdarts.errors import ParameterError
 from hdarts.space import Genotype, every_cell, skip_count
 
 FILE = "nasbench201.parquet"
-DATA_SETS = {"cifar10": "cifar10", "cifar100": "cifar100", "imagenet16_120": "ImageNet16-120"}  # here, in the API
-PARTS = {"valid": "validation", "test": "test"}  # in the file, here
+DATA_SETS = {
+    "cifar10": "cifar10",
+    "cifar100": "cifar100",
+    "imagenet16_120": "ImageNet16-120",
+}  # name here: name in the API
+PARTS = {"valid": "validation", "test": "test"}  # name in the file: name here
 COLUMNS = {f"{data}_{part}_200ep": f"{data}_{name}" for data in DATA_SETS for part, name in PARTS.items()}
 TEXTS = ("architecture", "unique_string")
 DARTS_PUBLISHED = 54.30  # CIFAR-10 test accuracy of both orders of DARTS in the paper: all edges skip connections
@@ -27,20 +31,20 @@ DARTS_PUBLISHED = 54.30  # CIFAR-10 test accuracy of both orders of DARTS in the
 
 @dataclass(frozen=True)
 class BenchmarkTable:
-    """All cells by their string form: `<data>_validation` and `<data>_test` (per cent) of three data sets, and more.
+    """All cells by their string form: `<data>_validation` and `<data>_test` (per cent) of three data sets, and ranks.
 
     `<data>_rank`: 1 + number of cells with a better test accuracy; `<data>_percentile`: per cent of all cells that
-    are worse; `<data>_regret`: test accuracy of the best cell less its own; `group`: what is the same for cells that
-    compute the same function.
+    are worse; `<data>_regret`: test accuracy of the best cell less that of this cell; `group`: an identifier
+    shared by cells that compute the same function.
     """
 
     cells: pd.DataFrame
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame, name: str | Path = "table") -> "BenchmarkTable":
-        """Return the table of the columns of the file; raises `ParameterError` where it lacks columns or cells."""
-        if lacks := [column for column in (*TEXTS, *COLUMNS) if column not in frame]:
-            raise ParameterError(f"{name}: lacks the column {lacks[0]!r} of a table of NAS-Bench-201")
+        """Build the table from the columns of the file; raise `ParameterError` where columns or cells are missing."""
+        if missing_columns := [column for column in (*TEXTS, *COLUMNS) if column not in frame]:
+            raise ParameterError(f"{name}: lacks the column {missing_columns[0]!r} of a table of NAS-Bench-201")
         cells = frame.loc[:, [*TEXTS, *COLUMNS]].rename(columns={"unique_string": "group", **COLUMNS})
         cells = cells.set_index("architecture")
         wanted = _strings()
@@ -52,7 +56,9 @@ class BenchmarkTable:
         good = values.apply(pd.to_numeric, errors="coerce").apply(lambda column: column.between(0, 100))
         if not bool(good.to_numpy().all()):
             cell, column = good.stack().idxmin()  # type: ignore[misc]
-            raise ParameterError(f"{name}: {column} of {cell} is {values.loc[cell, column]!r}, which is no per cent")
+            raise ParameterError(
+                f"{name}: {column} of {cell} is {values.loc[cell, column]!r}, which is not a percentage"
+            )
         for data in DATA_SETS:
             test = cells[f"{data}_test"]
             cells[f"{data}_rank"] = test.rank(method="min", ascending=False).astype(int)
@@ -62,38 +68,38 @@ class BenchmarkTable:
 
     @classmethod
     def read(cls) -> "BenchmarkTable":
-        """Return the table in the data folder, `$HDARTS_DATA`, there or in its `nasbench201/`."""
+        """Read the table from the data folder (`$HDARTS_DATA`) or its subfolder `nasbench201/`."""
         if (path := table_path()) is None:
             raise ParameterError(
-                f"{FILE} is not in {data_folders('')[-1]} nor in its nasbench201/: put it there, or make it of the "
-                "official NATS-Bench file (NATS-tss-v1_0, github.com/D-X-Y/NATS-Bench) by hdarts convert-benchmark"
+                f"{FILE} is not in {data_folders('')[-1]} nor in its nasbench201/: put it there, or make it from the "
+                "official NATS-Bench file (NATS-tss-v1_0, github.com/D-X-Y/NATS-Bench) with hdarts convert-benchmark"
             )
         try:
             frame = pd.read_parquet(path)
-        except Exception as error:  # pyarrow lets several kinds of error out of a damaged file
+        except Exception as error:  # pyarrow raises several kinds of error for a damaged file
             raise ParameterError(f"{path}: cannot be read as Parquet: {' '.join(str(error).split())}") from None
         return cls.from_frame(frame, path)
 
     def lookup(self, cell: Genotype | str) -> dict[str, Any]:
-        """Return string form, skip connections and all columns of a cell; what is none is a `ParameterError`."""
+        """Return string form, skip connections and all columns of a cell; raise `ParameterError` for others."""
         genotype = cell if isinstance(cell, Genotype) else Genotype.from_string(cell)
         text = genotype.to_string()
         return {"cell": text, "skips": skip_count(genotype), **self.cells.loc[text].drop("group").to_dict()}
 
     def noise(self, data: str) -> float:
-        """Return the noise floor of a test accuracy, in points: cells that are the same function, trained apart.
+        """Return the noise floor of a test accuracy, in points: the spread of cells that compute the same function.
 
-        The pooled standard deviation within these groups, sqrt(sum (x - mean of its group)^2 / sum (n_group - 1)).
+        Pooled standard deviation within these groups, sqrt(sum (x - mean of its group)^2 / sum (n_group - 1)).
         """
         groups = self.cells.groupby("group")[f"{data}_test"]
         squares = (self.cells[f"{data}_test"] - groups.transform("mean")) ** 2
         return float(np.sqrt(squares.sum() / (len(squares) - groups.ngroups)))
 
     def best_of(self, draws: int) -> float:
-        """Return the expected CIFAR-10 test accuracy of the cell that validates best among `draws` drawn at random.
+        """Return the expected CIFAR-10 test accuracy of the cell that validates best among k random draws.
 
-        Drawn with replacement: the cell of rank r from below of n is the best with chance (r^k - (r - 1)^k) / n^k.
-        One draw gives the mean of all cells.
+        With replacement, the cell of rank r from below of n is the best with probability (r^k - (r - 1)^k) / n^k; k = 1
+        gives the mean of all cells.
         """
         tests = self.cells.sort_values("cifar10_validation")["cifar10_test"].to_numpy()
         chances = np.diff((np.arange(len(tests) + 1) / len(tests)) ** draws)
@@ -106,27 +112,27 @@ def _strings() -> pd.Index:
 
 
 def table_path() -> Path | None:
-    """Return the file of the table, or None where there is none."""
+    """Return the file of the table, or None where it is missing."""
     paths = [place / name for place in data_folders("") for name in (f"nasbench201/{FILE}", FILE)]
     return next((path for path in paths if path.is_file()), None)
 
 
 def open_official(path: Path) -> Any:
-    """Return the interface to the official file `NATS-tss-*` or its unpacked folder: package nats_bench, not ours.
+    """Open the official file `NATS-tss-*`, or its unpacked folder, with its package nats_bench.
 
-    The file is a pickle, which may run anything: open none of unknown origin.
+    The file is a pickle, which can execute any code: open none of unknown origin.
     """
     try:
         nats_bench = importlib.import_module("nats_bench")
     except ImportError:
-        raise ParameterError("the official file is read by its own package: pip install nats_bench") from None
+        raise ParameterError("the official file needs the package nats_bench: pip install nats_bench") from None
     if not path.exists():
         raise ParameterError(f"{path}: no such file; NATS-tss-v1_0 is at github.com/D-X-Y/NATS-Bench")
     return nats_bench.create(str(path), "tss", fast_mode=path.is_dir(), verbose=False)
 
 
 def convert(api: Any) -> pd.DataFrame:
-    """Return the columns of our file from an object with the interface of `nats_bench`'s topology space.
+    """Return the columns of the Parquet file from an object with the interface of `nats_bench`'s topology space.
 
     CIFAR-10: validation of the networks trained on half of the training images (`cifar10-valid`), test of those
     trained on all of them (`cifar10`), as papers report it. All trainings of a cell are averaged.

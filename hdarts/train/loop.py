@@ -52,8 +52,10 @@ def train(
 
     `data` and `network` (a module with the signature of `EvaluationNetwork`) replace those of the parameters. With
     several `processes`, each of them calls this for its share of the training (train.distributed). Writes metrics.csv,
-    timings.csv, genotype.json, provenance.json and checkpoints; a finished run only yields its rows. At the end `finish`
-    writes result.json; a notebook that still draws figures passes False and calls `hdarts.train.finish` last. Raises `ParameterError` before any work, `FloatingPointError` at the step where loss or gradient is not finite, and
+    timings.csv, genotype.json, provenance.json and checkpoints; a finished run only yields its rows. At the end,
+    `finish` writes result.json; a notebook that still draws figures passes False and calls `hdarts.train.finish` last.
+
+    Raises `ParameterError` before any work, `FloatingPointError` at the step where loss or gradient is not finite, and
     `Stopped` when a signal requested a stop and the state is saved.
     """
     if run.done:

@@ -36,7 +36,7 @@ def frame() -> pd.DataFrame:
 # --- the true table --------------------------------------------------------------------------------------------------
 
 
-def test_the_best_cell_and_the_one_darts_collapses_to_are_as_published(true: BenchmarkTable):
+def test_the_best_cell_and_the_cell_of_skips_have_their_published_accuracies(true: BenchmarkTable):
     best, skips = true.lookup(true.cells.index[6111]), true.lookup(SKIPS)
     assert round(best["cifar10_test"], 2) == 94.37 and round(best["cifar10_validation"], 2) == 91.61
     assert (best["cifar10_rank"], best["cifar10_regret"]) == (1, 0)
@@ -44,16 +44,16 @@ def test_the_best_cell_and_the_one_darts_collapses_to_are_as_published(true: Ben
     assert round(skips["imagenet16_120_test"], 2) == 16.32
     assert skips["skips"] == 6
     for index, column, accuracy in ((9930, "cifar100_test", 73.51), (857, "imagenet16_120_test", 47.31)):
-        found = true.lookup(true.cells.index[index])
-        assert round(found[column], 2) == accuracy and found[column.replace("test", "rank")] == 1
+        row = true.lookup(true.cells.index[index])
+        assert round(row[column], 2) == accuracy and row[column.replace("test", "rank")] == 1
 
 
-def test_a_random_cell_and_the_best_of_ten_are_what_they_are_known_to_be(true: BenchmarkTable):
+def test_a_random_cell_and_the_best_of_ten_have_their_known_accuracies(true: BenchmarkTable):
     assert round(true.best_of(1), 2) == 87.06
     assert round(true.best_of(10), 1) == 93.0
 
 
-def test_cells_that_are_the_same_function_differ_by_the_noise_of_training(true: BenchmarkTable):
+def test_cells_that_compute_the_same_function_differ_by_training_noise(true: BenchmarkTable):
     assert [round(true.noise(data), 2) for data in ("cifar10", "cifar100", "imagenet16_120")] == [0.25, 0.44, 0.63]
 
 
@@ -65,11 +65,11 @@ def test_rank_percentile_and_regret_count_the_cells_that_are_better_and_worse(fr
     tests[np.argsort(tests)[-2:]] = 99.0  # two best ones
     table = BenchmarkTable.from_frame(frame.assign(cifar100_test_200ep=tests))
     for place in (0, 7000, int(tests.argmax())):
-        found = table.lookup(str(frame.at[place, "architecture"]))
-        assert found["cifar100_test"] == tests[place]
-        assert found["cifar100_rank"] == 1 + (tests > tests[place]).sum()
-        assert found["cifar100_percentile"] == pytest.approx(100 * (tests < tests[place]).mean())
-        assert found["cifar100_regret"] == 99.0 - tests[place]
+        row = table.lookup(str(frame.at[place, "architecture"]))
+        assert row["cifar100_test"] == tests[place]
+        assert row["cifar100_rank"] == 1 + (tests > tests[place]).sum()
+        assert row["cifar100_percentile"] == pytest.approx(100 * (tests < tests[place]).mean())
+        assert row["cifar100_regret"] == 99.0 - tests[place]
 
 
 def test_a_genotype_and_its_string_find_the_same_row(frame: pd.DataFrame):
@@ -83,12 +83,12 @@ def test_noise_is_the_spread_within_groups(frame: pd.DataFrame):
     assert BenchmarkTable.from_frame(frame).noise("cifar10") == pytest.approx(np.sqrt(tests.var(axis=1, ddof=1).mean()))
 
 
-def test_the_best_of_some_draws_is_what_drawing_finds(frame: pd.DataFrame):
+def test_the_best_of_some_draws_agrees_with_simulated_draws(frame: pd.DataFrame):
     table, draw = BenchmarkTable.from_frame(frame), np.random.default_rng(1)
     drawn = draw.integers(len(frame), size=(20_000, 4))
     best = frame["cifar10_valid_200ep"].to_numpy()[drawn].argmax(axis=1)
-    found = frame["cifar10_test_200ep"].to_numpy()[drawn[np.arange(len(drawn)), best]]
-    assert table.best_of(4) == pytest.approx(found.mean(), abs=4 * found.std() / np.sqrt(len(found)))
+    simulated = frame["cifar10_test_200ep"].to_numpy()[drawn[np.arange(len(drawn)), best]]
+    assert table.best_of(4) == pytest.approx(simulated.mean(), abs=4 * simulated.std() / np.sqrt(len(simulated)))
     assert table.best_of(1) == pytest.approx(table.cells["cifar10_test"].mean())
 
 
@@ -102,10 +102,12 @@ def test_a_table_is_found_in_the_data_folder_and_below_it(tmp_path: Path, monkey
     assert table_path() == tmp_path / "nasbench201" / FILE
 
 
-def test_who_has_no_table_is_told_where_it_is_and_how_to_make_one(tmp_path: Path, monkeypatch):
+def test_a_missing_table_is_reported_with_its_place_and_how_to_make_it(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("HDARTS_DATA", str(tmp_path))
-    told = r"nasbench201.parquet is not in .* put it there, or make it of .*NATS-Bench.* by hdarts convert-benchmark"
-    with pytest.raises(ParameterError, match=told):
+    message = (
+        r"nasbench201.parquet is not in .* put it there, or make it from .*NATS-Bench.* with hdarts convert-benchmark"
+    )
+    with pytest.raises(ParameterError, match=message):
         BenchmarkTable.read()
 
 
@@ -123,11 +125,11 @@ def test_bad_tables_are_named(frame: pd.DataFrame, tmp_path: Path, monkeypatch):
     for wrong in (float("nan"), 101.0, "much"):
         worse = frame.astype({"cifar10_test_200ep": object})
         worse.loc[6111, "cifar10_test_200ep"] = wrong
-        with pytest.raises(ParameterError, match=r"cifar10_test of \|.* is .*, which is no per cent"):
+        with pytest.raises(ParameterError, match=r"cifar10_test of \|.* is .*, which is not a percentage"):
             BenchmarkTable.from_frame(worse)
 
 
-def test_what_is_no_cell_of_the_space_is_named(frame: pd.DataFrame):
+def test_cells_of_other_spaces_are_refused_by_name(frame: pd.DataFrame):
     table = BenchmarkTable.from_frame(frame)
     with pytest.raises(ParameterError, match=r"'\|skip_connect~0\|' is not of the form"):
         table.lookup("|skip_connect~0|")
@@ -139,7 +141,7 @@ def test_what_is_no_cell_of_the_space_is_named(frame: pd.DataFrame):
 
 
 class Api:
-    """What `nats_bench.create` returns, as far as it is asked."""
+    """The part of the object from `nats_bench.create` that `convert` uses."""
 
     def __init__(self, frame: pd.DataFrame):
         self.count, self.columns = len(frame), frame.to_dict("list")
@@ -162,12 +164,12 @@ class Api:
         return {"test-accuracy": test} | ({} if dataset == "cifar10" else {"valid-accuracy": valid})
 
 
-def test_the_official_table_becomes_ours(frame: pd.DataFrame):
+def test_the_official_table_converts_to_the_columns_of_the_file(frame: pd.DataFrame):
     few = frame.head(40)
     assert_frame_equal(convert(Api(few)), few.loc[:, list(convert(Api(few)).columns)])
 
 
-def test_the_command_converts_a_whole_file_and_nothing_less(tmp_path: Path, monkeypatch, capsys, frame: pd.DataFrame):
+def test_the_command_converts_a_complete_file_only(tmp_path: Path, monkeypatch, capsys, frame: pd.DataFrame):
     tables = iter([frame, frame.head(100)])
     fake = SimpleNamespace(create=lambda path, space, fast_mode, verbose: Api(next(tables)))
     monkeypatch.setitem(sys.modules, "nats_bench", fake)

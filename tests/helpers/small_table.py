@@ -1,4 +1,4 @@
-"""A table of NAS-Bench-201 with made-up accuracies, for all that does not ask what the true ones are."""
+"""A table of NAS-Bench-201 with random accuracies, for tests that do not need the true ones."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from hdarts.space import every_cell
 
 
 def random_table(seed: int = 0) -> pd.DataFrame:
-    """The columns of the file; cells share a group by threes."""
+    """Return the columns of the file; every three cells share a group."""
     cells = [cell.to_string() for cell in every_cell()]
     draw = np.random.default_rng(seed)
     accuracies = {column: draw.uniform(10, 95, len(cells)) for column in COLUMNS}
@@ -18,7 +18,7 @@ def random_table(seed: int = 0) -> pd.DataFrame:
 
 
 def write_table(folder: Path, seed: int = 0) -> Path:
-    """Write it into a data folder."""
+    """Write a random table into a data folder."""
     (folder / "nasbench201").mkdir(parents=True)
     random_table(seed).to_parquet(folder / "nasbench201" / FILE, index=False)
     return folder

@@ -1,4 +1,4 @@
-"""Several processes that train one network: together they do what one does, and only the first of them writes."""
+"""Several processes that train one network: they compute what one process does, and only the main one writes."""
 
 import itertools
 import json
@@ -33,7 +33,7 @@ SYNC = {"sync_batch_norm": True, "flip": True, "limit": 44}  # 44 images in batc
 
 
 class Double(nn.Module):
-    """An evaluation network in float64: what differs then is no matter of rounding."""
+    """An evaluation network in float64, so that differences are not rounding."""
 
     def __init__(self, params: EvaluateParams):
         super().__init__()
@@ -46,7 +46,7 @@ class Double(nn.Module):
 def trained(
     processes: Processes, changes: dict[str, Any], double: bool = True, epochs: int = 9, stop: tuple[int, ...] = ()
 ) -> list[dict[str, Any]] | str:
-    """Train as one of `processes` for so many epochs; `stop` (rank, epoch, step) is asked to end there."""
+    """Train as one of `processes` for `epochs` epochs; with `stop` (rank, epoch, step), send SIGTERM to it there."""
     params = check(EvaluateParams, TINY | changes)
     run = processes.open(params)
     rows = train(params, run, network=Double(params) if double else None, processes=processes)
@@ -62,7 +62,7 @@ def trained(
 
 
 def part(function: Callable[..., Any], rank: int, world: int, store: Path, runs: str, *arguments: Any) -> Any:
-    """What one of the processes does: join the others, work, leave."""
+    """Join the other processes, call the function, and leave."""
     os.environ |= {"HDARTS_RUNS": runs, "HDARTS_PROGRESS": "none"}
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
     try:
@@ -100,7 +100,7 @@ def folder(name: str = "tiny") -> Path:
 
 
 def near(one: Path, other: Path, tolerance: float) -> None:
-    """Hold metrics and the last checkpoint of two runs against each other."""
+    """Compare metrics and the last checkpoint of two runs."""
     params = check(EvaluateParams, TINY)
     tables = [Run(path, params).table("metrics") for path in (one, other)]
     assert tables[0].to_numpy() == pytest.approx(tables[1].to_numpy(), rel=tolerance)
@@ -143,7 +143,7 @@ def test_gradients_are_the_mean_of_those_of_the_shares(together) -> None:
         torch.testing.assert_close(one, (parts[0] + parts[1]) / 2, rtol=1e-12, atol=1e-12)
 
 
-def test_with_synchronised_batch_norm_they_train_as_one_does(together) -> None:
+def test_with_synchronised_batch_norm_two_processes_train_as_one_does(together) -> None:
     one = trained(SINGLE, SYNC | {"run": "one"})
     rows = together(2, trained, SYNC | {"run": "many"})
     assert rows[0] == rows[1] and len(rows[0]) == len(one) == 3
@@ -151,17 +151,17 @@ def test_with_synchronised_batch_norm_they_train_as_one_does(together) -> None:
     assert json.loads((folder("many") / "provenance.json").read_text())["processes"] == 2
 
 
-def test_another_number_of_processes_goes_on_where_the_first_stopped(together) -> None:
+def test_another_number_of_processes_resumes_the_training(together) -> None:
     trained(SINGLE, SYNC | {"run": "one"})
     for world, epochs in ((1, 1), (4, 2), (2, 3)):
         together(world, trained, SYNC | {"run": "many"}, True, epochs)
     near(folder("one"), folder("many"), 1e-9)
 
 
-def test_asked_one_by_one_all_end_at_the_same_step_and_go_on_bit_for_bit(together) -> None:
+def test_a_signal_to_one_process_stops_all_at_the_same_step_and_they_resume_bit_for_bit(together) -> None:
     together(2, trained, {"run": "whole"}, False)
-    told = together(2, trained, {"run": "stopped"}, False, 9, (1, 2, 0))
-    assert told == ["stopped by SIGTERM after saving; the same command goes on from here"] * 2
+    messages = together(2, trained, {"run": "stopped"}, False, 9, (1, 2, 0))
+    assert messages == ["stopped by SIGTERM after saving; the same command goes on from here"] * 2
     state = checkpoint.read(folder("stopped") / checkpoint.NEWEST)
     assert (state["epoch"], state["step"]) == (1, 1)
     together(2, trained, {"run": "stopped"}, False)
@@ -194,13 +194,13 @@ def test_synchronised_batch_norm_is_that_of_all_images(together) -> None:
 
 
 @pytest.mark.parametrize(("batch", "world"), [(15, 2), (16, 3), (4, 4)])
-def test_a_batch_that_cannot_be_shared_out_is_refused(batch: int, world: int) -> None:
+def test_a_batch_that_cannot_be_split_equally_is_refused(batch: int, world: int) -> None:
     with pytest.raises(ParameterError, match=f"batch_size {batch} cannot be split among {world} processes: use a"):
         Processes(0, world).validate(batch, "cpu")
     Processes(0, world).validate(12 * world, "cpu")
 
 
-def test_a_parameter_that_came_later_leaves_the_names_of_earlier_runs_alone() -> None:
+def test_a_parameter_added_later_does_not_rename_earlier_runs() -> None:
     params = check(EvaluateParams, TINY)
     assert "sync_batch_norm" not in params.identifying(params.model_dump())
     assert identity(params) != identity(check(EvaluateParams, TINY | {"sync_batch_norm": True}))
@@ -230,14 +230,14 @@ def test_torchrun_on_two_processes_gives_the_tables_of_one_process(tmp_path: Pat
     process = torchrun(tmp_path, "sync_batch_norm", "true", "learning_rate", "0.01")
     out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
-    assert out.count("run folder: ") == out.count("epoch 3/3: ") == 1, "one process tells"
+    assert out.count("run folder: ") == out.count("epoch 3/3: ") == 1, "one process prints"
     near(tmp_path / "one", tmp_path / "many", 1e-3)
     names = {path.name for path in (tmp_path / "one").iterdir()}
     assert {path.name for path in (tmp_path / "many").iterdir()} == names
 
 
 @pytest.mark.soak
-def test_sigterm_to_torchrun_saves_at_the_next_step_of_both(tmp_path: Path) -> None:
+def test_sigterm_to_torchrun_makes_both_save_after_their_step(tmp_path: Path) -> None:
     process = torchrun(tmp_path, "epochs", "100")
     patience = time.monotonic() + 600
     while not (tmp_path / "many" / "metrics.csv").exists():
@@ -254,7 +254,7 @@ def test_sigterm_to_torchrun_saves_at_the_next_step_of_both(tmp_path: Path) -> N
 
 
 @pytest.mark.soak
-def test_what_is_refused_is_told_by_one_process_which_ends_with_code_2(tmp_path: Path) -> None:
+def test_bad_input_is_reported_by_one_process_which_exits_with_code_2(tmp_path: Path) -> None:
     process = torchrun(tmp_path, "batch_size", "15")
     _, err = process.communicate(timeout=600)
     assert err.count("hdarts: batch_size 15 cannot be split among 2 processes") == 1

@@ -1,4 +1,4 @@
-"""Training: it learns, does the arithmetic it says, and ends the same whenever and however it was stopped."""
+"""Training: it learns, follows its equations, and gives the same result after any interruption."""
 
 import itertools
 import json
@@ -48,7 +48,7 @@ def trained(**changes) -> Run:
 
 
 def outcome(run: Run):
-    """All that has to be the same after an interruption: bytes of tables and result, and every weight."""
+    """Return all that an interruption may not change: bytes of tables and result, and every weight."""
     state = checkpoint.read(run.folder / checkpoint.NEWEST)
     tensors = {**state["network"]}
     for number, moments in state["optimiser"]["state"].items():
@@ -59,14 +59,14 @@ def outcome(run: Run):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """Outcome of a run that nothing stops."""
+def uninterrupted(tmp_path_factory):
+    """Outcome of a run that is not interrupted."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HDARTS_RUNS", str(tmp_path_factory.mktemp("undisturbed")))
+        patch.setenv("HDARTS_RUNS", str(tmp_path_factory.mktemp("uninterrupted")))
         return outcome(trained())
 
 
-def test_it_learns_digits():
+def test_training_learns_digits():
     run = trained(data="digits", limit=240, test_limit=0, channels=6, cutout=0, flip=False, epochs=6, learning_rate=0.1)
     metrics = run.table("metrics")
     assert run.result is not None
@@ -99,7 +99,7 @@ def test_the_files_of_a_run_agree_with_each_other():
 
 
 class TwoLinears(nn.Module):
-    """Logits and auxiliary logits linear in the pixels; remembers what it was called with."""
+    """Logits and auxiliary logits linear in the pixels; records the drop-path rates of its calls."""
 
     def __init__(self, pixels: int):
         super().__init__()
@@ -116,7 +116,7 @@ class TwoLinears(nn.Module):
 
 
 def test_the_loop_is_sgd_with_momentum_weight_decay_clip_and_auxiliary_loss():
-    """Every number of the loop again, with gradients and updates written out by hand."""
+    """Recompute every number of the loop with gradients and updates in NumPy."""
     changes = {"epochs": 3, "auxiliary": 0.7, "clip": 5.0, "weight_decay": 0.05, "learning_rate_min": 0.01}
     params, run = opened(**changes)
     data = load("generated", limit=44, test_limit=20, validation_fraction=0.0, test=True)
@@ -155,7 +155,7 @@ def test_the_loop_is_sgd_with_momentum_weight_decay_clip_and_auxiliary_loss():
 
 @pytest.mark.parametrize("epochs", [1, 2])
 @pytest.mark.parametrize("period", [1, 2])
-def test_closed_after_some_epochs_and_started_again_it_ends_the_same(undisturbed, epochs, period):
+def test_a_run_resumed_after_some_epochs_equals_an_uninterrupted_one(uninterrupted, epochs, period):
     params, run = opened(checkpoint_epochs=period)
     stopped = train(params, run)
     first = list(itertools.islice(stopped, epochs))
@@ -164,13 +164,13 @@ def test_closed_after_some_epochs_and_started_again_it_ends_the_same(undisturbed
     rows = list(train(params, run))
     assert rows[:epochs] == first
     assert [row["epoch"] for row in rows] == [1, 2, 3]
-    assert outcome(run) == undisturbed
+    assert outcome(run) == uninterrupted
     assert run.table("timings")["epoch"].tolist() == [1, 2, 3]
 
 
 @pytest.mark.parametrize("call", [1, 2, 4, 6, 12, 15])
 @pytest.mark.parametrize("minutes", [EVERY_STEP, 60.0], ids=["saved every step", "saved every epoch"])
-def test_interrupted_in_the_middle_of_an_epoch_it_ends_the_same(undisturbed, monkeypatch, call, minutes):
+def test_a_run_interrupted_within_an_epoch_equals_an_uninterrupted_one(uninterrupted, monkeypatch, call, minutes):
     """`tally` is called after each of 3 steps and each of 2 test batches of an epoch."""
     params, run = opened(checkpoint_minutes=minutes)
     calls = itertools.count(1)
@@ -186,7 +186,7 @@ def test_interrupted_in_the_middle_of_an_epoch_it_ends_the_same(undisturbed, mon
         with pytest.raises(KeyboardInterrupt):
             list(train(params, run))
     list(train(params, run))
-    assert outcome(run) == undisturbed
+    assert outcome(run) == uninterrupted
 
 
 PROGRAM = """
@@ -199,7 +199,7 @@ list(train(params, Run.open(params)))
 """
 
 
-def test_killed_with_sigkill_at_a_random_moment_it_ends_the_same(runs):
+def test_a_run_killed_at_a_random_moment_equals_an_uninterrupted_one(runs):
     seed = time.time_ns()
     print(f"seed of the random moment: {seed}")
     draw = random.Random(seed)
@@ -217,10 +217,10 @@ def test_killed_with_sigkill_at_a_random_moment_it_ends_the_same(runs):
     assert process.wait() == -signal.SIGKILL
     assert not run.done
     list(train(params, run))
-    assert outcome(run) == outcome(trained(run="undisturbed", **changes))
+    assert outcome(run) == outcome(trained(run="uninterrupted", **changes))
 
 
-def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(undisturbed, capsys):
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(uninterrupted, capsys):
     params, run = opened()
     stopped = train(params, run)
     list(itertools.islice(stopped, 2))
@@ -229,7 +229,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(undisturbe
     newest.write_bytes(newest.read_bytes()[:-100])
     list(train(params, run))
     assert "set aside" in capsys.readouterr().err
-    assert outcome(run) == undisturbed
+    assert outcome(run) == uninterrupted
 
 
 def test_a_finished_run_yields_its_rows_and_changes_nothing():
@@ -240,7 +240,7 @@ def test_a_finished_run_yields_its_rows_and_changes_nothing():
     assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")} == before
 
 
-def test_killed_between_last_checkpoint_and_result_it_only_finishes(undisturbed):
+def test_a_run_killed_between_last_checkpoint_and_result_only_finishes(uninterrupted):
     params, run = opened()
     rows = train(params, run, finish=False)
     next(rows)
@@ -249,29 +249,29 @@ def test_killed_between_last_checkpoint_and_result_it_only_finishes(undisturbed)
     list(rows)
     timings = run.table("timings")
     assert not run.done and len(list(train(*opened()))) == 3
-    assert outcome(run) == undisturbed
+    assert outcome(run) == uninterrupted
     assert run.table("timings").equals(timings)
 
 
-def test_checkpoints_of_a_finished_run_go_unless_kept_and_named_epochs_stay():
+def test_checkpoints_of_a_finished_run_are_removed_but_for_those_to_keep():
     run = trained(keep_checkpoint=False, keep_epochs=[2], checkpoint_epochs=3)
     assert [path.name for path in run.folder.glob("checkpoint*")] == ["checkpoint.epoch-2.pt"]
     assert checkpoint.read(run.folder / "checkpoint.epoch-2.pt")["epoch"] == 2
     assert (trained(run="kept").folder / checkpoint.NEWEST).exists()
 
 
-def test_the_evaluation_seed_decides_and_nothing_else_does(undisturbed):
+def test_the_result_depends_on_the_evaluation_seed_only(uninterrupted):
     torch.manual_seed(5)
     state = torch.get_rng_state()
     again = outcome(trained(run="again"))
     assert torch.equal(torch.get_rng_state(), state)
-    assert again == undisturbed
+    assert again == uninterrupted
     files, weights = outcome(trained(run="other", evaluation_seed=1))
-    assert files["metrics.csv"] != undisturbed[0]["metrics.csv"]
-    assert weights["stem.0.weight"] != undisturbed[1]["stem.0.weight"]
+    assert files["metrics.csv"] != uninterrupted[0]["metrics.csv"]
+    assert weights["stem.0.weight"] != uninterrupted[1]["stem.0.weight"]
 
 
-def test_without_weight_there_is_no_auxiliary_head():
+def test_weight_0_leaves_out_the_auxiliary_head():
     names = outcome(trained(auxiliary=0.0, epochs=1))[1]
     assert not [name for name in names if name.startswith("auxiliary")]
 
@@ -286,7 +286,7 @@ def test_a_last_batch_of_one_image_is_left_out():
 
 
 class BreaksAt(TwoLinears):
-    """Gives a value of choice instead of logits at one training step."""
+    """Multiplies the logits of one training step by `value`."""
 
     def __init__(self, step: int, value: float):
         super().__init__(3 * 8 * 8)
@@ -299,26 +299,26 @@ class BreaksAt(TwoLinears):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize(
-    ("step", "told"),
+    ("step", "message"),
     [
         (1, "epoch 1, step 1: loss nan, .*no checkpoint had been saved"),
         (4, "epoch 2, step 1: .*last checkpoint is .*pt"),
     ],
 )
-def test_a_loss_that_is_not_finite_stops_at_its_step(value, step, told):
+def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(value, step, message):
     params, run = opened()
-    with pytest.raises(FloatingPointError, match=told):
+    with pytest.raises(FloatingPointError, match=message):
         list(train(params, run, network=BreaksAt(step, value)))
     assert not run.done
     assert len(run.table("metrics")) == step // STEPS
 
 
 def test_a_genotype_comes_from_a_run_folder_or_a_file(runs, tmp_path):
-    text = (runs.parent / "g.json", read_genotype("params/genotypes/darts-v1.json").to_json())
-    text[0].write_text(text[1])
+    file, text = tmp_path / "g.json", read_genotype("params/genotypes/darts-v1.json").to_json()
+    file.write_text(text)
     (runs / "study" / "select").mkdir(parents=True)
-    (runs / "study" / "select" / "genotype.json").write_text(text[1])
-    assert read_genotype(str(text[0])).to_json() == read_genotype("study/select").to_json() == text[1]
+    (runs / "study" / "select" / "genotype.json").write_text(text)
+    assert read_genotype(str(file)).to_json() == read_genotype("study/select").to_json() == text
 
 
 def test_a_run_is_not_continued_with_another_genotype(tmp_path):
@@ -332,7 +332,7 @@ def test_a_run_is_not_continued_with_another_genotype(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"genotype": "no/such"}, "genotype = 'no/such': neither a run below .* nor a JSON file"),
         ({"genotype": "params"}, "genotype = 'params': neither"),
@@ -344,9 +344,9 @@ def test_a_run_is_not_continued_with_another_genotype(tmp_path):
         ({"device": "cuda:99"}, "`device` = 'cuda:99': cannot be used"),
     ],
 )
-def test_bad_input_is_refused_before_anything_is_written(changes, told):
+def test_bad_input_is_refused_before_anything_is_written(changes, message):
     params, run = opened(**changes)
-    with pytest.raises(ParameterError, match=told):
+    with pytest.raises(ParameterError, match=message):
         next(train(params, run))
     assert [path.name for path in run.folder.iterdir() if path.name != ".lock"] == ["params.yaml"]
 
@@ -364,7 +364,7 @@ def test_bad_input_is_refused_before_anything_is_written(changes, told):
     ],
     ids=range(7),
 )
-def test_a_file_that_holds_no_genotype_is_named(tmp_path, text):
+def test_a_file_without_a_genotype_is_refused_by_name(tmp_path, text):
     path = tmp_path / "bad.json"
     path.write_text(text)
     with pytest.raises(ParameterError, match=r"bad\.json: genotype: "):
