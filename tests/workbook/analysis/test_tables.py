@@ -1,6 +1,7 @@
 """The tables of a study contain what its run folders contain: no seed lost, none mixed, nothing added."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -118,7 +119,7 @@ def test_arm_of_two_settings_has_two_rows(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
     study = MadeUpStudy(tmp_path)
     for rate, score in (("0.05", 80.0), ("0.1", 70.0)):
-        labels = {"arm": "rate", "learning_rate": rate}
+        labels: Any = {"arm": "rate", "learning_rate": rate}
         found = {"best_validation_accuracy": score, "skips_normal": 1}
         search = study.add("search", rate, found, **labels, search_seed="2")
         select = study.add("select", rate, {"chosen": search, "genotype": {"of": rate}}, **labels)
