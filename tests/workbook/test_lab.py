@@ -130,7 +130,7 @@ def test_the_stop_button_saves_a_search_which_the_same_cell_goes_on_with(lab: La
     cells.insert(1, "\n".join(f"{name} = {value}" for name, value in SMALL.items()))
     with chromium(tmp_path) as browser:
         open_and_run(browser, lab, cells[: last + 2])
-        wait(browser, f"/epoch 2: validation/.test({OUTPUT})")
+        wait(browser, f"/epoch 2: search-validation/.test({OUTPUT})")
         click(browser, "document.querySelector('[data-command=\"notebook:interrupt-kernel\"]')")
         wait(browser, f"/stopped by SIGINT after saving/.test({OUTPUT})")
         run = tmp_path / "runs" / "lab" / "search"
@@ -138,5 +138,5 @@ def test_the_stop_button_saves_a_search_which_the_same_cell_goes_on_with(lab: La
         assert (run / "checkpoint.pt").is_file() and not (run / "result.json").exists()
         click(browser, f"[...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')].at({last + 1})")
         run_cell(browser)
-        wait(browser, f"!/stopped by SIGINT/.test({OUTPUT}) && /epoch [0-9]+: validation/.test({OUTPUT})")
+        wait(browser, f"!/stopped by SIGINT/.test({OUTPUT}) && /epoch [0-9]+: search-validation/.test({OUTPUT})")
         assert (run / "metrics.csv").read_text().startswith(saved), "what was saved stands, and the next epoch below it"
