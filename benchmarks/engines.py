@@ -85,16 +85,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.engines", description=__doc__)
     parser.add_argument("runs", type=int, nargs="*", default=[100, 2000])
     parser.add_argument("--jobs", type=int, default=2)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     root, rows = checkout(), []
     assert root is not None, "benchmarks are run in a checkout"
     with tempfile.TemporaryDirectory(prefix="hdarts-") as folder:
         os.environ["HDARTS_RUNS"] = f"{folder}/runs"  # also for the workers, which start now
         (Path(folder) / "notebooks").symlink_to(root / "notebooks")
-        with workers(asked.jobs) as there:
-            for count in asked.runs:
+        with workers(options.jobs) as there:
+            for count in options.runs:
                 for name, engine in {"local": locally, "dask": there}.items():
-                    took = measure(Path(folder), f"{name}-{count}", count, engine, asked.jobs)
+                    took = measure(Path(folder), f"{name}-{count}", count, engine, options.jobs)
                     rows.append({"engine": name, "runs": count, **took})
                     print(rows[-1], flush=True)
     print(pd.DataFrame(rows).round(2).to_string(index=False))

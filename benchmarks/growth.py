@@ -61,8 +61,8 @@ def draw(grown: pd.DataFrame, machine: str) -> Figure:
                 panel = axes[row, column]
                 for i, side in enumerate(SIDES):
                     of = part(grown, axis, side)
-                    look = {"color": COLOURS[i], "marker": MARKERS[i], "linestyle": LINES[i]}
-                    panel.plot(of["value"], of[cost], label=f"{side}, slope {slope(of, cost):.2f}", **look)
+                    line = {"color": COLOURS[i], "marker": MARKERS[i], "linestyle": LINES[i]}
+                    panel.plot(of["value"], of[cost], label=f"{side}, slope {slope(of, cost):.2f}", **line)
                 panel.set(xscale="log", yscale="log")
                 panel.set_xticks(VALUES[axis], [str(value) for value in VALUES[axis]])
                 panel.minorticks_off()

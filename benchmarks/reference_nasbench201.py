@@ -77,10 +77,10 @@ class PlainBenchmarkSupernet(Named):
         )
         self.cells = nn.ModuleList()
         for stage in range(3):
-            own = channels * 2**stage
+            width = channels * 2**stage
             if stage:
-                self.cells.append(Residual(own // 2, own))
-            self.cells.extend(Cell(own) for _ in range(layers))
+                self.cells.append(Residual(width // 2, width))
+            self.cells.extend(Cell(width) for _ in range(layers))
         self.last = batch_norm(4 * channels, True)
         self.classifier = nn.Linear(4 * channels, classes)
 
