@@ -7,6 +7,9 @@ the gradient is that of the whole batch, and learning rate and schedule are thos
 
 Only BatchNorm differs from one process. Each process normalises by its own share of a batch, and the running statistics
 are those of the first; `synchronise_batch_norm` makes both those of the whole batch.
+
+A resumed training gives the same bits on one or two processes. On more it is the same up to rounding: after its first
+step DDP regroups the gradients, and the order of a sum of three or more numbers depends on their group.
 """
 
 import os
