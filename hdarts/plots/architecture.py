@@ -1,4 +1,4 @@
-"""What a network is built of, with the real channels and map sizes: figures 20 and 23 of the thesis."""
+"""Networks and their cells with the real channels and map sizes: figures 20 and 23 of the thesis."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,8 +6,9 @@ from itertools import groupby, pairwise
 
 from matplotlib.figure import Figure
 
+from hdarts.plots.axes import node_name
 from hdarts.plots.diagram import Diagram
-from hdarts.plots.style import WIDTH, node_name, styled
+from hdarts.plots.style import WIDTH, styled
 from hdarts.space import RESIDUAL, CellPlan, SearchSpace
 
 MapShape = tuple[int, int, int]  # C, H, W
@@ -16,7 +17,7 @@ NAMES = {"normal": "normal", "reduce": "reduction", "cell": "cell", RESIDUAL: "r
 
 @dataclass(frozen=True)
 class CellGroup:
-    """Cells of one kind in a row, `(index in the network, plan)` each, and the maps that each of them puts out."""
+    """Consecutive cells of one kind, by index in the network, and the shape of the maps that each outputs."""
 
     kind: str
     cells: tuple[int, ...]
@@ -24,9 +25,9 @@ class CellGroup:
 
 
 def cell_groups(cells: Sequence[CellPlan], space: SearchSpace, image: MapShape) -> list[CellGroup]:
-    """Return the cells of a network in rows of one kind, with the shape (C, H, W) of what each puts out."""
+    """Return the groups of consecutive cells of one kind, with the shape (C, H, W) that each cell outputs."""
     _, height, width = image
-    found = []
+    groups = []
     for kind, group in groupby(enumerate(cells), key=lambda numbered: numbered[1].kind):
         numbers, plans = zip(*group, strict=True)
         outputs = 1 if kind == RESIDUAL else space.outputs
@@ -36,10 +37,10 @@ def cell_groups(cells: Sequence[CellPlan], space: SearchSpace, image: MapShape) 
                 height, width = (height + 1) // 2, (width + 1) // 2
             rows.append((outputs * plan.channels, height, width))
         if len(set(rows)) == 1:
-            found.append(CellGroup(kind, numbers, rows[0]))
-        else:  # two reduction cells side by side in a network of few cells
-            found += [CellGroup(kind, (number,), maps) for number, maps in zip(numbers, rows, strict=True)]
-    return found
+            groups.append(CellGroup(kind, numbers, rows[0]))
+        else:  # consecutive reduction cells in a network of few cells
+            groups += [CellGroup(kind, (number,), maps) for number, maps in zip(numbers, rows, strict=True)]
+    return groups
 
 
 @styled
@@ -78,30 +79,30 @@ def _words(maps: MapShape) -> str:
 def draw_cell_shapes(cells: Sequence[CellPlan], space: SearchSpace, image: MapShape) -> Figure:
     """Return the shapes C × H × W inside the first cell of each kind of a supernet (thesis 4.5, figures 20 and 23)."""
     each = [(number, row.maps) for row in cell_groups(cells, space, image) for number in row.cells]
-    put_out = [(cells[0].previous, *image[1:])] * space.inputs + [maps for _, maps in each]
+    outputs = [(cells[0].previous, *image[1:])] * space.inputs + [maps for _, maps in each]
     shown = [next(number for number, cell in enumerate(cells) if cell.kind == kind) for kind in space.kinds]
     height = 0.95 if space.inputs > 1 else 0.6
     d = Diagram(height * len(shown))
     for row, number in enumerate(shown):
-        given = put_out[number : number + space.inputs]
-        _cell_row(d, height * (len(shown) - row - 0.5), space, cells[number], given, each[number][1])
+        inputs = outputs[number : number + space.inputs]
+        _cell_row(d, height * (len(shown) - row - 0.5), space, cells[number], inputs, each[number][1])
     return d.figure
 
 
-def _cell_row(d: Diagram, y: float, space: SearchSpace, cell: CellPlan, given: list[MapShape], out: MapShape) -> None:
+def _cell_row(d: Diagram, y: float, space: SearchSpace, cell: CellPlan, inputs: list[MapShape], out: MapShape) -> None:
     inside = (cell.channels, *out[1:])
     edges = [
         sum(node == target for _, target in space.edges) for node in range(space.inputs, space.inputs + space.nodes)
     ]
     words = f"{NAMES[cell.kind]}: {space.nodes} nodes of {_words(inside)}\nsums of {', '.join(map(str, edges))} edges"
     nodes = d.box(3.95, y, f"{words}\nwith {len(space.operations)} operations each", "net", 1.9)
-    for place, maps in enumerate(given):
-        level = y + 0.44 * (0.5 * (len(given) - 1) - place)
+    for place, maps in enumerate(inputs):
+        level = y + 0.44 * (0.5 * (len(inputs) - 1) - place)
         before = d.box(0.55, level, f"{node_name(place, space.inputs)}: {_words(maps)}", "data", 0.95)
         if space.inputs > 1:
             halves = place == 0 and cell.after_reduction
             words = "factorised reduction" if halves else "1×1 convolution"
-            ready = d.box(2.0, level, f"{words}: {_words((cell.channels, *given[-1][1:]))}", "made", 1.5)
+            ready = d.box(2.0, level, f"{words}: {_words((cell.channels, *inputs[-1][1:]))}", "made", 1.5)
             d.arrow(before, ready)
             before = ready
         d.arrow(before, nodes)

@@ -10,21 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from hdarts.plots.axes import legend_above, true_accuracy_axis
 from hdarts.plots.statistical import scatter_by_arm, swarm
-from hdarts.plots.style import (
-    FAINT,
-    INK,
-    LINES,
-    MARKERS,
-    label,
-    legend_above,
-    line_styles,
-    new_figure,
-    require,
-    split,
-    styled,
-    true_accuracy_axis,
-)
+from hdarts.plots.style import FAINT, INK, LINES, MARKERS, line_styles, new_figure, styled
+from hdarts.plots.tables import label, require, split
 
 HERE = "here"  # the names of panels with runs of this study start with it
 THESIS_MODELS = ("DARTS", "hyperDARTS-1", "hyperDARTS-2")  # which it trained; its other rows are cited from papers

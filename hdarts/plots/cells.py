@@ -10,11 +10,12 @@ from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
 from matplotlib.path import Path
 from matplotlib.textpath import TextPath
 
+from hdarts.plots.axes import node_name
 from hdarts.plots.graph_layout import HEIGHTS, Edge, Layout, lay_out
-from hdarts.plots.style import FAINT, INK, WIDTH, new_figure, node_name, styled
+from hdarts.plots.style import FAINT, INK, WIDTH, new_figure, styled
 from hdarts.space import DARTS, NASBENCH201, Genotype
 
-# operation: (colour, line style); families differ in hue, sizes in lightness, and all of them in their dashes
+# operation: (colour, line style); families differ in hue, kernel sizes in lightness, and all in their dashes
 OPERATION_STYLES = {
     "none": (FAINT, (0, (1, 4))),
     "max_pool_3x3": ("#B5460F", (0, (1, 1))),
@@ -43,7 +44,7 @@ TITLES = {"normal": "normal cell", "reduce": "reduction cell", "cell": "cell"}
 
 @dataclass(frozen=True)
 class _Graph:
-    """What is drawn of one cell: its first `inputs` nodes are given to it, its last node is what it puts out."""
+    """One cell: its first `inputs` nodes are its inputs, its last node is its output."""
 
     title: str
     edges: list[Edge]
@@ -58,7 +59,7 @@ class _Graph:
 def draw_genotype(genotype: Genotype) -> Figure:
     """Return the picture of a genotype: normal and reduction cell, one above the other, or NAS-Bench-201's one cell.
 
-    Nodes stand as boxes from left to right: the outputs c_{k-2}, c_{k-1} of the two cells before, the intermediate
+    Nodes are boxes from left to right: the outputs c_{k-2}, c_{k-1} of the two cells before, the intermediate
     nodes 0 to 3, and the cell's output c_k, their concatenation. An operation has its name, colour and line style. Of
     NAS-Bench-201 all six edges are drawn, those with the operation `none` too; its inner nodes are 1 and 2.
     """
@@ -153,10 +154,10 @@ def _columns(cell: _Graph, layout: Layout) -> list[tuple[float, float]]:
     widths = [0.0] * layout.columns
     for place in layout.places:
         if place.kind == "node":
-            own = INPUT_WIDTH if place.owner < cell.inputs else HEIGHTS["node"]
+            width = INPUT_WIDTH if place.owner < cell.inputs else HEIGHTS["node"]
         else:
-            own = _label_width(cell.edges[place.owner].operation) if place.kind == "label" else 0.0
-        widths[place.column] = max(widths[place.column], own)
+            width = _label_width(cell.edges[place.owner].operation) if place.kind == "label" else 0.0
+        widths[place.column] = max(widths[place.column], width)
     least, most = GAPS
     gap = min(most, max(least, (WIDTH - 2 * MARGIN - sum(widths)) / (layout.columns - 1)))
     left = (WIDTH - sum(widths) - gap * (layout.columns - 1)) / 2
@@ -192,7 +193,7 @@ def _paths(layout: Layout, columns: list[tuple[float, float]]) -> list[Path]:
 
 
 def _ports(layout: Layout, leaving: bool) -> dict[int, float]:
-    """Height at which each edge leaves its source (or reaches its target), in the order in which the lines go on."""
+    """Height at which each edge leaves its source (or reaches its target), ordered as the lines' next points."""
     box, neighbour = (0, 1) if leaving else (-1, -2)
     at: dict[int, list[int]] = {}
     for number, route in enumerate(layout.routes):

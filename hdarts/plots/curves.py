@@ -8,21 +8,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hdarts.plots.axes import facets, integer_axis, label_facets, legend_above
 from hdarts.plots.statistical import mean_line, seed_lines
-from hdarts.plots.style import (
-    FAINT,
-    INK,
-    facets,
-    integer_axis,
-    label,
-    label_facets,
-    legend_above,
-    line_styles,
-    new_figure,
-    require,
-    split,
-    styled,
-)
+from hdarts.plots.style import FAINT, INK, line_styles, new_figure, styled
+from hdarts.plots.tables import label, require, split
 
 PARTS = ("direct", "response")  # of a hypergradient
 
@@ -169,14 +158,14 @@ def _over_epochs(
             others = rows.loc[rows["arm"] != arm]
             seed_lines(axes, others, x, *columns, by=("arm", "seed"), color="#d4d4d4", linewidth=0.7, zorder=1)
         for (column, kind), style in zip(columns.items(), line_styles(columns).values(), strict=True):
-            look = {"color": style["color"], "linestyle": style["linestyle"]}
-            look["marker"] = "o" if len(set(runs[x])) == 1 else ""  # a line through one epoch would not be seen
+            line = {"color": style["color"], "linestyle": style["linestyle"]}
+            line["marker"] = "o" if len(set(runs[x])) == 1 else ""  # a line through one epoch would not be seen
             names = [f"{kind}, {name}".lstrip(", ") for name in ("one seed", "mean of seeds")]
             place = runs.groupby("seed", sort=False).ngroup()
             shifted = runs.assign(**{column: runs[column] + apart * (place - (len(place.unique()) - 1) / 2)})
-            seed_lines(axes, shifted, x, column, label=names[0], linewidth=0.9, **look)
+            seed_lines(axes, shifted, x, column, label=names[0], linewidth=0.9, **line)
             broad: dict[str, Any] = {"linewidth": 4, "alpha": 0.25, "zorder": 1.5, "markersize": 10}
-            mean_line(axes, runs, x, column, label=names[1], solid_capstyle="butt", **broad, **look)
+            mean_line(axes, runs, x, column, label=names[1], solid_capstyle="butt", **broad, **line)
         integer_axis(axes)
     label_facets(figure, grid, label(x), text)
     return figure

@@ -8,23 +8,11 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from hdarts.plots.axes import edge_names, facets, integer_axis, legend_above, plain_log_ticks
 from hdarts.plots.curves import PARTS
 from hdarts.plots.statistical import Style, heat_map, strips
-from hdarts.plots.style import (
-    FAINT,
-    INK,
-    edge_names,
-    facets,
-    integer_axis,
-    label,
-    legend_above,
-    line_styles,
-    new_figure,
-    plain_log_ticks,
-    require,
-    split,
-    styled,
-)
+from hdarts.plots.style import FAINT, INK, line_styles, new_figure, styled
+from hdarts.plots.tables import label, require, split
 from hdarts.space import SearchSpace
 
 

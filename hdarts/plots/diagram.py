@@ -1,4 +1,4 @@
-"""Boxes and arrows: what the drawings of methods and architectures are made of. Lengths are inches, texts points."""
+"""Boxes and arrows for the drawings of methods and architectures. Lengths are in inches, text sizes in points."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,9 +12,9 @@ from matplotlib.textpath import TextPath
 from hdarts.plots.style import COLOURS, INK, WIDTH, new_figure
 
 SIZE = 7.0  # points
-LINE, PADDING = 0.135, 0.05  # height of a line of text, and what a box has around its text
+LINE, PADDING = 0.135, 0.05  # height of a line of text, and margin around the text of a box
 
-# kind of box: fill; told apart by what they say, lightness differs besides
+# kind of box: fill; the kinds differ by their text, and in lightness
 BOXES = {"data": "#ffffff", "alpha": "#f6ecc6", "weights": "#dbe8f4", "made": "#b9d3ea", "net": "#dcebd3"}
 # kind of arrow: (colour, line style, words in the legend)
 ARROWS: dict[str, tuple[str, Any, str]] = {
@@ -35,7 +35,7 @@ def _lines(text: str) -> list[str]:
 
 
 def count(n: int) -> str:
-    """Return a number of weights as people say it: 640, 14.2 k, 1.93 M."""
+    """Return a number of weights with three digits and a unit: 640, 14.2 k, 1.93 M."""
     for unit, size in (("M", 1e6), ("k", 1e3)):
         if n >= size:
             return f"{n / size:.3g} {unit}"
@@ -43,7 +43,7 @@ def count(n: int) -> str:
 
 
 class Diagram:
-    """A page of `WIDTH` by `height` inches on which boxes stand and arrows lead from box to box."""
+    """A page of `WIDTH` by `height` inches with boxes, and arrows from box to box."""
 
     def __init__(self, height: float):
         self.figure: Figure = new_figure(height, layout="none")
@@ -73,21 +73,25 @@ class Diagram:
         along = (ends[1] - ends[0]) / np.hypot(*(ends[1] - ends[0]))
         ends += shift * np.array([-along[1], along[0]])
         colour, line, name = ARROWS[kind]
-        look: dict[str, Any] = {"color": colour, "linestyle": line, "linewidth": 1.2 if kind == "forward" else 1.5}
+        style: dict[str, Any] = {
+            "color": colour,
+            "linestyle": line,
+            "linewidth": 1.2 if kind == "forward" else 1.5,
+        }
         self.axes.add_artist(
             FancyArrowPatch(
                 *(tuple(end) for end in ends), arrowstyle="-|>,head_length=3.5,head_width=1.6",
-                connectionstyle=f"arc3,rad={-bend}", patchA=start, patchB=end, shrinkA=1, shrinkB=1, gid=name, **look,
+                connectionstyle=f"arc3,rad={-bend}", patchA=start, patchB=end, shrinkA=1, shrinkB=1, gid=name, **style,
             )
         )  # fmt: skip
 
-    def text(self, x: float, y: float, text: str, **look: Any) -> None:
+    def text(self, x: float, y: float, text: str, **style: Any) -> None:
         """Write `text` around (x, y)."""
-        look = {"ha": "center", "va": "center", "size": SIZE, "zorder": 4, "linespacing": 1.25} | look
-        self.axes.text(x, y, text, **look)
+        style = {"ha": "center", "va": "center", "size": SIZE, "zorder": 4, "linespacing": 1.25} | style
+        self.axes.text(x, y, text, **style)
 
     def legend(self, kinds: Iterable[str], **place: Any) -> None:
-        """Say what the kinds of arrows mean."""
+        """Add a legend of the kinds of arrows."""
         handles = [Line2D([], [], color=ARROWS[k][0], linestyle=ARROWS[k][1], label=ARROWS[k][2]) for k in kinds]
         self.figure.legend(handles=handles, **{"loc": "lower center", "ncols": len(handles), "fontsize": SIZE} | place)
 

@@ -20,7 +20,7 @@ def save(run: Run, figure: Figure, name: str) -> None:
 class Gallery:
     """Call it with a figure, its name and its caption; `captions.json` keeps names and captions in order.
 
-    A `note`, such as the scale of a study, is written small below every figure.
+    A `note`, such as the scale of a study, is printed below every figure.
     """
 
     def __init__(self, run: Run, note: str = ""):
@@ -36,5 +36,5 @@ class Gallery:
         save(self.run, figure, name)
         self.run.write_text("captions.json", json.dumps(self.captions, indent=2) + "\n")
         display(figure, metadata={"image/png": {"alt": caption}})
-        escaped = re.sub(r"([*_`\\])", r"\\\1", caption)  # w*(alpha) is no end of the slant
+        escaped = re.sub(r"([*_`\\])", r"\\\1", caption)  # the * of w*(alpha) must not end the emphasis
         display(Markdown(f"*{escaped}*"))

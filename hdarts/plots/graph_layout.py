@@ -1,7 +1,7 @@
 """Where the boxes, labels and lines of a cell's picture go: a layered drawing in three steps (Sugiyama et al., 1981).
 
-1. Columns: a node stands right of all its sources. Between two columns of nodes lies a column of operation labels, and
-   a line that passes a column holds a place in it, so it can meet no box and no label there.
+1. Columns: a node is right of all its sources. Between two columns of nodes lies a column of operation labels, and
+   a line that passes a column takes a place in it, so it cannot meet a box or a label there.
 2. Order within the columns: as few crossings of lines as barycentre sweeps and swaps of neighbours find.
 3. Heights: lines as straight as the least distances allow, a bounded linear least-squares problem.
 
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import scipy  # its parts are imported where they are used: each takes a while
+import scipy  # loads its submodules on first use: each takes a while
 
-HEIGHTS = {"node": 0.27, "label": 0.17, "pass": 0.06}  # what a place takes in its column
+HEIGHTS = {"node": 0.27, "label": 0.17, "pass": 0.06}  # of the places in a column
 CLEARANCE = 0.07  # between two places of a column
 REWEIGHTS = 4  # of the least squares that straighten the lines
 STARTS = 8  # orders from which the search for few crossings starts
@@ -34,7 +34,7 @@ class Edge:
 
 @dataclass(frozen=True)
 class Place:
-    """What stands in a column: the box of a node, the label of an edge, or an edge that passes."""
+    """An item of a column: the box of a node, the label of an edge, or an edge that passes."""
 
     column: int
     kind: str  # node | label | pass
@@ -54,8 +54,7 @@ class Layout:
 def lay_out(nodes: Sequence[int], edges: Sequence[Edge], upright: tuple[int, int] | None = None) -> Layout:
     """Return the layout of a directed graph without cycles, whose `edges` lead from lower to higher node numbers.
 
-    A picture and its mirror image are equally good: of the two, the one with node `upright[0]` above
-    `upright[1]` is taken.
+    Of a picture and its mirror image, which are equally good, return the one with node `upright[0]` above `upright[1]`.
     """
     places, routes, columns = _columns(nodes, edges)
     links = sorted({pair for route in routes for pair in pairwise(route)})
@@ -69,7 +68,7 @@ def lay_out(nodes: Sequence[int], edges: Sequence[Edge], upright: tuple[int, int
 def _columns(nodes: Sequence[int], edges: Sequence[Edge]) -> tuple[list[Place], list[tuple[int, ...]], int]:
     depth = dict.fromkeys(nodes, 0)
     for edge in sorted(edges, key=lambda edge: edge.target):
-        # a label needs a column of its own between the two nodes, a concatenation does not
+        # a label needs a separate column between the two nodes, a concatenation does not
         depth[edge.target] = max(depth[edge.target], depth[edge.source] + (2 if edge.operation else 1))
     places = [Place(depth[node], "node", node) for node in nodes]
     box = {node: index for index, node in enumerate(nodes)}
@@ -110,8 +109,8 @@ def _sweep(order: Order, between: list[list[tuple[int, int]]], sweeps: int = 4) 
             near: dict[int, list[int]] = {item: [] for item in order[free]}
             for left, right in between[gap]:
                 near[right if forward else left].append(position[left if forward else right])
-            own = {item: index for index, item in enumerate(order[free])}
-            order[free] = sorted(own, key=lambda i: sum(near[i]) / len(near[i]) if near[i] else own[i])
+            old = {item: index for index, item in enumerate(order[free])}
+            order[free] = sorted(old, key=lambda i: sum(near[i]) / len(near[i]) if near[i] else old[i])
     return order
 
 
@@ -148,7 +147,7 @@ def _heights(places: list[Place], links: list[tuple[int, int]], order: Order) ->
 
     Unknowns are the height of the lowest place of each column and the distances upwards from it, so that the
     constraints are plain bounds. Absolute values make few bends of many small ones; they are reached by least squares
-    that are weighted again with 1 / |y_a - y_b|.
+    reweighted by 1 / |y_a - y_b|.
     """
     unknowns = [item for column in order for item in column]
     number = {item: index for index, item in enumerate(unknowns)}

@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hdarts.plots.style import FAINT, facets, label, label_facets, line_styles, require, split, styled
+from hdarts.plots.axes import facets, label_facets
+from hdarts.plots.style import FAINT, line_styles, styled
+from hdarts.plots.tables import label, require, split
 
 
 @styled

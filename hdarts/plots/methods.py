@@ -1,6 +1,6 @@
-"""The methods as drawings with the sizes of our own objects: figures 14, 15, 21 and 24 of the thesis, in one form.
+"""Drawings of the methods with the sizes of the actual objects: figures 14, 15, 21 and 24 of the thesis.
 
-What sets them apart is how `w` comes to depend on `alpha`; the loss sees `alpha` directly in all of them.
+Methods differ in how `w` depends on `alpha`; the loss depends on `alpha` directly in all of them.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from matplotlib.patches import FancyBboxPatch
 from hdarts.plots.diagram import Diagram, count
 from hdarts.plots.style import styled
 
-if TYPE_CHECKING:  # other figures are drawn without torch
+if TYPE_CHECKING:  # other figures do without torch
     from hdarts.hypernetwork import ByKind
     from hdarts.supernet import Supernet
 
@@ -54,12 +54,12 @@ def draw_method(method: str, supernet: "Supernet", hypernetwork: "ByKind | None"
     follows = method != "darts-first"
     d = Diagram(2.2)
     alpha = d.box(0.62, 1.6, f"$\\alpha$\n{' × '.join(map(str, supernet.space.alpha_shape))}", "alpha", 0.9)
-    own = "$\\phi$" if hypernetwork else "$w$"
+    learned = "$\\phi$" if hypernetwork else "$w$"
     size = count(hypernetwork.n_phi if hypernetwork else supernet.n_w)
-    trained = d.box(0.62, 0.75, f"{own}: {size}\ndescends $L_{{train}}$", "weights", 0.9)
+    trained = d.box(0.62, 0.75, f"{learned}: {size}\ndescends $L_{{train}}$", "weights", 0.9)
     follow = d.box(2.55, 0.75, how.replace("STEPS", str(steps)), "made", 1.55)
-    looked = "'" if "look-ahead" in how else ""
-    w = d.box(4.25, 0.75, f"$w{looked}$: {count(supernet.n_w)}", "weights", 0.9)
+    prime = "'" if "look-ahead" in how else ""
+    w = d.box(4.25, 0.75, f"$w{prime}$: {count(supernet.n_w)}", "weights", 0.9)
     net = d.box(4.25, 1.6, "supernet on a\nvalidation batch", "net", 1.0)
     loss = d.box(5.72, 1.6, "loss\n$L_{val}$", "data", 0.6)
     for start, end in ((trained, follow), (follow, w), (w, net), (net, loss)):
@@ -81,9 +81,9 @@ def draw_method(method: str, supernet: "Supernet", hypernetwork: "ByKind | None"
 
 @styled
 def draw_hypernetworks(hypernetwork: "ByKind", supernet: "Supernet") -> Figure:
-    """Return which hypernetwork makes which weights of the supernet (figures 21 and 24 of the thesis).
+    """Return which hypernetwork generates which weights of the supernet (figures 21 and 24 of the thesis).
 
-    With `hypernetwork.rest` None the weights outside the cells are learned on their own: method 1 of the thesis's
+    With `hypernetwork.rest` None the weights outside the cells are learned directly: method 1 of the thesis's
     experiment 1.1; with a third hypernetwork, which is fed all of alpha, it is method 2.
     """
     kinds, edges, operations = supernet.space.alpha_shape
@@ -99,7 +99,7 @@ def draw_hypernetworks(hypernetwork: "ByKind", supernet: "Supernet") -> Figure:
     y = height - 0.3 - rows * kinds
     rest = supernet.n_w - sum(supernet.n_cell_w)
     if hypernetwork.rest is None:
-        w = d.box(4.0, y, f"$w$, rest, on its own\n{count(rest)}", "weights", 1.15)
+        w = d.box(4.0, y, f"$w$, rest (method 1)\n{count(rest)}", "weights", 1.15)
         d.arrow(w, net)
         d.text(1.9, y, "method 1: stem, preprocessing and classifier\nare learned without a hypernetwork", size=6.5)
     else:
@@ -112,7 +112,7 @@ def draw_hypernetworks(hypernetwork: "ByKind", supernet: "Supernet") -> Figure:
 
 
 def _generated(d: Diagram, y: float, words: str, h: Any, name: str, net: FancyBboxPatch) -> None:
-    """Draw one row: alpha, the hypernetwork it is fed to, the weights that this makes."""
+    """Draw one row: alpha, the hypernetwork, and the weights that it generates from alpha."""
     alpha = d.box(0.75, y, words, "alpha", 1.1)
     box = d.box(2.35, y, f"{_layers(h)}\n$\\phi$: {count(h.n_phi)}", "made", 1.5)
     w = d.box(4.0, y, f"{name}\n{count(h.n_weights)}", "weights", 1.15)

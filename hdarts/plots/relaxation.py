@@ -1,4 +1,4 @@
-"""A cell while it is searched: all operations on every edge, their weights, and what is kept (thesis figure 19)."""
+"""A cell during its search: all operations on every edge, their weights, and those kept (thesis figure 19)."""
 
 from collections.abc import Sequence
 
@@ -10,18 +10,19 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from numpy.typing import ArrayLike
 
+from hdarts.plots.axes import contrast, node_name
 from hdarts.plots.cells import OPERATION_STYLES
 from hdarts.plots.diagram import SIZE
-from hdarts.plots.style import INK, contrast, new_figure, node_name, styled
+from hdarts.plots.style import INK, new_figure, styled
 from hdarts.space import NASBENCH201, Genotype, SearchSpace
 
 
 @styled
 def draw_cell_search(alpha_softmax: ArrayLike, space: SearchSpace, genotype: Genotype) -> Figure:
-    """Return the first kind of cell before, after and beyond the relaxation, with its own weights (thesis figure 19).
+    """Return the first kind of cell at the start, as searched, and discretised (thesis figure 19).
 
     Above: all operations on all edges, equally strong, as a search starts. Middle: `alpha_softmax` of shape `(kinds,
-    edges, operations)`; width and opacity of a line say where its weight stands between the smallest and the largest.
+    edges, operations)`; width and opacity of a line grow with its weight, from the smallest to the largest.
     Below: what `genotype` keeps.
     """
     weights = np.asarray(alpha_softmax, dtype=float)[0]
@@ -32,7 +33,7 @@ def draw_cell_search(alpha_softmax: ArrayLike, space: SearchSpace, genotype: Gen
     low, high = contrast(weights)
     panels = {
         "at the start: all operations equal": (np.full_like(weights, 1 / weights.shape[1]) - low) / (high - low),
-        "as searched: softmax(α)": np.maximum(0.02, (weights - low) / (high - low)),  # the weakest is there, too
+        "as searched: softmax(α)": np.maximum(0.02, (weights - low) / (high - low)),  # the weakest is still visible
         "the discrete cell": kept,
     }
     figure = new_figure(1.75 * len(panels) + 0.4, layout="constrained")
@@ -54,7 +55,7 @@ def _pairs(space: SearchSpace, cell: Sequence[tuple[str, int]]) -> list[tuple[in
 
 
 def _arcs(axes: Axes, space: SearchSpace, strengths: np.ndarray) -> None:
-    """Draw nodes in a row, each edge as a bundle of arcs, one an operation: of even sources above, odd ones below."""
+    """Draw nodes in a row, each edge as a bundle of arcs, one per operation: even sources above, odd ones below."""
     codes = [int(Path.MOVETO)] + [int(Path.CURVE4)] * 3
     for (source, node), row in zip(space.edges, strengths, strict=True):
         for o in np.flatnonzero(row):

@@ -1,4 +1,4 @@
-"""What one run shows: learning curves, softmax(alpha), hypergradient norms, and all of them live."""
+"""Figures of one run: learning curves, and the live panel of a search."""
 
 from typing import Any
 
@@ -8,20 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 from numpy.typing import ArrayLike
 
+from hdarts.plots.axes import contrast, edge_names, integer_axis
 from hdarts.plots.statistical import heat_map
-from hdarts.plots.style import (
-    COLOURS,
-    FAINT,
-    LINES,
-    contrast,
-    edge_names,
-    integer_axis,
-    label,
-    line_styles,
-    new_figure,
-    require,
-    styled,
-)
+from hdarts.plots.style import COLOURS, FAINT, LINES, line_styles, new_figure, styled
+from hdarts.plots.tables import label, require
 from hdarts.space import NASBENCH201, SearchSpace
 
 SPLITS = {"train": "training", "validation": "validation", "test": "test"}  # column prefix: word in the legend
@@ -29,9 +19,9 @@ SPLITS = {"train": "training", "validation": "validation", "test": "test"}  # co
 
 @styled
 def learning_curves(metrics: pd.DataFrame) -> Figure:
-    """Return loss (cross-entropy, nats) and accuracy (%) over the epochs, of all parts of the data that `metrics` has.
+    """Return loss (cross-entropy, nats) and accuracy (%) over the epochs, of every split that `metrics` has.
 
-    Columns: `epoch` and, for `train`, `validation` or `test`, `<part>_loss` and `<part>_accuracy`.
+    Columns: `epoch` and, for `train`, `validation` or `test`, `<split>_loss` and `<split>_accuracy`.
     """
     figure = new_figure(2.4)
     _learning_curves(figure, metrics)
@@ -44,7 +34,7 @@ def search_panel(
 ) -> Figure:
     """Return loss, accuracy, softmax(alpha) and hypergradient norms of a search in one picture.
 
-    Meant to be drawn anew while it runs. `metrics` as for `learning_curves`; `alpha_softmax` `(kinds, edges,
+    Meant to be redrawn while it runs. `metrics` as for `learning_curves`; `alpha_softmax` `(kinds, edges,
     operations)`; `hypergradients` has `step` and, for each kind of cell, `direct_<kind>` and `response_<kind>`, the
     Euclidean norms of both parts, or is empty: random cells have none.
     """
@@ -63,19 +53,19 @@ def search_panel(
 def _learning_curves(figure: FigureBase, metrics: pd.DataFrame) -> None:
     parts = [part for part in SPLITS if f"{part}_loss" in metrics]
     require(metrics, ["epoch", *(f"{part}_loss" for part in parts or ["train"])], "learning curves")
-    look = line_styles(SPLITS)
+    styles = line_styles(SPLITS)
     for axes, (quantity, unit) in zip(figure.subplots(1, 2), {"loss": "nats", "accuracy": "%"}.items(), strict=True):
         for part in parts:
-            _line(axes, metrics["epoch"], metrics[f"{part}_{quantity}"], **look[part], label=SPLITS[part])
+            _line(axes, metrics["epoch"], metrics[f"{part}_{quantity}"], **styles[part], label=SPLITS[part])
         axes.set_xlabel(label("epoch"))
         axes.set_ylabel(f"{quantity} ({unit})")
         integer_axis(axes)
         axes.legend()
 
 
-def _line(axes: Axes, x: Any, y: Any, marker: str, **look: Any) -> None:
+def _line(axes: Axes, x: Any, y: Any, marker: str, **style: Any) -> None:
     # few points get marks, so that the first epoch of a live figure is seen; many would hide the line
-    axes.plot(x, y, marker=marker, markevery=max(1, len(x) // 10), **look)
+    axes.plot(x, y, marker=marker, markevery=max(1, len(x) // 10), **style)
 
 
 def _alpha_heat_maps(figure: FigureBase, alpha_softmax: ArrayLike, space: SearchSpace) -> None:
@@ -107,9 +97,9 @@ def _alpha_heat_maps(figure: FigureBase, alpha_softmax: ArrayLike, space: Search
 
 
 def _hypergradient_norms(figure: FigureBase, hypergradients: pd.DataFrame) -> None:
-    """Draw the norm of both parts over the steps, by kind of cell; of long tables the running geometric mean over them.
+    """Draw the norm of both parts over the steps, by kind of cell; for long tables also the running geometric mean.
 
-    A part that is 0 throughout has no place on the logarithmic axis; the legend says so.
+    A part that is always 0 is not drawn on the logarithmic axis and has "(0)" in the legend.
     """
     kinds = [str(column).removeprefix("direct_") for column in hypergradients if str(column).startswith("direct_")]
     columns = [f"{part}_{kind}" for part in ("direct", "response") for kind in kinds or ["normal"]]

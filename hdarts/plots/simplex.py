@@ -10,7 +10,9 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.tri import Triangulation
 
-from hdarts.plots.style import INK, WIDTH, facets, legend_above, line_styles, new_figure, require, split, styled
+from hdarts.plots.axes import facets, legend_above
+from hdarts.plots.style import INK, WIDTH, line_styles, new_figure, styled
+from hdarts.plots.tables import require, split
 
 HEIGHT = 3**0.5 / 2  # of the simplex, whose sides have length 1
 

@@ -11,9 +11,9 @@ from hdarts.runs.progress import interactive
 
 
 def slide(draw: Callable[[Any], Figure], label: str, values: Sequence[Any], start: Any) -> None:
-    """In a live notebook show a slider over `values`, at `start`, above the figure `draw(value)`.
+    """Show a slider over `values`, at `start`, above the figure `draw(value)`.
 
-    Executed by papermill it shows nothing: there the static figure beside it says what can be said in one picture.
+    Only in a live notebook: papermill's output has the static figure next to it.
     """
     if not interactive():
         return

@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
-from hdarts.plots.style import COLOURS, INK, label, line_styles, new_figure
+from hdarts.plots.style import COLOURS, INK, line_styles, new_figure
+from hdarts.plots.tables import label
 
 Style = Mapping[str, Any]  # colour, marker, line style and other properties of a line
 

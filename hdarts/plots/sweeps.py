@@ -5,18 +5,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from hdarts.plots.axes import integer_axis, legend_above
 from hdarts.plots.statistical import heat_map, mean_line, seed_lines
-from hdarts.plots.style import (
-    COLOURS,
-    integer_axis,
-    label,
-    legend_above,
-    line_styles,
-    new_figure,
-    require,
-    split,
-    styled,
-)
+from hdarts.plots.style import COLOURS, line_styles, new_figure, styled
+from hdarts.plots.tables import label, require, split
 
 
 @styled

@@ -8,21 +8,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
+from hdarts.plots.axes import facets, label_facets, legend_above
 from hdarts.plots.statistical import strips
-from hdarts.plots.style import (
-    COLOURS,
-    FAINT,
-    INK,
-    facets,
-    label,
-    label_facets,
-    legend_above,
-    line_styles,
-    new_figure,
-    require,
-    split,
-    styled,
-)
+from hdarts.plots.style import COLOURS, FAINT, INK, line_styles, new_figure, styled
+from hdarts.plots.tables import label, require, split
 
 
 @styled
@@ -67,8 +56,8 @@ def hypergradient_bars(frame: pd.DataFrame) -> Figure:
     bars = rows.melt(["problem", "operation"], list(colours), "part")
     figure, grid = facets(rows["problem"].unique(), 2.1, share="")
     for axes, part in zip(grid, split(bars, "problem").values(), strict=True):
-        look = {"palette": colours, "saturation": 1, "edgecolor": "white", "linewidth": 0.5}
-        sns.barplot(part, x="operation", y="value", hue="part", errorbar=None, legend=False, ax=axes, **look)
+        bar_style = {"palette": colours, "saturation": 1, "edgecolor": "white", "linewidth": 0.5}
+        sns.barplot(part, x="operation", y="value", hue="part", errorbar=None, legend=False, ax=axes, **bar_style)
         for bar, (name, hatch) in zip(axes.containers, zip(colours, ("", "//", ""), strict=True), strict=True):
             bar.set_label(name)
             for patch in bar:

@@ -6,21 +6,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from hdarts.plots.axes import legend_above, plain_log_ticks, true_accuracy_axis
 from hdarts.plots.statistical import mean_line, scatter_by_arm, seed_lines
-from hdarts.plots.style import (
-    COLOURS,
-    FAINT,
-    INK,
-    LINES,
-    label,
-    legend_above,
-    new_figure,
-    plain_log_ticks,
-    require,
-    split,
-    styled,
-    true_accuracy_axis,
-)
+from hdarts.plots.style import COLOURS, FAINT, INK, LINES, new_figure, styled
+from hdarts.plots.tables import label, require, split
 
 COLUMNS = {"cifar10_test": "true test accuracy (%)", "skips": "skip connections (of 6)"}
 

@@ -1,5 +1,7 @@
 """Drawings of networks and cells: the shapes are those that the networks themselves make, all edges are there."""
 
+from typing import Any
+
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -35,7 +37,8 @@ def test_the_shapes_are_those_that_the_evaluation_network_makes(space: SearchSpa
 
 
 def test_the_supernet_has_the_same_shapes(monkeypatch):
-    net, made = Supernet(DARTS, channels=4, layers=4, classes=10), []
+    net: Any = Supernet(DARTS, channels=4, layers=4, classes=10)
+    made: list[tuple[int, ...]] = []
     cell = net._cell
 
     def recorded(*given):

@@ -3,6 +3,7 @@
 import math
 from functools import cache
 from itertools import combinations
+from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
@@ -128,7 +129,7 @@ def test_the_reports_model_2_is_drawn_with_its_own_numbers():
         (Chunked(112, ((8, 8, 1, 1), (8, 1, 3, 3)), 32), "chunked, $z$ of 32"),
     ],
 )
-def test_every_hypernetwork_is_told_by_its_layers(one: object, said: str):
+def test_every_hypernetwork_is_told_by_its_layers(one: Any, said: str):
     assert said in words(plots.draw_hypernetworks(ByKind([one, one]), THESIS))
 
 

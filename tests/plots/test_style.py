@@ -16,8 +16,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from hdarts import plots
+from hdarts.plots.axes import legend_above
 from hdarts.plots.cells import OPERATION_STYLES
-from hdarts.plots.style import add_note, legend_above, line_styles, new_figure, style
+from hdarts.plots.style import add_note, line_styles, new_figure, style
 from hdarts.space import DARTS
 
 UNITS = ("(%)", "nats", "(s)", "(min)", "softmax(α)", "count", "(MiB)", "rate", "relative error")
