@@ -30,23 +30,22 @@ def test_the_shapes_are_those_that_the_evaluation_network_makes(space: SearchSpa
     for cell in network.cells:
         cell.register_forward_hook(lambda module, given, out: made.append(tuple(out.shape[1:])))
     network.eval()(torch.zeros(1, 3, side, side))
-    told = {
-        number: row.maps for row in cell_groups(plan(4, layers, space), space, (3, side, side)) for number in row.cells
-    }
-    assert [told[number] for number in range(len(made))] == made
+    groups = cell_groups(plan(4, layers, space), space, (3, side, side))
+    assert [group.maps for group in groups for _ in group.cells] == made
 
 
 def test_the_supernet_has_the_same_shapes(monkeypatch):
-    net: Any = Supernet(DARTS, channels=4, layers=4, classes=10)
+    net = Supernet(DARTS, channels=4, layers=4, classes=10)
+    cells: Any = net._cells
     made: list[tuple[int, ...]] = []
-    cell = net._cell
+    cell = cells._cell
 
     def recorded(*given):
         out = cell(*given)
         made.append(tuple(out.shape[1:]))
         return out
 
-    monkeypatch.setattr(net, "_cell", recorded)
+    monkeypatch.setattr(cells, "_cell", recorded)
     net(torch.randn(2, 3, 8, 8), net.initial_w(torch.Generator().manual_seed(0)), torch.zeros(DARTS.alpha_shape))
     assert [group.maps for group in cell_groups(net.cells, DARTS, (3, 8, 8)) for _ in group.cells] == made
 
