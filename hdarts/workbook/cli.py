@@ -90,7 +90,7 @@ def run(
 
 @app.command()
 def status(study: StudyFile, scale: Scale = "full") -> None:
-    """Show the progress of a study by run and by stage, and what failed. Reads the run folders, on any host."""
+    """Show the progress of a study. It is read from the run folders, on any host: runs, stages, failures."""
     plan = plan_study(study, scale=scale)
     outcomes = _outcomes(plan)
     show(plan, {name: outcome.state for name, outcome in outcomes.items()})
@@ -123,7 +123,7 @@ def _stop(table: LiveTable, number: signal.Signals) -> None:
 def batch_size(
     parameters: Annotated[Path, typer.Argument(metavar="PARAMS.yaml", help="of notebook 03: params/search/*.yaml")],
 ) -> None:
-    """Propose a batch size for a search that fits into memory. It is measured on this machine."""
+    """Propose a batch size that fits into memory. Measures steps of a search on this machine."""
     from hdarts.workbook.study.batch_size import propose_batch_size  # imports torch
 
     print(propose_batch_size(parameters))
