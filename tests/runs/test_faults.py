@@ -56,6 +56,7 @@ def test_a_study_reports_a_killed_process_and_resumes_with_the_same_command(tmp_
     assert killed_in_a_write(study, tmp_path / "killed", "result.json", 1, "half"), "its loop has ended"
     assert killed_in_a_write(study, tmp_path / "killed", "result.json", 1, "after"), "its page is still to come"
     to_the_end(study, tmp_path / "killed")
+    assert list(tmp_path.glob("killed/tiny/search/*/notebook.html")), "the next start has written it"
     assert differences(tmp_path / "whole", tmp_path / "killed") == []
 
 

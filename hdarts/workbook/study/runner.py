@@ -48,11 +48,7 @@ def cores() -> int:
 
 
 def outcome_of(folder: Path) -> Outcome:
-    """Return the outcome of a run from its folder: it is done if and only if it has a valid result.
-
-    Otherwise its notebook tells. The page is written after the notebook has ended (papermill also marks one whose
-    kernel died as ended).
-    """
+    """Return the outcome of a run from its folder: it is done if and only if its result can be read."""
     try:
         notebook = json.loads((folder / "notebook.ipynb").read_text(encoding="utf-8"))
         papermill = notebook["metadata"]["papermill"]
@@ -63,9 +59,9 @@ def outcome_of(folder: Path) -> Outcome:
         return Outcome("done", seconds)
     if papermill.get("exception"):
         return _failure(notebook, seconds)
-    if not papermill.get("end_time") or not (folder / "notebook.html").is_file():
-        return Outcome("unfinished" if folder.is_dir() else "waiting")
-    return Outcome("failed", seconds, "the notebook ended but wrote no result")
+    if papermill.get("end_time"):
+        return Outcome("failed", seconds, "the notebook ended but wrote no result")
+    return Outcome("unfinished" if folder.is_dir() else "waiting")
 
 
 def _failure(notebook: Mapping[str, Any], seconds: float | None) -> Outcome:

@@ -120,38 +120,36 @@ def written(folder: Path, papermill: dict, *outputs: dict) -> Path:
     return folder
 
 
-def error(name: str, value: str) -> dict:
-    return {"output_type": "error", "ename": name, "evalue": value}
+RAISED = {"exception": True, "duration": 2.5}
+ENDED = {"end_time": "now", "duration": 2.5}
 
 
-def test_the_state_of_a_run_is_read_from_its_folder(tmp_path: Path) -> None:
-    assert outcome_of(tmp_path / "nothing") == Outcome("waiting")
-    going = written(tmp_path / "going", {"end_time": None})
-    assert outcome_of(going) == Outcome("unfinished")
-    failed = written(tmp_path / "failed", {"exception": True, "duration": 2.5}, error("KeyError", "'x'\nmore"))
-    assert outcome_of(failed) == Outcome("failed", 2.5, "KeyError: 'x'")
-    mend = written(tmp_path / "mend", {"exception": True, "duration": 2.5}, error("ParameterError", "x = 0: above 0"))
-    assert outcome_of(mend) == Outcome("failed", 2.5, "x = 0: above 0")
-    full = written(tmp_path / "full", {"exception": True}, error("OutOfMemory", "batch_size 8 fits"))
-    assert outcome_of(full) == Outcome("failed", None, "batch_size 8 fits", 71)
-    asked = written(tmp_path / "asked", {"exception": True}, error("Stopped", "stopped by SIGTERM after saving"))
-    assert outcome_of(asked) == Outcome("stopped", None, "stopped by SIGTERM after saving", 75)
-    silent = written(tmp_path / "silent", {"end_time": "now", "duration": 3.0})
-    assert outcome_of(silent) == Outcome("unfinished"), "its kernel died"
-    (silent / "notebook.html").write_text("page")
-    assert outcome_of(silent) == Outcome("failed", 3.0, "the notebook ended but wrote no result")
-    (silent / "result.json").write_text('{"accuracy": 1}')
-    assert outcome_of(silent) == Outcome("done", 3.0)
-    (silent / "result.json").write_text('{"accuracy": ')
-    assert outcome_of(silent).state == "failed", "its result is damaged"
-    (silent / "notebook.html").unlink()
-    assert outcome_of(silent) == Outcome("unfinished"), "it was killed before its page was written"
-    for folder in (going, failed, silent):
-        (folder / "result.json").write_text('{"accuracy": 1}')
-        assert outcome_of(folder).state == "done", "a valid result alone makes a run done"
-    (tmp_path / "by hand").mkdir()
-    (tmp_path / "by hand" / "result.json").write_text('{"accuracy": 1}')
-    assert outcome_of(tmp_path / "by hand") == Outcome("done"), "without a notebook, as `hdarts evaluate` leaves it"
+@pytest.mark.parametrize(
+    ("papermill", "name", "value", "outcome"),
+    [
+        ({"end_time": None}, "", "", Outcome("unfinished")),
+        (ENDED, "", "", Outcome("failed", 2.5, "the notebook ended but wrote no result")),
+        (RAISED, "KeyError", "'x'\nmore", Outcome("failed", 2.5, "KeyError: 'x'")),
+        (RAISED, "ParameterError", "x = 0: above 0", Outcome("failed", 2.5, "x = 0: above 0")),
+        (RAISED, "OutOfMemory", "batch_size 8 fits", Outcome("failed", 2.5, "batch_size 8 fits", 71)),
+        (RAISED, "Stopped", "stopped after saving", Outcome("stopped", 2.5, "stopped after saving", 75)),
+    ],
+)
+def test_only_a_valid_result_makes_a_run_done(tmp_path: Path, papermill, name, value, outcome) -> None:
+    folder = written(tmp_path / "run", papermill, {"output_type": "error", "ename": name, "evalue": value})
+    assert outcome_of(folder) == outcome
+    (folder / "result.json").write_text('{"accuracy": ')
+    assert outcome_of(folder) == outcome, "its result is damaged"
+    (folder / "result.json").write_text('{"accuracy": 1}')
+    assert outcome_of(folder) == Outcome("done", papermill.get("duration"))
+
+
+def test_a_run_without_a_notebook_is_waiting_unfinished_or_done(tmp_path: Path) -> None:
+    assert outcome_of(tmp_path / "run") == Outcome("waiting")
+    (tmp_path / "run").mkdir()
+    assert outcome_of(tmp_path / "run") == Outcome("unfinished")
+    (tmp_path / "run" / "result.json").write_text('{"accuracy": 1}')
+    assert outcome_of(tmp_path / "run") == Outcome("done"), "as `hdarts evaluate` leaves it"
 
 
 # --- with kernels ----------------------------------------------------------------------------------------------------
