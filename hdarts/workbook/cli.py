@@ -84,6 +84,7 @@ def run(
             print(f"hdarts: {stopped}", file=sys.stderr)
             raise typer.Exit(Stopped.exit_code) from None
         print(_table(plan, bad))
+        runner.remove_checkpoints(run for run in plan.runs if run.name not in bad)
         _report(plan)
     raise typer.Exit(max((outcome.code for outcome in bad.values()), default=0))
 

@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
@@ -198,6 +198,16 @@ def run_all(
             future.cancel()
         while wait(futures, timeout=0.2).not_done:
             stop()
+
+
+def remove_checkpoints(runs: Iterable[PlannedRun]) -> None:
+    """Remove the large checkpoints of done runs that were killed right after they wrote their results."""
+    for run in runs:
+        left = any((run.folder / name).exists() for name in ("checkpoint.pt", "checkpoint.previous.pt"))
+        if left and not getattr(run.params, "keep_checkpoint", True):
+            from hdarts.runs.checkpoint import prune  # imports torch
+
+            prune(run.folder)
 
 
 def length(run: PlannedRun) -> float:
