@@ -1,14 +1,14 @@
 /* The 1x1 and 3x3 convolutions of all edges that leave one node, and their gradients, for some images in the cache.
 
-   y (image, row, column, vector): a vector is a chunk of the channels of a node, counted node * chunks + chunk. Weights
-   are made ready once a call; as rows of channels in they are (place, channel, vector), `back`, as rows of channels
-   out, (place, vector, lane, chunk). */
+   y (image, row, column, vector): a vector is a chunk of the channels of a node, with index node * chunks + chunk.
+   Weights are rearranged once per call: (place, channel in, vector) for the forward pass, (place, vector, lane, chunk
+   of channels in) for the backward pass. */
 
 #pragma once
 
 #include "winograd.h"
 
-/* Images with zeros around them, so large that tiles of 2x2 pixels cover them. */
+/* Sizes of zero-padded images that tiles of 2x2 pixels cover. */
 typedef struct { int64_t high, wide, tiles, rows, columns, size, together, vectors; } Grid;
 
 static Grid grid_of(const Shape *s) {
@@ -20,9 +20,9 @@ static Grid grid_of(const Shape *s) {
 
 static int64_t padded_of(const Shape *s, Grid grid) { return grid.together * grid.size + ROWS * chunks_of(s); }
 static int64_t weights_of(const Shape *s, int64_t places) { return places * s->channels * s->nodes * chunks_of(s); }
-static int64_t back_weights_of(const Shape *s) { return s->nodes * chunks_of(s) * V * chunks_of(s); } /* a place */
+static int64_t back_weights_of(const Shape *s) { return s->nodes * chunks_of(s) * V * chunks_of(s); } /* per place */
 
-/* Where lane l of vector v is in the weights, or -1. */
+/* Output channel of lane l of vector v in the weights, or -1 for padding. */
 static int64_t out_at(const Shape *s, int64_t v, int64_t l) {
     int64_t chunks = chunks_of(s), channel = v % chunks * V + l;
     return channel < s->channels ? v / chunks * s->channels + channel : -1;
@@ -42,7 +42,7 @@ static void load_relu(const Shape *s, Grid grid, const REAL *x, int64_t image, v
 }
 
 /* Weights (out, in, size, size), size 1 or 3, -> (place, channel, vector). */
-static void ready(const Shape *s, const REAL *w, int64_t size, vec *to) {
+static void arrange(const Shape *s, const REAL *w, int64_t size, vec *to) {
     int64_t vectors = grid_of(s).vectors, taps = size * size;
     FOR_THREADS
     for (int64_t t = 0; t < s->threads; t++)
@@ -58,8 +58,8 @@ static void ready(const Shape *s, const REAL *w, int64_t size, vec *to) {
             }
 }
 
-/* The same -> (place, vector, lane, chunk of channels in). */
-static void ready_back(const Shape *s, const REAL *w, int64_t size, vec *to) {
+/* The same weights -> (place, vector, lane, chunk of channels in). */
+static void arrange_back(const Shape *s, const REAL *w, int64_t size, vec *to) {
     int64_t outs = grid_of(s).vectors * V, taps = size * size, chunks = chunks_of(s);
     FOR_THREADS
     for (int64_t t = 0; t < s->threads; t++)
@@ -75,8 +75,8 @@ static void ready_back(const Shape *s, const REAL *w, int64_t size, vec *to) {
             }
 }
 
-/* Gradients (thread, place, channel, vector) -> those in weights (out, in, size, size). */
-static void unready(const Shape *s, const vec *parts, int64_t apart, int64_t size, REAL *w) {
+/* Gradients (thread, place, channel, vector) -> gradients in the weights (out, in, size, size). */
+static void collect(const Shape *s, const vec *parts, int64_t apart, int64_t size, REAL *w) {
     int64_t vectors = grid_of(s).vectors, taps = size * size, places = size == 1 ? 1 : PLACES;
     FOR_THREADS
     for (int64_t t = 0; t < s->threads; t++)
@@ -96,7 +96,7 @@ static void unready(const Shape *s, const vec *parts, int64_t apart, int64_t siz
             }
 }
 
-/* Places (place, tile, chunk) of `count` tiles of the images in `padded`. */
+/* Transform `count` tiles of the images in `padded` to places (place, tile, chunk). */
 static void transform(const Shape *s, Grid grid, vec *padded, int64_t first, int64_t count, vec *places) {
     int64_t chunks = chunks_of(s);
     for (int64_t t = 0; t < count; t++) {
@@ -107,7 +107,7 @@ static void transform(const Shape *s, Grid grid, vec *padded, int64_t first, int
     }
 }
 
-/* The transposed map, added. */
+/* Transpose of `transform`, added to `padded`. */
 static void transform_back(const Shape *s, Grid grid, const vec *places, int64_t first, int64_t count, vec *padded) {
     int64_t chunks = chunks_of(s);
     for (int64_t t = 0; t < count; t++) {
@@ -118,7 +118,8 @@ static void transform_back(const Shape *s, Grid grid, const vec *places, int64_t
     }
 }
 
-/* Both convolutions of `images` images in `padded`; `room` for PLACES * APART * (chunks + GROUP) vectors. */
+/* Both convolutions of `images` images in `padded`; `room`: scratch memory for PLACES * APART * (chunks + GROUP)
+   vectors. */
 static void convolve(const Shape *s, Grid grid, int64_t images, vec *padded, const vec *w1, const vec *w3, vec *y1,
                      vec *y3, vec *room) {
     int64_t chunks = chunks_of(s), c = s->channels, all = grid.vectors, most = group_of(all);
@@ -148,14 +149,14 @@ static void convolve(const Shape *s, Grid grid, int64_t images, vec *padded, con
     }
 }
 
-/* --- back -------------------------------------------------------------------------------------------------------- */
+/* --- backward ---------------------------------------------------------------------------------------------------- */
 
-#define ANY(call, ...) (lanes == V ? call(V, __VA_ARGS__) : call(lanes, __VA_ARGS__)) /* without a branch a pixel */
+#define ANY(call, ...) (lanes == V ? call(V, __VA_ARGS__) : call(lanes, __VA_ARGS__)) /* no branch per pixel */
 
 /* Through BatchNorm: the gradient in y is factor (g - first - (y - mean) second). */
 typedef struct { vec factor, first, second, mean; } Norm;
 
-/* What comes back to some images: a norm a vector, the gradients in the nodes, y. */
+/* Gradients in some images: one norm per vector, the gradients in the nodes, y. */
 typedef struct { const Norm *norms; const REAL *const *g; const vec *y; int64_t pixel; } Slopes;
 
 INLINE vec slope_of(int64_t lanes, Norm norm, const REAL *g, vec y) {
@@ -184,8 +185,8 @@ INLINE void slopes_of_tiles(int64_t lanes, const Shape *s, Grid grid, Slopes of,
     }
 }
 
-/* Adds to `back`, padded images, and, if they are there, to the sums of the weights (place, channel, vector). `room`
-   for PLACES * APART * (2 chunks + GROUP) vectors. */
+/* Add to `back`, padded images, and to the sums of the weight gradients (place, channel, vector) unless they are NULL.
+   `room`: scratch memory for PLACES * APART * (2 chunks + GROUP) vectors. */
 static void back_3x3(const Shape *s, Grid grid, int64_t images, vec *padded, const vec *w, Slopes of, vec *back,
                      vec *sums, vec *room) {
     int64_t chunks = chunks_of(s), c = s->channels, all = grid.vectors, most = group_of(all);
@@ -218,7 +219,7 @@ INLINE void slopes_of_row(int64_t lanes, const Shape *s, Grid grid, Slopes of, i
         to[p * grid.vectors + v] = slope_of(lanes, norm, g + p * s->channels, y[p * grid.vectors]);
 }
 
-/* The same for 1x1; `room` for width + ROWS times all vectors. */
+/* The same for 1x1; `room`: scratch memory for width + ROWS times all vectors. */
 static void back_1x1(const Shape *s, Grid grid, int64_t images, vec *padded, const vec *w, Slopes of, vec *back,
                      vec *sums, vec *room) {
     int64_t chunks = chunks_of(s), all = grid.vectors;

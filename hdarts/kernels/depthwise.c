@@ -1,20 +1,20 @@
-/* Depthwise convolution of channels-last images, and the two maps that its derivatives are made of.
+/* Depthwise convolution of channels-last images, and the two maps of its derivatives.
 
    Each is bilinear: convolve (x, w) -> out, transpose (g, w) -> gradient in x, correlate (x, g) -> gradient in w.
-   Written for hdarts/depthwise.py. x (image, row, column, channel), g and out likewise at the size after the stride;
-   w (channel, tap). They return 0, or 1 where there was no memory. */
+   Called by depthwise.py. x (image, row, column, channel), g and out the same at the size after the stride; w (channel,
+   tap). Every function returns 0, or 1 if it is out of memory. */
 
 #include "depthwise.h"
 
-/* One chunk of an image `from` (row, column, channel); in `to`, `wide` values a row, its pixels are `step` apart. */
-static void take(const Shape *s, const REAL *from, int64_t k, int64_t rows, int64_t columns, int64_t wide,
+/* Load one chunk of an image (row, column, channel); in `to`, pixels are `step` and rows `step * wide` values apart. */
+static void load_chunk(const Shape *s, const REAL *from, int64_t k, int64_t rows, int64_t columns, int64_t wide,
                  int64_t step, vec *to) {
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < columns; c++)
             to[(r * wide + c) * step] = gather(from + (r * columns + c) * s->channels + k * V, lanes_of(s, k));
 }
 
-static void give(const Shape *s, const vec *from, int64_t k, int64_t pixels, REAL *to) {
+static void store_chunk(const Shape *s, const vec *from, int64_t k, int64_t pixels, REAL *to) {
     for (int64_t p = 0; p < pixels; p++) put(from[p], to + p * s->channels + k * V, lanes_of(s, k));
 }
 
@@ -26,15 +26,15 @@ int convolve(const Shape *s, const REAL *x, const REAL *w, REAL *out) {
     for (int64_t t = 0; t < s->threads; t++) {
         vec *weights = scratch(chunks * taps + wide * high + pixels);
         if (!weights) { failed = 1; continue; }
-        vec *padded = weights + chunks * taps, *made = padded + wide * high;
+        vec *padded = weights + chunks * taps, *result = padded + wide * high;
         memset(padded, 0, wide * high * sizeof *padded);
         load_depthwise(s, w, 0, 0, weights);
         for (IMAGES_OF(t))
             for (int64_t k = 0; k < chunks; k++) {
-                take(s, x + n * area * s->channels, k, s->height, s->width, wide, 1, padded + p * wide + p);
+                load_chunk(s, x + n * area * s->channels, k, s->height, s->width, wide, 1, padded + p * wide + p);
                 depthwise(s->kernel, padded, wide, weights + k * taps, rows_out(s), columns_out(s), s->stride,
-                          s->dilation, made);
-                give(s, made, k, pixels, out + n * pixels * s->channels);
+                          s->dilation, result);
+                store_chunk(s, result, k, pixels, out + n * pixels * s->channels);
             }
     }
     return failed;
@@ -48,15 +48,15 @@ int transpose(const Shape *s, const REAL *g, const REAL *w, REAL *out) {
     for (int64_t t = 0; t < s->threads; t++) {
         vec *flipped = scratch(chunks * taps + wide * high + area);
         if (!flipped) { failed = 1; continue; }
-        vec *spread = flipped + chunks * taps, *made = spread + wide * high;
+        vec *spread = flipped + chunks * taps, *result = spread + wide * high;
         memset(spread, 0, wide * high * sizeof *spread);
         load_depthwise(s, w, 0, 1, flipped);
         for (IMAGES_OF(t))
             for (int64_t k = 0; k < chunks; k++) {
-                take(s, g + n * pixels * s->channels, k, rows_out(s), columns_out(s), wide, s->stride,
+                load_chunk(s, g + n * pixels * s->channels, k, rows_out(s), columns_out(s), wide, s->stride,
                      spread + p * wide + p);
-                depthwise(s->kernel, spread, wide, flipped + k * taps, s->height, s->width, 1, s->dilation, made);
-                give(s, made, k, area, out + n * area * s->channels);
+                depthwise(s->kernel, spread, wide, flipped + k * taps, s->height, s->width, 1, s->dilation, result);
+                store_chunk(s, result, k, area, out + n * area * s->channels);
             }
     }
     return failed;
@@ -76,8 +76,8 @@ int correlation(const Shape *s, const REAL *x, const REAL *g, REAL *out) {
         memset(padded, 0, wide * high * sizeof *padded);
         for (IMAGES_OF(t))
             for (int64_t k = 0; k < chunks; k++) {
-                take(s, x + n * area * s->channels, k, s->height, s->width, wide, 1, padded + p * wide + p);
-                take(s, g + n * pixels * s->channels, k, rows_out(s), columns_out(s), wide, s->stride, spread);
+                load_chunk(s, x + n * area * s->channels, k, s->height, s->width, wide, 1, padded + p * wide + p);
+                load_chunk(s, g + n * pixels * s->channels, k, rows_out(s), columns_out(s), wide, s->stride, spread);
                 correlate(s->kernel, padded, spread, wide, rows_out(s), columns_out(s), s->stride, s->dilation,
                           parts + (t * chunks + k) * taps);
             }

@@ -1,8 +1,8 @@
-/* The three depthwise convolutions of one tile: forward, and the gradients in the weights and in the input. */
+/* Depthwise convolution of one tile, also used for the gradient in the input, and the gradient in the weights. */
 
 #include "lanes.h"
 
-/* depthwise weights (channel, tap) -> (chunk, tap); backwards if `flip` */
+/* depthwise weights (channel, tap) -> (chunk, tap); reversed if `flip` */
 static inline void load_depthwise(const Shape *s, const REAL *w, int64_t e, int flip, vec *to) {
     int64_t taps = s->kernel * s->kernel;
     for (int64_t k = 0; k < chunks_of(s); k++)
@@ -14,7 +14,7 @@ static inline void load_depthwise(const Shape *s, const REAL *w, int64_t e, int 
         }
 }
 
-/* out (rows, columns) = sum over taps of w times the shifted padded image, `wide` values a row */
+/* out (rows, columns) = sum over taps of w times the shifted padded image, `wide` values per row */
 INLINE void depthwise_of(const int size, const vec *padded, int64_t wide, const vec *w, int64_t rows, int64_t columns,
                          int64_t stride, int64_t dilation, vec *out) {
     for (int64_t r = 0; r < rows; r++) {
@@ -46,8 +46,8 @@ static inline void depthwise(int64_t kernel, const vec *padded, int64_t wide, co
     else depthwise_of(5, padded, wide, w, rows, columns, stride, dilation, out);
 }
 
-/* weight gradient: sums[tap] += sum over pixels of g times the shifted padded image; both have `wide` values a row, and
-   g, the slope of the result, has its pixels `stride` apart. */
+/* weight gradient: sums[tap] += sum over pixels of g times the shifted padded image; both have `wide` values per row,
+   and the pixels of g, the gradient in the result, are `stride` apart. */
 INLINE void correlate_of(const int size, const vec *padded, const vec *g, int64_t wide, int64_t rows, int64_t columns,
                          int64_t stride, int64_t dilation, vec *sums) {
     vec a[25];

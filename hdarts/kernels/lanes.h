@@ -1,7 +1,8 @@
-/* What the C files share: vectors of channels, the shape of a convolution, and memory for one thread.
+/* Shared by all C files: vectors of channels, the sizes of a convolution, and scratch memory per thread.
 
-   Compiled with REAL (float or double) and V (lanes of a vector: 4, 8 or 16); see hdarts/kernels.py. Images are dealt
-   out to threads once; sums go image by image, then thread by thread: same threads, same bits. */
+   Compiled with REAL (float or double) and V (lanes of a vector: 4, 8 or 16), see bindings.py. Each thread has a fixed
+   range of images; sums are taken over its images, then over the threads: the same number of threads gives the same
+   bits. */
 
 #pragma once
 
@@ -31,9 +32,9 @@ static inline int64_t lanes_of(const Shape *s, int64_t chunk) {
     return left < V ? left : V;
 }
 
-static inline vec relu(vec x) { return (vec)((mask)x & ~(x < 0)); } /* keeps nan */
+static inline vec relu(vec x) { return (vec)((mask)x & ~(x < 0)); } /* propagates nan */
 
-/* A thread's scratch memory, kept between calls: fresh pages cost more than what is done in them. */
+/* Scratch memory of the thread, kept between calls: fresh pages cost more than the work done in them. */
 static inline vec *scratch(int64_t vectors) {
     static _Thread_local vec *memory = NULL;
     static _Thread_local int64_t size = 0;
@@ -45,9 +46,9 @@ static inline vec *scratch(int64_t vectors) {
     return memory;
 }
 
-/* --- moving tiles ---------------------------------------------------------------------------------------------- */
+/* --- loading and storing --------------------------------------------------------------------------------------- */
 
-/* One chunk of one pixel of a channels-last image. */
+/* Load one chunk of one pixel of a channels-last image. */
 static inline vec gather(const REAL *from, int64_t lanes) {
     if (lanes == V) return *(const vec *)from;
     vec x = {0};
@@ -55,10 +56,18 @@ static inline vec gather(const REAL *from, int64_t lanes) {
     return x;
 }
 
-/* The same way back. */
+/* Store one chunk of one pixel. */
 static inline void put(vec x, REAL *to, int64_t lanes) {
     if (lanes == V) *(vec *)to = x;
     else for (int64_t l = 0; l < lanes; l++) to[l] = x[l];
+}
+
+/* sums (n) = parts (thread, n) summed over the threads */
+static inline void sum_threads(const double *parts, int64_t threads, int64_t n, double *sums) {
+    for (int64_t i = 0; i < n; i++) {
+        sums[i] = 0;
+        for (int64_t t = 0; t < threads; t++) sums[i] += parts[t * n + i];
+    }
 }
 
 #define INLINE static inline __attribute__((always_inline))

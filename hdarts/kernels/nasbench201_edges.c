@@ -1,19 +1,19 @@
-/* The edges of NAS-Bench-201 that leave one node x, mixed for the nodes m that they lead to:
+/* The edges of NAS-Bench-201 that leave one node x, mixed for their target nodes m:
 
      nodes[m] += weights[m, SKIP] x + sum over o of weights[m, CONVOLVED + o] BN(y_o[m])
                                     + weights[m, MEAN] mean of the 3x3 pixels of x that are in the image
 
-   Written for hdarts/mixed.py; y_0 and y_1 are the 1x1 and 3x3 convolutions of relu(x) of all these edges (dense.h).
-   They are kept; means, relu and the gradients in y are made again wherever they are needed: that costs less than to
-   keep them. x, each node and each gradient are (image, row, column, channel), y (image, row, column, node, chunk,
-   lane), statistics (o, node, chunk, lane). Every function returns 0, or 1 where there was no memory. */
+   Called by nasbench201_edges.py; y_0 and y_1 are the 1x1 and 3x3 convolutions of relu(x) of all these edges (dense.h).
+   They are stored; means, relu and the gradients in y are recomputed where they are needed, which is cheaper than
+   storing them. x, each node and each gradient are (image, row, column, channel), y (image, row, column, node, chunk,
+   lane), statistics (o, node, chunk, lane). Every function returns 0, or 1 if it is out of memory. */
 
 #include "dense.h"
 #include "moments.h"
 
 enum { SKIP = 1, CONVOLVED = 2, MEAN = 4, OPERATIONS = 5 }; /* 0 is `none` */
 enum { SLOPE = 0, SUMS = 5 };                               /* sums of g alone, and of g times each operation */
-enum { BLOCK = 64 };                                        /* pixels at a time, so that the cache keeps them */
+enum { BLOCK = 64 };                                        /* pixels at a time: they fit the cache */
 
 #define BLOCKS_OF(area) int64_t p = 0, size; size = area - p < BLOCK ? area - p : BLOCK, p < area; p += BLOCK
 #define NODES_AND_CHUNKS(s) \
@@ -30,7 +30,7 @@ static vec lanes_at(const Shape *s, const REAL *of, int64_t o, int64_t node, int
     return *(const vec *)(of + at_lane(s, o, node, k));
 }
 
-/* Where a chunk of a pixel, counted over all images, starts in x or a node, and in y. */
+/* Offset of a chunk of a pixel, counted over all images, in x or a node, and in y. */
 static int64_t in_x(const Shape *s, int64_t pixel, int64_t k) { return pixel * s->channels + k * V; }
 static int64_t in_y(const Shape *s, int64_t pixel, int64_t node, int64_t k) {
     return (pixel * s->nodes + node) * chunks_of(s) + k;
@@ -40,7 +40,7 @@ INLINE void load_lanes(int64_t lanes, const REAL *from, int64_t step, int64_t pi
     for (int64_t p = 0; p < pixels; p++) tile[p] = gather(from + p * step, lanes);
 }
 
-/* Sums of 3x3 pixels, zeros beyond the border; `column` has room for a row. */
+/* Sums of 3x3 pixels, zeros beyond the border; `column` is scratch memory for one row. */
 static void sums_of_nine(const Shape *s, const vec *x, vec *column, vec *sums) {
     int64_t wide = s->width;
     for (int64_t r = 0; r < s->height; r++, x += wide, sums += wide) {
@@ -53,7 +53,7 @@ static void sums_of_nine(const Shape *s, const vec *x, vec *column, vec *sums) {
     }
 }
 
-/* Divides each pixel by how many of the 3x3 around it are in the image. */
+/* Divide each pixel by the number of the 3x3 pixels around it that are in the image. */
 static void divide(const Shape *s, vec *x) {
     for (int64_t r = 0; r < s->height; r++)
         for (int64_t c = 0; c < s->width; c++) {
@@ -62,7 +62,7 @@ static void divide(const Shape *s, vec *x) {
         }
 }
 
-/* Means of 3x3 pixels of an image (chunk, pixel); behind them there is room for a chunk and a row. */
+/* Means of 3x3 pixels of an image (chunk, pixel), followed by scratch memory for a chunk and a row. */
 static void averages(const Shape *s, const REAL *x, int64_t n, vec *to) {
     int64_t area = s->height * s->width;
     vec *tile = to + chunks_of(s) * area;
@@ -74,7 +74,7 @@ static void averages(const Shape *s, const REAL *x, int64_t n, vec *to) {
     }
 }
 
-/* One chunk of some pixels: of what is mixed, and the steps from pixel to pixel. */
+/* One chunk of some pixels of all terms of the mixture, and the strides between pixels. */
 typedef struct { const REAL *x; const vec *y[2], *average; int64_t pixels, step, step_y; } Part;
 
 static Part part_of(const Shape *s, const REAL *x, const vec *const *y, const vec *average, int64_t n, int64_t p,
@@ -93,7 +93,7 @@ INLINE void mix(int64_t lanes, Part of, const REAL *a, const vec *factor, vec sh
     }
 }
 
-/* Moments of one vector of some pixels; four sums at a time, since one would wait for itself. */
+/* Moments of one vector over some pixels; four independent sums hide the latency of the addition. */
 static void add_strided(Moments *into, const vec *y, int64_t step, int64_t pixels) {
     vec sums[4] = {{0}}, squares[4] = {{0}};
     int64_t p = 0;
@@ -107,7 +107,7 @@ static void add_strided(Moments *into, const vec *y, int64_t step, int64_t pixel
     for (int l = 0; l < V; l++) merge(into + l, (Moments){pixels, mean[l], all[l]});
 }
 
-/* Writes y, its mean and 1 / sqrt(variance + EPSILON). */
+/* Write y, its mean and 1 / sqrt(variance + EPSILON). */
 static int convolve_all(const Shape *s, const REAL *x, const REAL *const *w, vec *const *y, REAL *mean, REAL *rstd) {
     Grid grid = grid_of(s);
     int64_t area = s->height * s->width, all = at_lane(s, 2, 0, 0), room = PLACES * APART * (chunks_of(s) + GROUP);
@@ -115,8 +115,8 @@ static int convolve_all(const Shape *s, const REAL *x, const REAL *const *w, vec
     Moments *moments = calloc(s->threads * all, sizeof *moments);
     vec *w1 = malloc(weights_of(s, 1 + PLACES) * sizeof *w1), *w3 = w1 + weights_of(s, 1);
     if (!moments || !w1) { free(moments); free(w1); return 1; }
-    ready(s, w[0], 1, w1);
-    ready(s, w[1], 3, w3);
+    arrange(s, w[0], 1, w1);
+    arrange(s, w[1], 3, w3);
     FOR_THREADS
     for (int64_t t = 0; t < s->threads; t++) {
         vec *padded = scratch(padded_of(s, grid) + room);
@@ -137,7 +137,7 @@ static int convolve_all(const Shape *s, const REAL *x, const REAL *const *w, vec
     return failed;
 }
 
-/* Adds to `nodes`; writes y, its mean and 1 / sqrt(variance + EPSILON). w: convolutions of all edges, side by side. */
+/* Add to `nodes`; write y, its mean and 1 / sqrt(variance + EPSILON). w: convolutions of all edges, concatenated. */
 int forward(const Shape *s, const REAL *x, const REAL *const *w, const REAL *weights, vec *const *y, REAL *mean,
             REAL *rstd, REAL *const *nodes) {
     int64_t area = s->height * s->width;
@@ -200,10 +200,7 @@ static int gradient_sums(const Shape *s, const REAL *x, const vec *const *y, con
                 }
         }
     }
-    for (int64_t i = 0; i < all; i++) {
-        sums[i] = 0;
-        for (int64_t t = 0; t < s->threads; t++) sums[i] += parts[t * all + i];
-    }
+    sum_threads(parts, s->threads, all, sums);
     free(parts);
     return failed;
 }
@@ -219,7 +216,7 @@ static Norm norm_of(const Shape *s, const double *sums, const REAL *mean, const 
     return (Norm){weight * scale, first, second * scale * scale, lanes_at(s, mean, o, node, k)};
 }
 
-/* gx of a chunk of an image: identity, mean of 3x3 pixels, and what came back to relu(x). */
+/* gx of a chunk of an image: through the identity, the mean of 3x3 pixels, and relu. */
 INLINE void through_means(int64_t lanes, const Shape *s, const REAL *weights, const REAL *const *g, int64_t at,
                           Grid grid, const vec *padded, const vec *back, vec *direct, REAL *gx) {
     int64_t area = s->height * s->width, c = s->channels, step = chunks_of(s);
@@ -251,7 +248,7 @@ static void weight_gradients(const Shape *s, const double *sums, const REAL *rst
         }
 }
 
-/* Weights made ready, norms, and the sums of each thread: all that the threads share, in one piece of memory. */
+/* Prepared weights, norms, and the sums of each thread, in one block of memory. */
 typedef struct { vec *w1, *w3, *sums; Norm *norms; int64_t apart; } Shared;
 
 static Shared shared_of(const Shape *s, int learn) {
@@ -264,7 +261,7 @@ static Shared shared_of(const Shape *s, int learn) {
     return (Shared){memory, memory + of_w, learn ? sums : NULL, (Norm *)(memory + ready), apart};
 }
 
-/* gx and the sums of the weights for some images, from n on. */
+/* gx and the sums of the weight gradients for `images` images from n on. */
 static void back(const Shape *s, Grid grid, Shared of, const REAL *x, const vec *const *y, const REAL *weights,
                  const REAL *const *g, int64_t n, int64_t images, REAL *gx, vec *sums, vec *padded) {
     int64_t area = s->height * s->width, pixel = n * area;
@@ -279,12 +276,13 @@ static void back(const Shape *s, Grid grid, Shared of, const REAL *x, const vec 
     for (int64_t i = 0; i < images; i++)
         for (int64_t k = 0; k < chunks_of(s); k++) {
             int64_t lanes = lanes_of(s, k), at = in_x(s, (n + i) * area, k);
-            const vec *inside = pixel_at(s, grid, padded, i, 1, 1) + k, *came = pixel_at(s, grid, back, i, 1, 1) + k;
-            ANY(through_means, s, weights, g, at, grid, inside, came, room, gx);
+            const vec *inside = pixel_at(s, grid, padded, i, 1, 1) + k;
+            const vec *incoming = pixel_at(s, grid, back, i, 1, 1) + k;
+            ANY(through_means, s, weights, g, at, grid, inside, incoming, room, gx);
         }
 }
 
-/* Gradients in x, convolutions (or NULL) and weights for g, the gradients in the nodes. */
+/* Gradients in x, convolutions (or NULL) and weights, for the gradients g in the nodes. */
 int backward(const Shape *s, const REAL *x, const REAL *const *w, const REAL *weights, const vec *const *y,
              const REAL *mean, const REAL *rstd, const REAL *const *g, REAL *gx, REAL *const *w_g, REAL *weights_g) {
     Grid grid = grid_of(s);
@@ -299,8 +297,8 @@ int backward(const Shape *s, const REAL *x, const REAL *const *w, const REAL *we
         int64_t o = v / grid.vectors, node = v % grid.vectors / chunks;
         of.norms[v] = norm_of(s, sums, mean, rstd, weights[node * OPERATIONS + CONVOLVED + o], o, node, v % chunks);
     }
-    ready_back(s, w[0], 1, of.w1);
-    ready_back(s, w[1], 3, of.w3);
+    arrange_back(s, w[0], 1, of.w1);
+    arrange_back(s, w[1], 3, of.w3);
     room = room > row ? room : row;
     room = room > means ? room : means;
     FOR_THREADS
@@ -308,12 +306,12 @@ int backward(const Shape *s, const REAL *x, const REAL *const *w, const REAL *we
         vec *padded = scratch(2 * padded_of(s, grid) + room);
         if (!padded) { failed = 1; continue; }
         memset(padded, 0, padded_of(s, grid) * sizeof *padded);
-        vec *own = of.sums ? of.sums + t * of.apart : NULL;
-        for (GROUPS_OF(t)) back(s, grid, of, x, y, weights, g, n, images, gx, own, padded);
+        vec *thread_sums = of.sums ? of.sums + t * of.apart : NULL;
+        for (GROUPS_OF(t)) back(s, grid, of, x, y, weights, g, n, images, gx, thread_sums, padded);
     }
     if (of.sums) {
-        unready(s, of.sums, of.apart, 1, w_g[0]);
-        unready(s, of.sums + weights_of(s, 1), of.apart, 3, w_g[1]);
+        collect(s, of.sums, of.apart, 1, w_g[0]);
+        collect(s, of.sums + weights_of(s, 1), of.apart, 3, w_g[1]);
     }
     free(sums);
     free(of.w1);

@@ -1,8 +1,8 @@
-/* A linear layer w = W z + b whose rows come in segments with an input vector each, and the SGD step on it
-   (hdarts/factored.py).
+/* A linear layer w = W z + b whose rows come in segments with an input vector each, and the SGD step on it; called by
+   output_layer.py.
 
-   Each function goes through the matrix once, row by row in vectors; where the width of a row is no multiple of V, its
-   last vector overlaps the one before. Rows are dealt out to threads once, sums go thread by thread: same threads, same
+   Each function reads the matrix once, row by row in vectors; where the width of a row is no multiple of V, its last
+   vector overlaps the one before. Each thread has a fixed range of rows: the same number of threads gives the same
    bits. */
 
 #include "lanes.h"
@@ -16,14 +16,14 @@ static inline int64_t first_of(const Layer *l, int64_t thread) { return l->rows 
 static inline int64_t vectors_of(const Layer *l) { return (l->width + V - 1) / V; }
 static inline int64_t column(const Layer *l, int64_t c) { return (c + 1) * V <= l->width ? c * V : l->width - V; }
 
-/* The segment of a row, at or after `from`; ends: one past the last row of each. */
+/* Segment of a row, searched from `from` on; ends: one past the last row of each segment. */
 static inline int64_t segment(const int64_t *ends, int64_t from, int64_t row) {
     while (ends[from] <= row) from++;
     return from;
 }
 
 static inline REAL sum_of(vec x) {
-    mask other; /* lane i gets lane i ^ half: in the end each lane has the sum */
+    mask other; /* add lane i ^ half to lane i: at the end each lane has the sum */
 #pragma GCC unroll 4
     for (int half = V / 2; half; half /= 2) {
 #pragma GCC unroll 16
@@ -36,7 +36,7 @@ static inline REAL sum_of(vec x) {
 /* out = W z + b; b may be NULL. */
 int outputs(const Layer *l, const int64_t *ends, const REAL *w, const REAL *b, const REAL *z, REAL *out) {
     int64_t full = l->width / V, left = l->width % V;
-    mask fresh; /* lanes of the last vector that are not in the one before */
+    mask fresh; /* lanes of the last vector that do not overlap the one before */
     for (int i = 0; i < V; i++) fresh[i] = i < V - left ? 0 : -1;
     PARALLEL for (int64_t t = 0; t < l->threads; t++)
         for (int64_t r = first_of(l, t), of = 0; r < first_of(l, t + 1); r++) {
@@ -50,7 +50,7 @@ int outputs(const Layer *l, const int64_t *ends, const REAL *w, const REAL *b, c
     return 0;
 }
 
-/* sums (thread, segment, width), zeros before: what the rows of a thread give to W^T g. */
+/* sums (thread, segment, width), zero on entry: the part of W^T g from the rows of each thread. */
 int vjp(const Layer *l, const int64_t *ends, const REAL *w, const REAL *g, REAL *sums) {
     int64_t vectors = vectors_of(l);
     PARALLEL for (int64_t t = 0; t < l->threads; t++) {
@@ -69,8 +69,8 @@ int vjp(const Layer *l, const int64_t *ends, const REAL *w, const REAL *g, REAL 
     return 0;
 }
 
-/* v <- m v + (s sum_k g_k z_k + d w), w <- w - rate v, for W with z (k, segment, width) and g (k, row), and for b, where z
-   is 1; settings: s, m, d, rate. */
+/* v <- m v + (s sum_k g_k z_k + d w), w <- w - rate v, for W with z (k, segment, width) and g (k, row), and for b, where
+   z is 1; settings: s, m, d, rate. */
 int step(const Layer *l, const int64_t *ends, REAL *w, REAL *v, REAL *b, REAL *speed, int64_t factors, const REAL *g,
          const REAL *z, const REAL *settings) {
     REAL scale = settings[0], m = settings[1], d = settings[2], rate = settings[3];
@@ -78,15 +78,15 @@ int step(const Layer *l, const int64_t *ends, REAL *w, REAL *v, REAL *b, REAL *s
     PARALLEL for (int64_t t = 0; t < l->threads; t++)
         for (int64_t r = first_of(l, t), of = 0; r < first_of(l, t + 1); r++) {
             of = segment(ends, of, r);
-            REAL *row = w + r * l->width, *moving = v + r * l->width;
-            vec old_w = LOAD(row + last), old_v = LOAD(moving + last); /* before what overlaps it is written */
+            REAL *row = w + r * l->width, *speeds = v + r * l->width;
+            vec old_w = LOAD(row + last), old_v = LOAD(speeds + last); /* before the overlap is written */
             for (int64_t c = 0; c < vectors; c++) {
                 int64_t at = column(l, c);
                 vec here = c + 1 < vectors ? LOAD(row + at) : old_w, slope = d * here;
                 for (int64_t k = 0; k < factors; k++)
                     slope += scale * g[k * l->rows + r] * LOAD(z + (k * l->segments + of) * l->width + at);
-                vec faster = m * (c + 1 < vectors ? LOAD(moving + at) : old_v) + slope;
-                *(vec *)(moving + at) = faster;
+                vec faster = m * (c + 1 < vectors ? LOAD(speeds + at) : old_v) + slope;
+                *(vec *)(speeds + at) = faster;
                 *(vec *)(row + at) = here - rate * faster;
             }
             if (!b) continue;

@@ -1,15 +1,15 @@
-/* Pooling and identity of the sources of a wave, mixed for each node they lead to.
+/* Pooling and identity of the sources of a wave, mixed for each target node.
 
      nodes[m] += sum over sources s of  mixing[m, 0, s] BN(max pool(x_s)) + mixing[m, 1, s] BN(average pool(x_s))
                                       + mixing[m, 2, s] x_s                     (the last at stride 1 alone)
 
-   Written for hdarts/pooling.py. Pools are made again wherever they are needed: that costs less than to keep them.
-   Each source, node and gradient is (image, row, column, channel), channels-last; mixing (node, operation, source),
-   statistics (pool, source, chunk, lane). Every function returns 0, or 1 where there was no memory. */
+   Called by pooling.py. Pools are recomputed where they are needed, which is cheaper than storing them. Each source,
+   node and gradient is (image, row, column, channel), channels-last; mixing (node, operation, source), statistics
+   (pool, source, chunk, lane). Every function returns 0, or 1 if it is out of memory. */
 
 #include "moments.h"
 
-/* The window of output (r, c): rows from `top` to before `bottom`, columns from `left` to before `right`. */
+/* Window of output (r, c): rows [top, bottom), columns [left, right). */
 typedef struct { int64_t top, bottom, left, right; } Window;
 
 static Window window(const Shape *s, int64_t r, int64_t c) {
@@ -21,7 +21,7 @@ static Window window(const Shape *s, int64_t r, int64_t c) {
 static int whole(Window w) { return w.bottom - w.top == 3 && w.right - w.left == 3; }
 static REAL share(Window w) { return (REAL)1 / ((w.bottom - w.top) * (w.right - w.left)); }
 
-/* Maximum (a nan is the largest) and sum of a window that starts at `corner`. */
+/* Maximum (nan counts as the largest) and sum of the window that starts at `corner`. */
 INLINE void pool_of(const vec *corner, int64_t wide, const int rows, const int columns, vec *largest, vec *sum) {
     vec most = corner[0], all = {0};
     for (int i = 0; i < rows; i++)
@@ -34,7 +34,7 @@ INLINE void pool_of(const vec *corner, int64_t wide, const int rows, const int c
     *largest = most, *sum = all;
 }
 
-/* The other way: the slope of the maximum to the first pixel that is equal to it, that of the average to all. */
+/* Backward: add the gradient of the maximum to the first pixel equal to it, that of the average to all pixels. */
 INLINE void spread_of(const vec *corner, int64_t wide, const int rows, const int columns, vec most, vec of_most,
                       vec of_average, vec *back) {
     for (int i = 0; i < rows; i++)
@@ -45,7 +45,7 @@ INLINE void spread_of(const vec *corner, int64_t wide, const int rows, const int
         }
 }
 
-/* One chunk of one source of one image, its 3x3 maxima (a nan is the largest) and its averages within the image. */
+/* Load one chunk of one source of one image; compute its 3x3 maxima and its averages within the image. */
 static void pools(const Shape *s, const REAL *x, int64_t n, int64_t k, vec *tile, vec *largest, vec *average) {
     int64_t area = s->height * s->width, columns = columns_out(s);
     const REAL *from = x + n * area * s->channels + k * V;
@@ -61,7 +61,7 @@ static void pools(const Shape *s, const REAL *x, int64_t n, int64_t k, vec *tile
         }
 }
 
-/* Adds to `nodes`; writes mean and 1 / sqrt(variance + EPSILON) of the pools. operations: 2, or 3 with identity. */
+/* Add to `nodes`; write mean and 1 / sqrt(variance + EPSILON) of the pools. operations: 2, or 3 with identity. */
 int forward(const Shape *s, int64_t operations, const REAL *const *x, const REAL *mixing, REAL *mean, REAL *rstd,
             REAL *const *nodes) {
     int64_t sources = s->sources, chunks = chunks_of(s), lanes = 2 * sources * chunks * V, pixels = pixels_out(s);
@@ -151,15 +151,12 @@ static int gradient_sums(const Shape *s, int64_t operations, const REAL *const *
                     }
                 }
     }
-    for (int64_t i = 0; i < all; i++) {
-        sums[i] = 0;
-        for (int64_t t = 0; t < s->threads; t++) sums[i] += parts[t * all + i];
-    }
+    sum_threads(parts, s->threads, all, sums);
     free(parts);
     return failed;
 }
 
-/* Gradients in x and mixing for g, the gradients in the nodes. */
+/* Gradients in x and mixing, for the gradients g in the nodes. */
 int backward(const Shape *s, int64_t operations, const REAL *const *x, const REAL *mixing, const REAL *mean,
              const REAL *rstd, const REAL *const *g, REAL *const *gx, REAL *mixing_g) {
     int64_t sources = s->sources, chunks = chunks_of(s), pixels = pixels_out(s), area = s->height * s->width;

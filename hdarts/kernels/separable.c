@@ -1,21 +1,21 @@
 /* Separable convolutions of all edges of a wave: relu, depthwise, pointwise, and the statistics BatchNorm needs.
 
-   One image of one edge is a tile that stays in the cache of a core from its first operation to its last; nothing but
-   the input and the result y of the pointwise convolution ever lies in memory. BatchNorm, relu and the weight of the
-   operation are applied where y is read. Written for hdarts/separable.py, which says what is computed. MAX_TERMS is
-   the largest number of terms of a node's sum. Every function returns 0, or 1 where there was no memory.
+   One image of one edge is a tile that stays in the cache of a core through all operations; only the input and the
+   result y of the pointwise convolution are in main memory. BatchNorm, relu and the weight of the operation are applied
+   where y is read. Called by separable.py, which has the equation. MAX_TERMS is the largest number of terms of a node's
+   sum. Every function returns 0, or 1 if it is out of memory.
 
    Layouts, slowest axis first:
-     outer   sources and nodes, a tensor each (image, row, column, channel): PyTorch's channels-last
-     inner   y (edge, image, chunk, pixel, lane): channels in chunks of V, the last one filled up with zeros
-     statistics (edge, chunk, lane); weights as PyTorch has them, edges first */
+     outer   each source and node is a tensor (image, row, column, channel): PyTorch's channels-last
+     inner   y (edge, image, chunk, pixel, lane): channels in chunks of V, the last one padded with zeros
+     statistics (edge, chunk, lane); weights as in PyTorch, edges first */
 
 #include "depthwise.h"
 #include "moments.h"
 
-#define PIXELS 8 /* of a pointwise product at a time: as many independent sums */
+#define PIXELS 8 /* per step of a pointwise product: as many independent sums */
 
-/* One chunk of statistics or of BatchNorm's weights; those that are not there are `other`. */
+/* One chunk of statistics or of BatchNorm's weights, or `other` where they are NULL. */
 static vec lanes_at(const REAL *of, int64_t at, REAL other) {
     vec x;
     if (of) return ((const vec *)of)[at];
@@ -23,7 +23,7 @@ static vec lanes_at(const REAL *of, int64_t at, REAL other) {
     return x;
 }
 
-/* Sources, or x after its BatchNorm; relu -> the inside of `padded` (chunk, row + 2 padding, column + 2 padding). */
+/* Load a source, or x after its BatchNorm, through relu into the inside of `padded` (chunk, row, column). */
 static void load(const Shape *s, const REAL *const *outer, const REAL *x, const REAL *mean, const REAL *rstd,
                  const REAL *gamma, const REAL *beta, int64_t e, int64_t n, vec *padded) {
     int64_t p = padding_of(s), wide = s->width + 2 * p, high = s->height + 2 * p, chunks = chunks_of(s);
@@ -47,7 +47,7 @@ static void load(const Shape *s, const REAL *const *outer, const REAL *x, const 
     }
 }
 
-/* pointwise weights (out, in) -> rows of chunks of outs, one row an in; if `back` rows of chunks of ins, one an out */
+/* pointwise weights (out, in) -> (in, chunk of outs), or, if `back`, (out, chunk of ins) */
 static void load_pointwise(const Shape *s, const REAL *w, int64_t e, int back, vec *to) {
     int64_t c = s->channels, chunks = chunks_of(s);
     w += e * c * c;
@@ -60,8 +60,8 @@ static void load_pointwise(const Shape *s, const REAL *w, int64_t e, int back, v
         }
 }
 
-/* out = sum over channels of x (chunk, row, column) times w (channel, chunk); reads, not writes, beyond. Chunk k of
-   pixel (row, column) goes to out[k * plane + row * wide + column * step]. */
+/* out = sum over channels of x (chunk, row, column) times w (channel, chunk); may read, but does not write, beyond the
+   end. Chunk k of pixel (row, column) is stored in out[k * plane + row * wide + column * step]. */
 static void pointwise(const vec *x, const vec *w, int64_t channels, int64_t rows, int64_t columns, vec *out,
                       int64_t plane, int64_t wide, int64_t step) {
     int64_t chunks = (channels + V - 1) / V;
@@ -84,7 +84,7 @@ static void pointwise(const vec *x, const vec *w, int64_t channels, int64_t rows
 
 /* weight gradient: sums (out, chunk of ins) += sum over pixels of g[out] x[ins] */
 static void outer_products(const vec *g, const vec *x, int64_t channels, int64_t pixels, vec *sums) {
-    enum { OUTS = V < 8 ? V : 8 }; /* at a time, of one chunk */
+    enum { OUTS = V < 8 ? V : 8 }; /* at a time, in one chunk */
     int64_t chunks = (channels + V - 1) / V;
     for (int64_t first = 0; first < channels; first += OUTS) {
         const REAL *outs = (const REAL *)(g + first / V * pixels) + first % V;
@@ -102,7 +102,7 @@ static void outer_products(const vec *g, const vec *x, int64_t channels, int64_t
 
 static vec through_relu(vec g, vec result) { return (vec)((mask)g & (result > 0)); }
 
-/* --- what Python calls ------------------------------------------------------------------------------------------- */
+/* --- called from Python ------------------------------------------------------------------------------------------ */
 
 /* y, its mean and 1 / sqrt(variance + EPSILON), from the sources `outer`, or, where x is not NULL, from an inner y with
    its BatchNorm: x_gamma (x - x_mean) x_rstd + x_beta, where gamma and beta may be NULL, for 1 and 0. */
@@ -169,7 +169,7 @@ int mix(const Shape *s, int64_t operations, const REAL *const *y, const REAL *co
     return 0;
 }
 
-/* What the gradient of BatchNorm needs: sums (2, edge, chunk, lane) = sum of g, sum of g (y - mean). */
+/* Sums for the gradient of BatchNorm: sums (2, edge, chunk, lane) = sum of g, sum of g (y - mean). */
 int gradient_sums(const Shape *s, const REAL *y, const REAL *mean, const REAL *const *g, double *sums) {
     int64_t edges = edges_of(s), chunks = chunks_of(s), pixels = pixels_out(s), lanes = edges * chunks * V;
     double *parts = calloc(s->threads * 2 * lanes, sizeof *parts);
@@ -190,17 +190,14 @@ int gradient_sums(const Shape *s, const REAL *y, const REAL *mean, const REAL *c
                     double *into = parts + t * 2 * lanes + (e * chunks + k) * V;
                     for (int l = 0; l < V; l++) into[l] += first[l], into[lanes + l] += second[l];
                 }
-    for (int64_t i = 0; i < 2 * lanes; i++) {
-        sums[i] = 0;
-        for (int64_t t = 0; t < s->threads; t++) sums[i] += parts[t * 2 * lanes + i];
-    }
+    sum_threads(parts, s->threads, 2 * lanes, sums);
     free(parts);
     return 0;
 }
 
-/* Gradients of gamma (y - mean) rstd + beta for the gradient g: outer node tensors, or `inner`.
-   outer_g, of the sources, are added to; or gx is written, with its sums for the BatchNorm before.
-   Without w_depthwise_g and w_pointwise_g the weights are constants. */
+/* Gradients of gamma (y - mean) rstd + beta, for the gradient g in the nodes or `inner` in the values themselves.
+   They are added to outer_g, those in the sources; or gx is written, with its sums for the BatchNorm before.
+   w_depthwise_g and w_pointwise_g may be NULL: then the weights are constants. */
 int backward(const Shape *s, const REAL *const *outer, const REAL *x, const REAL *x_mean, const REAL *x_rstd,
              const REAL *x_gamma, const REAL *x_beta, const REAL *w_depthwise, const REAL *w_pointwise, const REAL *y,
              const REAL *mean, const REAL *rstd, const REAL *gamma, const REAL *const *g, const REAL *inner,
@@ -246,7 +243,7 @@ int backward(const Shape *s, const REAL *const *outer, const REAL *x, const REAL
                         gy[k * pixels + q] = factor * (one - first - (here[q] - middle) * second);
                     }
                 }
-                /* gd lies as the image does, with zeros around it and, at stride 2, between its pixels */
+                /* gd has the layout of the image, with zeros around it and, at stride 2, between its pixels */
                 pointwise(gy, wp, c, rows_out(s), columns_out(s), gd + p * wide + p, wide * high, s->stride * wide,
                           s->stride);
                 for (int64_t k = 0; w_pointwise_g && k < chunks; k++) {
@@ -285,10 +282,7 @@ int backward(const Shape *s, const REAL *const *outer, const REAL *x, const REAL
             }
         }
     }
-    for (int64_t i = 0; gx_sums && i < 2 * lanes; i++) {
-        gx_sums[i] = 0;
-        for (int64_t t = 0; t < s->threads; t++) gx_sums[i] += parts[t * 2 * lanes + i];
-    }
+    if (gx_sums) sum_threads(parts, s->threads, 2 * lanes, gx_sums);
     for (int64_t e = 0; w_pointwise_g && e < edges; e++)
         for (int64_t channel = 0; channel < c; channel++) {
             int64_t start = e * chunks * (taps + c), k = channel / V, l = channel % V;

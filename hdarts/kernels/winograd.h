@@ -2,16 +2,16 @@
 
      y = A' [(G w G') * (B' x B)] A     for each tile: w 3x3, x 4x4, y 2x2; * element by element, summed over channels
 
-   so that 16 products stand where 36 were. The gradients are the transposed maps of the same three transforms. The 16
-   places of a tile are 16 matrix products: rows are tiles, columns are channels. The factors are 1 and 1/2: rounding
-   is that of the plain sum. */
+   so that 16 products replace 36. The gradients use the transposed maps of the same three transforms. The 16 places of
+   a tile are 16 matrix products: rows are tiles, columns are channels. All factors are 1 or 1/2, so the rounding error
+   is like that of the plain sum. */
 
 #pragma once
 
 #include "lanes.h"
 
-enum { PLACES = 16, TILES = 64, APART = TILES + 1 }; /* tiles at a time; one more apart, so that caches keep 16 rows */
-enum { ROWS = V * sizeof(REAL) == 64 ? 8 : 4, GROUP = 3 }; /* of a product at a time: rows, vectors of columns */
+enum { PLACES = 16, TILES = 64, APART = TILES + 1 }; /* tiles at a time; the odd distance avoids cache conflicts */
+enum { ROWS = V * sizeof(REAL) == 64 ? 8 : 4, GROUP = 3 }; /* per step of a product: rows, vectors of columns */
 
 #define FOR(i, n) for (int i = 0; i < n; i++)
 
@@ -27,14 +27,14 @@ INLINE void product_of(const int n, const REAL *a, int64_t down, int64_t along, 
     }
 }
 
-/* How many vectors of `columns` go together: parts as even as may be. */
+/* Number of vectors of columns per group: groups are as even as possible. */
 static inline int64_t group_of(int64_t columns) {
     int64_t groups = (columns + GROUP - 1) / GROUP;
     return (columns + groups - 1) / groups;
 }
 
-/* out (rows, columns) = or += a (rows, depth) times b (depth, columns): numbers of a lie `down` and `along` apart, rows
-   of b and out so many vectors. Reads, but does not use, a beyond its rows up to a multiple of ROWS. */
+/* out (rows, columns) = or += a (rows, depth) times b (depth, columns): `down` and `along` are the strides of a,
+   b_wide and wide those of the rows of b and out. Reads, but does not use, rows of a up to a multiple of ROWS. */
 static void product(const REAL *a, int64_t down, int64_t along, const vec *b, int64_t b_wide, int64_t depth, vec *out,
                     int64_t wide, int64_t rows, int64_t columns, int add) {
     int64_t most = group_of(columns);
@@ -64,7 +64,7 @@ INLINE void of_input(const vec *x, int64_t wide, int64_t step, vec *to, int64_t 
     }
 }
 
-/* The transposed map, added to x. */
+/* Transpose of the map above, added to x. */
 INLINE void add_input(const vec *from, int64_t apart, vec *x, int64_t wide, int64_t step) {
     vec half[4][4];
     FOR(j, 4) {
@@ -86,7 +86,7 @@ INLINE void to_result(const vec *from, int64_t apart, vec y[2][2]) {
     FOR(i, 2) y[i][0] = half[i][0] + half[i][1] + half[i][2], y[i][1] = half[i][1] - half[i][2] - half[i][3];
 }
 
-/* The transposed map. */
+/* Transpose of the map above. */
 INLINE void of_slope(vec g[2][2], vec *to, int64_t apart) {
     vec half[4][2];
     FOR(j, 2) {
@@ -111,7 +111,7 @@ INLINE void of_weights(vec w[3][3], vec *to, int64_t apart) {
     }
 }
 
-/* The transposed map. */
+/* Transpose of the map above. */
 INLINE void to_weights(const vec *from, int64_t apart, vec w[3][3]) {
     vec half[3][4];
     FOR(j, 4) {
