@@ -1,4 +1,4 @@
-"""What a student does with a mouse, in a real JupyterLab: a slider moved, a search stopped and gone on with."""
+"""What a student does with a mouse, in a real JupyterLab: a slider moved, a search stopped and resumed."""
 
 import json
 import os
@@ -33,7 +33,7 @@ FIRST_PROMPT = "document.querySelector('.jp-Notebook .jp-CodeCell .jp-InputPromp
 
 
 class Lab:
-    """JupyterLab in a folder of its own, on a port of its own."""
+    """JupyterLab in a separate folder, on a free port."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -52,8 +52,8 @@ class Lab:
         until = time.monotonic() + 120
         while time.monotonic() < until and self.process.poll() is None:
             for file in (self.folder / "jupyter" / "runtime").glob("jpserver-*.json"):
-                told = json.loads(file.read_text())
-                return told["url"], told["token"]
+                server = json.loads(file.read_text())
+                return server["url"], server["token"]
             time.sleep(0.2)
         raise TimeoutError((self.folder / "lab.log").read_text())
 
@@ -83,9 +83,9 @@ def click(browser: Browser, element: str) -> None:
 def open_and_run(browser: Browser, lab: Lab, cells: list[str]) -> None:
     """Open a notebook of these cells and run all of them, as a hand on the keyboard does."""
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}  # or a dialog asks which
-    nbformat.write(new_notebook(cells=list(map(new_code_cell, cells)), metadata=kernel), lab.folder / "own.ipynb")
+    nbformat.write(new_notebook(cells=list(map(new_code_cell, cells)), metadata=kernel), lab.folder / "mine.ipynb")
     url, token = lab.address()
-    browser.open(f"{url}lab/tree/own.ipynb?token={token}&reset")
+    browser.open(f"{url}lab/tree/mine.ipynb?token={token}&reset")
     wait(browser, FIRST_PROMPT)
     wait(browser, "document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'")
     until = time.monotonic() + 60
@@ -108,19 +108,19 @@ def test_an_arrow_key_on_a_slider_draws_its_figure_anew(lab: Lab, tmp_path: Path
     with chromium(tmp_path) as browser:
         open_and_run(browser, lab, [SLIDER])
         wait(browser, "document.querySelector('img.widget-image')?.naturalWidth")
-        told, source = (
+        words, source = (
             "document.querySelector('.widget-hslider').innerText",
             "document.querySelector('img.widget-image').src",
         )
         before = browser.ask(source)
-        assert browser.ask(told).split() == ["value", "2"]
+        assert browser.ask(words).split() == ["value", "2"]
         click(browser, "document.querySelector('.widget-hslider .noUi-handle')")
         browser.press("ArrowRight")
         wait(browser, f"{source} != {json.dumps(before)}")
-        assert browser.ask(told).split() == ["value", "3"]
+        assert browser.ask(words).split() == ["value", "3"]
 
 
-def test_the_stop_button_saves_a_search_which_the_same_cell_goes_on_with(lab: Lab, tmp_path: Path) -> None:
+def test_the_stop_button_saves_a_search_which_the_same_cell_resumes(lab: Lab, tmp_path: Path) -> None:
     cells = [
         cell.source
         for cell in nbformat.read(notebooks_folder() / "03_search.ipynb", 4).cells

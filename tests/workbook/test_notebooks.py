@@ -99,7 +99,7 @@ def hdarts(*words: str, environment: dict) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.soak
-def test_a_study_of_three_runs_killed_and_started_again_ends_as_an_undisturbed_one(tmp_path, environment):
+def test_a_study_of_three_runs_killed_and_started_again_equals_an_undisturbed_one(tmp_path, environment):
     """Search, selection and evaluation; the second time the whole process group is killed while it searches."""
     study = "params/studies/tiny.yaml"
     done = hdarts("run", study, environment=environment)
@@ -130,7 +130,7 @@ def test_a_study_of_three_runs_killed_and_started_again_ends_as_an_undisturbed_o
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ("channels: 2, layers: 3, epochs: 2", "chanels: 2, layers: 3, epochs: 2", "did you mean `channels`"),
         ("channels: 2, layers: 3, epochs: 2", "channels: 0, layers: 3, epochs: 2", "`channels` = 0"),
@@ -142,7 +142,7 @@ def test_a_study_of_three_runs_killed_and_started_again_ends_as_an_undisturbed_o
         ("each: {stage: select, as: genotype}", "after: [search]", "genotype"),
     ],
 )
-def test_bad_input_is_one_sentence_and_nothing_is_written(old, new, told, tmp_path, monkeypatch, capsys):
+def test_bad_input_is_one_sentence_and_nothing_is_written(old, new, message, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "runs"))
     text = (ROOT / "params" / "studies" / "tiny.yaml").read_text()
     assert old in text
@@ -155,5 +155,5 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(old, new, told, tmp_pa
     finally:
         study.unlink()
     err = capsys.readouterr().err
-    assert told in err and len(err.strip().splitlines()) == 1 and "Traceback" not in err
+    assert message in err and len(err.strip().splitlines()) == 1 and "Traceback" not in err
     assert not (tmp_path / "runs").exists()
