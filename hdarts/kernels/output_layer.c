@@ -69,8 +69,8 @@ int vjp(const Layer *l, const int64_t *ends, const REAL *w, const REAL *g, REAL 
     return 0;
 }
 
-/* v <- m v + (s sum_k g_k z_k + d w), w <- w - rate v, for W with z (k, segment, width) and g (k, row), and for b, where
-   z is 1; settings: s, m, d, rate. */
+/* v <- m v + (s sum_k g_k z_k + d w), w <- w - rate v, for W with z (k, segment, width) and g (k, row), and for b with
+   z = 1; settings: s, m, d, rate. */
 int step(const Layer *l, const int64_t *ends, REAL *w, REAL *v, REAL *b, REAL *speed, int64_t factors, const REAL *g,
          const REAL *z, const REAL *settings) {
     REAL scale = settings[0], m = settings[1], d = settings[2], rate = settings[3];

@@ -64,8 +64,8 @@ def test_other_names_and_shapes_are_named():
 
 
 def test_agreement_is_cosine_and_relative_error():
-    found = agreement(torch.tensor([3.0, 4.0]), torch.tensor([4.0, 3.0]))
-    assert found["cosine"] == pytest.approx(24 / 25) and found["relative_error"] == pytest.approx(math.sqrt(2) / 5)
+    result = agreement(torch.tensor([3.0, 4.0]), torch.tensor([4.0, 3.0]))
+    assert result["cosine"] == pytest.approx(24 / 25) and result["relative_error"] == pytest.approx(math.sqrt(2) / 5)
     zero = agreement(torch.zeros(2), torch.ones(2))
     assert math.isnan(zero["cosine"]) and zero["relative_error"] == 1
     assert math.isnan(agreement(torch.ones(2), torch.zeros(2))["relative_error"])

@@ -55,7 +55,7 @@ def test_loss_gradients_and_hessian_products_are_those_of_the_plain_network(size
 
 
 def test_pytorchs_operators_alone_give_the_same():
-    """Second derivatives of the C files go that way; without a compiler everything does."""
+    """Second derivatives are computed this way; without a compiler everything is."""
     case = Case(*SIZES[1])
     ours = derivatives(case.loss, case.w, case.alpha)
     case.net.compiled = False

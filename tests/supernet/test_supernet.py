@@ -45,10 +45,10 @@ class Case:
         return F.cross_entropy(logits, self.y)
 
 
-both_roads = pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "pytorch"])
+both_implementations = pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "pytorch"])
 
 
-@both_roads
+@both_implementations
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_loss_gradients_and_hessian_products_are_those_of_the_plain_network(size, compiled):
     case = Case(*size, compiled=compiled)
@@ -56,10 +56,10 @@ def test_loss_gradients_and_hessian_products_are_those_of_the_plain_network(size
     agree(ours, plain, 1e-10)
 
 
-@both_roads
+@both_implementations
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_gradients_alone_are_those_of_the_plain_network(size, compiled):
-    """Without a graph for second derivatives: the road of every step of a search."""
+    """Without a graph for second derivatives, as in every step of a search."""
     case = Case(*size, compiled=compiled)
     w, alpha = case.w.requires_grad_(), case.alpha.requires_grad_()
     pairs = [torch.autograd.grad(loss(w, alpha), (w, alpha)) for loss in (case.loss, case.plain_loss)]
@@ -67,7 +67,7 @@ def test_gradients_alone_are_those_of_the_plain_network(size, compiled):
         torch.testing.assert_close(ours, plain, rtol=1e-10, atol=1e-10 * float(plain.abs().max()))
 
 
-@both_roads
+@both_implementations
 @pytest.mark.parametrize("size", SIZES[:2], ids=str)
 def test_single_precision_agrees_to_four_digits(size, compiled):
     case = Case(*size, dtype=torch.float32, compiled=compiled)
@@ -78,7 +78,7 @@ def test_single_precision_agrees_to_four_digits(size, compiled):
         assert (one - other).norm() < 1e-4 * other.norm()
 
 
-@both_roads
+@both_implementations
 def test_a_search_of_twenty_steps_stays_together(compiled):
     case = Case(2, 3, 6, (8, 8), 1, compiled=compiled)
     ends = []
