@@ -1,4 +1,4 @@
-"""What may befall a run from outside: one exception and one exit code each.
+"""Failures from outside, each with an exception and an exit code.
 
 The codes are those of sysexits.h, so that a shell or a cluster's scheduler can tell the cases apart.
 """
@@ -6,38 +6,38 @@ The codes are those of sysexits.h, so that a shell or a cluster's scheduler can 
 import errno
 
 
-def sentence_alone(error: BaseException) -> list[str]:
-    """What IPython shows of an error whose message says all there is to know: no traceback."""
+def message_only(error: BaseException) -> list[str]:
+    """Return what IPython shows for an error whose message is complete: no traceback."""
     return [str(error)]
 
 
 class ParameterError(ValueError):
-    """A parameter, file or name that the user has to mend; its message is one sentence on one line.
+    """A parameter, file or name that the user has to correct; the message is one sentence on one line.
 
-    What it quotes from outside may hold anything: line ends and control characters are written as escapes.
+    It may quote any text: line ends and control characters are escaped.
     """
 
-    _render_traceback_ = sentence_alone
+    _render_traceback_ = message_only
 
     def __init__(self, message: str) -> None:
         super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked for the end; what ran has saved, and the same command goes on from there."""
+    """A run stopped by a signal after it saved; the same command resumes it."""
 
     exit_code = 75  # EX_TEMPFAIL
-    _render_traceback_ = sentence_alone
+    _render_traceback_ = message_only
 
 
 class OutOfMemory(RuntimeError):
-    """A step needs more memory than there is; the message names the batch size that fits."""
+    """A step does not fit into memory; the message names a batch size that fits."""
 
     exit_code = 71  # EX_OSERR
 
 
 class CannotWrite(OSError):
-    """A file cannot be written, and it is not its name's fault: the disk is full, or read-only, or not ours."""
+    """A file cannot be written, whatever its name: the disk is full, read-only or not accessible."""
 
     exit_code = 73  # EX_CANTCREAT
 
@@ -47,5 +47,5 @@ _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPE
 
 
 def of_the_disk(error: BaseException) -> bool:
-    """Whether an error says that nothing can be written there at the moment, whatever its name."""
+    """Whether an error means that nothing can be written to the disk at the moment."""
     return isinstance(error, CannotWrite) or (isinstance(error, OSError) and error.errno in _OF_THE_DISK)

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic writes of files and folders."""
 
 import contextlib
 import os
@@ -11,9 +11,9 @@ from hdarts.errors import CannotWrite, ParameterError, of_the_disk
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write a file so that a reader, or the next start after a kill, sees the old one or the new one, whole.
+    """Write a file such that a reader, or the next start after a kill, sees either the old or the new one, complete.
 
-    Raises `CannotWrite` where the disk is full or read-only; the old file is then still there.
+    Raises `CannotWrite` if the disk is full or read-only; the old file then remains.
     """
     data = content.encode() if isinstance(content, str) else content
     try:
@@ -22,7 +22,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         if of_the_disk(error):
             raise CannotWrite(f"{path} cannot be written: {error.strerror}") from None
         raise
-    with contextlib.suppress(OSError):  # a file system that cannot sync folders still has the file's own sync
+    with contextlib.suppress(OSError):  # some file systems cannot sync folders; the file itself is synced
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -32,37 +32,37 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
 def _replace(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with beside.open("wb") as file:
+        with part.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        part.replace(path)
     except BaseException:
-        with contextlib.suppress(OSError):  # on a read-only disk it cannot be removed, and was never there
-            beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # on a read-only disk it cannot be removed, nor does it exist
+            part.unlink(missing_ok=True)
         raise
 
 
 def write_folder(target: Path, files: Mapping[str, bytes | str]) -> None:
-    """Write a new folder of files, named by their paths in it, whole or not at all.
+    """Write a new folder with `files`, by their paths in it, atomically.
 
-    Raises `ParameterError` for one that is there already and not empty, `CannotWrite` for a full or read-only disk.
+    Raises `ParameterError` if it exists and is not empty, `CannotWrite` if the disk is full or read-only.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ParameterError(f"{target}: is there already; name a folder that is new or empty")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
         fault = CannotWrite if of_the_disk(error) else ParameterError
         raise fault(f"{target} cannot be written: {error.strerror}") from None
     try:
         for name, content in files.items():
-            write_atomic(beside / name, content)
-        beside.chmod(0o755)
-        beside.rename(target)  # onto nothing, or an empty folder
+            write_atomic(part / name, content)
+        part.chmod(0o755)
+        part.rename(target)  # which is missing, or an empty folder
     except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(part, ignore_errors=True)
         raise

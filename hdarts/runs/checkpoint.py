@@ -1,8 +1,8 @@
 """Checkpoints: complete, atomic, verified; the last two are kept.
 
-A file is one header line and the bytes of `torch.save`. The header holds the format version, the digest of the
-parameters the state belongs to, and the SHA-256 of these two and the bytes. Reading verifies all three and loads
-tensors and plain values only (`weights_only`). A damaged newest file is set aside by name and the one before is used.
+A file is one header line followed by the bytes of `torch.save`. The header contains the format version, the digest of
+the parameters, and the SHA-256 of these two and the bytes. Reading verifies all three and loads only tensors and plain
+values (`weights_only`). A damaged newest file is renamed, and the previous one is used.
 """
 
 import hashlib
@@ -23,30 +23,30 @@ from torch import Tensor
 from hdarts.errors import ParameterError, Stopped
 from hdarts.params import Checkpoints
 from hdarts.runs.atomic import write_atomic
-from hdarts.runs.signals import on_request, orphans_are_asked, write_stderr
+from hdarts.runs.run import BEFORE, NEWEST
+from hdarts.runs.signals import on_request, orphans_stop, write_stderr
 
 MAGIC, FORMAT = "hdarts-checkpoint", 1
-NEWEST, BEFORE = "checkpoint.pt", "checkpoint.previous.pt"
 
 
 class DamagedCheckpoint(Exception):
-    """A checkpoint file that cannot be what was written."""
+    """A checkpoint file whose content is not what was written."""
 
 
 def save(folder: Path, state: dict[str, Any], digest: str, keep_as: str = "") -> None:
-    """Write `state` (tensors and plain values) as the newest checkpoint of a run folder; the one before it stays.
+    """Write `state` (tensors and plain values) as the newest checkpoint of a run folder, and keep the previous one.
 
-    `digest` names the parameters (hdarts.params.identity). With `keep_as`, a copy `checkpoint.<keep_as>.pt` is
-    written too, which rotation leaves alone.
+    `digest` identifies the parameters (hdarts.params.identity). With `keep_as`, a copy `checkpoint.<keep_as>.pt` is
+    written too, which is never replaced.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
     buffer.seek(0)
-    torch.load(buffer, weights_only=True, map_location="meta")  # what could not be read back fails now, not at resume
+    torch.load(buffer, weights_only=True, map_location="meta")  # fail now, not at resume, if it cannot be read
     payload = buffer.getvalue()
     header = {"magic": MAGIC, "format": FORMAT, "parameters": digest, "sha256": _checksum(FORMAT, digest, payload)}
     content = json.dumps(header).encode() + b"\n" + payload
-    if keep_as:  # first: whoever is killed between the two files resumes before this epoch and writes both again
+    if keep_as:  # first: a run killed between the two files resumes before this epoch and writes both again
         write_atomic(folder / f"checkpoint.{keep_as}.pt", content)
     if (folder / NEWEST).exists():
         (folder / NEWEST).replace(folder / BEFORE)
@@ -62,8 +62,8 @@ def _checksum(form: Any, digest: Any, payload: bytes) -> str:
 def read(path: Path, digest: str | None = None) -> dict[str, Any]:
     """Return the state in one checkpoint file.
 
-    Raises `DamagedCheckpoint` when the bytes are not those that were written, `ParameterError` when there is no such
-    file, or it is whole but has another format, belongs to other parameters than `digest` or holds other objects.
+    Raises `DamagedCheckpoint` if the bytes are not those that were written, `ParameterError` if there is no such file
+    or an intact one has another format, other parameters than `digest`, or contains other objects.
     """
     try:
         header_line, _, payload = path.read_bytes().partition(b"\n")
@@ -84,44 +84,37 @@ def read(path: Path, digest: str | None = None) -> dict[str, Any]:
         raise ParameterError(f"{path}: belongs to a run with other parameters ({owner}, not {digest})")
     try:
         return torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")
-    except Exception:  # the bytes are whole, so it is what they hold
+    except Exception:  # the checksum is right, so it is the objects
         raise ParameterError(f"{path}: holds more than tensors and plain values; such a file is not opened") from None
 
 
 def load(folder: Path, digest: str) -> dict[str, Any] | None:
-    """Return the newest whole state of a run folder, or None when the run never saved one.
+    """Return the newest intact state of a run folder, or None if the run never saved one.
 
-    A damaged file is renamed to `<name>.damaged`, named on standard error, and the one before is read. When files
-    were there and none is whole, `DamagedCheckpoint` is raised: never a silent fresh start. What a kill left half
-    written is removed: such files are large.
+    A damaged file is renamed to `<name>.damaged`, with a warning on standard error, and the previous one is read. If
+    there are files and none is intact, `DamagedCheckpoint` is raised; a run never starts afresh silently. Large partial
+    files of a killed process are removed.
     """
-    for half in folder.glob(".checkpoint*.part"):
-        half.unlink(missing_ok=True)
+    for partial in folder.glob(".checkpoint*.part"):
+        partial.unlink(missing_ok=True)
     present = [folder / name for name in (NEWEST, BEFORE) if (folder / name).exists()]
     for path in present:
         try:
             return read(path, digest)
         except DamagedCheckpoint as damage:
-            aside = path.with_name(path.name + ".damaged")
-            path.replace(aside)
-            print(f"warning: {damage}; set aside as {aside.name}", file=sys.stderr)
+            renamed = path.replace(path.with_name(path.name + ".damaged"))
+            print(f"warning: {damage}; set aside as {renamed.name}", file=sys.stderr)
     if present or list(folder.glob("checkpoint*.damaged")):
         raise DamagedCheckpoint(f"{folder}: no checkpoint is whole; remove the folder to start this run afresh")
     return None
 
 
-def prune(folder: Path) -> None:
-    """Remove the rotating checkpoints of a finished run; snapshots named by `keep_epochs` stay."""
-    for name in (NEWEST, BEFORE):
-        (folder / name).unlink(missing_ok=True)
-
-
 @dataclass
 class CheckpointClock:
-    """Tells when to save: every `checkpoint_epochs` epochs, after `checkpoint_minutes`, and when asked to stop.
+    """When to save: every `checkpoint_epochs` epochs, after `checkpoint_minutes`, and when a stop is requested.
 
-    Several processes have to stop at the same step. `agreed` maps the signal that this process received (or None) to
-    the one that any of them received (`Processes.agree`); None: there is one process.
+    Several processes must stop at the same step: `agreed` maps the signal that this process received (or None) to the
+    one that any of them received (`Processes.agree`). None: there is one process.
     """
 
     params: Checkpoints
@@ -132,22 +125,22 @@ class CheckpointClock:
 
     @contextmanager
     def listening(self) -> Iterator["CheckpointClock"]:
-        """Inside, a signal that asks for an end is kept until the next step, which saves and ends."""
-        with on_request(self._ask), orphans_are_asked():
+        """Inside, a signal that requests a stop is kept until the end of the step, which saves and exits."""
+        with on_request(self._ask), orphans_stop():
             yield self
 
     def _ask(self, number: signal.Signals) -> None:
         self.heard = number
         if self.agreed is None:
             self.asked = number
-        write_stderr(f"{number.name}: saves at the next step and ends; once more ends at once")
+        write_stderr(f"{number.name}: saves after this step and exits; a second signal ends it at once")
 
     def agree(self) -> None:
-        """Let all processes know what any of them has heard; each calls this at the same places of its loop."""
+        """Share the signals of all processes; each calls this at the same points of its loop."""
         self.asked = self.heard if self.agreed is None else self.agreed(self.heard)
 
     def due_in_epoch(self) -> bool:
-        """Whether the minutes have passed since the last save, or a signal has asked for an end."""
+        """Whether `checkpoint_minutes` have passed since the last save, or a stop was requested."""
         return self.asked is not None or time.monotonic() - self.last >= 60 * self.params.checkpoint_minutes
 
     def due_after(self, epoch: int, epochs: int) -> bool:
@@ -156,29 +149,23 @@ class CheckpointClock:
         return by_count or epoch == epochs or self.due_in_epoch()
 
     def saved(self) -> None:
-        """Start the minutes anew; raise `Stopped` where a signal has asked for an end."""
+        """Note the time of a save; raise `Stopped` if a stop was requested."""
         self.last = time.monotonic()
         if self.asked is not None:
-            raise Stopped(f"stopped by {self.asked.name} after saving; the same command goes on from here")
+            raise Stopped(f"stopped by {self.asked.name} after saving; the same command resumes from here")
 
 
 def refuse_unless_finite(tensors: Mapping[str, Tensor], where: str, folder: Path) -> None:
-    """Raise `FloatingPointError` for the first tensor that is not finite, before it is saved over what is good.
+    """Raise `FloatingPointError` for the first tensor that is not finite, so that it replaces no good checkpoint.
 
-    A step that is too large shows in the next loss only.
+    The loss shows a step that is too large only at the next step.
     """
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise FloatingPointError(f"{where}: {name} is not finite after the step; {last_checkpoint(folder)}")
 
 
-def tidy(params: Checkpoints, folder: Path) -> None:
-    """Remove the large checkpoints of a run that is done, unless they are to be kept."""
-    if not params.keep_checkpoint:
-        prune(folder)
-
-
 def last_checkpoint(folder: Path) -> str:
-    """Say which checkpoint a run goes on from; all that is in it is finite."""
+    """Return a clause that names the checkpoint a run resumes from, all of whose values are finite."""
     path = folder / NEWEST
     return f"the last checkpoint is {path}" if path.exists() else "no checkpoint had been saved yet"

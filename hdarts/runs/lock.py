@@ -1,7 +1,7 @@
-"""One process at a time on a folder: the second is refused and told who the first is.
+"""One process at a time per folder: a second one is refused, with an error that names the first.
 
-The lock is the operating system's own, on the file `.lock`: it goes with its process, however that ends, so the lock
-of a dead owner is free. Who holds it stands in `.owner` beside it.
+The lock is that of the operating system on the file `.lock`: it ends with its process, however that ends. The file
+`.owner` next to it names the process.
 """
 
 import os
@@ -18,10 +18,10 @@ from hdarts.runs.atomic import write_atomic
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Hold `folder` for this process alone, or raise `ParameterError` naming the process and host that hold it."""
+    """Lock `folder` for this process, or raise `ParameterError` with the process and host that have locked it."""
     folder.mkdir(parents=True, exist_ok=True)
     owner = folder / ".owner"
-    # a generator that holds the lock may be closed by another thread than the one that began it
+    # a generator inside this context may be closed by another thread than the one that started it
     lock = FileLock(folder / ".lock", timeout=0, thread_local=False)
     try:
         lock.acquire()
@@ -42,5 +42,5 @@ def exclusive(folder: Path) -> Iterator[None]:
 def _read(owner: Path) -> str:
     try:
         return owner.read_text(encoding="utf-8")
-    except OSError:  # it is just coming or going
+    except OSError:  # it is being written or removed
         return "another process"

@@ -1,4 +1,4 @@
-"""Memory: the most a process held, and when there is too little, which batch size fits, as found by trying."""
+"""Memory: the peak of a process, and the batch size that fits when there is too little, found by trying."""
 
 import gc
 import resource
@@ -11,14 +11,14 @@ import torch
 
 from hdarts.errors import OutOfMemory
 
-# the CPU has no exception of its own: the words of PyTorch's allocator, of C++, of CUDA and of oneDNN
+# the CPU has no special exception: these are messages of PyTorch's allocator, C++, CUDA and oneDNN
 _WORDS = ("can't allocate memory", "not enough memory", "bad_alloc", "out of memory", "could not create a primitive")
 
 
 def peak_memory(device: str) -> float:
-    """Return the most memory (MiB) this process ever held on a device.
+    """Return the peak memory (MiB) of this process on a device.
 
-    Linux's ru_maxrss starts with that of the parent process, VmHWM does not.
+    On Linux it is VmHWM, because ru_maxrss is inherited from the parent process.
     """
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device) / 2**20
@@ -29,17 +29,17 @@ def peak_memory(device: str) -> float:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory could not be had."""
+    """Whether an error means that memory could not be allocated."""
     known = isinstance(error, MemoryError | torch.OutOfMemoryError)
     return known or (isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _WORDS))
 
 
 @contextmanager
 def naming_a_batch_that_fits(batch_size: int, attempt: Callable[[int], object] | None) -> Iterator[None]:
-    """Turn a want of memory into `OutOfMemory` that names the largest half, quarter, ... of the batch that fits.
+    """Turn an out-of-memory error into `OutOfMemory`, which names the largest half, quarter, ... batch that fits.
 
-    `attempt(size)` takes the same step on so many images; what it changes is lost, for the run ends here. With None,
-    where others take part in a step, nothing is tried.
+    `attempt(size)` does the same step with `size` images; it may change state, because the run ends here. With None,
+    for steps shared by several processes, nothing is tried.
     """
     try:
         yield
@@ -47,19 +47,19 @@ def naming_a_batch_that_fits(batch_size: int, attempt: Callable[[int], object] |
         if isinstance(error, OutOfMemory) or not is_out_of_memory(error):
             raise
         _free(error)
-        told = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
     else:
         return
     sizes = (batch_size >> halvings for halvings in range(1, batch_size.bit_length() - 1))
     fits = next((size for size in sizes if attempt and _fits(attempt, size)), None)
     advice = (
-        f"batch_size {fits} fits" if fits else "no smaller batch fitted into what was then left; try one in a new start"
+        f"batch_size {fits} fits" if fits else "no smaller batch fitted into the memory left; try one in a new process"
     )
-    raise OutOfMemory(f"out of memory at batch_size {batch_size}: {advice} ({told})")
+    raise OutOfMemory(f"out of memory at batch_size {batch_size}: {advice} ({reason})")
 
 
 def _free(error: BaseException) -> None:
-    """Let go of the tensors of a failed step: frames of its traceback hold them, and circles of references do."""
+    """Free the tensors of a failed step, which the frames of its traceback and reference cycles keep alive."""
     traceback.clear_frames(error.__traceback__)
     gc.collect()
 

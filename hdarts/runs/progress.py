@@ -1,4 +1,4 @@
-"""Progress that suits where it is read: a bar in a terminal, a widget in a notebook, a line now and then in a log."""
+"""Progress display for each place: a bar in a terminal, a widget in a notebook, occasional lines in a log."""
 
 import os
 import sys
@@ -10,29 +10,29 @@ T = TypeVar("T")
 
 
 def place() -> Literal["none", "log", "notebook", "terminal"]:
-    """Return where progress is read; `$HDARTS_PROGRESS` decides first.
+    """Return where progress is displayed; `$HDARTS_PROGRESS` has precedence.
 
-    It is `log` for the kernels of `hdarts run`, and `none` for processes beside the first of one training.
+    It is `log` for the kernels of `hdarts run`, and `none` for all but the main process of a training.
     """
-    if (told := os.environ.get("HDARTS_PROGRESS")) in ("none", "log"):
-        return told  # type: ignore[return-value]
-    ipython = sys.modules.get("IPython")  # a kernel has loaded it already; outside of one this imports nothing
+    if (setting := os.environ.get("HDARTS_PROGRESS")) in ("none", "log"):
+        return setting  # type: ignore[return-value]
+    ipython = sys.modules.get("IPython")  # loaded already in a kernel; elsewhere nothing is imported
     shell = ipython.get_ipython() if ipython is not None else None
     if shell is not None and hasattr(shell, "kernel"):
-        # papermill and nbclient allow no input: nobody sits there, and a widget would be left behind half-way
+        # papermill and nbclient allow no input: nobody watches, and the saved widget would be incomplete
         return "notebook" if shell.get_parent().get("content", {}).get("allow_stdin") else "log"
     return "terminal" if sys.stderr.isatty() else "log"
 
 
 def interactive() -> bool:
-    """Whether someone watches a live notebook, so that curves may be redrawn while a loop runs."""
+    """Whether a live notebook is used, so that curves may be redrawn during a loop."""
     return place() == "notebook"
 
 
 def progress(items: Iterable[T], total: int | None = None, label: str = "", every: float = 15.0) -> Iterator[T]:
-    """Yield `items` and tell how far they are; in a log, one plain line at most every `every` seconds and at the end.
+    """Yield `items` and show the progress; in a log, as one line at most every `every` seconds and at the end.
 
-    `total` is the number of items where `len(items)` does not tell it.
+    `total` is the number of items if `len(items)` is not defined.
     """
     where = place()
     if total is None and hasattr(items, "__len__"):
@@ -52,18 +52,18 @@ def progress(items: Iterable[T], total: int | None = None, label: str = "", ever
 
 
 def _lines(items: Iterable[T], total: int | None, label: str, every: float) -> Iterator[T]:
-    start = told = time.monotonic()
+    start = printed = time.monotonic()
     count = 0
     for item in items:
         yield item
         count += 1
-        if (now := time.monotonic()) - told >= every and count != total:
-            told = now
-            _tell(label, count, total, now - start)
-    _tell(label, count, total, time.monotonic() - start)
+        if (now := time.monotonic()) - printed >= every and count != total:
+            printed = now
+            _print_line(label, count, total, now - start)
+    _print_line(label, count, total, time.monotonic() - start)
 
 
-def _tell(label: str, count: int, total: int | None, seconds: float) -> None:
+def _print_line(label: str, count: int, total: int | None, seconds: float) -> None:
     left = f", about {seconds / count * (total - count):.0f} s left" if total and 0 < count < total else ""
     of = f"/{total}" if total is not None else ""
     print(f"{label or 'progress'}: {count}{of} in {seconds:.0f} s{left}", file=sys.stderr, flush=True)

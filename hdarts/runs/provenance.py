@@ -1,4 +1,4 @@
-"""Where a run is computed: package versions, machine, git commit, time."""
+"""Provenance of a run: package versions, machine, git commit, time."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from hdarts.runs.paths import checkout
 
 
 def provenance() -> dict[str, Any]:
-    """Return where a run is computed: package versions, processor, operating system, git commit, time."""
+    """Return package versions, processor, operating system, git commit and time."""
     packages = {}
     for package in ("hdarts", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "pandas", "papermill"):
         with contextlib.suppress(PackageNotFoundError):

@@ -1,11 +1,10 @@
-"""The run folder: parameters, tables, figures, result and provenance; written so that a kill leaves no half file.
+"""The run folder: parameters, tables, figures, result and provenance; all files are written atomically.
 
     runs/<study>/<stage>/<slug>-<hash>/
         params.yaml  metrics.csv  hypergradients.csv  timings.csv  checkpoint.pt  genotype.json
         notebook.ipynb  figures/*.png|svg  provenance.json  result.json
 
-A run is done when `result.json` is there and valid. What depends on the clock lives only in `timings.csv` and
-`provenance.json`.
+A run is done if and only if it has a valid `result.json`. Only `timings.csv` and `provenance.json` depend on the clock.
 """
 
 import json
@@ -22,8 +21,11 @@ from hdarts.runs.atomic import write_atomic
 from hdarts.runs.paths import below_runs, runs_folder
 from hdarts.runs.provenance import provenance
 
-if TYPE_CHECKING:  # pandas takes longer to import than all else here, and few who write a file write a table
+if TYPE_CHECKING:  # slow to import, and most callers write no table
     import pandas as pd
+
+
+NEWEST, BEFORE = "checkpoint.pt", "checkpoint.previous.pt"
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Run:
 
     @classmethod
     def open(cls, params: Parameters) -> "Run":
-        """Open, or make, the folder of `params`; a folder that belongs to other parameters is refused."""
+        """Open or create the folder of `params`; raise `ParameterError` if it belongs to other parameters."""
         name = params.run or f"interactive/{params.stage}/{params.slug()}-{identity(params)}"
         run = cls(below_runs(name), params)
         mine = params.identifying(params.model_dump())
@@ -48,8 +50,8 @@ class Run:
             raise ParameterError(f"run folder {run.folder} cannot be written: {error.strerror}") from None
         theirs = params.identifying(read_yaml(run.folder / "params.yaml"))
         if differing := [k for k in sorted(mine.keys() | theirs.keys()) if mine.get(k) != theirs.get(k)]:
-            told = ", ".join(f"{k}: {theirs.get(k)!r} there, {mine.get(k)!r} asked" for k in differing[:3])
-            raise ParameterError(f"run folder {name} belongs to other parameters ({told}); name another run")
+            first = ", ".join(f"{k}: {theirs.get(k)!r} there, {mine.get(k)!r} here" for k in differing[:3])
+            raise ParameterError(f"run folder {name} belongs to other parameters ({first}); name another run")
         return run
 
     @property
@@ -63,11 +65,11 @@ class Run:
         return self.folder / name
 
     def table(self, name: str) -> "pd.DataFrame":
-        """Return the table `<name>.csv`, empty when it is not there yet."""
+        """Return the table `<name>.csv`, empty if it does not exist yet."""
         return read_table(self.folder, name)
 
     def write_table(self, name: str, rows: "pd.DataFrame | Sequence[Mapping[str, Any]]") -> None:
-        """Write the whole table `<name>.csv`; tables are small, so a row costs one whole atomic file."""
+        """Write the whole table `<name>.csv` atomically, also when it has only one new row: tables are small."""
         import pandas as pd
 
         frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows)
@@ -75,16 +77,16 @@ class Run:
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """The content of `result.json`, or None while the run is not done."""
+        """The content of `result.json`, or None if the run is not done."""
         return read_result(self.folder)
 
     @property
     def done(self) -> bool:
-        """Whether the run has ended with a valid result."""
+        """Whether the run has a valid result."""
         return self.result is not None
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Write `result.json`, the last file of a run."""
+        """Write `result.json`, the last file of a run, which makes it done."""
         self.write_text("result.json", json.dumps(dict(result), indent=2, sort_keys=True, allow_nan=False) + "\n")
 
     def write_picture(self, name: str, content: bytes) -> Path:
@@ -93,7 +95,7 @@ class Run:
         return self.folder / "figures" / name
 
     def write_provenance(self, **more: Any) -> None:
-        """Write `provenance.json`: versions, machine, git state, command and what the caller adds."""
+        """Write `provenance.json`: versions, machine, git state and what the caller adds."""
         self.write_text("provenance.json", json.dumps({**provenance(), **more}, indent=2, default=str) + "\n")
 
     def add_provenance(self, **more: Any) -> None:
@@ -109,12 +111,12 @@ class Run:
 
 
 def read_table(folder: Path, name: str) -> "pd.DataFrame":
-    """Return the table `<name>.csv` of a run folder, empty where there is none; a damaged one is a `ParameterError`."""
+    """Return the table `<name>.csv` of a run folder, empty if there is none; `ParameterError` if it is damaged."""
     import pandas as pd
 
     path = folder / f"{name}.csv"
-    # what is read back and written again is the same text, so a resumed table equals an unbroken one: numbers are
-    # read exactly (pandas 3.1 on), and only the empty field is a missing one (the word "None" stays a word)
+    # reading and writing again gives the same text, so that a resumed table equals an uninterrupted one: numbers are
+    # read exactly (since pandas 3.1), and only an empty field is a missing value (the word "None" is not)
     try:
         return pd.read_csv(path, keep_default_na=False, na_values=[""])
     except (FileNotFoundError, pd.errors.EmptyDataError):
@@ -124,7 +126,7 @@ def read_table(folder: Path, name: str) -> "pd.DataFrame":
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Return the object in a JSON file, or None when there is none that can be read."""
+    """Return the object in a JSON file, or None if it cannot be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -133,5 +135,12 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
-    """Return the result in a run folder, or None when there is none that can be read."""
+    """Return the result in a run folder, or None if there is no valid one."""
     return read_json(folder / "result.json")
+
+
+def tidy(params: Parameters, folder: Path) -> None:
+    """Remove the newest and previous checkpoint of a run that is done, unless `keep_checkpoint` is set."""
+    if not getattr(params, "keep_checkpoint", True):
+        for name in (NEWEST, BEFORE):
+            (folder / name).unlink(missing_ok=True)

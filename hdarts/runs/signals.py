@@ -1,6 +1,6 @@
-"""Signals that ask for an end: Ctrl-C, SIGTERM, and SIGUSR1, which clusters send before they take a machine back.
+"""Signals that request a stop: Ctrl-C, SIGTERM, and SIGUSR1, which clusters send before they reclaim a machine.
 
-Asked once, a loop saves at its next step and ends; asked twice, it ends at once.
+After the first request a loop saves after the current step and exits; after the second it exits at once.
 """
 
 import os
@@ -16,10 +16,10 @@ Handler = Callable[[int, Any], Any]
 
 @contextmanager
 def on_request(first: Callable[[signal.Signals], None], second: Handler | None = None) -> Iterator[None]:
-    """Inside, call `first` on the first request, and `second`, or what was there before, on the next.
+    """Inside, call `first` at the first request, and `second`, or the previous handler, at the next.
 
-    A signal that is ignored stays ignored (shells start background jobs deaf to Ctrl-C). Outside of the main thread,
-    where Python handles no signals, nothing changes.
+    A signal that is ignored stays ignored (shells start background jobs that way). Nothing changes outside the main
+    thread, where Python handles no signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -27,13 +27,13 @@ def on_request(first: Callable[[signal.Signals], None], second: Handler | None =
     before = {number: signal.getsignal(number) for number in REQUESTS}
     before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
 
-    def asked(number: int, frame: Any) -> None:
+    def handle(number: int, frame: Any) -> None:
         for each, handler in before.items():
             signal.signal(each, second or handler)
         first(signal.Signals(number))
 
     for number in before:
-        signal.signal(number, asked)
+        signal.signal(number, handle)
     try:
         yield
     finally:
@@ -42,11 +42,11 @@ def on_request(first: Callable[[signal.Signals], None], second: Handler | None =
 
 
 @contextmanager
-def orphans_are_asked() -> Iterator[None]:
-    """Inside, a notebook's kernel asks itself for an end (SIGTERM) once the program that started it is gone.
+def orphans_stop() -> Iterator[None]:
+    """Inside, a notebook's kernel sends itself SIGTERM once the program that started it has gone.
 
-    Papermill passes no signals on: asked to end, it dies, and ipykernel ends the kernel hard within a second. A step
-    that is shorter than that is saved. Outside of a kernel nothing changes: a job may outlive its shell.
+    Papermill passes no signals on: it dies, and ipykernel kills the kernel within a second. A step that takes less time
+    is saved. Outside of a kernel nothing changes: a job may outlive its shell.
     """
     parent, left = os.getppid(), threading.Event()
 
@@ -66,7 +66,7 @@ def orphans_are_asked() -> Iterator[None]:
 
 
 def end_at_once(number: int, frame: Any = None) -> None:
-    """End this process now, with the exit code that shells give to a death by this signal."""
+    """Exit now, with the exit code that shells use for a process killed by this signal."""
     write_stderr(f"hdarts: ended at once by {signal.Signals(number).name}")
     os._exit(128 + number)
 

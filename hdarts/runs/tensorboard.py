@@ -1,9 +1,9 @@
-"""Event files for TensorBoard: the scalars of each epoch's row, in `tensorboard/` of a run's folder.
+"""Event files for TensorBoard: the scalars of each epoch, in `tensorboard/` of the run folder.
 
     tensorboard --logdir runs/<study>
 
-They are made of the rows of metrics.csv and hold nothing else: a start removes what an earlier one has left and writes
-all rows anew, so that no epoch is lost or there twice.
+They contain only the rows of metrics.csv. Each start removes the earlier files and writes all rows again, so that no
+epoch is missing or duplicated.
 """
 
 import shutil
@@ -23,7 +23,7 @@ def no_events(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def need_tensorboard() -> None:
-    """Raise `ParameterError` where the package is not installed."""
+    """Raise `ParameterError` if the package is not installed."""
     try:
         import tensorboard  # noqa: F401
     except ImportError:
@@ -33,12 +33,12 @@ def need_tensorboard() -> None:
 
 
 @contextmanager
-def event_files(folder: Path, asked: bool) -> Iterator[Write]:
-    """Yield a function that is given all rows so far and writes those that are new; not `asked`, it is `no_events`.
+def event_files(folder: Path, enabled: bool) -> Iterator[Write]:
+    """Yield a function of all rows so far that writes the new ones; `no_events` unless `enabled`.
 
     Raises `ParameterError` as `need_tensorboard` does.
     """
-    if not asked:
+    if not enabled:
         yield no_events
         return
     need_tensorboard()
@@ -52,7 +52,7 @@ def event_files(folder: Path, asked: bool) -> Iterator[Write]:
             nonlocal count
             for row in rows[count:]:
                 for name, value in row.items():
-                    if name != "epoch" and value == value:  # a missing number is none
+                    if name != "epoch" and value == value:  # nan is a missing value
                         writer.add_scalar(name, value, row["epoch"])
             count = len(rows)
             writer.flush()

@@ -23,14 +23,14 @@ from hdarts.hypernetwork import ByKind
 from hdarts.kernels.compiler import compiler
 from hdarts.params import SearchParams, identity
 from hdarts.runs import checkpoint
-from hdarts.runs.checkpoint import CheckpointClock, last_checkpoint, tidy
+from hdarts.runs.checkpoint import CheckpointClock, last_checkpoint
 from hdarts.runs.cuda_graph import CudaGraph, host_may_read
 from hdarts.runs.device import use_machine
 from hdarts.runs.lock import exclusive
 from hdarts.runs.memory import naming_a_batch_that_fits, peak_memory
 from hdarts.runs.progress import progress
 from hdarts.runs.randomness import generator
-from hdarts.runs.run import Run
+from hdarts.runs.run import Run, tidy
 from hdarts.runs.schedule import cosine
 from hdarts.runs.tensorboard import event_files
 from hdarts.search.log import Log

@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 from hdarts.data import Images, Splits, in_order
 from hdarts.params import EvaluateParams
-from hdarts.runs.checkpoint import CheckpointClock, tidy
+from hdarts.runs.checkpoint import CheckpointClock
 from hdarts.runs.cuda_graph import host_may_read
 from hdarts.runs.device import autocast
 from hdarts.runs.lock import exclusive
 from hdarts.runs.memory import naming_a_batch_that_fits, peak_memory
 from hdarts.runs.progress import progress
 from hdarts.runs.randomness import generator
-from hdarts.runs.run import Run
+from hdarts.runs.run import Run, tidy
 from hdarts.runs.schedule import cosine
 from hdarts.runs.tensorboard import event_files
 from hdarts.train.distributed import SINGLE, Processes

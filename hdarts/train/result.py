@@ -4,8 +4,7 @@ from typing import Any
 
 from hdarts.errors import ParameterError
 from hdarts.params import EvaluateParams
-from hdarts.runs.checkpoint import tidy
-from hdarts.runs.run import Run
+from hdarts.runs.run import Run, tidy
 from hdarts.space import Genotype
 
 

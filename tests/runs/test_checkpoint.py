@@ -2,6 +2,7 @@
 
 import io
 import json
+from argparse import Namespace
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from torch import nn
 
 from hdarts.errors import ParameterError
 from hdarts.runs import checkpoint
-from hdarts.runs.checkpoint import BEFORE, NEWEST, DamagedCheckpoint, load, prune, read, save
+from hdarts.runs.checkpoint import BEFORE, NEWEST, DamagedCheckpoint, load, read, save
+from hdarts.runs.run import tidy
 
 OWNER = "0123abcd"
 
@@ -90,10 +92,10 @@ def test_a_run_killed_while_the_newest_was_written_goes_on_from_the_one_before(t
 def test_named_snapshots_stay_when_others_rotate_and_when_the_run_is_pruned(tmp_path):
     save(tmp_path, {"epoch": 1}, OWNER, keep_as="epoch-1")
     saved(tmp_path, 2, 3)
-    prune(tmp_path)
+    tidy(Namespace(keep_checkpoint=False), tmp_path)  # type: ignore[arg-type]
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.epoch-1.pt"]
     assert read(tmp_path / "checkpoint.epoch-1.pt", OWNER) == {"epoch": 1}
-    prune(tmp_path)
+    tidy(Namespace(keep_checkpoint=False), tmp_path)  # type: ignore[arg-type]
 
 
 def test_a_snapshot_is_there_before_the_checkpoint_that_would_skip_it(tmp_path, monkeypatch):

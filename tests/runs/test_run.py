@@ -72,7 +72,7 @@ def test_a_run_is_made_once_and_opened_again(runs):
 def test_other_parameters_get_another_folder_but_not_a_named_one():
     assert Run.open(toy(seed=1)).folder != Run.open(toy(seed=2)).folder
     Run.open(toy("mine/run", seed=1))
-    with pytest.raises(ParameterError, match=r"mine/run belongs to other parameters \(seed: 1 there, 2 asked\)"):
+    with pytest.raises(ParameterError, match=r"mine/run belongs to other parameters \(seed: 1 there, 2 here\)"):
         Run.open(toy("mine/run", seed=2))
 
 

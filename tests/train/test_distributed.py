@@ -161,7 +161,7 @@ def test_another_number_of_processes_resumes_the_training(together) -> None:
 def test_a_signal_to_one_process_stops_all_at_the_same_step_and_they_resume_bit_for_bit(together) -> None:
     together(2, trained, {"run": "whole"}, False)
     messages = together(2, trained, {"run": "stopped"}, False, 9, (1, 2, 0))
-    assert messages == ["stopped by SIGTERM after saving; the same command goes on from here"] * 2
+    assert messages == ["stopped by SIGTERM after saving; the same command resumes from here"] * 2
     state = checkpoint.read(folder("stopped") / checkpoint.NEWEST)
     assert (state["epoch"], state["step"]) == (1, 1)
     together(2, trained, {"run": "stopped"}, False)
@@ -245,7 +245,7 @@ def test_sigterm_to_torchrun_makes_both_save_after_their_step(tmp_path: Path) ->
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=600)
-    assert err.count("hdarts: stopped by SIGTERM after saving; the same command goes on from here") == 2
+    assert err.count("hdarts: stopped by SIGTERM after saving; the same command resumes from here") == 2
     state = checkpoint.read(tmp_path / "many" / checkpoint.NEWEST)
     again = torchrun(tmp_path, "epochs", "100", "device", "cuda:99")
     _, err = again.communicate(timeout=600)

@@ -115,6 +115,7 @@ def run_one(
         timed_out = _wait(process, timeout, stop)
     outcome, code = outcome_of(folder), process.returncode
     if outcome.state == "done":
+        tidy(run.params, run.folder)  # its kernel may have been killed right after it wrote the result
         return outcome
     if timed_out:
         return Outcome("failed", None, f"ran longer than the study's timeout of {timeout:g} minutes and was stopped")
