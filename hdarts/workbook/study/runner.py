@@ -26,7 +26,7 @@ import psutil
 from hdarts.errors import EXIT_CODES, CannotWrite, Stopped, of_the_disk
 from hdarts.params import notebook_defaults
 from hdarts.runs.paths import runs_folder
-from hdarts.runs.run import Run, read_result
+from hdarts.runs.run import Run, read_result, tidy
 from hdarts.workbook.study import Plan, PlannedRun
 
 GRACE = 60  # seconds that a run has to finish its step and save when it is stopped
@@ -115,7 +115,7 @@ def run_one(
         timed_out = _wait(process, timeout, stop)
     outcome, code = outcome_of(folder), process.returncode
     if outcome.state == "done":
-        tidy(run.params, run.folder)  # its kernel may have been killed right after it wrote the result
+        tidy(run.params, folder)  # its kernel may have been killed right after it wrote the result
         return outcome
     if timed_out:
         return Outcome("failed", None, f"ran longer than the study's timeout of {timeout:g} minutes and was stopped")
