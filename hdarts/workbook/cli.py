@@ -20,6 +20,7 @@ import typer
 from hdarts.errors import CannotWrite, OutOfMemory, ParameterError, Stopped, of_the_disk
 from hdarts.runs.atomic import write_atomic
 from hdarts.runs.lock import exclusive
+from hdarts.runs.run import tidy
 from hdarts.runs.signals import end_at_once, on_request
 from hdarts.workbook.cluster import Cluster, read_cluster, run_on_cluster
 from hdarts.workbook.formatting import format_table
@@ -84,7 +85,8 @@ def run(
             print(f"hdarts: {stopped}", file=sys.stderr)
             raise typer.Exit(Stopped.exit_code) from None
         print(_table(plan, bad))
-        runner.remove_checkpoints(run for run in plan.runs if run.name not in bad)
+        for done in (run for run in plan.runs if run.name not in bad):
+            tidy(done.params, done.folder)  # its kernel may have been killed right after it wrote the result
         _report(plan)
     raise typer.Exit(max((outcome.code for outcome in bad.values()), default=0))
 

@@ -175,7 +175,9 @@ def test_centred_weights_stay_on_the_line_when_alpha_moves():
     change = torch.randn(DARTS.alpha_shape, generator=generator(0))
     weights.follow(change)
     h = weights.hypernetwork
-    matrix = h.parts[0].output.matrix(h.split_phi(weights.phi)[0])
+    linear = h.parts[0]
+    assert isinstance(linear, Linear)
+    matrix = linear.output.matrix(h.split_phi(weights.phi)[0])
     moved = before[: h.parts[0].n_weights] + matrix @ change[0].flatten()
     torch.testing.assert_close(weights.value(alpha + change)[: len(moved)], moved)
 

@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +26,7 @@ import psutil
 from hdarts.errors import EXIT_CODES, CannotWrite, Stopped, of_the_disk
 from hdarts.params import notebook_defaults
 from hdarts.runs.paths import runs_folder
-from hdarts.runs.run import Run, read_result, tidy
+from hdarts.runs.run import Run, read_result
 from hdarts.workbook.study import Plan, PlannedRun
 
 GRACE = 60  # seconds that a run has to finish its step and save when it is stopped
@@ -115,7 +115,6 @@ def run_one(
         timed_out = _wait(process, timeout, stop)
     outcome, code = outcome_of(folder), process.returncode
     if outcome.state == "done":
-        tidy(run.params, folder)  # its kernel may have been killed right after it wrote the result
         return outcome
     if timed_out:
         return Outcome("failed", None, f"ran longer than the study's timeout of {timeout:g} minutes and was stopped")
@@ -199,16 +198,6 @@ def run_all(
             future.cancel()
         while wait(futures, timeout=0.2).not_done:
             stop()
-
-
-def remove_checkpoints(runs: Iterable[PlannedRun]) -> None:
-    """Remove the large checkpoints of done runs that were killed right after they wrote their results."""
-    for run in runs:
-        left = any((run.folder / name).exists() for name in ("checkpoint.pt", "checkpoint.previous.pt"))
-        if left and not getattr(run.params, "keep_checkpoint", True):
-            from hdarts.runs.checkpoint import prune  # imports torch
-
-            prune(run.folder)
 
 
 def length(run: PlannedRun) -> float:

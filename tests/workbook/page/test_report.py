@@ -66,12 +66,13 @@ class Page:
 
     def __init__(self, plan: Plan) -> None:
         path, self.results = write(plan)
-        assert path == plan.folder / "report.html"
+        assert path is not None and path == plan.folder / "report.html"
         self.text = path.read_text()
         page = BeautifulSoup(self.text, "html.parser")
-        attributes = ("src", "href", "id")
-        self.sources, self.links, self.ids = ([tag[n] for tag in page.find_all(attrs={n: True})] for n in attributes)
-        self.alternatives = [image["alt"] for image in page.find_all("img")]
+        tags = page.find_all(True)
+        self.sources, self.links, self.ids, self.alternatives = (
+            [str(tag[name]) for tag in tags if name in tag.attrs] for name in ("src", "href", "id", "alt")
+        )
         self.words = page.get_text()
 
 
@@ -166,6 +167,7 @@ OpenPage = Callable[..., Browser]
 def open_page(plan: Plan, tmp_path: Path) -> Iterator[OpenPage]:
     """Opens the report in a browser, which must neither complain nor load anything from the network."""
     file, _ = write(plan)
+    assert file is not None
     with chromium(tmp_path) as browser:
 
         def opened(unfold: bool = False, **window: Any) -> Browser:
