@@ -8,8 +8,9 @@ the gradient is that of the whole batch, and learning rate and schedule are thos
 Only BatchNorm differs from one process. Each process normalises by its own share of a batch, and the running statistics
 are those of the first; `synchronise_batch_norm` makes both those of the whole batch.
 
-A resumed training gives the same bits on one or two processes. On more it is the same up to rounding: after its first
-step DDP regroups the gradients, and the order of a sum of three or more numbers depends on their group.
+A resumed training gives the same bits as an uninterrupted one. DDP would regroup the gradients after its first step,
+and on three or more processes the order of a sum depends on the group; with `find_unused_parameters` it does not. DDP
+then warns once per process that there are no unused parameters.
 """
 
 import os
@@ -65,7 +66,7 @@ class Processes:
 
     def parallel(self, network: nn.Module) -> nn.Module:
         """Return the network to train: one whose backward pass averages gradients, or itself for one process."""
-        return DistributedDataParallel(network, static_graph=True) if self.world > 1 else network
+        return DistributedDataParallel(network, find_unused_parameters=True) if self.world > 1 else network
 
     def sum(self, x: Tensor) -> Tensor:
         """Sum `x` over all processes, in place."""

@@ -158,15 +158,17 @@ def test_another_number_of_processes_resumes_the_training(together) -> None:
     near(folder("one"), folder("many"), 1e-9)
 
 
-def test_a_signal_to_one_process_stops_all_at_the_same_step_and_they_resume_bit_for_bit(together) -> None:
-    together(2, trained, {"run": "whole"}, False)
-    messages = together(2, trained, {"run": "stopped"}, False, 9, (1, 2, 0))
-    assert messages == ["stopped by SIGTERM after saving; the same command resumes from here"] * 2
+@pytest.mark.parametrize(("world", "batch"), [(2, 16), (3, 15)])
+def test_a_signal_to_one_process_stops_all_and_they_resume_bit_for_bit(together, world: int, batch: int) -> None:
+    whole, stopped = {"run": "whole", "batch_size": batch}, {"run": "stopped", "batch_size": batch}
+    together(world, trained, whole, False)
+    messages = together(world, trained, stopped, False, 9, (1, 2, 0))
+    assert messages == ["stopped by SIGTERM after saving; the same command resumes from here"] * world
     state = checkpoint.read(folder("stopped") / checkpoint.NEWEST)
     assert (state["epoch"], state["step"]) == (1, 1)
-    together(2, trained, {"run": "stopped"}, False)
-    whole, stopped = contents(folder("whole")), contents(folder("stopped"))
-    assert {name for name in whole if whole[name] != stopped[name]} == {"params.yaml"}
+    together(world, trained, stopped, False)
+    ended, resumed = contents(folder("whole")), contents(folder("stopped"))
+    assert {name for name in ended if ended[name] != resumed[name]} == {"params.yaml"}
 
 
 def statistics(processes: Processes) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
