@@ -1,7 +1,7 @@
-"""Parameters: one flat pydantic model a notebook, its checks, and the identity of a run.
+"""Parameters: one flat pydantic model per notebook, its checks, and the identity of a run.
 
-The models hold names, types and limits, but no defaults: a notebook's parameters cell is their one place. An unknown,
-missing or impossible value raises `ParameterError` with one sentence before any work is done.
+The models define names, types and limits; the defaults are in each notebook's parameters cell. An unknown, missing or
+impossible value raises `ParameterError` with one sentence before any work is done.
 """
 
 from hdarts.errors import ParameterError

@@ -1,4 +1,4 @@
-"""One flat pydantic model a notebook: names, types and limits, no defaults, which stand in its parameters cell."""
+"""One flat pydantic model per notebook: names, types and limits; the defaults are in its parameters cell."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,12 +9,12 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 def _printable(text: str) -> str:
     if not text.isprintable():
-        raise ValueError("holds characters that cannot be printed")
+        raise ValueError("contains characters that cannot be printed")
     return text
 
 
 Text = Annotated[str, AfterValidator(_printable)]
-Integer = Annotated[int, Field(lt=2**63)]  # what a column of a table holds
+Integer = Annotated[int, Field(lt=2**63)]  # fits a column of a table
 Count = Annotated[Integer, Field(ge=1)]
 CountOrZero = Annotated[Integer, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -26,9 +26,9 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 class Parameters(BaseModel):
     """Base of all parameter models: flat, strictly typed, immutable; unknown names are refused.
 
-    `run` is the run folder below `runs/` ("": the parameters choose it). Three tables keep the names of runs stable:
+    `run` is the run folder below `runs/` ("": derived from the parameters). Three tables keep the names of runs stable:
     `not_identifying` are the fields that do not change what is computed; `added_later` are fields that an earlier
-    release did not have, with the value that computes the same as there; `renamed_values` maps old spellings to new.
+    release did not have, with the value that reproduces it; `renamed_values` maps old spellings to new.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -78,8 +78,8 @@ class Machine(BaseModel):
     """Where and how a run computes."""
 
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$")]
-    threads: CountOrZero  # CPU threads; 0 leaves PyTorch's own choice
-    deterministic: bool  # sums of a fixed order on a GPU; the CPU has them anyway
+    threads: CountOrZero  # CPU threads; 0: PyTorch's default
+    deterministic: bool  # a fixed order of sums on a GPU; the CPU has it anyway
 
 
 class Images(BaseModel):
@@ -90,15 +90,15 @@ class Images(BaseModel):
     limit: CountOrZero
     skip_damaged: bool
     image_size: CountOrZero
-    stream: bool  # leave the images of a folder in its files
-    workers: Annotated[int, Field(ge=0, le=1024)]  # processes that read them; 0: the one that computes
+    stream: bool  # read the images of a folder for each batch, not once
+    workers: Annotated[int, Field(ge=0, le=1024)]  # processes that read them; 0: the main one
     crop_padding: CountOrZero
     flip: bool
     cutout: CountOrZero
 
 
 class Checkpoints(BaseModel):
-    """When a loop saves, which epochs stay, whether a finished run keeps its large checkpoint, and event files."""
+    """When a loop saves, which epochs it keeps, whether a finished run keeps its last checkpoint, and event files."""
 
     checkpoint_epochs: Count
     checkpoint_minutes: Positive
@@ -181,7 +181,7 @@ class SearchParams(Parameters, Machine, Images, Checkpoints, SGD):
 
     @property
     def frozen_epochs(self) -> int:
-        """Number of first epochs with frozen alpha, in which the weights learn at other alphas or cells."""
+        """Number of initial epochs with frozen alpha, in which the weights learn at random alphas or cells."""
         return self.epochs if self.method == "shared-weights" else self.global_epochs
 
     def slug(self) -> str:
@@ -195,11 +195,11 @@ class SearchParams(Parameters, Machine, Images, Checkpoints, SGD):
         if self.antithetic and self.noise == 0:
             raise ValueError("antithetic: true needs noise above 0")
         if self.rest == "generated" and self.hypernetwork == "chunked":
-            raise ValueError("rest: generated needs hypernetwork linear, low-rank or mlp; chunked makes kernels only")
+            raise ValueError("rest: generated needs hypernetwork linear, low-rank or mlp; chunked makes only kernels")
         if self.global_epochs and (self.method != "hypernetwork" or self.centred):
             raise ValueError("global_epochs: needs method hypernetwork, not centred; 0 trains along alpha's path")
         if self.global_epochs >= self.epochs and not (self.candidates and self.global_epochs == self.epochs):
-            raise ValueError(f"global_epochs: {self.global_epochs} leaves alpha none of the epochs: {self.epochs}")
+            raise ValueError(f"global_epochs: {self.global_epochs} leaves no epoch for alpha: epochs is {self.epochs}")
         if self.method == "shared-weights" and not self.candidates:
             raise ValueError("candidates: 0 leaves method shared-weights no cell to choose")
         if self.candidates and self.frozen_epochs < self.epochs:
@@ -207,11 +207,11 @@ class SearchParams(Parameters, Machine, Images, Checkpoints, SGD):
         if self.candidates and self.method == "hypernetwork" and self.hypernetwork_input != "softmax":
             raise ValueError("candidates: a cell is one-hot, so its hypernetwork needs hypernetwork_input: softmax")
         if self.centred and self.hypernetwork_input != "alpha":
-            raise ValueError("centred: feeds alpha's noise, so hypernetwork_input must be alpha")
+            raise ValueError("centred: the input is the noise of alpha, so hypernetwork_input must be alpha")
         if 0 < self.schedule_epochs < self.epochs:
-            raise ValueError(f"schedule_epochs: {self.schedule_epochs} ends before epochs: {self.epochs}; 0 is as long")
+            raise ValueError(f"schedule_epochs: {self.schedule_epochs} ends before epochs: {self.epochs}; 0 is equal")
         if self.schedule_epochs and self.frozen_epochs:
-            raise ValueError("schedule_epochs: is not for a search in which alpha rests; those epochs are its cosine")
+            raise ValueError("schedule_epochs: is not for a search with frozen alpha; the frozen epochs are its cosine")
         if self.space == "darts" and self.layers < 3:
             raise ValueError(f"`layers` = {self.layers} is less than the 3 cells that a network of space darts needs")
         if self.truncate > self.steps:
@@ -227,10 +227,10 @@ class EvaluateParams(Parameters, Machine, Images, Checkpoints, SGD):
     evaluation_seed: CountOrZero
     test_limit: CountOrZero
     channels: Count
-    layers: Count  # as in a search; the genotype says of which space
+    layers: Count  # as in a search, in the genotype's space
     auxiliary: NotNegative
     drop_path: Fraction
-    sync_batch_norm: bool  # of several processes (torchrun); one alone has the whole batch anyway
+    sync_batch_norm: bool  # over all processes of torchrun
 
     def slug(self) -> str:
         return f"{Path(self.genotype).stem}-e{self.evaluation_seed}"
@@ -276,7 +276,7 @@ class HypergradientParams(Parameters, Machine):
 
 
 class AnalysisParams(Parameters):
-    """Notebook 07: reads run folders, computes nothing anew, draws all figures."""
+    """Notebook 07: all figures of a study, drawn from its run folders."""
 
     stage: ClassVar[str] = "analysis"
     study: Text

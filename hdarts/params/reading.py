@@ -28,9 +28,9 @@ def validated(model: type[M], content: Any, name: str) -> M:
         raise ParameterError(": ".join(filter(None, (name, place, _message(first["msg"]))))) from None
 
 
-def _message(told: str) -> str:
-    """What a validator of ours said, without pydantic's word for it."""
-    return told.removeprefix("Value error, ")
+def _message(message: str) -> str:
+    """Return a message of pydantic without the prefix it gives to those of our validators."""
+    return message.removeprefix("Value error, ")
 
 
 def check(model: type[P], values: Mapping[str, Any]) -> P:
@@ -67,17 +67,16 @@ def _sentence(model: type[Parameters], error: ValidationError) -> str:
 def _shown(value: Any) -> str:
     try:
         text = " ".join(repr(value).split())
-    except Exception:  # an object that cannot be printed is no reason to fail in another way
+    except Exception:  # an object whose repr fails is named by its type
         text = f"<{type(value).__name__}>"
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def collect(model: type[P], namespace: Mapping[str, Any]) -> P:
-    """Return the parameters that stand as plain variables in a notebook's `namespace` (its `globals()`).
+    """Return the parameters among the variables of a notebook's `namespace` (its `globals()`).
 
-    Call it in the first cell after the parameters cell: whatever plain value stands there under another name was
-    meant as a parameter and is refused. When the cell is run again, later cells have left variables of their own:
-    then only the model's names are looked at.
+    Call it in the first cell after the parameters cell: a plain value under any other name is refused as an unknown
+    parameter. When that cell is run again, the variables of later cells are ignored.
     """
     plain = (bool, int, float, complex, str, bytes, list, tuple, set, dict, type(None))
     known = {n: v for n, v in namespace.items() if n in model.model_fields}
@@ -98,15 +97,15 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParameterError(f"{path}: no such file") from None
-    except Exception as error:  # beside YAMLError, PyYAML lets ValueError, KeyError, RecursionError and others out
+    except Exception as error:  # not only YAMLError: ValueError, KeyError, RecursionError and others
         raise ParameterError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        raise ParameterError(f"{path}: holds no mapping of names to values")
+        raise ParameterError(f"{path}: is not a mapping of names to values")
     return content
 
 
 def notebook_defaults(path: str | Path) -> dict[str, Any]:
-    """Return the defaults in a notebook's parameters cell: assignments of literals to names, nothing is run."""
+    """Return the defaults in a notebook's parameters cell: assignments of literals to names; no code is run."""
     try:
         cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
         sources = ["".join(c["source"]) for c in cells if "parameters" in c.get("metadata", {}).get("tags", [])]

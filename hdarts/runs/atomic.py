@@ -46,12 +46,12 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def write_folder(target: Path, files: Mapping[str, bytes | str]) -> None:
-    """Write a new folder with `files`, by their paths in it, atomically.
+    """Write a new folder atomically; `files` maps paths in it to contents.
 
     Raises `ParameterError` if it exists and is not empty, `CannotWrite` if the disk is full or read-only.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ParameterError(f"{target}: is there already; name a folder that is new or empty")
+        raise ParameterError(f"{target}: already exists; name a folder that is new or empty")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))

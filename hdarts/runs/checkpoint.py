@@ -84,8 +84,8 @@ def read(path: Path, digest: str | None = None) -> dict[str, Any]:
         raise ParameterError(f"{path}: belongs to a run with other parameters ({owner}, not {digest})")
     try:
         return torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")
-    except Exception:  # the checksum is right, so it is the objects
-        raise ParameterError(f"{path}: holds more than tensors and plain values; such a file is not opened") from None
+    except Exception:  # the checksum is right: the file has other objects
+        raise ParameterError(f"{path}: contains more than tensors and plain values; it is not opened") from None
 
 
 def load(folder: Path, digest: str) -> dict[str, Any] | None:
@@ -103,9 +103,9 @@ def load(folder: Path, digest: str) -> dict[str, Any] | None:
             return read(path, digest)
         except DamagedCheckpoint as damage:
             renamed = path.replace(path.with_name(path.name + ".damaged"))
-            print(f"warning: {damage}; set aside as {renamed.name}", file=sys.stderr)
+            print(f"warning: {damage}; renamed to {renamed.name}", file=sys.stderr)
     if present or list(folder.glob("checkpoint*.damaged")):
-        raise DamagedCheckpoint(f"{folder}: no checkpoint is whole; remove the folder to start this run afresh")
+        raise DamagedCheckpoint(f"{folder}: no checkpoint is intact; remove the folder to start this run afresh")
     return None
 
 
@@ -156,9 +156,9 @@ class CheckpointClock:
 
 
 def refuse_unless_finite(tensors: Mapping[str, Tensor], where: str, folder: Path) -> None:
-    """Raise `FloatingPointError` for the first tensor that is not finite, so that it replaces no good checkpoint.
+    """Raise `FloatingPointError` for the first tensor that is not finite; the last checkpoint then stays.
 
-    The loss shows a step that is too large only at the next step.
+    The loss, computed before a step, does not show that the step was too large.
     """
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
@@ -166,6 +166,6 @@ def refuse_unless_finite(tensors: Mapping[str, Tensor], where: str, folder: Path
 
 
 def last_checkpoint(folder: Path) -> str:
-    """Return a clause that names the checkpoint a run resumes from, all of whose values are finite."""
+    """Return a clause for messages that names the checkpoint a run resumes from."""
     path = folder / NEWEST
     return f"the last checkpoint is {path}" if path.exists() else "no checkpoint had been saved yet"

@@ -71,7 +71,7 @@ def _tensors(arguments: Sequence[Argument]) -> list[Tensor]:
 
 
 def is_capturing() -> bool:
-    """Whether a CUDA graph is being captured: then nothing may wait for the device, and checks are left out."""
+    """Whether a CUDA graph is being captured: then nothing may wait for the device, and checks are skipped."""
     return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
 
 

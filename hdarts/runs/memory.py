@@ -1,4 +1,4 @@
-"""Memory: the peak of a process, and the batch size that fits when there is too little, found by trying."""
+"""The peak memory of a process, and the batch size that fits after an out-of-memory error."""
 
 import gc
 import resource

@@ -19,7 +19,7 @@ class SearchSpace:
 
     A cell has `inputs` nodes as its inputs (0, 1, ...) and computes `nodes` more; each of these has an edge from every
     earlier node. A cell outputs its last `outputs` nodes, concatenated; the stem has `stem` times the channels of the
-    first cell. `alpha` of the space has the shape `(kinds, edges, operations)`.
+    first cell.
 
     A custom space is like DARTS with another number of `nodes` and other `operations`, the first of them `none`.
     """
@@ -40,7 +40,7 @@ class SearchSpace:
 
     @property
     def alpha_shape(self) -> tuple[int, int, int]:
-        """`(kinds, edges, operations)`."""
+        """Shape of alpha: (kinds, edges, operations)."""
         return len(self.kinds), len(self.edges), len(self.operations)
 
     @property
@@ -106,7 +106,6 @@ class NASBench201(SearchSpace):
 
     @property
     def targets(self) -> list[int]:
-        """Node that each edge leads to."""
         return [node for _, node in self.edges]
 
     def strongest(self, weights: "Tensor") -> list[tuple[str, int]]:
@@ -115,19 +114,18 @@ class NASBench201(SearchSpace):
         return [(self.operations[operation], source) for operation, (source, _) in chosen]
 
     def check_cell(self, kind: str, cell: Cell) -> None:
-        """Raise ValueError unless the list is a discrete cell of this space."""
         if len(cell) != len(self.edges):
             raise ValueError(f"{kind} has {len(cell)} edges; a cell of space {self.name} has {len(self.edges)}")
         for (operation, given), (source, node) in zip(cell, self.edges, strict=True):
             if operation not in self.operations:
                 raise ValueError(f"{kind}: operation {operation!r} is not one of {', '.join(self.operations)}")
             if given != source:
-                raise ValueError(f"{kind}: node {node} takes input {given} where its edge from {source} stands")
+                raise ValueError(f"{kind}: node {node} takes input {given} where input {source} is expected")
 
     def plan(self, channels: int, layers: int) -> list[CellPlan]:
         """Return three stages of `layers` cells, joined by residual blocks of stride 2 that double the channels."""
         if layers < 1:
-            raise ParameterError(f"layers = {layers}: a network of space {self.name} needs at least 1 cell a stage")
+            raise ParameterError(f"layers = {layers}: a network of space {self.name} needs at least 1 cell per stage")
         cells, before = [], channels
         for stage in range(3):
             width = channels * 2**stage

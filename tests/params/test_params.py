@@ -98,7 +98,7 @@ def test_a_missing_name_is_named(name: str):
         ({"momentum": math.nan}, "`momentum` = nan: "),
         ({"validation_fraction": 0.0}, "`validation_fraction` = 0.0: "),
         ({"data": ""}, "`data` = '': "),
-        ({"data_folder": "a\0b"}, "`data_folder` = .*: holds characters that cannot be printed"),
+        ({"data_folder": "a\0b"}, "`data_folder` = .*: contains characters that cannot be printed"),
         ({"device": "gpu"}, "`device` = 'gpu': .*auto"),
         ({"method": "darts"}, "`method` = 'darts': .*'darts-first'"),
         ({"keep_epochs": [1, -1]}, "`keep_epochs.1` = -1: "),

@@ -175,7 +175,7 @@ def test_when_no_file_is_whole_the_run_stops_instead_of_starting_afresh(tmp_path
     for name in (NEWEST, BEFORE):
         (tmp_path / name).write_bytes(b"")
     for _ in range(2):  # also at the next start, when both are set aside
-        with pytest.raises(DamagedCheckpoint, match="no checkpoint is whole"):
+        with pytest.raises(DamagedCheckpoint, match="no checkpoint is intact"):
             load(tmp_path, OWNER)
 
 
@@ -243,7 +243,7 @@ class Opened:
 def test_objects_are_neither_opened_nor_saved(tmp_path, monkeypatch, state):
     monkeypatch.chdir(tmp_path)
     path = written_as(tmp_path / "foreign.pt", checkpoint.FORMAT, state)
-    with pytest.raises(ParameterError, match="holds more than tensors and plain values"):
+    with pytest.raises(ParameterError, match="contains more than tensors and plain values"):
         read(path)
     with pytest.raises(Exception, match="Weights only load failed"):
         save(tmp_path, state, OWNER)

@@ -312,7 +312,7 @@ def test_a_global_search_trains_at_wide_draws_of_alpha():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"global_epochs": 2}, "leaves alpha none of the epochs"),
+        ({"global_epochs": 2}, "leaves no epoch for alpha: epochs is 2"),
         ({"global_epochs": 1, "method": "darts-first"}, "needs method hypernetwork"),
         ({"global_epochs": 1, "centred": True, "noise": 0.1}, "not centred"),
     ],

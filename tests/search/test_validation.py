@@ -155,7 +155,7 @@ def test_half_of_a_longer_schedule_is_the_first_half_of_the_longer_search():
     ("changes", "message"),
     [
         ({"schedule_epochs": 1}, "schedule_epochs: 1 ends before epochs: 2"),
-        ({"schedule_epochs": 4, "global_epochs": 1}, "is not for a search in which alpha rests"),
+        ({"schedule_epochs": 4, "global_epochs": 1}, "is not for a search with frozen alpha"),
         ({"stop_when_skips": -1}, "`stop_when_skips` = -1"),
     ],
 )

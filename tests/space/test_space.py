@@ -282,7 +282,7 @@ def test_a_string_that_is_no_cell_is_refused_in_one_sentence(text: str, told: st
     [
         ([["none", 0]] * 5, "cell has 5 edges; a cell of space nasbench201 has 6"),
         ([["max_pool_3x3", 0]] * 6, "operation 'max_pool_3x3' is not one of"),
-        ([["none", 0]] * 6, "node 2 takes input 0 where its edge from 1 stands"),
+        ([["none", 0]] * 6, "node 2 takes input 0 where input 1 is expected"),
     ],
 )
 def test_an_impossible_cell_of_the_benchmark_is_refused(cell, told: str):
@@ -327,6 +327,6 @@ def test_a_network_of_the_benchmark_has_three_stages_with_residual_blocks_betwee
     assert [cell.channels for cell in cells] == [16] * 5 + [32] * 6 + [64] * 6
     assert [cell.previous for cell in cells] == [16] * 6 + [32] * 6 + [64] * 5
     with pytest.raises(
-        ParameterError, match="layers = 0: a network of space nasbench201 needs at least 1 cell a stage"
+        ParameterError, match="layers = 0: a network of space nasbench201 needs at least 1 cell per stage"
     ):
         plan(16, 0, NASBENCH201)

@@ -157,7 +157,7 @@ def test_operation_none_changes_nothing_but_the_share_of_the_others():
 
 def test_bad_input_is_named():
     with pytest.raises(
-        ParameterError, match="layers = 0: a network of space nasbench201 needs at least 1 cell a stage"
+        ParameterError, match="layers = 0: a network of space nasbench201 needs at least 1 cell per stage"
     ):
         Supernet(NASBENCH201, 4, 0, 10)
     net = Supernet(NASBENCH201, 2, 1, 10, 1)

@@ -100,7 +100,7 @@ def test_a_report_can_be_written_at_any_time(study: Path, monkeypatch, capsys) -
     [
         (STUDY.replace("seed: [2, 20]", "sead: [2, 20]"), "did you mean `seed`?"),
         (STUDY.replace("preset: slow", "preset: none"), "none.yaml: no such file"),
-        ("", "holds no mapping"),
+        ("", "is not a mapping"),
     ],
 )
 def test_bad_studies_end_with_code_2_and_one_line(

@@ -49,9 +49,9 @@ def test_an_empty_folder_is_accepted_and_one_with_content_is_refused_unchanged(t
     start(tmp_path / "empty")
     before = names(tmp_path)
     assert called(monkeypatch, "init", tmp_path / "empty") == 2
-    assert "is there already; name a folder that is new or empty" in capsys.readouterr().err
+    assert "already exists; name a folder that is new or empty" in capsys.readouterr().err
     (tmp_path / "file").touch()
-    with pytest.raises(ParameterError, match="is there already"):
+    with pytest.raises(ParameterError, match="already exists"):
         start(tmp_path / "file")
     with pytest.raises(ParameterError, match="cannot be written"):
         start(tmp_path / "file" / "below")
