@@ -71,7 +71,6 @@ class SeparableConvolutions(nn.Sequential):
 
 @torch.no_grad()
 def _update_running(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
-    """Update running mean and variance as BatchNorm does in training."""
     assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
     norm.running_mean.lerp_(mean, norm.momentum or 0.0)
     norm.running_var.lerp_(variance, norm.momentum or 0.0)
@@ -264,7 +263,7 @@ class EvaluationNetwork(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Return logits `(N, classes)` and in training mode those of the auxiliary head (else None).
 
-        In training, each edge that is no identity is dropped for a sample with probability `drop_path`. The masks come
+        In training, each edge except identities is dropped for a sample with probability `drop_path`. The masks come
         from the CPU `generator`, so that they are the same on every device. `among` (first, whole): the images are
         those from `first` on in a batch of `whole` images, for which the masks are drawn.
         """

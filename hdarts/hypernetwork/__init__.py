@@ -1,7 +1,6 @@
 """Hypernetworks: maps h(phi, alpha) -> weights, the cell weights of a supernet (thesis 4.4.2, eq. 18).
 
-Each is a small frozen object with one file per kind; its own weights are one flat vector `phi`, its input the raw
-`alpha`.
+Each is a frozen dataclass whose weights are one flat vector `phi`.
 """
 
 from hdarts.hypernetwork.by_kind import ByKind

@@ -11,10 +11,9 @@ from hdarts.hypernetwork.protocol import Hypernetwork
 
 @dataclass(frozen=True)
 class ByKind(Hypernetwork):
-    """One hypernetwork per kind of cell, fed the alpha of that kind; phi = [phi_normal | phi_reduce | phi_rest].
+    """One hypernetwork per kind of cell, given the alpha of that kind; phi = [phi_normal | phi_reduce | phi_rest].
 
-    `rest`, if not None, is a further hypernetwork fed all of alpha: it generates the weights outside the cells (method
-    2 of the thesis's experiment 1.1).
+    `rest`, if not None, generates the weights outside the cells from all of alpha (thesis experiment 1.1, method 2).
     """
 
     hypernetworks: Sequence[Hypernetwork]
@@ -27,21 +26,17 @@ class ByKind(Hypernetwork):
 
     @property
     def n_alpha(self) -> int:
-        """Number of architecture parameters of all kinds together."""
         return sum(h.n_alpha for h in self.hypernetworks)
 
     @property
     def n_weights(self) -> int:
-        """Number of generated weights."""
         return sum(h.n_weights for h in self.parts)
 
     @property
     def n_phi(self) -> int:
-        """Number of weights of all hypernetworks together."""
         return sum(h.n_phi for h in self.parts)
 
     def initial_phi(self, generator: torch.Generator) -> Tensor:
-        """Return the initial weights of all hypernetworks, concatenated."""
         return torch.cat([h.initial_phi(generator) for h in self.parts])
 
     def split_phi(self, phi: Tensor) -> list[Tensor]:

@@ -40,7 +40,6 @@ class Chunked(Hypernetwork):
 
     @property
     def n_weights(self) -> int:
-        """Number of generated weights."""
         return sum(math.prod(shape) for shape in self.shapes)
 
     @property

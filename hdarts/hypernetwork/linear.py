@@ -36,12 +36,10 @@ class WithOutputLayer(Hypernetwork):
         return torch.cat([trunk, uniform(self.output.n_parameters, self.output.width, generator)])
 
     def __call__(self, phi: Tensor, alpha: Tensor) -> Tensor:
-        """Return the generated weights `(n_weights,)`."""
         return self.output(phi[self.n_trunk :], self.features(phi[: self.n_trunk], alpha))
 
     @torch.no_grad()
     def generate(self, phi: Tensor, alpha: Tensor, out: Tensor) -> None:
-        """Write h(phi, alpha) into `out` by the kernel, without derivatives."""
         self.output.write(phi[self.n_trunk :], self.features(phi[: self.n_trunk], alpha), out)
 
     def response(self, phi: Tensor, alpha: Tensor, g: Tensor) -> Tensor:
@@ -64,7 +62,6 @@ class WithOutputLayer(Hypernetwork):
         return Factored(self.output, trunk_grad, g.unsqueeze(0), z.detach().unsqueeze(0))
 
     def output_layer(self, phi: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Return views of W and b, or None without a bias."""
         parameters = phi[self.n_trunk :]
         bias = self.output.offset(parameters)
         return None if bias is None else (self.output.matrix(parameters), bias)
@@ -82,11 +79,9 @@ class Linear(WithOutputLayer):
 
     @cached_property
     def output(self) -> SegmentedLinear:
-        """W and b: one segment."""
         return SegmentedLinear((self.n_weights,), self.n_alpha, self.bias)
 
     def features(self, trunk: Tensor, alpha: Tensor) -> Tensor:
-        """Input of the output layer `(1, n_alpha)`: alpha itself."""
         return alpha.reshape(1, -1)
 
 
@@ -106,9 +101,7 @@ class LowRank(WithOutputLayer):
 
     @cached_property
     def output(self) -> SegmentedLinear:
-        """U and b."""
         return SegmentedLinear((self.n_weights,), self.rank, self.bias)
 
     def features(self, trunk: Tensor, alpha: Tensor) -> Tensor:
-        """V alpha `(1, rank)`."""
         return (trunk.view(self.rank, self.n_alpha) @ alpha.reshape(-1)).unsqueeze(0)

@@ -40,7 +40,6 @@ class MLP(WithOutputLayer):
 
     @property
     def n_weights(self) -> int:
-        """Number of generated weights."""
         return sum(self.sizes)
 
     @property

@@ -1,4 +1,4 @@
-"""What every hypernetwork has. Subclass `Hypernetwork` to write one; the methods with a body are defaults."""
+"""The interface of hypernetworks. Subclass `Hypernetwork` to write one; methods with a body are defaults."""
 
 import math
 from typing import Protocol
@@ -12,7 +12,7 @@ from hdarts.kernels.output_layer import Dense, Gradient
 class Hypernetwork(Protocol):
     """A function h(phi, alpha) -> weights, differentiable in both arguments.
 
-    `n_alpha`, `n_weights` and `n_phi` are the lengths of its input, of its output and of its own weights `phi`.
+    `n_alpha`, `n_weights` and `n_phi` are the lengths of its input, its output and its weights `phi`.
     """
 
     n_alpha: int

@@ -1,14 +1,14 @@
 """Depthwise convolution, the same function as `F.conv2d(groups=C)`, with a backward pass that is fast on the CPU.
 
-PyTorch's backward pass of depthwise convolutions, above all of dilated and 5x5 ones, takes most of a supernet's time
-there. Three bilinear maps are closed under differentiation: the backward pass of each consists of the other two, so
-that everything is differentiable any number of times:
+PyTorch's backward pass, above all of dilated and 5x5 convolutions, would take most of a supernet's time there. The
+backward pass of each of three bilinear maps consists of the others, so that they can be differentiated any number of
+times:
 
     out = convolve(x, w)          d out = g:   d x = transpose(g, w),    d w = correlate(x, g)
     d x = transpose(g, w)         d(d x) = u:  d g = convolve(u, w),     d w = correlate(u, g)
     d w = correlate(x, g)         d(d w) = v:  d x = transpose(g, v),    d g = convolve(x, v)
 
-With a C compiler they are computed by depthwise.c, otherwise by PyTorch, at stride 1 with exact rewritings: the input
+With a C compiler they are computed by depthwise.c, otherwise by PyTorch, rewritten exactly at stride 1: the input
 gradient is a convolution with the flipped kernel; dilation 2 treats the four phases (even and odd rows and columns)
 separately, as plain convolutions of four times as many images; a 5x5 weight gradient is four overlapping 3x3 ones.
 """

@@ -1,8 +1,7 @@
 /* Shared by all C files: vectors of channels, the sizes of a convolution, and scratch memory per thread.
 
    Compiled with REAL (float or double) and V (lanes of a vector: 4, 8 or 16), see bindings.py. Each thread has a fixed
-   range of images; sums are taken over its images, then over the threads: the same number of threads gives the same
-   bits. */
+   range of images; sums are over its images, then over threads: the same number of threads gives the same bits. */
 
 #pragma once
 

@@ -4,9 +4,9 @@
                                     + weights[m, MEAN] mean of the 3x3 pixels of x that are in the image
 
    Called by nasbench201_edges.py; y_0 and y_1 are the 1x1 and 3x3 convolutions of relu(x) of all these edges (dense.h).
-   They are stored; means, relu and the gradients in y are recomputed where they are needed, which is cheaper than
-   storing them. x, each node and each gradient are (image, row, column, channel), y (image, row, column, node, chunk,
-   lane), statistics (o, node, chunk, lane). Every function returns 0, or 1 if it is out of memory. */
+   They are stored; means, relu and the gradients in y are recomputed where they are needed, which costs less.
+   x, each node and each gradient are (image, row, column, channel), y (image, row, column, node, chunk, lane),
+   statistics (o, node, chunk, lane). Every function returns 0, or 1 if it is out of memory. */
 
 #include "dense.h"
 #include "moments.h"

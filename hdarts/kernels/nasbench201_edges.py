@@ -3,9 +3,8 @@
     node_j += a_j1 x + a_j2 BN(y_j) + a_j3 BN(z_j) + a_j4 mean of 3x3 pixels of x
 
 y and z are the 1x1 and 3x3 convolutions of relu(x), a_j the weights of the edge's operations in the order of the space
-(`none` is the first). There are two implementations, as in hdarts.kernels.pooling. nasbench201_edges.c processes one
-image after the other in the cache and computes 3x3 convolutions in tiles of 2x2 pixels with 16 products instead of 36
-(Winograd).
+(`none` is the first). There are two implementations, as in hdarts.kernels.separable. nasbench201_edges.c keeps an image
+in the cache and computes 3x3 convolutions in tiles of 2x2 pixels with 16 products instead of 36 (winograd.h).
 """
 
 from collections.abc import Sequence
@@ -23,8 +22,7 @@ def mixed(
 ) -> Sequence[Tensor]:
     """Return `onto`, one tensor `(N, C, H, W)` for each of m nodes, with the edges from x, `(N, C, H, W)`, added.
 
-    kernels: those of y and z, `(m C, C, 1, 1)` and `(m C, C, 3, 3)`; weights `(m, 5)`. `onto` may be
-    overwritten.
+    kernels: those of y and z, `(m C, C, 1, 1)` and `(m C, C, 3, 3)`; weights `(m, 5)`. `onto` may be overwritten.
     """
     usable = compiled and not torch.is_autocast_enabled("cpu") and x[:, 0].numel() > 1
     usable = usable and all(one.is_contiguous(memory_format=torch.channels_last) for one in onto)

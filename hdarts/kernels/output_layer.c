@@ -2,8 +2,7 @@
    output_layer.py.
 
    Each function reads the matrix once, row by row in vectors; where the width of a row is no multiple of V, its last
-   vector overlaps the one before. Each thread has a fixed range of rows: the same number of threads gives the same
-   bits. */
+   vector overlaps the one before. The same number of threads gives the same bits. */
 
 #include "lanes.h"
 

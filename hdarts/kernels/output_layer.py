@@ -1,9 +1,8 @@
 """A linear layer whose weight gradient stays in factors, and the SGD step that uses them.
 
-The output layer of a hypernetwork gets one input vector z per step, so the gradient of its weight matrix is the outer
-product g z^T, which is never formed. Momentum and weight decay are applied in the same blocked pass: 4 transfers of
-the matrix per step and 2 copies in memory (weights and momentum), where `clip_grad_norm_` and `torch.optim.SGD` need
-15 and 4. The step is the same as theirs (tests compare them in float64). With a C compiler, output_layer.c is used.
+The output layer of a hypernetwork has one input vector z per step, so the gradient of its weight matrix is the outer
+product g z^T, which is never formed. The step transfers the matrix 4 times and keeps 2 copies in memory (weights and
+momentum), where `clip_grad_norm_` and `torch.optim.SGD`, whose step is the same, need 15 and 4.
 """
 
 from collections.abc import Iterator, Sequence
@@ -48,15 +47,12 @@ class Dense:
     value: Tensor
 
     def plus(self, other: "Dense") -> "Dense":
-        """Return the sum of two gradients."""
         return Dense(self.value + other.value)
 
     def squared_norm(self) -> Tensor:
-        """Sum of the squares of all its entries."""
         return self.value.square().sum()
 
     def step_(self, phi: Tensor, velocity: Tensor, scale: Tensor, rate: float, momentum: float, decay: float) -> None:
-        """Take one SGD step (see `sgd_`)."""
         sgd_(phi, velocity, self.value, scale, rate, momentum, decay)
 
 
@@ -184,7 +180,6 @@ class Factored:
     z: Tensor
 
     def plus(self, other: "Factored") -> "Factored":
-        """Return the sum of two gradients of one layer; the factors are concatenated."""
         return Factored(
             self.layer, self.trunk + other.trunk, torch.cat([self.g, other.g]), torch.cat([self.z, other.z])
         )

@@ -2,9 +2,7 @@
 
     node_j += sum_i a_ij BN(max pool(node_i)) + b_ij BN(average pool(node_i)) + c_ij node_i       (thesis eq. 12)
 
-What is the same for all edges that leave a node is computed once. There are two implementations, as in
-kernels.separable: PyTorch's runs anywhere and is differentiable any number of times; pooling.c needs a CPU and a C
-compiler.
+Each source is pooled once for all its edges. There are two implementations, as in hdarts.kernels.separable.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Search spaces, the discrete cells in them (`Genotype`), and how the one becomes the other."""
+"""Search spaces, the discrete cells in them (`Genotype`), and the maps between alpha and cells."""
 
 from hdarts.space.derive import check_alpha, discretise, one_hot_alpha
 from hdarts.space.genotype import Genotype, every_cell, skip_count

@@ -18,7 +18,7 @@ Cell = list[tuple[str, StrictInt]]
 
 
 class Genotype(BaseModel):
-    """The discrete cells a search found: a list of `[operation, input]` for each kind of cell of one space.
+    """The discrete cells of one space: a list of `[operation, input]` for each kind of cell.
 
     DARTS has `normal` and `reduce`, in the form of its authors: two edges for each of 4 nodes, in order. Inputs 0 and 1
     are the outputs of the two cells before; 2 to 5 are the nodes, whose concatenation is the cell's output. In the

@@ -1,7 +1,7 @@
-"""The candidate operations, once, as data: which convolutions each one is made of.
+"""The candidate operations as data: the convolutions that each of them consists of.
 
-Both networks are built from the same table: the supernet, a pure function of one flat weight vector, and the
-evaluation network, made of modules. Order of a convolutional operation: ReLU, convolution(s), BatchNorm (thesis 4.8.1).
+Supernet and evaluation network are both built from these. A convolutional operation consists of blocks of ReLU,
+convolutions and BatchNorm, in this order (thesis 4.8.1).
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Convolution:
-    """One convolution without bias: `C` to `C` channels, or to `C / 2` where two halves are concatenated."""
+    """A convolution without bias; `half`: one of two that make half of the channels each, to be concatenated."""
 
     kernel: int
     depthwise: bool = False
@@ -21,7 +21,7 @@ class Convolution:
 
     @property
     def padding(self) -> int:
-        """Zeros on each side that keep the size at stride 1."""
+        """Zero padding on each side that keeps the size of the map at stride 1."""
         return self.dilation * (self.kernel // 2)
 
     def shape(self, channels_in: int, channels_out: int) -> tuple[int, int, int, int]:
@@ -32,7 +32,7 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Block:
-    """ReLU, then convolutions one after the other, then BatchNorm: the unit of every convolutional operation."""
+    """ReLU, convolutions, BatchNorm. Convolutions are applied in sequence, or concatenated if they are halves."""
 
     convolutions: tuple[Convolution, ...]
 
@@ -42,15 +42,15 @@ def _separable(kernel: int, stride: int, dilation: int = 1) -> Block:
 
 
 def factorised_reduction() -> Block:
-    """Identity at stride 2: two 1x1 convolutions, one on the even and one on the odd pixels, side by side."""
+    """Return the identity at stride 2: 1x1 convolutions of the even and of the odd pixels, concatenated."""
     return Block((Convolution(1, stride=2, half=True), Convolution(1, stride=2, half=True)))
 
 
 def blocks(operation: str, stride: int) -> tuple[Block, ...]:
     """Return the blocks of an operation at a stride; pooling, `none` and identity at stride 1 have none.
 
-    Separable convolutions are applied twice, the stride in the first of them. NAS-Bench-201's `nor_conv_<k>x<k>` is one
-    convolution of all channels.
+    Separable convolutions are applied twice, the first time with the stride. `nor_conv_<k>x<k>` of NAS-Bench-201 is a
+    single convolution that is not depthwise.
 
     >>> [[convolution.shape(16, 16) for convolution in block.convolutions] for block in blocks("dil_conv_5x5", 1)]
     [[(16, 1, 5, 5), (16, 16, 1, 1)]]
@@ -70,8 +70,8 @@ def blocks(operation: str, stride: int) -> tuple[Block, ...]:
 
 
 def drop_path(x: Tensor, probability: float, keep: Tensor) -> Tensor:
-    """Return `x` `(N, C, H, W)` with whole samples set to 0 where `keep` `(N,)` is False, the rest scaled up.
+    """Return `x` `(N, C, H, W)`, 0 in samples where `keep` `(N,)` is False, divided by 1 - probability in the others.
 
-    The expectation stays: kept samples are divided by `1 - probability` (thesis 4.8.2; Larsson et al. 2017).
+    The expectation is unchanged (thesis 4.8.2; Larsson et al. 2017).
     """
     return x * (keep.to(x.dtype) / (1 - probability)).view(-1, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""Custom operations: objects that both networks are given by their names in a custom search space.
+"""Custom operations of a custom search space: objects that both networks receive by name.
 
 The supernet computes them edge by edge with PyTorch's operators, followed by a BatchNorm whose scale is the weight of
 the operation. In the evaluation network they are modules with an affine BatchNorm.
@@ -79,7 +79,7 @@ def add_custom(
 
 
 class CustomOperation(nn.Module):
-    """A custom operation in the evaluation network; its weights start as PyTorch's layers do, biases at 0."""
+    """A custom operation in the evaluation network; its weights are initialised like PyTorch's layers, biases to 0."""
 
     def __init__(self, operation: Operation, channels: int, stride: int):
         super().__init__()

@@ -2,8 +2,7 @@
 
     node_j = sum_{i < j} sum_o weights[i->j, o] * o(node_i)          (thesis eq. 12 and 13)
 
-What follows keeps the function exactly and only saves calls and memory (tests compare it with a plain version, edge by
-edge):
+The function is computed exactly, with fewer calls and less memory than edge by edge (tests compare the two):
 
 - the separable convolutions of all edges of a wave are computed together (hdarts.kernels.separable);
 - pooling and identity of a node are computed once, not once per edge, and mixed for all target nodes

@@ -12,7 +12,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Layout:
-    """Names and shapes of tensors that lie one after the other in a flat vector.
+    """Names and shapes of tensors that are concatenated to one flat vector.
 
     >>> layout = Layout.of([("matrix", (2, 2)), ("offset", (2,))])
     >>> layout.unpack(torch.arange(6.0))["offset"]
@@ -57,7 +57,7 @@ class Layout:
 
 
 def agreement(found: Tensor, truth: Tensor) -> dict[str, float]:
-    """Return cosine and relative error ||found - truth|| / ||truth||; no number (nan) where one of them is 0."""
+    """Return cosine and relative error ||found - truth|| / ||truth||; nan where one of them is 0."""
     a, b = found.detach().double().flatten(), truth.detach().double().flatten()
     lengths = float(a.norm()), float(b.norm())
     cosine = float(a @ b) / (lengths[0] * lengths[1]) if min(lengths) > 0 else float("nan")
