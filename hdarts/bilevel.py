@@ -43,7 +43,7 @@ class Hypergradient(NamedTuple):
 
     `direct` is the derivative at fixed weights, `response` the derivative through the weights. The keys of `info`
     depend on the method: seconds; iterations; residual = norm of v - A q for the linear system A q = v that a method
-    solves, v = d outer/dw; curvature = smallest q^T H q / q^T q met; contraction = factor by which a term shrinks.
+    solves, v = d outer/dw; curvature = smallest q^T H q / q^T q; contraction = factor by which a term shrinks.
     """
 
     direct: Tensor
@@ -65,11 +65,9 @@ class Centred:
 
     @property
     def n_phi(self) -> int:
-        """Number of weights of the hypernetwork."""
         return self.hypernetwork.n_phi
 
     def __call__(self, phi: Tensor, alpha: Tensor) -> Tensor:
-        """Return h(phi, alpha - centre)."""
         return self.hypernetwork(phi, alpha - self.centre)
 
 

@@ -1,10 +1,9 @@
 """Bilevel problems with exact answers, from one weight to a small architecture search on real images.
 
-Each is a `BilevelProblem` whose inner loss is quadratic in w, so that w*(alpha) is one linear solve, `best_response`,
-and the hypergradient follows by differentiating outer(w*(alpha), alpha) through that solve: no Hessian, no product,
-nothing shared with `hdarts.hypergradient`. `n_w` and `alpha_shape` tell what the losses take; `batch` is always None.
-Data and constants are float64 on the CPU, and follow the dtype and device of the arguments. Errors: ValueError where w
-or alpha has another number of elements.
+Each is a `BilevelProblem` whose inner loss is quadratic in w: `best_response` solves a linear system for w*(alpha), and
+`exact_hypergradient` differentiates outer(w*(alpha), alpha) through it, independently of `hdarts.hypergradient`. `n_w`
+and `alpha_shape` are the sizes of w and alpha (others raise ValueError); `batch` is always None. Data and constants
+are float64 on the CPU and follow the dtype and device of the arguments.
 """
 
 from dataclasses import dataclass
@@ -28,12 +27,12 @@ class Toy(BilevelProblem, Protocol):
 
 
 def retrained_loss(toy: Toy, alpha: Tensor) -> Tensor:
-    """outer(w*(alpha), alpha), a scalar: the function of alpha that a search means to minimise."""
+    """outer(w*(alpha), alpha), a scalar: what a search minimises."""
     return toy.outer(toy.best_response(alpha), alpha, None)
 
 
 def _by_differentiation(toy: Toy, alpha: Tensor) -> Hypergradient:
-    """The exact hypergradient, through the closed form; its response part is what the derivative at fixed w leaves."""
+    """The exact hypergradient; its response part is the total derivative minus the one at fixed w."""
     alpha = alpha.detach()
     w = toy.best_response(alpha)
     direct = torch.func.grad(lambda a: toy.outer(w, a, None))(alpha)
@@ -76,7 +75,7 @@ class Quadratic2D:
     n_w, alpha_shape = 2, (2,)
 
     def __post_init__(self) -> None:
-        _ = self.constants  # made now: a torch.func transform of the losses must not reach into the making
+        _ = self.constants  # computed now, outside of any torch.func transform of the losses
 
     @cached_property
     def constants(self) -> Tensor:
@@ -103,19 +102,19 @@ class Quadratic2D:
 
 @dataclass(frozen=True)
 class RidgeDiabetes:
-    """(c) Ridge regression of scikit-learn's diabetes set, one log-L2 weight a feature; 10 weights, 10 alphas.
+    """(c) Ridge regression of scikit-learn's diabetes set, one log-L2 weight per feature; 10 weights, 10 alphas.
 
         inner = mean (x w - y)^2 / 2 + sum_j exp(alpha_j) w_j^2 / 2 over 221 patients
         outer = mean (x w - y)^2 / 2 over the other 221
 
-    Features and target are standardised by the mean and standard deviation of the first part. The best
-    alphas are infinite: each feature is best kept without decay or dropped.
+    Features and target are standardised by the mean and standard deviation of the first part. The
+    best alphas are infinite: a feature is kept without decay or dropped.
     """
 
     n_w, alpha_shape = 10, (10,)
 
     def __post_init__(self) -> None:
-        _ = self.data  # read now, for the same reason
+        _ = self.data  # loaded now, for the same reason
 
     @cached_property
     def data(self) -> tuple[Part, Part]:
@@ -143,12 +142,10 @@ class RidgeDiabetes:
 
 @dataclass(frozen=True)
 class RidgeDigits:
-    """(d) Ridge regression of ten images, one of each digit, with one log-L2 weight; 640 weights, one alpha.
+    """(d) Ridge regression on one-hot y: ten images, one of each digit; one log-L2 weight; 640 weights, one alpha.
 
-        inner = mean |x W - y|^2 / 2 + exp(alpha) |W|^2 / 2 over the ten,   outer = mean |x W - y|^2 / 2 over 400
-        others
-
-    with y one-hot.
+    inner = mean |x W - y|^2 / 2 + exp(alpha) |W|^2 / 2 over the ten
+    outer = mean |x W - y|^2 / 2 over 400 others
     """
 
     n_w, alpha_shape = 640, ()
@@ -185,9 +182,8 @@ class MicroDARTS:
         x = sum_o softmax(alpha)_o o(image),   o in {identity, 3x3 average pooling, 3x3 max pooling}
         inner = mean |x W - y|^2 / 2 + l2 |W|^2 / 2 over 200 digits,   outer = mean |x W - y|^2 / 2 over 200 others
 
-    with y one-hot. alpha is in both losses directly: the only one of these toys whose search space is an
-    architecture. The eigenvalues of the inner Hessian reach from about l2 to about 20, so l2 = 1 is well conditioned
-    and 1e-4 badly.
+    y is one-hot. The only toy in which alpha is an architecture; it enters both losses directly. The eigenvalues of the
+    inner Hessian range from about l2 to about 20: l2 = 1 is well conditioned, 1e-4 badly.
     """
 
     l2: float
@@ -226,13 +222,13 @@ class MicroDARTS:
 
 
 def _error(part: Part, w: Tensor) -> Tensor:
-    """Mean over rows of |x W - y|^2 / 2, for W of shape (columns of x, columns of y), of which w holds the rows."""
+    """Mean over rows of |x W - y|^2 / 2, where w is W (columns of x, columns of y) as a vector."""
     x, y = (tensor.to(w) for tensor in part)
     return (x @ w.view(x.shape[1], y.shape[1]) - y).square().sum() / (2 * len(x))
 
 
 def _ridge(part: Part, l2: Tensor) -> Tensor:
-    """argmin over W of mean |x W - y|^2 / 2 + sum_j l2_j |W_j|^2 / 2, as a vector; l2: a number a row of W, or one."""
+    """argmin over W of mean |x W - y|^2 / 2 + sum_j l2_j |W_j|^2 / 2, as a vector; l2: one per row of W, or one."""
     x, y = (tensor.to(l2) for tensor in part)
     gram = x.T @ x / len(x) + torch.diag(l2.expand(x.shape[1]))
     return torch.linalg.solve(gram, x.T @ y / len(x)).flatten()

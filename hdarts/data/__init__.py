@@ -1,8 +1,8 @@
 """Images: from any source to tensors, splits and batches.
 
 `load` reads a known set, Parquet files or a folder of images by class; `Batches` makes shuffled, augmented, normalised
-batches on the device of the images, and `in_order` passes once over all of them for a test. Results depend on the
-arguments only, also where worker processes read (`streaming`), and the test part is not opened unless requested.
+batches on the device of the images, and `in_order` yields all of them once. Results depend on the arguments only, also
+with worker processes (`streaming`). The test part is not opened unless requested.
 """
 
 from hdarts.data.batches import Augmentation, Batches, in_order

@@ -1,4 +1,4 @@
-"""Decode images from arrays, bytes and files into one array; a damaged one is refused by name or left out."""
+"""Decode images from arrays, bytes and files into one array; damaged ones are refused by name or left out."""
 
 import io
 import warnings
@@ -62,7 +62,7 @@ def array_images(pixels: np.ndarray, labels: np.ndarray | Tensor, name: str) -> 
 
 @dataclass
 class ImageFilter:
-    """Check images one after the other: equal sizes are required; damaged images are refused, or listed and left out.
+    """Check images one by one: equal sizes are required; damaged images are refused, or listed and left out.
 
     kept: rows of the accepted images; damaged: one sentence each; shape: common height and width, and most channels.
     """

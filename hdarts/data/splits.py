@@ -112,15 +112,14 @@ def load(
 ) -> Splits:
     """Read a set of images into memory, or only list its files, and split its training part.
 
-    name_or_path: digits, generated, cifar10, cifar100, fashion_mnist, svhn; a Parquet file or folder of them; a folder
-        of images by class.
+    name_or_path: one of `sources.KNOWN`; a Parquet file or folder of them; a folder of images by class.
     folder: where sets are searched for and downloaded to; "" is HDARTS_DATA or `~/.cache/hdarts` (`data_folders`).
     limit, test_limit: size of a fixed class-balanced subset of the training (before the split) or test part; 0: all.
     image_size: side to which the largest centred square of every image is resized; 0: original size.
     validation_fraction, split_seed: fraction of the training part, of each class, that becomes the validation part.
     test: open the test part; otherwise its files and arrays are not touched.
     skip_damaged: leave out files that cannot be read as images, and print how many, instead of refusing them.
-    stream, workers: leave the images of a folder in their files, and read each batch with so many processes.
+    stream, workers: read the images of a folder batch by batch, with so many processes.
 
     Raises ParameterError for any impossible request, naming the value or the file.
     """

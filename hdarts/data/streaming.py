@@ -1,7 +1,6 @@
 """Images that stay in their files: worker processes of PyTorch's DataLoader read and decode them batch by batch.
 
-Batches are the same as those of images in memory; which images they contain, and how these are augmented, is decided by
-`Batches`.
+`Batches` selects and augments them; its batches are the same as for images in memory.
 """
 
 import os
@@ -25,7 +24,7 @@ CHUNK = 64  # images that a worker reads before it returns them
 
 @dataclass(frozen=True, eq=False)
 class StreamedImages:
-    """Image files in place of the pixels of `Images`: `(N, C, H, W)` uint8, read when a pass requests them.
+    """Image files in place of the pixels of `Images`: `(N, C, H, W)` uint8, read for each batch.
 
     files: paths `(N,)` as bytes, one array that worker processes share; size: as for `read`; workers: processes that
     read, 0 for none but this one; image_shape: channels, height and width of every image.
@@ -52,7 +51,7 @@ class StreamedImages:
         return replace(self, image_shape=(channels, *self.image_shape[1:]))
 
     def to(self, device: str | torch.device) -> "StreamedImages":
-        """Return the images themselves: pixels are moved to a device when they are read."""
+        """Return `self`: pixels are copied to a device when they are read."""
         return self
 
     def pixel_batches(self, rows: Sequence[Tensor]) -> Iterator[Tensor]:
@@ -95,7 +94,7 @@ def _map(dataset: Any, keys: Sequence[Tensor], workers: int) -> Iterator[Any]:
 
 
 def _ignore_requests(number: int) -> None:
-    """Leave requests to stop, which reach all processes, to the one that trains: it saves, then ends its workers."""
+    """Ignore requests to stop, which reach all processes: the main one saves and then ends its workers."""
     os.setsid()
     for request in REQUESTS:
         signal.signal(request, signal.SIG_DFL if request == signal.SIGTERM else signal.SIG_IGN)

@@ -1,6 +1,6 @@
 """One function per method: each estimates d outer/d alpha of a `BilevelProblem` and returns a `Hypergradient`.
 
-With v = d outer/dw, H = d2 inner/dw2 and C = d2 inner/dw d alpha (rows: weights), the truth at w*(alpha) is
+With v = d outer/dw, H = d2 inner/dw2 and C = d2 inner/dw d alpha (rows: weights), the hypergradient at w*(alpha) is
 
     d outer/d alpha (direct, at fixed w)  -  C^T H^-1 v (response),
 

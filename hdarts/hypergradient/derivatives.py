@@ -1,4 +1,4 @@
-"""First and second derivatives of a loss(w, alpha, batch), detached and checked: the parts of all methods."""
+"""First and second derivatives of a loss(w, alpha, batch), detached and checked, for all methods."""
 
 import math
 import warnings
@@ -22,10 +22,7 @@ class HypergradientWarning(UserWarning):
 def gradients(
     loss: Loss, w: Tensor, alpha: Tensor, batch: Any, name: str, of: tuple[str, ...] = ("w", "alpha")
 ) -> list[Tensor]:
-    """Return the gradients in the variables named in `of`; the backward pass leaves out the others.
-
-    `name` is the name of the loss in error messages.
-    """
+    """Return the gradients in the variables named in `of` only; `name` is that of the loss in error messages."""
     variables = {"w": w.detach(), "alpha": alpha.detach()}
     selected = [variables[key].requires_grad_() for key in of]
     with torch.enable_grad():
@@ -107,5 +104,5 @@ def check_finite(x: Tensor, name: str) -> None:
 
 
 def warn(message: str) -> None:
-    """Warn at the line that called the method (this function, the method and its no_grad wrapper lie between)."""
+    """Warn at the line that called the method, above its no_grad wrapper."""
     warnings.warn(message, HypergradientWarning, stacklevel=4)

@@ -1,4 +1,4 @@
-"""Methods of the implicit function theorem: each computes a q for H^-1 v in the response -C^T q, all at w."""
+"""Methods of the implicit function theorem: the response is -C^T q, where q approximates H^-1 v at w."""
 
 import math
 from time import perf_counter

@@ -1,4 +1,4 @@
-"""Architecture search: the loop `search`, what its parameters describe, its state, tables and result."""
+"""Architecture search: the loop `search`, the parts it is built from, its state, tables and result."""
 
 from hdarts.search.log import alpha_at, entropies
 from hdarts.search.loop import part_of, search, weight_rate

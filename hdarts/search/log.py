@@ -84,11 +84,11 @@ class Log:
         self.tables["hypergradients"].append(row)
 
     def _warn(self, state: State, step: float) -> None:
-        """Warn of a hypernetwork's step that grows with alpha before it explodes, and again at each doubling.
+        """Warn that the step of a hypernetwork grows with alpha, at `warn_at` and at each doubling after it.
 
-        With input alpha (of their kind of cell), generated weights move lr (1 + ||alpha||^2) along their gradient. With
-        curvature kappa that is stable below 2 (1 + momentum) / kappa, so a learning rate chosen at alpha = 0 becomes
-        too large. Centred hypernetworks have input 0; their step stays the learning rate.
+        Generated weights move by lr (1 + ||alpha||^2) along their gradient, with alpha of their kind of cell. At
+        curvature kappa this is stable below 2 (1 + momentum) / kappa: a learning rate chosen at alpha = 0 becomes too
+        large. Centred hypernetworks have input 0, so their step remains the learning rate.
         """
         times = step / getattr(self.run.params, "learning_rate", math.inf)
         if times >= self.warn_at:

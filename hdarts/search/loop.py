@@ -63,11 +63,11 @@ def search(
     function like hdarts.supernet; its space is searched), `hypernetwork` (for method hypernetwork) and `hypergradient`,
     a function (problem, weights, alpha, inner batch, outer batch, learning rate) -> Hypergradient.
 
-    Writes metrics.csv, hypergradients.csv, alpha.csv, timings.csv, checkpoints, genotype.json, provenance.json and,
-    where the table of NAS-Bench-201 is installed and the space is that of NAS-Bench-201, truth.csv, which nothing
-    reads. At the end `finish` writes result.json; a notebook that still draws figures passes False and calls
-    `hdarts.search.finish` itself, last. Raises ParameterError before any work, FloatingPointError if a loss, gradient
-    or alpha is not finite, Stopped after a signal once the state is saved, OutOfMemory with a batch size that fits.
+    Writes metrics.csv, hypergradients.csv, alpha.csv, timings.csv, checkpoints, genotype.json, provenance.json and, in
+    the space of NAS-Bench-201 if its table is installed, truth.csv, which no search reads. At the end
+    `finish` writes result.json; a notebook that still draws figures passes False and calls `hdarts.search.finish` last.
+    Raises ParameterError before any work, FloatingPointError if a loss, gradient or alpha is not finite, Stopped after
+    a signal once the state is saved, OutOfMemory with a batch size that fits.
     """
     if run.done:
         yield from run.table("metrics").to_dict("records")
@@ -242,7 +242,7 @@ def step_alpha(state: State, gradient: Tensor) -> None:
 
 @contextlib.contextmanager
 def locating_errors(run: Run, state: State) -> Iterator[None]:
-    """Add to an error of a number that is not finite: the step, the norms of the state, and the last checkpoint."""
+    """Add the step, the norms of the state and the last checkpoint to the message of a FloatingPointError."""
     try:
         yield
     except FloatingPointError as error:

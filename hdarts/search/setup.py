@@ -1,7 +1,4 @@
-"""What the parameters of a search describe: images, supernet, weights, hypernetwork, hypergradient.
-
-`search` also takes a user-defined object in place of each of them.
-"""
+"""The parts of a search, made from its parameters: images, supernet, weights, hypernetwork, hypergradient."""
 
 import math
 from functools import partial

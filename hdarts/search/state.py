@@ -1,4 +1,4 @@
-"""The state of a search between two steps, which is the content of its checkpoints."""
+"""The state of a search and its checkpoints."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,7 +62,7 @@ class State:
         self.step += 1
 
     def check(self) -> None:
-        """Raise FloatingPointError if a step of this epoch was not finite; on a GPU no step itself checks."""
+        """Raise FloatingPointError if a step of this epoch was not finite; on a GPU the steps do not check."""
         if (step := int(self.broken)) >= 0:
             where = f"epoch {self.epoch + 1}, step {step}"
             raise FloatingPointError(

@@ -19,7 +19,7 @@ from hdarts.space import discretise, one_hot_alpha
 def measure_epoch(
     params: SearchParams, problem: Classification, state: State, data: Splits, last: bool
 ) -> dict[str, float]:
-    """Return what is seen on the validation part after an epoch, the `last` one perhaps; nan where it is not due.
+    """Return the measurements on the validation part after an epoch (`last`: the last one); nan where not due.
 
     `discretised_accuracy` is that of the supernet with the one-hot mixture of the cell derived from alpha: its
     difference from `validation_accuracy` is the optimisation gap of thesis section 5.2.3.

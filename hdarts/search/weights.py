@@ -99,12 +99,10 @@ class LearnedWeights:
         self.w, self.velocity, self.settings = w, torch.zeros_like(w), settings
 
     def value(self, alpha: Tensor) -> Tensor:
-        """Return w."""
         return self.w
 
     @torch.no_grad()
     def step(self, problem: Any, alpha: Tensor, batch: Batch, rate: float, epsilon: Tensor) -> Step:
-        """Take one SGD step on w."""
         g, loss, correct = _inner_gradient(problem, self.w, alpha, batch)
         norm, scale = clip_factor([g.square().sum()], self.settings.clip)
         step = _finite(Step(loss, correct, norm))
@@ -115,13 +113,12 @@ class LearnedWeights:
         """Do nothing: the weights do not depend on alpha."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return w and its velocity."""
         return {"w": self.w, "velocity": self.velocity}
 
 
 @dataclass(frozen=True)
 class Exploration:
-    """At which alphas near the current one a hypernetwork is trained, and in which form they are its input.
+    """The alphas at which a hypernetwork is trained, and how they become its input.
 
     noise: sigma of a = alpha + sigma eps; 0 trains on the trajectory of alpha alone (thesis algorithm 2).
     antithetic: each step averages the gradients at +eps and -eps.
@@ -242,7 +239,6 @@ class GeneratedWeights:
         return {"alpha_norm": float(alpha.norm()), "effective_step": step, "phi_norm": float(self.phi.norm())}
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return phi, rest and their velocities."""
         names = ("phi", "phi_velocity", "rest", "rest_velocity")
         return {name: getattr(self, name) for name in names}
 

@@ -1,7 +1,7 @@
 """Train the network of a genotype from scratch and test it (notebook 06).
 
-`loop` is the training, read from top to bottom; `setup` makes what it works with from the parameters, `state` is what
-it saves and resumes, `distributed` lets several processes share it.
+`loop` is the training, `setup` makes its parts from the parameters, `state` saves and resumes it, `distributed` shares
+it among processes.
 """
 
 from hdarts.train.loop import test_network, train, train_epoch

@@ -1,4 +1,4 @@
-"""One training on several processes: each takes its share of every batch, and together they take the step of one.
+"""One training on several processes: each takes its share of every batch, and together they take one step.
 
     loss = sum over processes i of (n_i / n) (mean loss of its n_i images)      n images in the whole batch
 

@@ -1,8 +1,7 @@
 """Train the network of a genotype from scratch and test it after every epoch (thesis section 4.8.2).
 
-`train` runs the epochs, `train_epoch` the steps of one. Randomness is a function of (evaluation seed, purpose, epoch,
-step), and a checkpoint holds all that later steps depend on: a killed run resumes from its last checkpoint and gives
-the same bits (CPU, same number of threads).
+Randomness is a function of (evaluation seed, purpose, epoch, step), and a checkpoint contains all that later steps
+depend on: a run that was killed and resumed gives the same bits (CPU, same number of threads).
 """
 
 import time
@@ -46,7 +45,7 @@ def train(
 ) -> Iterator[Row]:
     """Train a genotype's network on the whole training set; yield one row per epoch, those of earlier starts first.
 
-    A row holds `epoch` (from 1), `train_loss` and `test_loss` (cross entropy of the main classifier, mean over images),
+    A row has `epoch` (from 1), `train_loss` and `test_loss` (cross entropy of the main classifier, mean over images),
     `train_accuracy` and `test_accuracy` (per cent; training images as augmented, test images plain), `learning_rate`
     and `drop_path`. The training loss adds `params.auxiliary` times the auxiliary head's cross entropy.
 

@@ -18,7 +18,7 @@ from hdarts.train.distributed import Processes
 
 @dataclass
 class Training:
-    """What a training works with, and how far it has come."""
+    """The parts of a training and its progress."""
 
     params: EvaluateParams
     run: Run
