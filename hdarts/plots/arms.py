@@ -23,7 +23,7 @@ THESIS_MODELS = ("DARTS", "hyperDARTS-1", "hyperDARTS-2")  # which it trained; i
 def strip(frame: pd.DataFrame, x: str, y: str, lines: Mapping[str, float] | None = None) -> Figure:
     """Return all values of column `y` as points above the categories of column `x`, with bars at their means.
 
-    `lines`: horizontal reference lines, {label: value}. A category's name includes its number of values.
+    `lines`: horizontal reference lines, {label: value}. Category labels include the number of values.
     """
     rows = require(frame, [x, y], f"{label(y)} by {x}")
     figure = new_figure(3.2)

@@ -48,7 +48,7 @@ def label_facets(figure: Figure, grid: Sequence[Axes], x: str, y: str) -> None:
 
 
 def legend_above(figure: Figure) -> None:
-    """Put a legend above the axes: each of their labels once, in as few rows as the width allows."""
+    """Put a legend above the axes: each label once, in as few rows as the width allows."""
     named: dict[str, Any] = {}
     for axes in figure.axes:
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):

@@ -116,8 +116,7 @@ def eigenvalue_over_epochs(frame: pd.DataFrame) -> Figure:
 def hypergradient_parts(frame: pd.DataFrame) -> Figure:
     """Return the norms of the direct and the response part over the steps, one axes per arm, on a logarithmic scale.
 
-    Columns: `arm`, `seed`, `step`, `direct`, `response`. Zeros, such as the response of first-order DARTS, are not
-    drawn.
+    Columns: `arm`, `seed`, `step`, `direct`, `response`. Zeros, as in first-order DARTS, are not drawn.
     """
     figure = _over_epochs(frame, {part: part for part in PARTS}, label("norm"), x="step")
     for axes in figure.axes:

@@ -34,7 +34,7 @@ def agreement_by_arm(frame: pd.DataFrame, grey: Sequence[str] = ()) -> Figure:
     """Return cosine and relative error of every method to the reference over all snapshots of a study, marks by arm.
 
     Columns: `arm`, `method`, `part`, `cosine`, `relative_error`; total above, response below, one mark per snapshot.
-    The methods in `grey`, which show how uncertain the reference is, have a grey background.
+    The `grey` methods are as in `method_agreement`.
     """
     rows = require(frame, ["arm", "method", "part", "relative_error"], "agreement by arm").query("relative_error > 0")
     panels = {part: rows.loc[rows["part"] == part] for part in ("total", "response")}

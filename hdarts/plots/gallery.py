@@ -18,10 +18,7 @@ def save(run: Run, figure: Figure, name: str) -> None:
 
 
 class Gallery:
-    """Call it with a figure, its name and its caption; `captions.json` keeps names and captions in order.
-
-    A `note`, such as the scale of a study, is printed below every figure.
-    """
+    """Saves and shows figures with a `note`; `captions.json` keeps their names and captions in order."""
 
     def __init__(self, run: Run, note: str = ""):
         self.run, self.note, self.captions = run, note, {}

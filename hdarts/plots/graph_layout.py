@@ -5,7 +5,7 @@
 2. Order within the columns: as few crossings of lines as barycentre sweeps and swaps of neighbours find.
 3. Heights: lines as straight as the least distances allow, a bounded linear least-squares problem.
 
-Lengths are inches. Everything is deterministic; nothing here knows matplotlib.
+Lengths are inches. Everything is deterministic and independent of matplotlib.
 """
 
 import random
@@ -89,7 +89,7 @@ Order = list[list[int]]
 def _fewest_crossings(places: list[Place], links: list[tuple[int, int]], columns: int) -> Order:
     natural = [[i for i, place in enumerate(places) if place.column == column] for column in range(columns)]
     between = [[link for link in links if places[link[0]].column == column] for column in range(columns - 1)]
-    shuffle = random.Random(0)  # a fixed sequence: the same cell always gets the same picture
+    shuffle = random.Random(0)  # fixed: the same cell always gets the same picture
     best, least = natural, _crossings(natural, between)
     for start in range(STARTS):
         order = [list(column) if start == 0 else shuffle.sample(column, len(column)) for column in natural]
@@ -162,7 +162,7 @@ def _heights(places: list[Place], links: list[tuple[int, int]], order: Order) ->
     bounds = (least, np.full(len(unknowns), np.inf))
     weight = np.array([STRAIGHTNESS[places[a].kind] * STRAIGHTNESS[places[b].kind] for a, b in links])
     bend = np.array([position[a] - position[b] for a, b in links])
-    centre = np.vstack([0.1 * position.sum(0), 0.03 * position])  # the whole, and what is left open, tends to 0
+    centre = np.vstack([0.1 * position.sum(0), 0.03 * position])  # what the links leave open tends to 0
     heights, scale = np.zeros(len(places)), np.ones(len(links))
     for _ in range(REWEIGHTS):
         rows = np.vstack([np.sqrt(weight * scale)[:, None] * bend, centre])

@@ -11,7 +11,7 @@ from matplotlib.patches import FancyBboxPatch
 from hdarts.plots.diagram import Diagram, count
 from hdarts.plots.style import styled
 
-if TYPE_CHECKING:  # other figures do without torch
+if TYPE_CHECKING:  # other figures need no torch
     from hdarts.hypernetwork import ByKind
     from hdarts.supernet import Supernet
 

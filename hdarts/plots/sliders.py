@@ -11,10 +11,7 @@ from hdarts.runs.progress import interactive
 
 
 def slide(draw: Callable[[Any], Figure], label: str, values: Sequence[Any], start: Any) -> None:
-    """Show a slider over `values`, at `start`, above the figure `draw(value)`.
-
-    Only in a live notebook: papermill's output has the static figure next to it.
-    """
+    """Show a slider over `values` above the figure `draw(value)`, in a live notebook only (not by papermill)."""
     if not interactive():
         return
     from IPython.display import display

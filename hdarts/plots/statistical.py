@@ -58,10 +58,7 @@ def strips(
 
 
 def swarm(axes: Axes, rows: pd.DataFrame, x: str, y: str) -> list[Any]:
-    """Draw every value of column `y` as a point above its category `x`, with a bar at the mean; return the categories.
-
-    Points that would overlap are moved sideways.
-    """
+    """Draw column `y` as points, moved apart, above categories `x` with bars at means; return the categories."""
     import seaborn as sns
 
     categories = list(dict.fromkeys(rows[x]))

@@ -29,10 +29,7 @@ def label(column: str) -> str:
 
 
 def require(frame: pd.DataFrame, columns: Iterable[str], what: str) -> pd.DataFrame:
-    """Return the rows of `frame` that have all of `columns`, for the figure `what`.
-
-    Raises ValueError with one sentence when a column is missing or no row is left.
-    """
+    """Return the rows with values in all of `columns`; ValueError naming the figure `what` if there are none."""
     wanted = list(columns)
     if frame.empty:
         raise ValueError(f"{what}: the table is empty, there is nothing to draw")

@@ -163,10 +163,7 @@ def matrices(named: Mapping[str, Any], columns: Sequence[str]) -> Figure:
 def grouped_strips(
     frame: pd.DataFrame, x: str, group: str, name: str, facet: str, level: Mapping[Any, float] | None = None
 ) -> Figure:
-    """Return column `x` of all runs as marks in rows by `group`, colours and markers by `name`, one axes per `facet`.
-
-    A dashed line is at `level[facet]`.
-    """
+    """Return marks of column `x` in rows by `group`, styled by `name`, one axes per `facet`; a line at its `level`."""
     rows = require(frame, [x, group, name, facet], f"{label(x)} of runs")
     parts, styles = split(rows, facet), line_styles(rows[name])
     groups = list(dict.fromkeys(rows[group]))

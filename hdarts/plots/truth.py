@@ -1,4 +1,4 @@
-"""True accuracies of searched cells, which the table of NAS-Bench-201 knows, during and after the search."""
+"""True accuracies of searched cells, from the table of NAS-Bench-201, during and after the search."""
 
 from collections.abc import Mapping
 

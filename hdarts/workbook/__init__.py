@@ -1,1 +1,1 @@
-"""What surrounds the core: studies, clusters, analysis, claims of the thesis, pages, export, the command."""
+"""All around the core: studies, clusters, analysis, claims of the thesis, pages, export, the command."""

@@ -1,4 +1,4 @@
-"""The command `hdarts`: run a study, show its progress, write its report, use what it found.
+"""The command `hdarts`: run a study, show its progress, write its report, use the networks it found.
 
 Exit codes: 0 all done; 1 a run failed or is blocked; 2 bad input, explained in one sentence; 71 a run is out of memory;
 73 the runs folder cannot be written; 75 stopped by a signal, and the same command resumes; 128 + the number of a second
@@ -45,7 +45,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def hdarts(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print it")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
+    ] = False,
 ) -> None:
     """Differentiable architecture search with hypernetworks: run studies, and use the networks they find."""
 
@@ -93,7 +95,7 @@ def run(
 
 @app.command()
 def status(study: StudyFile, scale: Scale = "full") -> None:
-    """Show the progress of a study. It is read from the run folders, on any host: runs, stages, failures."""
+    """Show the progress of a study: runs, stages, failures. Reads the run folders, so it works on any host."""
     plan = plan_study(study, scale=scale)
     outcomes = _outcomes(plan)
     show(plan, {name: outcome.state for name, outcome in outcomes.items()})
@@ -108,7 +110,7 @@ def report(
     scale: Scale = "full",
     pdf: Annotated[bool, typer.Option("--pdf", help="also print it to report.pdf, with Chromium or Chrome")] = False,
 ) -> None:
-    """Write the report of a study, an HTML page. It shows the runs that are there."""
+    """Write the report of a study, an HTML page. It shows the runs done so far."""
     plan = plan_study(study, scale=scale)
     if pdf:
         browser()  # refuses before anything is written
@@ -176,7 +178,7 @@ def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="image files")],
     top: Annotated[int, typer.Option(help="classes per image")] = 3,
 ) -> None:
-    """Print the most likely classes of images. With confidences; exit code 1 if an image cannot be read."""
+    """Print the most likely classes of images. Exit code 1 if an image cannot be read."""
     from hdarts.workbook.export import predict  # imports torch
 
     code = 0
@@ -195,10 +197,7 @@ def convert_benchmark(
     output: Annotated[Path | None, typer.Option(help="Parquet file to write; default: in the data folder")] = None,
 ) -> None:
     """Convert the official table of NAS-Bench-201. Needs its package, nats_bench."""
-    from hdarts.data import (
-        data_folders,
-        nasbench201_table,  # imports torch
-    )
+    from hdarts.data import data_folders, nasbench201_table  # imports torch
 
     frame = nasbench201_table.convert(nasbench201_table.open_official(official))
     nasbench201_table.BenchmarkTable.from_frame(frame, official)  # refuses an incomplete table
@@ -285,7 +284,7 @@ def _report(plan: Plan) -> Path | None:
 
 
 def main() -> None:
-    """Run the command; errors that the user can fix are one sentence without a traceback."""
+    """Run the command; print errors that the user can fix as one sentence, without a traceback."""
     try:
         sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
     except Exception as error:

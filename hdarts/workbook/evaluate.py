@@ -32,7 +32,7 @@ def evaluate(file: Path, changes: Sequence[str]) -> None:
 
 
 def _evaluate(file: Path, changes: Sequence[str], processes: Processes) -> None:
-    with processes.main_first():  # only the main process prints what is refused
+    with processes.main_first():  # only the main process prints errors
         params = read_params(file, changes)
         processes.validate(params.batch_size, params.device)
         if params.tensorboard:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 CONFIDENCE = 0.95  # of all intervals
 LEAST = 3  # values of a t interval
 RESAMPLES = 2**20  # a paired test of up to 20 pairs enumerates all sign flips
-SHARES = 20_000  # an unpaired test with up to so many ways to divide the values enumerates them
+SHARES = 20_000  # an unpaired test enumerates up to this many divisions of the values
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def paired_test(a: ArrayLike, b: ArrayLike) -> PairedTest:
 def unpaired_test(a: ArrayLike, b: ArrayLike) -> tuple[float, float]:
     """Return the mean difference a - b and the two-sided p of the permutation test of two independent samples.
 
-    Exact for up to 20,000 ways to divide the values into two samples; beyond, scipy draws as many with a fixed seed.
+    Exact for up to 20,000 divisions of the values into two samples; for more, scipy draws as many, with a fixed seed.
     Raises ValueError for fewer than two values in a sample, or values that are not finite.
     """
     x, y = _finite(a, "a"), _finite(b, "b")

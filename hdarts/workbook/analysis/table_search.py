@@ -1,6 +1,6 @@
 """Random search and evolution on the table of NAS-Bench-201: reference lines for searches that train.
 
-Without the table, each look-up would cost the training of a network for 200 epochs. Both searches maximise the table's
+Without the table, each look-up would require training a network for 200 epochs. Both searches maximise the table's
 validation accuracy.
 """
 

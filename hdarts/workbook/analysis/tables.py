@@ -18,7 +18,7 @@ IDENTITY = ("stage", "run", "needs", "arm", "search_seed", "evaluation_seed")
 
 
 def scale_note(study: str) -> str:
-    """Return the note of a study that was run at a scale (`hdarts run --scale mini`), for its figures; else ""."""
+    """Return a note for figures of a study that was run at a scale (`hdarts run --scale mini`), else ""."""
     kept = below_runs(study) / "study.yaml"
     return str(read_yaml(kept).get("scale", "")) if kept.is_file() else ""
 
@@ -44,10 +44,7 @@ def finished_runs(study: str, stages: str) -> list[Row]:
 
 
 def finished_evaluations(study: str) -> list[Row]:
-    """Return all finished evaluations with the run of the `search` that found the cell, and whether it was `selected`.
-
-    A cell is selected if a selection chose it.
-    """
+    """Return all finished evaluations with the `search` that found the cell, and whether the cell was `selected`."""
     chosen = {row["run"]: row["chosen"] for row in finished_runs(study, "select")}
     return [
         row | {"search": chosen.get(row["needs"], row["needs"]), "selected": row["needs"] in chosen}
@@ -92,7 +89,7 @@ def epochs(study: str) -> pd.DataFrame:
 def methods(study: str) -> dict[str, SearchParams]:
     """Return the parameters of the first search of each method, by its arm.
 
-    Searches by hypernetworks with other layers or other weights, and by DARTS with other steps, are other methods.
+    Hypernetworks with other layers or weights, and DARTS with other steps, count as other methods.
     """
     first: dict[tuple, tuple[str, SearchParams]] = {}
     for run, labels in _search_labels(study).items():
@@ -128,10 +125,7 @@ def hypergradient_norms(study: str) -> pd.DataFrame:
 
 
 def snapshot_agreement(study: str) -> pd.DataFrame:
-    """Return the results of notebook 04 for every method at all snapshots: run, arm, seed, epoch, method, part, ...
-
-    The reference itself is left out.
-    """
+    """Return the agreement of every method with the reference, by run, arm, seed, epoch, method and part."""
     tables = [
         read_table(below_runs(row["run"]), "hypergradient_methods").assign(
             arm=row["arm"], seed=row["search_seed"], run=row["run"]

@@ -1,4 +1,4 @@
-"""True accuracies, by the table of NAS-Bench-201, of the cells that the searches of a study ended with."""
+"""True accuracies, from the table of NAS-Bench-201, of the cells that the searches of a study found."""
 
 import pandas as pd
 
@@ -64,10 +64,7 @@ def by_arm(study: str) -> pd.DataFrame:
 
 
 def rankings(study: str) -> pd.DataFrame:
-    """Return Kendall's tau between the ranking of candidates and their true test accuracy: arm, seed, tau, n.
-
-    Empty without the table of NAS-Bench-201.
-    """
+    """Return Kendall's tau of a ranking with true test accuracy: arm, seed, tau, n; empty without the table."""
     if table_path() is None:
         return pd.DataFrame()
     rows, table = [], BenchmarkTable.read()
@@ -81,7 +78,7 @@ def rankings(study: str) -> pd.DataFrame:
 def hypergradient_errors(study: str) -> pd.DataFrame:
     """Return each search's hypergradient error and final accuracy: arm, seed, relative_error, cifar10_test.
 
-    The error is that of the total against a long unrolling, by the method of the arm, the mean over the snapshots.
+    The error is that of the total, by the arm's method, against a long unrolling; a mean over the snapshots.
     """
     rows, cells = snapshot_agreement(study), final_cells(study)
     if rows.empty or cells.empty:

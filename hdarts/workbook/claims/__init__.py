@@ -1,7 +1,7 @@
-"""Verdicts on the thesis's claims, computed from the runs of a study by stated rules; no verdict is typed by hand.
+"""Verdicts on the thesis's claims, computed from the runs of a study by stated rules; none is written by hand.
 
-`claims.py` lists the claims: the sentence, its line in the thesis, and the rule that tests it. Runs smaller than the
-thesis's decide only at mini scale.
+`claims.py` lists the claims: the sentence, its line in the thesis, and the rule that tests it. Verdicts from runs
+smaller than the thesis's are marked "at mini scale".
 """
 
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def verdicts(evidence: Evidence) -> pd.DataFrame:
 
 
 def assess(evidence: Evidence, rule: Callable[[Evidence], Finding]) -> Finding:
-    """Return the finding of a rule; a verdict decided by runs smaller than the thesis's is one at mini scale."""
+    """Return the finding of a rule; mark a verdict from runs smaller than the thesis's as one at mini scale."""
     try:
         finding = rule(evidence)
     except NotRun as missing:

@@ -26,8 +26,8 @@ class Evidence:
 
     `searches`: one row per finished search: run, arm, search_seed, its other labels and parameters, and its measures
     (`_measured`). `cells`: one row per tested cell and data set: `test_accuracy` is the mean over the evaluations of
-    the cell (`accuracies`), the rest is that of its search. `snapshots`: what notebook 04 measured, one row per run,
-    epoch, method and part.
+    the cell (`accuracies`), other columns are those of its search. `snapshots`: what notebook 04 measured, one row per
+    run, epoch, method and part.
     """
 
     study: str
@@ -36,10 +36,7 @@ class Evidence:
     snapshots: list[Row]
 
     def of_arm(self, arm: str, measures: Iterable[str], **where: str) -> list[Row]:
-        """Return the rows of an arm that have these measures and, in other columns, the values `where` (as text).
-
-        Raises `NotRun` where there are none.
-        """
+        """Return the rows of an arm with these measures and these values (as text); raises `NotRun` if none."""
         tested = "test_accuracy" in measures
         rows = matching(self.cells if tested else self.searches, arm=arm, **where)
         name = f"arm {arm}" + "".join(f", {key} {value}" for key, value in where.items())
@@ -56,15 +53,12 @@ class Evidence:
         return seeds
 
     def expected_best(self, n: int, data: str) -> tuple[float, int]:
-        """Return the expected accuracy of the best of n random cells by test accuracy, and how many were tested.
-
-        The accuracy is nan where fewer than n were tested.
-        """
+        """Return the expected best test accuracy of n random cells, nan if fewer were tested; and how many were."""
         accuracies = [row["test_accuracy"] for row in matching(self.cells, arm="random", data=data)]
         return expected_maximum(accuracies, n) if n <= len(accuracies) else math.nan, len(accuracies)
 
     def full_scale(self, runs: Iterable[str]) -> bool:
-        """Whether all these runs have the thesis's data and sizes, and the study is not one at mini scale."""
+        """Whether all these runs have the thesis's data and sizes, and the study is not at mini scale."""
         rows = (*self.searches, *self.cells, *self.snapshots)
         full = {run: row["full"] for row in rows for run in row["run"].split()}
         return not self.study.endswith("-mini") and all(full.get(run, False) for run in runs)
@@ -85,7 +79,7 @@ def measured(rows: list[Row], measures: Iterable[str], name: str) -> list[Row]:
 
 
 def grouped(rows: Iterable[Row], *names: str) -> dict[Any, list[Row]]:
-    """Return the rows by their value in a column, or by the tuple of values in several; "" where a row lacks one."""
+    """Return the rows by their value in a column, or their values in several; "" where a row has none."""
     groups: dict[Any, list[Row]] = {}
     for row in rows:
         key = tuple(row.get(name, "") for name in names)
@@ -116,7 +110,7 @@ def read_evidence(study: str) -> Evidence:
 
 
 def _measured(row: Row) -> Row:
-    """Return the measures of a search that were taken.
+    """Return the recorded measures of a search.
 
     `validation_accuracy` best of the epochs (per cent), `skip_free` 1 where the normal cell has no skip connection,
     `seconds`, `eigenvalue` of the Hessian in alpha and `drop` of accuracy by discretisation (points), both after the

@@ -75,7 +75,7 @@ def _compare(
 
 
 def _selected(evidence: Evidence, first: str, second: str, a: Row, b: Row) -> Finding:
-    """Return the finding for one selected cell per arm: it compares two cells, not methods, however often trained."""
+    """Return the finding for one selected cell per arm, which compares two cells and not the methods."""
     low, high = unpaired_interval(a["accuracies"], b["accuracies"])
     interval = "no interval" if math.isnan(low) else f"{low:+.3g} to {high:+.3g} over evaluation seeds"
     counts = " and ".join(str(len(row["accuracies"])) for row in (a, b))
@@ -96,10 +96,7 @@ def _best_by_chance(evidence: Evidence, arms: tuple[str, ...], data: str) -> str
 
 
 def trend(evidence: Evidence, arm: str, over: str, of: str, want: Want, **where: str) -> Finding:
-    """Does a measure rise (fall) with a setting? Spearman's correlation within each search seed; one value per seed.
-
-    A measure that is constant within a seed has correlation 0.
-    """
+    """Does a measure rise (fall) with a setting? Spearman's correlation (0 if constant) within each search seed."""
     rows = evidence.of_arm(arm, [over, of], **where)
     seeds = {seed: group for seed, group in grouped(rows, "search_seed").items() if len(_values(group, over)) > 1}
     if not seeds:

@@ -16,12 +16,12 @@ EXTRA = "the engine `dask` needs packages that are not installed: pip install 'h
 
 @contextmanager
 def connected(settings: Cluster) -> Iterator[Any]:
-    """Yield a client of the cluster; workers that were started here end with it."""
+    """Yield a client of the cluster; workers started here end with the context."""
     try:
         from distributed import Client
     except ImportError:
         raise ParameterError(EXTRA) from None
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # the states of runs show what it warns of
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # the states of runs show the same
     if settings.kind == "scheduler":
         try:
             client = Client(settings.address, timeout=PATIENCE)
@@ -100,7 +100,7 @@ def described(client: Any) -> str:
 
 
 def offers(client: Any, settings: Cluster) -> dict[str, float]:
-    """Return the most that a present or expected worker offers of each resource."""
+    """Return the largest amount of each resource that a present or expected worker offers."""
     offered = dict(settings.offered) if settings.kind != "scheduler" else {}
     for worker in _workers(client).values():
         for name, amount in worker["resources"].items():

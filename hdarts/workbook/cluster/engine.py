@@ -25,7 +25,7 @@ def run_on_cluster(plan: Plan, settings: Cluster) -> Generator[tuple[PlannedRun,
         _all_see(client, work)
         offered = offers(client, settings)
         for run in plan.runs:
-            required_resources(run, offered)  # raises before anything starts
+            required_resources(run, offered)  # raises before any run starts
         stop = partial(write_atomic, work.stop, "")
         with closing(run_all(plan.runs, Workers(client, offered), work, stop)) as every:
             yield from every

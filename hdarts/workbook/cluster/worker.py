@@ -1,4 +1,4 @@
-"""How a worker executes a run."""
+"""The execution of a run on a worker."""
 
 import os
 import platform
@@ -55,7 +55,7 @@ class WorkerTask:
             return run_one(run, self.root, _threads(), self.timeout, self.stop.exists)
 
     def missing_folder(self) -> str:
-        """Return which folder of the study this worker's host does not see, "" if it sees all."""
+        """Return an error if this worker's host does not see all folders of the study, else ""."""
         here = f"the worker on {platform.node()} (process {os.getpid()})"
         try:
             token = (self.study / ".shared").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The model card of an export: what the network is, on what it was trained and tested, and on what it was not."""
+"""The model card of an export: what the network is, and on what it was and was not trained and tested."""
 
 from pathlib import Path
 from typing import Any
@@ -98,10 +98,7 @@ def _search_seed(genotype: str) -> str:
 
 
 def seed_accuracies(run: Run) -> list[float]:
-    """Return the last epoch's test accuracy of all finished evaluations that differ from `run` by their seed only.
-
-    They are in the same stage of the same study and have the same parameters and the same cell.
-    """
+    """Return the last test accuracies of finished evaluations in this stage that differ only by seed."""
 
     def setting(folder: Path) -> tuple[Any, Any]:
         values = read_yaml(folder / "params.yaml") if (folder / "params.yaml").is_file() else {}

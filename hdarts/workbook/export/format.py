@@ -67,7 +67,7 @@ def require(*modules: str) -> list[Any]:
 
 
 def load(folder: Path) -> tuple[Description, nn.Module]:
-    """Return description and trained network of an export; raise `ParameterError` where it is damaged or is none."""
+    """Return description and trained network of an export; raise `ParameterError` if it is damaged or missing."""
     (safetensors,) = require("safetensors.torch")
     description = read_description(folder)
     try:
@@ -85,7 +85,7 @@ def load(folder: Path) -> tuple[Description, nn.Module]:
 
 
 def read_description(folder: Path) -> Description:
-    """Read network.json of an export; raise `ParameterError` where it is damaged or is none."""
+    """Read network.json of an export; raise `ParameterError` if it is damaged or missing."""
     path = folder / NETWORK
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

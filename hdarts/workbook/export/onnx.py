@@ -29,7 +29,7 @@ def to_onnx(network: nn.Module, shape: tuple[int, int, int]) -> bytes:
     require("onnx", "onnxscript")
     batch = torch.export.Dim("batch")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about the exporter's own code
+        warnings.simplefilter("ignore")  # from the exporter's code
         program = torch.onnx.export(
             Logits(network).eval(),
             (torch.zeros(2, *shape),),

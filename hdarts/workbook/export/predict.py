@@ -1,4 +1,4 @@
-"""Classify any images with an exported network."""
+"""Classify images with an exported network."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

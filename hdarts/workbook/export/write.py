@@ -38,7 +38,7 @@ def export(run: str | Path, to: Path | None = None) -> Export:
     (safetensors, *_) = require("safetensors.torch", "onnx", "onnxscript")
     evaluation = finished_evaluation(run)
     target = to or evaluation.folder / "export"
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):  # before the work
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):  # before any work
         raise ParameterError(f"{target}: exists already; remove it, or name another folder with --to")
     state, images = last_weights(evaluation), image_summary(evaluation)
     weights = safetensors.save({name: tensor.contiguous() for name, tensor in state.items()})

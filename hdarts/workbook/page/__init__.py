@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def write_missing_pages(folders: Iterable[Path]) -> None:
-    """Write the page of each notebook that lacks one: its run was killed between its result and its page."""
+    """Write the page of each notebook without one: its run was killed between its result and its page."""
     for folder in folders:
         notebook = folder / "notebook.ipynb"
         if notebook.is_file() and not notebook.with_suffix(".html").is_file():

@@ -22,9 +22,9 @@
         matrix: {evaluation_seed: [0, 1]}
       analysis: {notebook: 07_analysis, parameters: {study: quick}, after: everything}
 
-The matrix of an arm overrides that of its stage. Several files of one study share what they `include: [common.yaml]`:
-the entries of the file override the included ones, mapping by mapping. `--scale mini` overrides both by the entries of
-`scales: {mini: {about: ..., stages: ...}}`; the study is then called `<study>-mini`.
+The matrix of an arm overrides that of its stage. A study file can `include: [common.yaml]`; its entries override the
+included ones, mapping by mapping. `--scale mini` overrides both by the entries of `scales: {mini: {about: ...,
+stages: ...}}`; the study is then called `<study>-mini`.
 
 Later layers win: the notebook's parameters cell, preset of the stage, preset of the arm, parameters of the stage,
 parameters of the arm, matrix, each. A stage refers only to earlier stages, so there are no circles. The labels of a run

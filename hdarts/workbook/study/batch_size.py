@@ -1,4 +1,4 @@
-"""Propose the batch size of a search that fits into memory. It changes results, so nothing sets it by itself."""
+"""Propose a batch size that fits into memory. It changes results, so it is never set automatically."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,18 +13,18 @@ from hdarts.runs.device import use_machine
 from hdarts.runs.paths import with_defaults
 from hdarts.workbook.study.probe import Probe, measure_step
 
-MEASURED, SECONDS = 48, 120  # the largest batch that is measured, and the time for it
-MARGIN, MULTIPLE = 0.8, 16  # share of the free memory to use; the proposal is a multiple of so many
+MEASURED, SECONDS = 48, 120  # the largest measured batch size, and the seconds for measuring
+MARGIN, MULTIPLE = 0.8, 16  # share of the free memory to use; proposals are multiples of 16
 
 
 @dataclass(frozen=True)
 class StepMemory:
-    """The memory of a step in GiB: `fixed` plus `per_image` for each image; `free` is what is available now."""
+    """The memory of a step in GiB: `fixed` plus `per_image` for each image. `free` is what is available now."""
 
     fixed: float
     per_image: float
     free: float
-    most: int  # images in the smaller of the two training parts
+    most: int  # images of the smaller part, training or validation
 
     @property
     def batch_size(self) -> int:
@@ -41,7 +41,7 @@ class StepMemory:
 
 
 def propose_batch_size(file: Path) -> StepMemory:
-    """Measure steps of the search that a parameter file describes on small batches, and extrapolate their memory."""
+    """Measure steps of the search in a parameter file on small batches, and extrapolate their memory."""
     params = with_defaults(SearchParams, {**read_yaml(file), "batch_size": MEASURED})
     if params.method == "random":
         raise ParameterError(f"{file}: method random takes no steps")

@@ -1,7 +1,8 @@
 """Estimate what a study takes on this machine, in hours and memory, from a few steps measured for each kind of run.
 
-Runs that differ only in what costs no time, such as seeds and rates, have one cost key and are measured once. The
-largest of each method is measured first; if time runs out, the others are scaled from the most similar one.
+Runs that differ only in parameters that do not change the cost, such as seeds and rates, share a cost key and are
+measured once. The largest of each method is measured first; if time runs out, the others are scaled from the most
+similar one.
 """
 
 import json
@@ -25,12 +26,12 @@ from hdarts.train import read_genotype
 from hdarts.workbook.study import PlannedRun, runner
 from hdarts.workbook.study.probe import Probe, StepCost, measure_step
 
-TOTAL, EACH = 60, 10  # seconds for all measurements, and for one
+TOTAL, EACH = 60, 10  # seconds for all measurements, and for each
 NOTEBOOK = 20  # seconds for the kernel, the imports and the figures of a notebook, on a core of 2026
-KERNEL = 250  # MiB of a kernel besides the loop: Jupyter and figures
-EIGENVALUE = 20  # hypergradients that take as long as an eigenvalue
+KERNEL = 250  # MiB of a kernel in addition to its loop: Jupyter and figures
+EIGENVALUE = 20  # an eigenvalue takes as long as this many hypergradients
 
-# the cost of a step does not depend on these, or hardly
+# parameters that do not change the cost of a step, or hardly
 FREE = SearchParams.not_identifying - {"device", "threads"} | {
     *("search_seed", "evaluation_seed", "split_seed", "genotype", "data", "data_folder", "limit", "test_limit"),
     *("image_size", "validation_fraction", "epochs", "schedule_epochs", "learning_rate", "learning_rate_min"),
@@ -43,14 +44,14 @@ FREE = SearchParams.not_identifying - {"device", "threads"} | {
 
 @dataclass(frozen=True)
 class Estimate:
-    """A table of the stages of a study, and sentences that say what it is based on."""
+    """One row per stage of a study, and notes on how it was estimated."""
 
     table: pd.DataFrame
     notes: list[str]
 
 
 def estimate(runs: Sequence[PlannedRun], jobs: int) -> Estimate:
-    """Measure for about `TOTAL` seconds at most, and estimate the runs that are not done, `jobs` at a time.
+    """Measure for at most about `TOTAL` seconds, and estimate the runs that are not done, `jobs` at a time.
 
     Raises `ParameterError` if the images of a run are missing; writes and downloads nothing.
     """
@@ -66,7 +67,7 @@ def estimate(runs: Sequence[PlannedRun], jobs: int) -> Estimate:
 
 
 def _run_cost(probe: Probe | None, known: Mapping[str, StepCost]) -> tuple[float, float]:
-    """Return seconds and GiB of a run, NaN if unknown; without a probe only its notebook costs anything."""
+    """Return seconds and GiB of a run, NaN if unknown; without a probe, those of its notebook alone."""
     if probe is None:
         return NOTEBOOK, KERNEL / 1024
     key = cost_key(probe)
@@ -78,7 +79,7 @@ def _run_cost(probe: Probe | None, known: Mapping[str, StepCost]) -> tuple[float
 
 
 def make_probes(runs: Sequence[PlannedRun], todo: Iterable[PlannedRun], threads: int) -> dict[str, Probe]:
-    """Return a probe for each run that searches or trains, by the names of the runs."""
+    """Return a probe for each run that searches or trains, by run name."""
     by_name, infos = {run.name: run for run in runs}, dict[tuple, DatasetInfo]()
     probes = {}
     for run in todo:
@@ -97,7 +98,7 @@ def make_probes(runs: Sequence[PlannedRun], todo: Iterable[PlannedRun], threads:
 
 
 def _cell(run: PlannedRun, by_name: Mapping[str, PlannedRun]) -> Genotype:
-    """Return the cell of an evaluation or, before it is found, a random one of its space."""
+    """Return the cell of an evaluation or, if its search is not done, a random cell of its space."""
     assert isinstance(run.params, EvaluateParams)
     try:
         return read_genotype(run.params.genotype)
@@ -121,7 +122,7 @@ def cost_key(probe: Probe) -> str:
 
 
 def measuring_order(sizes: Iterable[tuple[str, float]]) -> list[str]:
-    """Return the cost keys in the order of measuring: the largest of each method, then the second of each, ..."""
+    """Return the cost keys in measuring order: the largest of each method, then the second of each, ..."""
     totals = Counter[str]()
     for key, size in sizes:
         totals[key] += size  # type: ignore[assignment]
@@ -135,7 +136,7 @@ def measuring_order(sizes: Iterable[tuple[str, float]]) -> list[str]:
 
 
 def measure_some(ordered: Iterable[str], by_key: Mapping[str, Probe]) -> dict[str, StepCost]:
-    """Measure one cost key after another while there is time, and leave out those that failed."""
+    """Measure one cost key after another while there is time; leave out those that failed."""
     end, known = time.monotonic() + TOTAL, {}
     for key in ordered:
         if time.monotonic() + EACH > end:
@@ -161,10 +162,7 @@ def _step_size(values: Mapping[str, Any]) -> float:
 
 
 def repetitions(p: SearchParams | EvaluateParams, images: DatasetInfo) -> dict[str, float]:
-    """Return how often a run repeats each phase of a step.
-
-    The test part is not opened to count it: without `test_limit` a fifth of the training part is assumed.
-    """
+    """Return how often a run repeats each phase; an unknown number of test images counts as a fifth of the others."""
     if isinstance(p, EvaluateParams):
         test = p.test_limit or images.train / 5
         steps = p.epochs * math.ceil(images.train / p.batch_size)
@@ -186,7 +184,7 @@ def _image_memory(images: DatasetInfo) -> float:
 
 
 def _table(runs: Sequence[PlannedRun], costs: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per stage; runs of unknown cost, which the notes count, add nothing."""
+    """Return one row per stage; runs of unknown cost, which the notes count, add no hours."""
     columns = {"to do": ("GiB", "size"), "hours": ("seconds", "sum"), "GiB of the largest": ("GiB", "max")}
     table = costs.groupby("stage").agg(**columns).reindex(list(dict.fromkeys(run.stage for run in runs))).fillna(0)
     table["hours"] /= 3600

@@ -1,4 +1,4 @@
-"""Expand the stages of a study into runs: layers of parameters, labels, names, and which run needs which."""
+"""Expand the stages of a study into runs with parameters, labels, names and dependencies."""
 
 import hashlib
 import itertools
@@ -24,7 +24,7 @@ class PlannedRun:
     params: Parameters
     labels: Mapping[str, Any]
     needs: tuple[str, ...]
-    resources: Mapping[str, float] = field(default_factory=dict)  # that it needs of a worker of a cluster
+    resources: Mapping[str, float] = field(default_factory=dict)  # required of a cluster worker
 
     @property
     def folder(self) -> Path:
@@ -152,6 +152,6 @@ def _slug(labels: Mapping[str, Any], params: Parameters) -> str:
 
 
 def _digest(params: Parameters, after: Sequence[str]) -> str:
-    """Return the identity of a run, which includes the runs that it waits for without naming them."""
+    """Return the hash of a run: of its parameters, and of the runs it needs that no parameter names."""
     digest = identity(params)
     return hashlib.sha256("\n".join((digest, *sorted(after))).encode()).hexdigest()[:8] if after else digest

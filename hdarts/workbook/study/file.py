@@ -51,7 +51,7 @@ class Stage(Arm):
     arms: Annotated[dict[Plain, Arm], Field(min_length=1)] | None = None
     each: Annotated[list[Each], BeforeValidator(_listed)] = []
     after: Literal["everything"] | list[Plain] = []
-    resources: dict[Plain, Annotated[float, Field(gt=0)]] = {}  # that a run needs of a worker: {gpus: 1, memory: 16}
+    resources: dict[Plain, Annotated[float, Field(gt=0)]] = {}  # required of a worker: {gpus: 1, memory: 16}
 
 
 class Study(_Strict):
@@ -60,7 +60,7 @@ class Study(_Strict):
     study: Plain
     title: str = ""
     about: str = ""
-    scale: str = ""  # the text `about` the scale it was planned at; "" at full scale
+    scale: str = ""  # the `about` text of its scale; "" at full scale
     timeout: Annotated[float, Field(gt=0, le=1e6)] | None = None  # minutes after which a run counts as hanging
     cluster: dict[str, Any] | None = None  # hdarts.workbook.cluster.Cluster, for `--engine dask`
     stages: Annotated[dict[Plain, Stage], Field(min_length=1)]

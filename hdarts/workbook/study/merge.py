@@ -13,9 +13,9 @@ FULL = "full"  # the scale of a study as written
 def merged(path: Path, scale: str = FULL) -> Entries:
     """Return the entries of a study file over those of the files it includes, at a `scale`.
 
-    A scale overrides the stages of the study entry by entry, and skips stages and arms that the study lacks, so that
-    one scale serves many studies. The study is then called `<study>-<scale>`, and its entry `scale` is the text `about`
-    the scale. Raises `ParameterError`.
+    A scale overrides the stages of the study entry by entry and skips stages and arms that the study lacks, so one
+    scale serves many studies. It adds `-<scale>` to the study's name, and its `about` text as the entry `scale`. Raises
+    `ParameterError`.
     """
     content = _with_included(path, ())
     scales = content.pop("scales", {})
@@ -57,7 +57,7 @@ def _with_included(path: Path, above: tuple[Path, ...]) -> Entries:
 
 
 def _deep(below: Entries, over: Entries) -> Entries:
-    """Merge mappings entry by entry, those of `over` first; any other value replaces the one below."""
+    """Merge mappings recursively, entries of `over` first; other values of `over` replace those below."""
     both = dict(below)
     for key, value in over.items():
         old = below.get(key)

@@ -52,7 +52,7 @@ def plan_study(path: str | Path, models: Mapping[str, type[Parameters]] = MODELS
 
 
 def _check_folders(plan: Plan) -> None:
-    """Refuse a study folder that something else made, and run folders that belong to other parameters."""
+    """Refuse a study folder that is not from `hdarts run`, and run folders with other parameters."""
     name, folder = plan.study.study, plan.folder
     if name == "interactive":
         raise ParameterError(

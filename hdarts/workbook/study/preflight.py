@@ -1,7 +1,4 @@
-"""Check before a kernel starts whether the images exist, batches fit into them, and genotypes can be read.
-
-Reading images and genotypes imports torch, for which a study that needs neither should not wait.
-"""
+"""Check before a kernel starts that images exist, batches fit into them, and genotypes can be read."""
 
 from collections.abc import Iterable
 
@@ -13,9 +10,9 @@ from hdarts.workbook.study import PlannedRun
 
 
 def preflight(runs: Iterable[PlannedRun]) -> None:
-    """Raise `ParameterError` for the first run that could not start, naming it; opens no image and no test part."""
-    known: dict[tuple, tuple[int, int]] = {}  # many runs share few data sets
-    spaces: dict[str, set[str]] = {}  # of the cells that each run finds or selects from
+    """Raise `ParameterError` naming the first run that could not start; decode no image, open no test part."""
+    known: dict[tuple, tuple[int, int]] = {}  # by data set
+    spaces: dict[str, set[str]] = {}  # of the cells of each run
     for run in runs:
         space = {run.params.space} if isinstance(run.params, SearchParams) else set()
         spaces[run.name] = space.union(*(spaces.get(name, set()) for name in run.needs))
@@ -27,7 +24,7 @@ def preflight(runs: Iterable[PlannedRun]) -> None:
             if isinstance(run.params, EvaluateParams):
                 _check_batch(run.params, 0.0, known)
                 if run.params.genotype not in run.needs:
-                    from hdarts.train import read_genotype
+                    from hdarts.train import read_genotype  # imports torch
 
                     spaces[run.name] = {read_genotype(run.params.genotype).space.name}
                 for space in spaces[run.name]:
@@ -37,7 +34,7 @@ def preflight(runs: Iterable[PlannedRun]) -> None:
 
 
 def _check_batch(params: SearchParams | EvaluateParams, fraction: float, known: dict[tuple, tuple[int, int]]) -> None:
-    from hdarts.data import split_sizes
+    from hdarts.data import split_sizes  # imports torch
 
     images = (params.data, params.data_folder, params.limit, fraction, params.stream)
     if images not in known:

@@ -1,8 +1,8 @@
 """Measure a step of a run on noise, in a separate process: the seconds of its phases, and its peak memory.
 
-A separate process, because the peak of a process never falls again, and because it can be killed. It is forked from a
-server that has imported PyTorch and computed nothing. The batches grow up to that of the run; if time or memory do not
-suffice for it, its cost is extrapolated linearly from the last two.
+A separate process can be killed, and peak memory never falls within a process. It is forked from a server that has
+imported PyTorch and computed nothing. The batches grow up to that of the run; if time or memory do not suffice for it,
+its cost is extrapolated linearly from the last two.
 """
 
 import contextlib
@@ -67,7 +67,7 @@ class StepCost:
 
     @classmethod
     def of(cls, rows: pd.DataFrame, batch: int) -> "StepCost":
-        """Return the cost at `batch` from rows of `batch`, `memory` and seconds per phase, by medians per batch."""
+        """Return the cost at `batch`, extrapolated from the medians of `rows` at each batch size."""
         known = rows.groupby("batch").median()
         cost, last = known.iloc[-1], int(known.index[-1])
         before, fewer = (known.iloc[-2], int(known.index[-2])) if len(known) > 1 else (0 * cost, 0)
@@ -77,7 +77,7 @@ class StepCost:
 
 
 def measure_step(probe: Probe, limit: float) -> StepCost | str:
-    """Take steps of a run for at most `limit` seconds; return their cost, or why there is none."""
+    """Measure steps of a run for at most `limit` seconds; return their cost, or the reason there is none."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, "torch._dynamo"])  # imported by optimisers
     receiver, sender = context.Pipe(duplex=False)
@@ -114,7 +114,7 @@ def _resident_memory(pid: int | None) -> float:
 
 
 def _run(probe: Probe, folder: Path, pipe: Connection) -> None:
-    """Measure, in the separate process: send one row per step, or the message of an error."""
+    """Measure in the separate process: send one row per step, or an error message."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which kills this process
     os.environ["HDARTS_PROGRESS"] = "log"
     try:
@@ -158,7 +158,7 @@ def noise(images: DatasetInfo, count: int, device: torch.device) -> Splits:
 
 
 def _search(params: SearchParams, data: Splits, device: torch.device) -> Phases:
-    """The phases of a search's step."""
+    """Return the phases of a search step."""
     problem = Classification(make_supernet(params, data), params.precision)
     state = State.fresh(params, problem.supernet, None, device)
     phase = phases(problem, state, partial(method_hypergradient, params), params.learning_rate)
@@ -180,7 +180,7 @@ def _search(params: SearchParams, data: Splits, device: torch.device) -> Phases:
 
 
 def _training(probe: Probe, data: Splits, folder: Path) -> Phases:
-    """The phases of an evaluation: a training step, as an epoch of one batch, and a batch of the test."""
+    """Return the phases of an evaluation: a training step (an epoch of one batch) and a test batch."""
     assert probe.cell is not None
     file = folder / "cell.json"
     file.write_text(probe.cell.to_json())

@@ -1,10 +1,10 @@
 """One run in a separate process: `python -m hdarts.workbook.study.run_notebook`, its task on standard input.
 
-The task names the notebook, the run folder, the working folder and the changed parameters. The parent keeps the other
-end of that pipe open as long as it wants the run; when it closes, also because the parent was killed, the kernel and
-this process end at once. Nothing is lost: a run resumes from its last checkpoint.
+The task names the notebook, the run folder, the working folder and the changed parameters. The parent keeps the pipe
+open while it wants the run. When the pipe closes, as it does when the parent is killed, the kernel and this process end
+at once; the run can resume from its last checkpoint.
 
-Unlike papermill, this process passes a signal to stop on to the kernel: a loop there saves after its current step, and
+Unlike papermill, this process forwards a stop signal to the kernel: a loop there saves after its current step, and
 without one the kernel ends. A second signal ends everything at once.
 """
 
@@ -26,10 +26,7 @@ from hdarts.runs.signals import on_request
 
 
 def main() -> None:
-    """Execute the task on standard input.
-
-    The exit code is that of an error of hdarts.errors, else 0 if the notebook shows how it ended.
-    """
+    """Execute the task on standard input; exit with the code of an error of hdarts.errors, 0 or 1."""
     task = json.loads(_first_line())
     # a folder for the sockets of the kernel, whose names must be shorter than 104 characters
     private = tempfile.mkdtemp(prefix="hdarts-", dir="/tmp" if len(tempfile.gettempdir()) > 60 else None)
@@ -99,7 +96,7 @@ def execute(notebook: str, folder: str, cwd: str, parameters: dict[str, Any], co
 
 
 class WholeFiles:
-    """Let papermill write its notebook atomically: a reader, or the next start after a kill, sees no half file."""
+    """Let papermill write its notebook atomically: no reader sees half a file, even after a kill."""
 
     @staticmethod
     def write(text: str, path: str) -> None:

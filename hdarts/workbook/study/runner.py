@@ -29,7 +29,7 @@ from hdarts.runs.paths import runs_folder
 from hdarts.runs.run import Run, read_result
 from hdarts.workbook.study import Plan, PlannedRun
 
-GRACE = 60  # seconds that a run has to finish its step and save when it is stopped
+GRACE = 60  # seconds for a stopped run to finish its step and save
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,10 @@ def run_one(
 ) -> Outcome:
     """Execute one run in a separate process and return its outcome; its output goes to `log.txt` in its folder.
 
-    It is asked to save and exit after `timeout` minutes, or once `stop()`, called every second, is true. `GRACE`
-    seconds after the timeout it is killed.
+    The process is signalled to save and exit after `timeout` minutes, or once `stop()`, polled every second, is true;
+    it is killed `GRACE` seconds after the timeout.
     """
-    count = os.environ.get("OMP_NUM_THREADS", str(threads))  # the user's choice holds for all libraries
+    count = os.environ.get("OMP_NUM_THREADS", str(threads))  # a user's setting applies to all libraries
     counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), count)
     fixed = {
         "HDARTS_RUNS": str(runs_folder()),
@@ -149,7 +149,7 @@ def _wait(process: subprocess.Popen, timeout: float | None, stop: Callable[[], b
 
 
 def _unexplained(run: PlannedRun, code: int) -> Outcome:
-    """Return the outcome of a run whose notebook does not explain it, from the exit code or the log."""
+    """Return the outcome, from exit code or log, of a run whose notebook does not explain how it ended."""
     if code == Stopped.exit_code:
         return Outcome("stopped", None, "stopped before it had anything to save", code)
     if code == CannotWrite.exit_code:
@@ -185,7 +185,7 @@ def run_all(
                     settled[name] = Outcome("blocked", None, f"needs {missing[0]}")
                 else:
                     futures[future := executor.submit(execute_one, run)] = name
-                    future.add_done_callback(ready.put)  # `wait` on all of them again and again would be quadratic
+                    future.add_done_callback(ready.put)  # repeated `wait` on all of them would be quadratic
             if not settled:
                 future = ready.get()
                 settled[futures.pop(future)] = _result(future)
@@ -201,13 +201,13 @@ def run_all(
 
 
 def length(run: PlannedRun) -> float:
-    """Return the relative length of a run, by which the longest starts first: images seen times network size."""
+    """Return the relative length of a run, images seen times network size; the longest run starts first."""
     defaults = {"epochs": 1, "limit": 50_000, "layers": 1, "channels": 1}
     return math.prod(float(getattr(run.params, name, 0) or default) for name, default in defaults.items())
 
 
 def _result(future: Future[Outcome]) -> Outcome:
-    """Return the outcome of a future; a run that could not be started (disk full, no process) fails like any other."""
+    """Return the outcome of a future; a run that could not be started (disk full, no process) has failed."""
     if (error := future.exception()) is None:
         return future.result()
     code = CannotWrite.exit_code if of_the_disk(error) else 1
@@ -223,7 +223,7 @@ def run_locally(plan: Plan, jobs: int) -> Generator[tuple[PlannedRun, Outcome], 
 
 
 def _stop_children(signalled: set[int]) -> None:
-    """Ask each active process once to save and exit; a second signal would end it at once."""
+    """Signal each active process once to save and exit; a second signal would end it at once."""
     for child in psutil.Process().children():
         if child.pid not in signalled:
             signalled.add(child.pid)

@@ -1,7 +1,7 @@
 """The progress of a study's runs, read from their folders: the table of `hdarts run` and of `hdarts status`.
 
-If a terminal has too few lines for all runs, the active ones are shown and all are counted by state. Active runs alone
-are read every two seconds; thousands of folders would take too long.
+If a terminal has too few lines for all runs, the active ones are shown and all are counted by state. Only active runs
+are read every two seconds; reading thousands of folders would take too long.
 """
 
 import csv
@@ -30,10 +30,9 @@ FIRST = (*ACTIVE, "failed", "stopped")  # states whose runs are shown if not all
 
 @dataclass(frozen=True)
 class RunProgress:
-    """The progress of a run: epochs done, epochs in all, accuracy in per cent after the last one, seconds left.
+    """The progress of a run: epochs done, epochs in all, accuracy after the last one, seconds left; None if unknown.
 
-    The accuracy is that on the search-validation or test images. The time left assumes the mean of the last five
-    epochs. None is what a run does not have, or not yet.
+    Accuracy, in per cent, is on search-validation or test images; `left` assumes the mean time of the last five epochs.
     """
 
     epoch: int | None = None
@@ -135,7 +134,6 @@ class LiveTable:
                 self.live = False
 
     def end(self, run: PlannedRun, outcome: Outcome) -> None:
-        """Note that a run has ended."""
         self.ended[run.name] = outcome.state
 
     def announce(self, line: str) -> None:
@@ -146,10 +144,7 @@ class LiveTable:
             write_stderr(line)
 
     def states(self) -> dict[str, str]:
-        """Return the state of each run; those that have not ended are running or waiting.
-
-        One listing per stage finds the folders that exist.
-        """
+        """Return the state of each run; those that have not ended are running or waiting."""
         present = {f"{stage}/{name}" for stage, folder in self.stages.items() for name in _inside(folder)}
         ended = dict(self.ended)
         return {

@@ -60,7 +60,7 @@ class Snapshot:
         """
         inner, outer = batches(self.params.model_copy(update={"batch_size": size}), self.data)
         loader = {"inner": inner, "outer": outer}[level]
-        purpose = f"microscope {level}"  # the old name of these diagnostics; another one would draw other batches
+        purpose = f"microscope {level}"  # changing this name would draw other batches
         return list(islice(loader.endless(seed, purpose), count))
 
 

@@ -28,7 +28,7 @@ def read_out(seed: int) -> Tensor:
 
 
 class Weights(Protocol):
-    """A way to obtain the weights w of micro-DARTS from a vector u that is trained jointly with alpha."""
+    """How the weights w of micro-DARTS follow from a vector u that is trained jointly with alpha."""
 
     toy: MicroDARTS
 

@@ -12,10 +12,9 @@ from torch.utils._pytree import tree_leaves
 def peak_bytes(function: Callable[[], object]) -> int:
     """Return the peak of the bytes of tensors that `function()` creates.
 
-    Counts the storage of what PyTorch's operators return, forward and backward, until it is freed: vectors, tensors
-    saved for a backward pass, gradients, temporary results; a view and its base count once. Does not count tensors that
-    existed before (w, alpha, data), what an operator allocates and frees internally, Python objects, and what the
-    allocator rounds up or caches.
+    Counts the storage of all operators' results, forward and backward, until it is freed: vectors, tensors saved for a
+    backward pass, gradients, temporary results; a view and its base count once. Does not count tensors that existed
+    before (w, alpha, data), memory within an operator, Python objects, and the allocator's rounding and cache.
     """
     with _Storages() as storages:
         function()

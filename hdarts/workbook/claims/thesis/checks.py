@@ -1,4 +1,4 @@
-"""The thesis compared with itself: what it states, and what its own rows and our models give."""
+"""The thesis compared with itself: its statements against its tables and our models."""
 
 from collections.abc import Callable, Sequence
 from statistics import pstdev, stdev
@@ -32,10 +32,7 @@ def check_statements(
 def disagreements(
     read: Callable[[int | str], pd.DataFrame] = table, statements: Sequence[Stated] = STATED
 ) -> pd.DataFrame:
-    """Return the rows of `check_statements` that do not agree, in the thesis's order, without the column `agrees`.
-
-    Whether a statement disagrees is computed; its most likely cause is our reading.
-    """
+    """Return the rows of `check_statements` that do not agree, in the thesis's order, without `agrees`."""
     rows = check_statements(read, statements)
     kept = rows.loc[~rows["agrees"]].drop(columns="agrees")
     return kept.sort_values(by="line", kind="stable", ignore_index=True)
@@ -69,7 +66,7 @@ def deviations() -> pd.DataFrame:
 
     Columns: place, what, stated, population, sample, fits (population | sample | both | neither).
 
-    The thesis used the population's (numpy's default): all but one fit it, and half of them nothing else.
+    The thesis used the population's (numpy's default): all but one fit it, half of them only it.
     """
     rows = []
     for accuracy in ACCURACIES:

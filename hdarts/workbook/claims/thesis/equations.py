@@ -54,7 +54,7 @@ EQUATIONS = [
         "the wrong term of (10), and the direct part, which is not 0", "as for (10)", "hypergradient.unrolled"),
     Equation(12, 495, "h^(j) = sum over i < j of Θ^(i,j)(h^(i))", "right", "", "the same", "supernet.Supernet"),
     Equation(13, 499, "Θ(x) = sum over o of softmax(λ)_o o(x)", "right",
-        "so λ stands in the loss itself: ∂L_val/∂λ at fixed w is not 0", "logits = mixture(images, w, softmax(alpha))",
+        "so λ is in the loss itself: ∂L_val/∂λ at fixed w is not 0", "logits = mixture(images, w, softmax(alpha))",
         "supernet.Supernet"),
     Equation(14, 503, "o^(i,j) = argmax_o λ_o^(i,j)", "unclear",
         "not all of the rule: figure 19 (d) and section 4.5 keep two edges a node, and the code of DARTS leaves "
@@ -73,7 +73,7 @@ EQUATIONS = [
         "w_φ is the map, its output and (algorithm 2, section 4.8.1) the numbers it is trained in; and only the "
         "weights of the cells are made", "w = [h_phi(alpha) | rest]", "bilevel.Reparametrised"),
     Equation(19, 573, "at convergence w_φ*(λ) = w* = r(λ)", "unclear",
-        "needs a map that can be r and a spread of λ on which it was trained, said only below; where it "
+        "needs a map that can be r and a spread of λ on which it was trained, stated only below; where it "
         "converged at one λ the value agrees and the slope, which (21) needs, need not",
         "h_phi(alpha) = w*(alpha) on an open set of alphas", "hypernetwork.Linear"),
     Equation(20, 590, "L_val(w_φ*(λ)) = L_val(w*(λ))", "unclear",

@@ -1,7 +1,7 @@
 """Functions that recompute, from the rows of the thesis's tables, numbers and words that the thesis states.
 
 A search is selected as in section 4.7: the best validation accuracy, without the searches whose normal cell has no skip
-connection (where the table tells).
+connection (where the table has this column).
 """
 
 import math

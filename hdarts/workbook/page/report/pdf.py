@@ -28,7 +28,7 @@ def write_pdf(page: Path) -> Path:
     """Print `page` to a PDF of the same name next to it and return its path."""
     command = [browser(), "--headless", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
-        command.append("--no-sandbox")  # Chromium cannot run as root with a sandbox; it opens only our own page
+        command.append("--no-sandbox")  # Chromium cannot run as root with a sandbox; it opens only our page
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         printed = Path(folder) / "printed.pdf"
         command += [f"--user-data-dir={folder}/profile", "--no-pdf-header-footer", f"--print-to-pdf={printed}"]
