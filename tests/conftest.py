@@ -1,7 +1,7 @@
-"""What holds for all tests: one thread a process, and examples that are the same in every run.
+"""Settings of all tests: one thread per process, and the same examples in every run.
 
-Several processes with two threads on two cores spend their time waiting for each other. The examples of hypothesis are
-drawn from a fixed seed, so that a change is judged by what it changed; `make soak` draws new ones.
+Several processes with two threads on two cores spend their time waiting for each other. Hypothesis draws its examples
+from a fixed seed, so that a failure comes from the change; `make soak` draws new ones.
 """
 
 import os
@@ -19,9 +19,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 @pytest.fixture(scope="session")
 def thesis_lines() -> list[str]:
-    """The lines of the source thesis, line n at place n; skips where the thesis is not."""
-    beside = Path(os.environ.get("HDARTS_DATA", "") or "nowhere").parent / "thesis" / "report.md"
-    path = Path(os.environ.get("HDARTS_THESIS", "") or beside)
+    """The lines of the source thesis, line n at index n; skips the test without the file."""
+    default = Path(os.environ.get("HDARTS_DATA", "") or "nowhere").parent / "thesis" / "report.md"
+    path = Path(os.environ.get("HDARTS_THESIS", "") or default)
     if not path.is_file():
         pytest.skip(f"the thesis is not at {path}; HDARTS_THESIS names its file")
     return ["", *path.read_text(encoding="utf-8").splitlines()]

@@ -1,7 +1,7 @@
 """The long test of faults: `make soak`, or `python tests/soak.py [SEED [PART ...]]`; prints a table of its trials.
 
 Kills at random moments and inside writes of searches, evaluations and a study, damaged checkpoints, full disks, and
-many kernels that start together. Every run is compared with an undisturbed one, byte for byte.
+many kernels that start together. Every run is compared with an uninterrupted one, byte for byte.
 """
 
 import contextlib
@@ -67,7 +67,7 @@ def ended(what: str, runs: Path) -> str:
 
 
 def damaged_files(folder: Path, each: int, draw: random.Random) -> Iterator[Tried]:
-    """Damage the newest checkpoint: the previous one is used. Replace it by a foreign one: refused by name."""
+    """Damage the newest checkpoint: the previous one is used. Replace it by that of another run: refused by name."""
     for what in KINDS:
         whole, half = folder / f"{what}-whole", folder / f"{what}-half"
         ended(what, whole)
@@ -91,7 +91,7 @@ def damaged_files(folder: Path, each: int, draw: random.Random) -> Iterator[Trie
         fault = "checkpoint exchanged with the previous one"
         yield Tried(what, fault, [refused] if refused else differences(whole, runs))
     for what, other in (("search", "evaluation"), ("evaluation", "search")):
-        runs = folder / f"{what}-foreign"
+        runs = folder / f"{what}-other"
         shutil.copytree(folder / f"{what}-half", runs)
         shutil.copy(folder / f"{other}-half" / "run" / NEWEST, runs / "run" / NEWEST)
         refused = ended(what, runs)
@@ -117,8 +117,8 @@ def starts_together(folder: Path, times: int, kernels: int) -> Iterator[Tried]:
 
 
 def full_disks(folder: Path) -> Iterator[Tried]:
-    """Fill the disk during a study: at its records, its first or its second checkpoint. Then give it more room."""
-    whole = folder / "undisturbed"
+    """Fill the disk during a study: at its records, its first or its second checkpoint. Then enlarge it."""
+    whole = folder / "uninterrupted"
     to_the_end("study", whole)
     for size in ("100k", "1m", "4m", "30m"):
         disk = folder / size
@@ -134,7 +134,6 @@ def full_disks(folder: Path) -> Iterator[Tried]:
 
 
 def killed(what: str, folder: Path, draw: random.Random) -> Iterator[Tried]:
-    """Kill at random moments and in writes."""
     return kill_points(what, folder, *POINTS[what], draw)
 
 
@@ -147,7 +146,6 @@ PARTS: dict[str, Callable[[Path, random.Random], Iterator[Tried]]] = {
 
 
 def everything(folder: Path, parts: list[str], draw: random.Random) -> Iterator[Tried]:
-    """Yield all trials of the parts."""
     for part in parts:
         (folder / part).mkdir()
         with contextlib.redirect_stderr(io.StringIO()):  # progress of runs in this process
@@ -155,7 +153,7 @@ def everything(folder: Path, parts: list[str], draw: random.Random) -> Iterator[
 
 
 def table(all_tried: list[Tried]) -> str:
-    """Return the number of trials and of right ends for each kind of fault, as Markdown."""
+    """Return the number of trials, and of those that ended right, for each kind of fault, as Markdown."""
     kinds = Counter((tried.what, tried.fault.partition(":")[0]) for tried in all_tried)
     right = Counter((tried.what, tried.fault.partition(":")[0]) for tried in all_tried if not tried.differs)
     lines = ["| run | fault | tried | right |", "| --- | --- | --- | --- |"]

@@ -127,7 +127,7 @@ use_machine(with_defaults(params.SearchParams, {}))
         ("import hdarts.workbook.study.run_notebook, hdarts.workbook.page.notebook", {"torch", "pandas"}),
         (RANDOM, {"torch._dynamo", "torchvision", "sklearn", "scipy.stats", "scipy.optimize", "matplotlib"}),
     ],
-    ids=["the command, selecting, drawing", "a run's own process", "a search that computes nothing"],
+    ids=["the command, selecting, drawing", "a run's process", "a search that computes nothing"],
 )
 def test_a_start_imports_nothing_that_it_does_not_use(start, unused):
     loaded = json.loads(python(f"{start}\nimport json, sys\nprint(json.dumps([*sys.modules]))"))

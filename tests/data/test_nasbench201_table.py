@@ -33,9 +33,6 @@ def frame() -> pd.DataFrame:
     return random_table()
 
 
-# --- the true table --------------------------------------------------------------------------------------------------
-
-
 def test_the_best_cell_and_the_cell_of_skips_have_their_published_accuracies(true: BenchmarkTable):
     best, skips = true.lookup(true.cells.index[6111]), true.lookup(SKIPS)
     assert round(best["cifar10_test"], 2) == 94.37 and round(best["cifar10_validation"], 2) == 91.61
@@ -55,9 +52,6 @@ def test_a_random_cell_and_the_best_of_ten_have_their_known_accuracies(true: Ben
 
 def test_cells_that_compute_the_same_function_differ_by_training_noise(true: BenchmarkTable):
     assert [round(true.noise(data), 2) for data in ("cifar10", "cifar100", "imagenet16_120")] == [0.25, 0.44, 0.63]
-
-
-# --- what is computed from a table -----------------------------------------------------------------------------------
 
 
 def test_rank_percentile_and_regret_count_the_cells_that_are_better_and_worse(frame: pd.DataFrame):
@@ -90,9 +84,6 @@ def test_the_best_of_some_draws_agrees_with_simulated_draws(frame: pd.DataFrame)
     simulated = frame["cifar10_test_200ep"].to_numpy()[drawn[np.arange(len(drawn)), best]]
     assert table.best_of(4) == pytest.approx(simulated.mean(), abs=4 * simulated.std() / np.sqrt(len(simulated)))
     assert table.best_of(1) == pytest.approx(table.cells["cifar10_test"].mean())
-
-
-# --- files -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_table_is_found_in_the_data_folder_and_below_it(tmp_path: Path, monkeypatch, frame: pd.DataFrame):
@@ -135,9 +126,6 @@ def test_cells_of_other_spaces_are_refused_by_name(frame: pd.DataFrame):
         table.lookup("|skip_connect~0|")
     with pytest.raises(ParameterError, match="of space darts, which has no string form"):
         table.lookup(Genotype.from_json(DARTS_V2.read_text()))
-
-
-# --- the official file -----------------------------------------------------------------------------------------------
 
 
 class Api:

@@ -95,9 +95,6 @@ def test_a_run_stopped_within_an_epoch_equals_one_from_memory(
     assert {name for name in memory if memory[name] != stream.get(name)} == {"params.yaml"}
 
 
-# --- faults ----------------------------------------------------------------------------------------------------------
-
-
 def message(folder: Path, **more: Any) -> str:
     with pytest.raises(ParameterError) as refused:
         loaded(folder, **more)

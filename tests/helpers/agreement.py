@@ -8,7 +8,7 @@ from torch import Tensor
 from hdarts.runs.randomness import generator
 
 SIZES = [
-    # of a wave of edges: channels, sources, nodes, stride, images, (height, width)
+    # channels, sources, nodes, stride, images, (height, width)
     (2, 1, 1, 1, 3, (3, 2)),
     (3, 2, 4, 1, 2, (7, 9)),
     (4, 2, 2, 2, 4, (8, 8)),
@@ -19,18 +19,18 @@ SIZES = [
 
 
 def agree(ours: Iterable[Tensor], theirs: Iterable[Tensor], accuracy: float) -> None:
-    """Tensors are equal within `accuracy` of their largest value."""
+    """Check that tensors are equal within `accuracy` of their largest value."""
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, rtol=accuracy, atol=accuracy * float(other.detach().abs().max()))
 
 
 def output_grads(out: Iterable[Tensor]) -> list[Tensor]:
-    """Random gradients in the outputs."""
+    """Return random gradients with respect to the outputs."""
     return [torch.randn(one.shape, generator=generator(i), dtype=one.dtype) for i, one in enumerate(out)]
 
 
 def derivatives(loss: Callable[[Tensor, Tensor], Tensor], w: Tensor, alpha: Tensor) -> list[Tensor]:
-    """Loss, gradients in w and alpha, and the products of the whole Hessian with a fixed vector."""
+    """Return loss, gradients in w and alpha, and the Hessian times a fixed vector."""
     w, alpha = w.clone().requires_grad_(), alpha.clone().requires_grad_()
     value = loss(w, alpha)
     first = torch.autograd.grad(value, (w, alpha), create_graph=True)
@@ -40,7 +40,7 @@ def derivatives(loss: Callable[[Tensor, Tensor], Tensor], w: Tensor, alpha: Tens
 
 
 def second_derivatives(out: Iterable[Tensor], inputs: list[Tensor]) -> tuple[Tensor, ...]:
-    """Gradients of the squares of the first derivatives."""
+    """Return gradients of the sum of squares of the first derivatives."""
     out = list(out)
     first = torch.autograd.grad(out, inputs, output_grads(out), create_graph=True)
     total = torch.stack([one.square().sum() for one in first]).sum()
@@ -48,7 +48,7 @@ def second_derivatives(out: Iterable[Tensor], inputs: list[Tensor]) -> tuple[Ten
 
 
 def same_for_any_number_of_threads(compute: Callable[[], list[Tensor]]) -> None:
-    """Repeat to the bit with the same threads, and up to rounding with others (5 is more than the images)."""
+    """Check results bit for bit with the same threads, and up to rounding with others (5: more than the images)."""
     before, results = torch.get_num_threads(), []
     try:
         for threads in (1, 2, 2, 5):

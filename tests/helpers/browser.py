@@ -22,7 +22,7 @@ QUIET = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run -
 
 
 class Browser:
-    """One open page, its requests and its complaints."""
+    """An open page, its requests and its complaints."""
 
     def __init__(self, address: str) -> None:
         self.socket = websocket.create_connection(address, suppress_origin=True, timeout=60)
@@ -72,7 +72,6 @@ class Browser:
         return right
 
     def press(self, key: str) -> None:
-        """Press and release a key."""
         named = {"key": key, "code": key, "windowsVirtualKeyCode": KEYS[key]}
         text = {"text": "\r"} if key == "Enter" else {}
         self.call("Input.dispatchKeyEvent", type="keyDown", **named, **text)

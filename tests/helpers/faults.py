@@ -1,4 +1,4 @@
-"""Kill a run at some moment or in a write, start it again with the same command, and compare the results."""
+"""Kill a run at random moments or in a write, start it again with the same command, and compare the results."""
 
 import contextlib
 import os
@@ -38,10 +38,7 @@ STUDY = ROOT / "params" / "studies" / "tiny.yaml"
 
 @dataclass(frozen=True)
 class Tried:
-    """A fault, and how the run that had it differs at its end from an undisturbed one (empty: not at all).
-
-    The kind of the fault is before the colon, its place after it.
-    """
+    """A fault ("kind: place"), and how its run differs at its end from an uninterrupted one (empty: not at all)."""
 
     what: str
     fault: str
@@ -49,7 +46,7 @@ class Tried:
 
 
 def start(what: str, runs: Path, **more: str) -> subprocess.Popen[str]:
-    """Start a search, an evaluation, the study or the study in a file in a separate process."""
+    """Start a search, an evaluation, the tiny study or that of a file, in a separate process."""
     if what in KINDS:
         return program(KINDS[what], runs, **more)
     return subprocess.Popen(
@@ -122,7 +119,6 @@ def small_disk(folder: Path, size: str) -> Iterator[None]:
 
 
 def remount(disk: Path, options: str) -> None:
-    """Change the options of a mounted disk, such as its size."""
     subprocess.run(["mount", "-o", f"remount,{options}", disk], check=True)
 
 
@@ -138,7 +134,7 @@ def filled(what: str, disk: Path) -> list[str]:
 
 
 def killed_in_a_write(what: str, runs: Path, name: str, count: int, how: str) -> bool:
-    """Kill in the `count`-th write of a file (fault_hook); return whether there were so many."""
+    """Kill in the `count`-th write of a file (fault_hook); return whether there was such a write."""
     order = runs.parent / f"{runs.name}.order"
     order.write_text(f"{name} {count} {how}")
     path = f"{HOOK}:{ROOT / 'tests'}:{ROOT}"
@@ -150,7 +146,6 @@ def killed_in_a_write(what: str, runs: Path, name: str, count: int, how: str) ->
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
-    """Wait until a condition is true."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"still false after {seconds} s"
@@ -175,8 +170,8 @@ def gone(runs: Path) -> None:
 
 
 def kill_points(what: str, folder: Path, moments: int, writes: int, draw: random.Random) -> Iterator[Tried]:
-    """Yield random kills, each compared with the undisturbed run, which is computed first."""
-    whole = folder / f"{what}-undisturbed"
+    """Yield random kills, each compared with the uninterrupted run, which is computed first."""
+    whole = folder / f"{what}-uninterrupted"
     lasts = to_the_end(what, whole)
     victims = [COMMAND, *WORKERS] if what == "study" else [COMMAND]
     for number in range(moments + writes):

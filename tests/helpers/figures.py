@@ -73,7 +73,7 @@ GRID = table(
     [(r, n, s, 60 + 90 * r - n / 9 + s) for r in (0.025, 0.05, 0.1) for n in (16, 32, 64) for s in (0, 1)],
 )
 MEMORY = pd.DataFrame({"embedding": [8, 32, 32, 128], "peak_memory_mib": [600.0, 800, 820, 2000]})
-SEARCHES = pd.concat(  # as tables of runs are put together: each has its own index
+SEARCHES = pd.concat(  # concatenated like tables of runs: each keeps its index
     table("run epoch validation_accuracy", [(f"s/search/s{s}", e, 80 + s / 100 - 9 / e) for e in EPOCHS]) for s in SEEDS
 )
 TRUTH = table(

@@ -1,4 +1,4 @@
-"""What the tests of `hdarts.hypergradient` share: problems known through and through, and plain autograd."""
+"""Problems with known derivatives, and plain autograd, for the tests of `hdarts.hypergradient`."""
 
 import math
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ def near(found: Tensor, truth: Tensor, tolerance: float = 1e-9) -> None:
 
 
 def setting(toy: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """alpha, w*(alpha), and weights some way off."""
+    """Return alpha, w*(alpha), and weights near w*."""
     alpha = draw(*toy.alpha_shape, purpose="alpha")
     best = toy.best_response(alpha)
     return alpha, best, best + 0.1 * draw(toy.n_w, purpose="w")
@@ -37,7 +37,7 @@ def setting(toy: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 @dataclass
 class Quadratic:
-    """inner = w^T H w / 2 + w^T C alpha, outer = |w - t|^2 / 2 + (sum of alpha) (p^T w), all of it known."""
+    """inner = w^T H w / 2 + w^T C alpha, outer = |w - t|^2 / 2 + (sum of alpha) (p^T w)."""
 
     n_w: int
     alpha_shape: tuple[int, ...]
@@ -69,7 +69,7 @@ class Quadratic:
 
 
 class Curved:
-    """A classifier with a convolution, BatchNorm, softmax weights and tanh: neither loss is quadratic in anything."""
+    """A classifier with a convolution, BatchNorm, softmax weights and tanh: its losses are not quadratic."""
 
     n_w = 3 * 9 + 3 * 2
     alpha_shape = (2, 2)
@@ -104,7 +104,7 @@ def back_propagated(
     keep: int,
     **sgd: Any,
 ) -> tuple[Tensor, Tensor]:
-    """Direct and response part through one big graph of torch operations: the plain way to do it."""
+    """Return direct and response part by backpropagation through the graph of all steps."""
     a = alpha.clone().requires_grad_()
     w = w.clone().requires_grad_()
     velocity = sgd.get("velocity", torch.zeros_like(w))

@@ -19,7 +19,6 @@ def picture(seed: int, height: int = 6, width: int = 6, channels: int = 3) -> np
 
 
 def encode(pixels: np.ndarray, kind: str = "PNG") -> bytes:
-    """Return the bytes of an image file."""
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, kind, lossless=True)
     return stream.getvalue()

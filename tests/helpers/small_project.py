@@ -1,4 +1,4 @@
-"""A project of tiny notebooks without torch, with their own parameter models, for the tests of studies."""
+"""A project of tiny notebooks without torch, with special parameter models, for the tests of studies."""
 
 import json
 import os
@@ -86,10 +86,7 @@ def write_notebook(path: Path, parameters: str, *code: str) -> None:
 
 
 def write_project(root: Path, study: str = STUDY, **code: str) -> Path:
-    """Write notebooks, a preset and a study below `root` and return the study file.
-
-    `code` replaces the working cell of single notebooks: `toy="raise ValueError('no')"`.
-    """
+    """Write notebooks, a preset and a study below `root`; `code` replaces the working cell of notebooks by name."""
     for name, parameters in CELLS.items():
         work = code.get(name.split("_", 1)[1], "")
         write_notebook(root / "notebooks" / f"{name}.ipynb", parameters, START, work, FINISH)

@@ -1,4 +1,4 @@
-"""A search and an evaluation of seconds, each in a process of its own, to be killed, stopped and compared."""
+"""A search and an evaluation of seconds, each in a separate process, to be killed, stopped and compared."""
 
 import json
 import os
@@ -38,19 +38,18 @@ EVALUATION: dict[str, Any] = {"notebook": "06_evaluate", **SMALL, "limit": 80, "
 
 
 def params(kind: dict[str, Any]) -> Parameters:
-    """The parameters of a kind of run."""
     return with_defaults(MODELS[kind["notebook"]], {k: v for k, v in kind.items() if k != "notebook"})
 
 
 def computed(kind: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Compute the run `kind` below $HDARTS_RUNS, or what is left of it; yield its rows."""
-    asked = params(kind)
-    run = Run.open(asked)
-    return search(asked, run) if isinstance(asked, SearchParams) else train(asked, run)  # type: ignore[arg-type]
+    """Compute the run `kind` below $HDARTS_RUNS, or the rest of it; yield its rows."""
+    wanted = params(kind)
+    run = Run.open(wanted)
+    return search(wanted, run) if isinstance(wanted, SearchParams) else train(wanted, run)  # type: ignore[arg-type]
 
 
 def signal_at(patch: pytest.MonkeyPatch, epoch: int, step: int, number: int, times: int = 1) -> None:
-    """Let this process send itself a signal while it computes that step of that epoch (the first is 1, its step 0)."""
+    """Send this process a signal in that step of that epoch (the first epoch is 1, its first step 0)."""
     whole = Batches.epoch
 
     def with_signal(self, seed, purpose, at, start=0):
@@ -78,14 +77,13 @@ except BaseException as error:
 
 
 def environment(runs: Path, **more: str) -> dict[str, str]:
-    """What a process finds around it."""
     here = ROOT / "tests"
     around = {"HDARTS_RUNS": str(runs), "HDARTS_PROGRESS": "log", "OMP_NUM_THREADS": "1"}
     return {**os.environ, **around, "PYTHONPATH": f"{here}:{here.parent}", **more}
 
 
 def program(kind: dict[str, Any], runs: Path, **more: str) -> subprocess.Popen[str]:
-    """Start to compute the run `kind` in a process of its own, with `more` in its environment."""
+    """Start to compute the run `kind` in a separate process, with `more` in its environment."""
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, json.dumps(kind)],
         env=environment(runs, **more),
@@ -96,11 +94,11 @@ def program(kind: dict[str, Any], runs: Path, **more: str) -> subprocess.Popen[s
 
 
 CLOCKED = {"timings.csv", "provenance.json", "log.txt", "notebook.ipynb", "notebook.html", "report.html"}
-LEFT = {"checkpoint.previous.pt"}  # by when it was written, not what of
+LEFT = {"checkpoint.previous.pt"}  # depends on when it was written
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """All files below a folder that do not depend on the clock, nor on where a run was disturbed."""
+    """Return all files below a folder that depend neither on the clock nor on interruptions."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
     skipped = CLOCKED | LEFT
     named = {str(path.relative_to(folder)): path for path in files if path.name not in skipped}
@@ -108,7 +106,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def state(path: Path) -> bytes:
-    """The bytes of all that a checkpoint holds; its file also depends on which of its words are the same object."""
+    """Return the content of a checkpoint as bytes; the file also depends on which of its strings are identical."""
 
     def flat(value: Any) -> bytes:
         if isinstance(value, torch.Tensor):
@@ -123,7 +121,7 @@ def state(path: Path) -> bytes:
 
 
 def differences(one: Path, other: Path) -> list[str]:
-    """Hold two runs folders against each other, byte for byte; name the files that differ."""
+    """Compare two runs folders byte for byte; return the names of files that differ."""
     first, second = contents(one), contents(other)
     assert len(first) >= 6
     return [name for name in sorted({*first, *second}) if first.get(name) != second.get(name)]

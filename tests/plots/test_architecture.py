@@ -1,4 +1,4 @@
-"""Drawings of networks and cells: the shapes are those that the networks themselves make, all edges are there."""
+"""Drawings of networks and cells: the shapes are those of the networks, and all edges are there."""
 
 from typing import Any
 
@@ -50,7 +50,7 @@ def test_the_supernet_has_the_same_shapes(monkeypatch):
     assert [group.maps for group in cell_groups(net.cells, DARTS, (3, 8, 8)) for _ in group.cells] == made
 
 
-def test_the_reports_search_network_is_drawn_with_its_shapes():
+def test_search_network_of_the_thesis_is_drawn_with_its_shapes():
     shown = words(plots.draw_network(plan(16, 8), DARTS, (3, 32, 32), 10))
     assert list(dict.fromkeys(text for text in shown if "×32×32" in text[2:] or "×16" in text or "×8" in text)) == [
         "48×32×32",
@@ -61,7 +61,7 @@ def test_the_reports_search_network_is_drawn_with_its_shapes():
     assert shown.count("2 ×\nnormal") == 3 and shown.count("1 ×\nreduction") == 2 and "10\nclasses" in shown
 
 
-def test_a_cell_tells_the_shapes_inside_it():
+def test_cell_shows_the_shapes_inside_it():
     shown = "\n".join(words(plots.draw_cell_shapes(plan(16, 8), DARTS, (3, 32, 32))))
     assert "normal: 4 nodes of 16×32×32" in shown and "reduction: 4 nodes of 32×16×16" in shown
     assert "sums of 2, 3, 4, 5 edges" in shown and "128×16×16" in shown

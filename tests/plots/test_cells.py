@@ -1,4 +1,4 @@
-"""Pictures of cells: all that a cell has, nothing on top of anything else."""
+"""Pictures of cells: everything in a cell is drawn, and nothing overlaps."""
 
 import random
 from itertools import combinations
@@ -54,7 +54,7 @@ def test_a_published_cell_shows_all_nodes_and_operations():
     assert all(shown.count(operation) == every.count(operation) for operation in set(every))
 
 
-def test_lines_lead_from_source_to_node_in_the_look_of_their_operation():
+def test_lines_lead_from_source_to_node_in_the_style_of_their_operation():
     axes = plots.draw_genotype(DARTS_V2).axes[0]
     lines = [patch for patch in axes.patches if isinstance(patch, PathPatch)]
     assert len(lines) == 8 + 4, "8 operations, and 4 nodes that are concatenated"
@@ -73,14 +73,14 @@ def test_lines_lead_from_source_to_node_in_the_look_of_their_operation():
             assert [box[end] for end in ends] == [index - 6, 6]
 
 
-def test_the_first_input_stands_above_the_second():
+def test_the_first_input_is_above_the_second():
     for seed in range(10):
         for axes in plots.draw_genotype(random_genotype(random.Random(seed))).axes:
             height = {text.get_text(): text.get_position()[1] for text in axes.texts}
             assert height["$c_{k-2}$"] > height["$c_{k-1}$"]
 
 
-def test_no_boxes_and_labels_overlap_and_no_line_crosses_a_foreign_one():
+def test_no_boxes_and_labels_overlap_and_no_line_crosses_another_label():
     generator = random.Random(0)
     for _ in range(100):
         figure = plots.draw_genotype(random_genotype(generator))
@@ -100,13 +100,13 @@ def test_no_boxes_and_labels_overlap_and_no_line_crosses_a_foreign_one():
 
 
 def on(line: PathPatch) -> np.ndarray:
-    """Points on a line, about a hundredth of an inch apart, in the units of the axes."""
+    """Return points on a line, about a hundredth of an inch apart, in the units of the axes."""
     steps: Any = np.linspace(0, 1, 40)
     return np.concatenate([curve(steps) for curve, _ in line.get_path().iter_bezier()])  # pyright: ignore
 
 
 def within(box: Bbox, points: np.ndarray) -> np.ndarray:
-    """Which points lie in a box, more than a pixel from its border."""
+    """Return which points lie in a box, more than a pixel from its border."""
     return np.all((points > np.array(box.min) + 1) & (points < np.array(box.max) - 1), axis=-1)
 
 

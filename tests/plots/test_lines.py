@@ -17,8 +17,8 @@ def test_a_line_for_each_name_and_an_axes_for_each_facet():
     for axes in figure.axes[:2]:
         found = drawn(axes)
         assert set(found) == {"predicted", "neumann", "unrolled"}
-        own = (LINES["toy"] == axes.get_title()) & (LINES["method"] == "unrolled")
-        assert np.array_equal(found["unrolled"], np.asarray(LINES.loc[own, ["K", "error"]]))
+        rows = (LINES["toy"] == axes.get_title()) & (LINES["method"] == "unrolled")
+        assert np.array_equal(found["unrolled"], np.asarray(LINES.loc[rows, ["K", "error"]]))
 
 
 def test_several_columns_have_an_axes_each_and_a_facet_a_row():
@@ -28,7 +28,7 @@ def test_several_columns_have_an_axes_each_and_a_facet_a_row():
     assert list(drawn(figure.axes[3])["neumann"][:, 0]) == [1, 4, 400]
 
 
-def test_a_column_can_stay_linear_beside_logarithmic_ones():
+def test_a_column_can_stay_linear_next_to_logarithmic_ones():
     table = LINES.assign(zero=LINES["K"] - 1)
     figure = plots.lines(table, ["K", "zero"], "K", "method", log="xy", linear=["zero"])
     assert [(axes.get_xscale(), axes.get_yscale()) for axes in figure.axes] == [("log", "log"), ("linear", "log")]
@@ -39,10 +39,10 @@ def test_what_a_logarithm_cannot_show_is_left_out():
     axes = plots.lines(LINES, "K", "error", "method", facet="toy", log="xy").axes[0]
     assert axes.get_xscale() == axes.get_yscale() == "log"
     assert all((points[:, 1] > 0).all() for points in drawn(axes).values())
-    assert float(LINES["error"].to_numpy().min()) <= 0, "or the line above says nothing"
+    assert float(LINES["error"].to_numpy().min()) <= 0, "or the line above checks nothing"
 
 
-def test_a_prediction_is_faint_and_leaves_the_looks_of_the_others_alone():
+def test_a_prediction_is_faint_and_changes_no_other_style():
     def line_styles(figure) -> dict:
         return {
             line.get_label(): (line.get_color(), line.get_marker(), line.get_linestyle())
@@ -57,7 +57,7 @@ def test_a_prediction_is_faint_and_leaves_the_looks_of_the_others_alone():
     assert faint.get_color() == FAINT and faint.get_marker() in ("", "None")
 
 
-def test_two_predictions_can_be_told_apart():
+def test_two_predictions_differ_in_style():
     lines = plots.lines(LINES, "K", "error", "method", dashed=["predicted", "neumann"]).axes[0].lines
     faint = [line for line in lines if line.get_color() == FAINT]
     assert len({str(line._unscaled_dash_pattern) for line in faint}) == len(faint) == 2  # pyright: ignore

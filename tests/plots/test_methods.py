@@ -1,4 +1,4 @@
-"""Drawings of the methods: every arrow where the gradient flows, every number that of our own objects."""
+"""Drawings of the methods: an arrow for each gradient, and the numbers of the actual objects."""
 
 import math
 from functools import cache
@@ -36,7 +36,7 @@ def words(figure: Figure) -> str:
 
 
 def arrows(figure: Figure) -> dict[str, list[tuple[str, str]]]:
-    """What each kind of arrow joins: (words of the box it leaves, words of the box it reaches)."""
+    """Return what each kind of arrow joins: (words of its source box, words of its target box)."""
     (axes,) = figure.axes
     text = {text.get_position(): text.get_text() for text in axes.texts}
     found: dict[str, list[tuple[str, str]]] = {kind: [] for kind in ARROWS}
@@ -53,17 +53,17 @@ def arrows(figure: Figure) -> dict[str, list[tuple[str, str]]]:
 
 
 def nothing_overlaps(figure: Figure) -> bool:
-    """Whether all lies on the page, no box on a box, no free text on a box, and each box holds its text."""
+    """Whether all is on the page, no boxes or free texts overlap, and each box contains its text."""
     (axes,) = figure.axes
     boxes = [patch.get_window_extent() for patch in axes.patches if isinstance(patch, FancyBboxPatch)]
     texts = [text.get_window_extent() for text in figure.findobj(Text) if isinstance(text, Text) and text.get_text()]
-    held = [
+    inside = [
         text
         for text in texts
         if any(box.x0 < text.x0 and text.x1 < box.x1 and box.y0 < text.y0 and text.y1 < box.y1 for box in boxes)
     ]
-    assert len(held) == len(boxes)
-    shown = [*boxes, *(text for text in texts if text not in held)]
+    assert len(inside) == len(boxes)
+    shown = [*boxes, *(text for text in texts if text not in inside)]
     assert all(figure.bbox.x0 <= one.x0 and one.x1 <= figure.bbox.x1 for one in shown)
     assert all(figure.bbox.y0 <= one.y0 and one.y1 <= figure.bbox.y1 for one in shown)
     return not any(a.overlaps(b) for a, b in combinations(shown, 2))
@@ -82,7 +82,7 @@ def test_the_loss_sees_alpha_directly_in_every_method(method: str):
     assert (alpha, net) in drawn["forward"]
 
 
-def test_a_response_flows_back_the_way_that_w_follows_alpha_except_in_first_order_darts():
+def test_response_flows_back_to_alpha_except_in_first_order_darts():
     for method in RESPONSES:
         drawn = arrows(drawing(method))
         forward = {(end, start) for start, end in drawn["forward"]}
@@ -114,7 +114,7 @@ def test_the_drawing_of_the_hypernetworks_counts_what_they_train(space: SearchSp
         assert f"$\\phi$: {count(part.n_phi)}" in words(figure)
 
 
-def test_the_reports_model_2_is_drawn_with_its_own_numbers():
+def test_model_2_of_the_thesis_is_drawn_with_its_numbers():
     sizes = [tuple(math.prod(shape) for shape in THESIS.convolution_shapes(kind)) for kind in range(2)]
     shown = words(plots.draw_hypernetworks(ByKind([MLP(112, kind, 56, shared=False) for kind in sizes]), THESIS))
     assert "1,008 × MLP 112–56–n, sigmoid" in shown and "368 × MLP 112–56–n, sigmoid" in shown
@@ -122,18 +122,18 @@ def test_the_reports_model_2_is_drawn_with_its_own_numbers():
 
 
 @pytest.mark.parametrize(
-    "one, said",
+    "one, text",
     [
         (LowRank(112, 5000, 8), "low rank 112–8–5 k"),
         (MLP(112, (2000, 3000), 56, "tanh"), "MLP 112–56–5 k, tanh"),
         (Chunked(112, ((8, 8, 1, 1), (8, 1, 3, 3)), 32), "chunked, $z$ of 32"),
     ],
 )
-def test_every_hypernetwork_is_told_by_its_layers(one: Any, said: str):
-    assert said in words(plots.draw_hypernetworks(ByKind([one, one]), THESIS))
+def test_hypernetwork_is_described_by_its_layers(one: Any, text: str):
+    assert text in words(plots.draw_hypernetworks(ByKind([one, one]), THESIS))
 
 
-def test_numbers_are_told_as_people_say_them():
+def test_numbers_have_three_digits_and_a_unit():
     assert [count(n) for n in (640, 14_195, 1_930_618)] == ["640", "14.2 k", "1.93 M"]
 
 

@@ -1,4 +1,4 @@
-"""A slider is shown in live notebooks only, and draws the value it is moved to."""
+"""A slider is shown in live notebooks only, and draws the selected value."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from hdarts.plots.style import new_figure, render
 
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Return the list of what is displayed."""
+    """The list of displayed objects."""
     seen: list[Any] = []
     monkeypatch.setattr(IPython.display, "display", seen.append)
     return seen

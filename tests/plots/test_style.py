@@ -1,4 +1,4 @@
-"""What every figure promises: legible, labelled, nothing cut off, the same file each time, errors in one sentence."""
+"""Every figure is legible, labelled, not cut off and reproducible; errors are one sentence."""
 
 import io
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Figures of notebooks 01 and 02: what is drawn is what the tables hold."""
+"""Figures of notebooks 01 and 02: they show the values of their tables."""
 
 from typing import Any
 

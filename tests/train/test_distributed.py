@@ -33,7 +33,7 @@ SYNC = {"sync_batch_norm": True, "flip": True, "limit": 44}  # 44 images in batc
 
 
 class Double(nn.Module):
-    """An evaluation network in float64, so that differences are not rounding."""
+    """An evaluation network in float64, so that rounding does not matter."""
 
     def __init__(self, params: EvaluateParams):
         super().__init__()
@@ -82,7 +82,7 @@ def pool() -> Iterator[ProcessPoolExecutor]:
 
 @pytest.fixture
 def together(pool: ProcessPoolExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
-    """Call a function in so many processes at once; return what each returns."""
+    """Call a function in several processes at once; return their results."""
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "runs"))
     stores = itertools.count()
 
@@ -172,7 +172,7 @@ def test_a_signal_to_one_process_stops_all_and_they_resume_bit_for_bit(together,
 
 
 def statistics(processes: Processes) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Outputs, gradients and running statistics of BatchNorm on this process's half of 6 images."""
+    """Return outputs, gradients and running statistics of BatchNorm on this process's half of 6 images."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3), nn.ReLU(), nn.BatchNorm2d(3)).double()
     images = torch.randn(6, 2, 4, 4).double()

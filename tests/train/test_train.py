@@ -48,7 +48,7 @@ def trained(**changes) -> Run:
 
 
 def outcome(run: Run):
-    """Return all that an interruption may not change: bytes of tables and result, and every weight."""
+    """Return what an interruption must not change: bytes of tables and result, and every weight."""
     state = checkpoint.read(run.folder / checkpoint.NEWEST)
     tensors = {**state["network"]}
     for number, moments in state["optimiser"]["state"].items():
@@ -60,7 +60,7 @@ def outcome(run: Run):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """Outcome of a run that is not interrupted."""
+    """The outcome of an uninterrupted run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HDARTS_RUNS", str(tmp_path_factory.mktemp("uninterrupted")))
         return outcome(trained())

@@ -96,7 +96,7 @@ def test_a_report_can_be_written_at_any_time(study: Path, monkeypatch, capsys) -
 
 @pytest.mark.parametrize("verb", ["run", "status", "report"])
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (STUDY.replace("seed: [2, 20]", "sead: [2, 20]"), "did you mean `seed`?"),
         (STUDY.replace("preset: slow", "preset: none"), "none.yaml: no such file"),
@@ -104,17 +104,17 @@ def test_a_report_can_be_written_at_any_time(study: Path, monkeypatch, capsys) -
     ],
 )
 def test_bad_studies_end_with_code_2_and_one_line(
-    study: Path, monkeypatch, capsys, verb: str, text: str, told: str
+    study: Path, monkeypatch, capsys, verb: str, text: str, message: str
 ) -> None:
     study.write_text(text)
     assert called(monkeypatch, verb, study) == 2
     out, err = capsys.readouterr()
-    assert out == "" and err.startswith("hdarts: ") and told in err and err.count("\n") == 1
+    assert out == "" and err.startswith("hdarts: ") and message in err and err.count("\n") == 1
     assert not (study.parent / "runs").exists()
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["run", "none.yaml"], "none.yaml: no such file"),
         (["run"], "STUDY.yaml"),
@@ -125,9 +125,9 @@ def test_bad_studies_end_with_code_2_and_one_line(
     ],
 )
 def test_a_wrong_call_ends_with_code_2_and_one_line(
-    study: Path, monkeypatch, capsys, words: list[str], told: str
+    study: Path, monkeypatch, capsys, words: list[str], message: str
 ) -> None:
     assert called(monkeypatch, *[word.format(study=study) for word in words]) == 2
     out, err = capsys.readouterr()
-    assert out == "" and err.startswith("hdarts: ") and told in err and err.count("\n") == 1
+    assert out == "" and err.startswith("hdarts: ") and message in err and err.count("\n") == 1
     assert not (study.parent / "runs").exists()

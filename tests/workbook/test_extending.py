@@ -1,4 +1,4 @@
-"""docs/extending.md is true: its blocks run one after the other, and what they add computes what it says."""
+"""docs/extending.md is true: its blocks run one after the other, and what they add computes the right result."""
 
 import json
 import re
@@ -34,8 +34,8 @@ def test_each_idea_has_its_block_of_less_than_thirty_lines():
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A workbook of one's own, in which the Python blocks of the page ran one after the other, and what they left."""
-    folder = tmp_path_factory.mktemp("own") / "mine"
+    """A workbook in which the Python blocks of the page ran one after the other, and the names they defined."""
+    folder = tmp_path_factory.mktemp("custom") / "mine"
     start(folder)
     names: dict = {}
     with pytest.MonkeyPatch.context() as patch:
@@ -57,15 +57,15 @@ def test_every_block_ends_with_a_finished_run(place):
         assert len(table) > 10
 
 
-def test_own_images_are_three_classes_of_the_folder(place):
+def test_custom_images_are_three_classes_of_the_folder(place):
     folder, _ = place
-    told = json.loads((folder / "runs/mine/images/provenance.json").read_text())["data"]
-    assert (told["name"], told["classes"], told["shape"]) == ("shapes", ["one", "two", "zero"], [1, 8, 8])
-    told = json.loads((folder / "runs/mine/parquet/provenance.json").read_text())["data"]
-    assert told["name"] == "parquet" and told["test"] == 15
+    data = json.loads((folder / "runs/mine/images/provenance.json").read_text())["data"]
+    assert (data["name"], data["classes"], data["shape"]) == ("shapes", ["one", "two", "zero"], [1, 8, 8])
+    data = json.loads((folder / "runs/mine/parquet/provenance.json").read_text())["data"]
+    assert data["name"] == "parquet" and data["test"] == 15
 
 
-def test_a_cell_of_an_own_space_is_read_whole_wherever_it_stands(place):
+def test_cell_of_a_custom_space_is_read_with_its_space(place):
     _, names = place
     cell = read_genotype("mine/space")
     assert cell.space == names["small"] and len(cell.normal) == 4
@@ -75,7 +75,7 @@ def test_a_cell_of_an_own_space_is_read_whole_wherever_it_stands(place):
     assert [sorted(again.normal), sorted(again.reduce)] == [sorted(cell.normal), sorted(cell.reduce)]
 
 
-def test_own_hypernetwork_and_hypergradient_were_used(place):
+def test_custom_hypernetwork_and_hypergradient_were_used(place):
     folder, names = place
     result = json.loads((folder / "runs/mine/hypernetwork/result.json").read_text())
     outside = names["supernet"].n_w - sum(names["supernet"].n_cell_w)
@@ -83,7 +83,7 @@ def test_own_hypernetwork_and_hypergradient_were_used(place):
     assert (names["run"].table("hypergradients")["response_normal"] > 0).all(), "the method of the parameters has none"
 
 
-def test_the_study_is_planned_as_it_says(place):
+def test_study_of_the_page_is_planned(place):
     folder, _ = place
     (text,) = [text for kind, text in BLOCKS if kind == "yaml"]
     path = folder / "params" / "studies" / "rates.yaml"
@@ -92,9 +92,6 @@ def test_the_study_is_planned_as_it_says(place):
     stages = [run.stage for run in plan.runs]
     assert [stages.count(stage) for stage in plan.study.stages] == [4, 2, 4, 1]
     assert plan.root == folder
-
-
-# --- own operations --------------------------------------------------------------------------------------------------
 
 
 class Wide:

@@ -26,11 +26,8 @@ def names(folder: Path) -> set[str]:
 
 
 def sources() -> set[str]:
-    """All notebooks and parameter files of the checkout."""
+    """Return all notebooks and parameter files of the checkout."""
     return {f"{name}/{file}" for name in ("notebooks", "params") for file in names(ROOT / name) if "/." not in file}
-
-
-# --- a new workbook ----------------------------------------------------------------------------------------------
 
 
 def test_a_workbook_has_all_notebooks_and_parameters_and_says_how_to_start(tmp_path, monkeypatch, capsys):
@@ -40,8 +37,8 @@ def test_a_workbook_has_all_notebooks_and_parameters_and_says_how_to_start(tmp_p
     for name in sources():
         assert (tmp_path / "mine" / name).read_bytes() == (ROOT / name).read_bytes()
     assert not any(path.is_symlink() for path in (tmp_path / "mine").rglob("*"))
-    told = re.findall(r"params/\S+\.yaml", (tmp_path / "mine" / "README.md").read_text())
-    assert len(told) == 2 and all((ROOT / path).is_file() for path in told)
+    named = re.findall(r"params/\S+\.yaml", (tmp_path / "mine" / "README.md").read_text())
+    assert len(named) == 2 and all((ROOT / path).is_file() for path in named)
 
 
 def test_an_empty_folder_is_accepted_and_one_with_content_is_refused_unchanged(tmp_path, monkeypatch, capsys):
@@ -77,9 +74,6 @@ def test_runs_and_notebooks_belong_to_the_current_workbook(tmp_path, monkeypatch
     assert runs_folder() == tmp_path / "runs"
 
 
-# --- the wheel -------------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:
     """A folder with the wheel of this checkout installed, built without network."""
@@ -109,9 +103,9 @@ def hdarts(installed: Path, cwd: Path, *words: str) -> str:
 
 
 def test_the_installed_command_prints_help_and_starts_a_workbook(installed, tmp_path):
-    told = hdarts(installed, tmp_path, "--help")
+    output = hdarts(installed, tmp_path, "--help")
     for verb in ("run", "status", "report", "batch-size", "init", "export", "predict"):
-        assert re.search(rf"^  {verb} ", told, re.MULTILINE), verb
+        assert re.search(rf"^  {verb} ", output, re.MULTILINE), verb
     hdarts(installed, tmp_path, "init", "mine")
     assert names(tmp_path / "mine") == sources() | {"README.md"}
     listed = hdarts(installed, tmp_path / "mine", "status", "params/studies/tiny.yaml")
@@ -134,7 +128,7 @@ def test_the_version_is_stated_once_and_heads_the_changes(installed, tmp_path):
 @pytest.mark.soak
 def test_a_study_runs_in_a_workbook_of_an_installed_package(installed, tmp_path):
     hdarts(installed, tmp_path, "init", "mine")
-    told = hdarts(installed, tmp_path / "mine", "run", "params/studies/tiny.yaml", "--jobs", "1")
-    assert "report: " in told
+    output = hdarts(installed, tmp_path / "mine", "run", "params/studies/tiny.yaml", "--jobs", "1")
+    assert "report: " in output
     assert (tmp_path / "mine/runs/tiny/report.html").is_file()
     assert not (tmp_path / "runs").exists()

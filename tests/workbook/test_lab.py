@@ -1,4 +1,4 @@
-"""What a student does with a mouse, in a real JupyterLab: a slider moved, a search stopped and resumed."""
+"""A real JupyterLab: a slider is moved, a search stopped and resumed."""
 
 import json
 import os
@@ -81,7 +81,7 @@ def click(browser: Browser, element: str) -> None:
 
 
 def open_and_run(browser: Browser, lab: Lab, cells: list[str]) -> None:
-    """Open a notebook of these cells and run all of them, as a hand on the keyboard does."""
+    """Open a notebook of these cells and run all of them by key events."""
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}  # or a dialog asks which
     nbformat.write(new_notebook(cells=list(map(new_code_cell, cells)), metadata=kernel), lab.folder / "mine.ipynb")
     url, token = lab.address()
@@ -139,4 +139,4 @@ def test_the_stop_button_saves_a_search_which_the_same_cell_resumes(lab: Lab, tm
         click(browser, f"[...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')].at({last + 1})")
         run_cell(browser)
         wait(browser, f"!/stopped by SIGINT/.test({OUTPUT}) && /epoch [0-9]+: search-validation/.test({OUTPUT})")
-        assert (run / "metrics.csv").read_text().startswith(saved), "what was saved stands, and the next epoch below it"
+        assert (run / "metrics.csv").read_text().startswith(saved), "saved rows stay, and the next epoch follows them"

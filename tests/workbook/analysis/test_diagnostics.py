@@ -91,9 +91,6 @@ def compared(snapshot) -> m.Comparison:
     return m.compare_methods(snapshot, parameters(), damping=20.0)
 
 
-# --- snapshots -------------------------------------------------------------------------------------------------------
-
-
 def test_snapshot_restores_the_state_of_the_search(generated):
     both = list(m.snapshots(generated, parameters()))
     assert [one.epoch for one in both] == [1, 2]
@@ -151,9 +148,6 @@ def test_composed_hypernetwork_equals_the_one_of_the_search(changes):
     torch.testing.assert_close(found.response, expected.response)
 
 
-# --- methods ---------------------------------------------------------------------------------------------------------
-
-
 def test_methods_and_references_share_the_batches(snapshot, compared):
     inner, (outer,) = snapshot.batches("inner", 8, 4, 0), snapshot.batches("outer", 8, 1, 0)
     for name, batches in ((HALF, inner[:2]), (OTHER, inner[2:]), (ONE_STEP, inner[:1])):
@@ -187,9 +181,6 @@ def test_warnings_of_methods_are_in_the_table_only(snapshot):
     assert notes[DIRECT] == notes[REFERENCE] == ""
 
 
-# --- tables ----------------------------------------------------------------------------------------------------------
-
-
 def test_method_table_has_each_part_of_each_method(compared):
     rows = {(row["method"], row["part"]): row for row in m.method_table([compared])}
     assert len(rows) == 3 * len(compared.estimates)
@@ -220,10 +211,7 @@ def test_every_method_is_compared_with_four_references(compared):
     assert {row["opinion"] for row in rows} == {REFERENCE, HALF, OTHER, SECOND}
     assert not {row["method"] for row in rows} & {REFERENCE, HALF, OTHER, SECOND}
     local = next(r for r in rows if (r["opinion"], r["method"], r["part"]) == (SECOND, "Neumann, 2 terms", "direct"))
-    assert local["relative_error"] < 1e-5, "both have the direct part at the snapshot's own weights"
-
-
-# --- kinks, curvature, batch size ------------------------------------------------------------------------------------
+    assert local["relative_error"] < 1e-5, "both have the direct part at the snapshot's weights"
 
 
 def test_finite_difference_converges_only_on_the_smooth_network(snapshot):
@@ -238,7 +226,7 @@ def test_finite_difference_converges_only_on_the_smooth_network(snapshot):
     doubled = [(x.double(), y) for x, y in (inner, outer)]
     found = hg.finite_difference(*at, doubled[0], doubled[1], 0.05, 1e-2).response
     exact = hg.unrolled(*at, doubled[:1], doubled[1], 0.05).response
-    assert error[kinked, 1e-2] == pytest.approx(agreement(found, exact)["relative_error"]), "DARTS's own"
+    assert error[kinked, 1e-2] == pytest.approx(agreement(found, exact)["relative_error"]), "as in the method"
     law = {row["epsilon"]: row["relative_error"] for row in m.square_root_law(rows)}
     assert law[1e-2] == error[kinked, 1e-2] and law[1e-3] == pytest.approx(10**0.5 * law[1e-2])
     assert any("smooth" in sentence for sentence in describe_kinks(rows))
@@ -292,9 +280,6 @@ def test_figure_of_the_thesis_changes_model_and_batch_size_together(snapshot, ge
     assert (one["learning_rate"], one["channels"]) == (base.learning_rate, base.channels)
     (text,) = describe_batch_size(m.by_batch_size(snapshot, seed=0), rows)
     assert "from 2 to 16" in text and "batches of 8 instead of 6" in text
-
-
-# --- words -----------------------------------------------------------------------------------------------------------
 
 
 def invented(**responses: float) -> m.Comparison:

@@ -23,9 +23,6 @@ def close(a: Tensor, b: Tensor, tolerance: float = 1e-9) -> bool:
     return torch.allclose(a, b, rtol=tolerance, atol=tolerance * float(b.abs().max()))
 
 
-# --- notebook 01 -----------------------------------------------------------------------------------------------------
-
-
 def test_curvatures_are_the_eigenvalues_of_the_inner_hessian():
     found = accuracy.curvatures(Quadratic2D(), torch.zeros(2, dtype=torch.float64))
     assert close(found, torch.linalg.eigvalsh(Quadratic2D().constants[0]))
@@ -72,7 +69,7 @@ def test_peak_bytes_equal_a_count_by_hand():
     assert peak_bytes(lambda: there.detach().view(5, 100)) == 0, "views of what was there before"
     assert peak_bytes(lambda: x + 1 + 1 + 1) == 2 * 4000, "the third is made when the first is gone"
     assert peak_bytes(lambda: (x + 1, x + 2, x + 3)) == 3 * 4000, "all are kept"
-    assert peak_bytes(lambda: there.exp().exp().exp()) == 3 * 2000, "each is saved for its own backward pass"
+    assert peak_bytes(lambda: there.exp().exp().exp()) == 3 * 2000, "each is saved for its backward pass"
 
 
 @pytest.mark.parametrize("name", accuracy.METHODS)
@@ -90,13 +87,13 @@ def test_peak_bytes_equal_those_of_the_profiler(name, tmp_path):
 
 
 def test_memory_grows_by_one_w_per_step_in_unrolling_only():
-    held = accuracy.memory({"micro": MICRO}, seed=0, most=8).set_index(["method", "K"])["kilobytes"].to_dict()
-    assert held["unrolled, K steps from 0", 8] - held["unrolled, K steps from 0", 3] == pytest.approx(
+    peak = accuracy.memory({"micro": MICRO}, seed=0, most=8).set_index(["method", "K"])["kilobytes"].to_dict()
+    assert peak["unrolled, K steps from 0", 8] - peak["unrolled, K steps from 0", 3] == pytest.approx(
         5 * 640 * 8 / 1000
     )
     for name in ("Neumann, K terms", "conjugate gradient"):
-        assert held[name, 8] == held[name, 3] < held["unrolled, K steps from 0", 3]
-    assert {method for method, _ in held} == set(accuracy.METHODS)
+        assert peak[name, 8] == peak[name, 3] < peak["unrolled, K steps from 0", 3]
+    assert {method for method, _ in peak} == set(accuracy.METHODS)
 
 
 def test_error_over_the_step_size_equals_its_closed_form():
@@ -161,9 +158,6 @@ def test_neumann_terms_approach_the_exact_hypergradient_or_diverge():
     assert safe[30] < 1e-5 < safe[10] and wild[30] > 10 * wild[0]
 
 
-# --- notebook 02: what is learned ------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("problem", [Sine(0.3), RidgeDigits(), MICRO], ids=lambda p: type(p).__name__)
 def test_quadratic_is_the_inner_loss(problem):
     alphas = torch.linspace(-1, 1, 2 * max(1, math.prod(problem.alpha_shape)), dtype=torch.float64).view(2, -1)
@@ -218,9 +212,6 @@ def test_local_lines_of_figure_22_are_right_only_where_they_were_trained():
     for a in (-5.0, 1.0):
         assert lines[a, a] == pytest.approx(truth[a], rel=0.05)
         assert lines[a, -4 - a] > 1.5 * truth[-4 - a]
-
-
-# --- notebook 02: joint runs -----------------------------------------------------------------------------------------
 
 
 def test_parts_of_joint_runs_equal_those_of_the_methods():

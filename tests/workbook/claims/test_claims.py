@@ -59,9 +59,6 @@ def of_cells(rows: list[dict], study: str = "thesis") -> Evidence:
     return Evidence(study, filled, filled, [])
 
 
-# --- what decides ----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("rule", "verdict"),
     [
@@ -119,17 +116,11 @@ def test_effect_is_the_mean_difference_with_the_exact_test():
     assert (effect.value, effect.n, effect.p) == (2.0, 3, 0.25)
 
 
-# --- scale -----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("known", [evidence(BETTER, full=False), evidence(BETTER, study="thesis-mini")])
 def test_small_runs_and_mini_studies_decide_at_mini_scale_only(known: Evidence):
     assert assess(known, higher("a", "b")).verdict == "supported at mini scale"
     assert assess(known, higher("b", "a")).verdict == "contradicted at mini scale"
     assert assess(known, higher("a", "a")).verdict == "undecided"
-
-
-# --- what is missing -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -161,9 +152,6 @@ def test_settings_of_one_seed_are_not_averaged():
     known = evidence({"a": [1.0], "b": [2.0]})
     twice = Evidence("thesis", known.searches * 2, [], [])
     assert "several settings of one search seed" in assess(twice, higher("a", "b")).result
-
-
-# --- tested cells ----------------------------------------------------------------------------------------------------
 
 
 def test_one_selected_cell_per_arm_cannot_rank_methods_and_is_compared_with_random_ones():
@@ -201,9 +189,6 @@ def test_cells_without_skips_are_compared_with_the_others():
     assert assess(of_cells(rows[:1]), skip_free_is_worse).verdict == "not run here"
     three = assess(of_cells(rows[:3]), skip_free_is_worse)
     assert "1 cells that are skip free, 2 others" in three.result, "one value has no spread"
-
-
-# --- settings, parts, snapshots --------------------------------------------------------------------------------------
 
 
 def settings(best: dict[int, float]) -> Evidence:
@@ -271,9 +256,6 @@ def test_error_beyond_the_uncertainty_of_the_reference_is_not_eliminated():
     assert assess(known, rule).verdict == "contradicted at mini scale"
 
 
-# --- from run folders ------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two searches; the first is selected and tested twice as selected and once by itself, on two data sets."""
@@ -332,9 +314,6 @@ def test_every_claim_has_a_row_for_a_study_that_was_never_started(tmp_path: Path
     assert set(verdicts(read_evidence("nothing"))["verdict"]) == {"not run here"}
 
 
-# --- tables ----------------------------------------------------------------------------------------------------------
-
-
 def test_intervals_keep_search_seeds_and_evaluation_seeds_apart(study: Path):
     rows = intervals(read_evidence("mine")).to_dict("records")
     assert [(row["over"], row["n"], row["mean"]) for row in rows] == [
@@ -371,9 +350,6 @@ def test_verdicts_link_to_the_folders_of_their_runs(study: Path):
     page = with_links(verdict, study / "analysis" / "one").to_html()
     assert '<a href="../../search/a-2">a-2</a>' in page and '<a href="../../search/a-20">a-20</a>' in page
     assert "faster &lt;b&gt;" in page
-
-
-# --- the claims themselves -------------------------------------------------------------------------------------------
 
 
 def test_quotes_of_claims_are_on_their_lines(thesis_lines: list[str]):

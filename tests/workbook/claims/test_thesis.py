@@ -1,4 +1,4 @@
-"""The thesis's numbers are copied as the thesis has them, and comparing it with itself finds exactly what is wrong."""
+"""The thesis's numbers are copied exactly, and comparing it with itself finds its known errors."""
 
 import math
 import re
@@ -16,9 +16,6 @@ from hdarts.workbook.claims.thesis.stated import STATED
 
 NAMES = sorted(path.name for path in files("hdarts.workbook.claims.thesis").iterdir() if path.name.endswith(".csv"))
 NUMBERED = [int(name[5:7]) for name in NAMES if re.fullmatch(r"table\d\d\.csv", name)]
-
-
-# --- copied as the thesis has them -----------------------------------------------------------------------------------
 
 
 def words(line: str) -> list[float | str]:
@@ -85,9 +82,6 @@ def test_captions_and_their_experiments_are_those_of_the_thesis(thesis_lines: li
             assert row["line"] == row["text_line"], row
 
 
-# --- rules -----------------------------------------------------------------------------------------------------------
-
-
 def test_columns_cells_and_captions_are_read_by_name():
     tables = Tables()
     assert tables.column(10, "cifar10") == [97.13, 96.91]
@@ -124,9 +118,6 @@ def test_memory_grows_with_the_batch_and_the_weights():
     assert share[48] == pytest.approx(89, abs=2)
     assert share[64] > 100  # so 64 images do not fit
     assert share[48] * 2 == pytest.approx(share[32] + share[64])
-
-
-# --- the thesis against itself ---------------------------------------------------------------------------------------
 
 
 def test_known_slips_of_the_thesis_are_found():

@@ -93,7 +93,6 @@ def test_a_second_client_finds_what_continued_after_the_first_was_killed(tmp_pat
 
 
 def quick(runs: Path, *words: str) -> subprocess.Popen[str]:
-    """Start the quick study."""
     command = [sys.executable, "-m", "hdarts", "run", str(ROOT / "params/studies/quick.yaml"), *words]
     return subprocess.Popen(command, cwd=ROOT, env=environment(runs), stdout=subprocess.PIPE, text=True)
 
@@ -117,7 +116,7 @@ def timeless(runs: Path) -> dict[str, bytes]:
 
 @pytest.mark.soak
 def test_the_quick_study_ends_as_on_one_machine_although_its_client_is_killed(tmp_path: Path, dask) -> None:
-    """Killed when two searches have saved: their workers go on, and the next client waits for them."""
+    """Killed after two searches saved: their workers continue, and the next client waits for them."""
     dask("scheduler"), dask("worker"), dask("worker")
     runs = tmp_path / "dask"
     client = quick(runs, *address(tmp_path))
@@ -165,10 +164,7 @@ def test_a_lost_scheduler_is_reported_and_the_study_resumes_with_the_next(tmp_pa
 
 @pytest.mark.soak
 def test_jobs_of_a_queue(tmp_path: Path, monkeypatch) -> None:
-    """Replacements of Slurm's commands start the job script of dask-jobqueue at once, on this host.
-
-    Like Slurm they copy it, since it is removed as soon as it is submitted.
-    """
+    """Fake Slurm commands start the job script at once on this host, from a copy, since dask-jobqueue removes it."""
     commands = {
         "sbatch": f"""#!/bin/sh
 job=$(mktemp {tmp_path}/job-XXXXXX)
@@ -198,9 +194,6 @@ def test_processes_of_this_host(tmp_path: Path) -> None:
     path.write_text(path.read_text() + "cluster: {kind: local, workers: 2}\n")
     code, _out, err = finished("run", path, "--engine", "dask", runs=tmp_path / "runs")
     assert code == 0, err
-
-
-# --- without processes -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

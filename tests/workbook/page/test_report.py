@@ -114,7 +114,7 @@ def test_a_verdict_links_to_the_runs_it_comes_from(plan: Plan) -> None:
     assert "2 runs" in page.words  # the folder of the third one is gone
 
 
-def test_everything_is_inside_and_every_link_leads_somewhere(plan: Plan) -> None:
+def test_report_is_one_file_and_every_link_has_a_target(plan: Plan) -> None:
     page = Page(plan)
     assert "default-src 'none'; img-src data:" in page.text
     assert page.sources and all(source.startswith("data:image/png;base64,") for source in page.sources)
@@ -184,7 +184,7 @@ def open_page(plan: Plan, tmp_path: Path) -> Iterator[OpenPage]:
 COLUMN = "[...document.querySelector('table').tBodies[0].rows].map(row => row.cells[0].textContent.trim())"
 
 
-def test_a_click_on_a_column_head_sorts_and_so_does_a_key(open_page: OpenPage) -> None:
+def test_click_and_key_on_a_column_head_sort_the_table(open_page: OpenPage) -> None:
     browser = open_page()
     click = "document.querySelectorAll('table')[0].querySelectorAll('th button')[{}].click()"
     browser.ask(click.format(1))
@@ -221,7 +221,7 @@ def test_keys_enlarge_a_figure_show_the_next_and_close_it(open_page: OpenPage) -
 @pytest.mark.parametrize(
     ("width", "layout", "contents"), [(1280, "grid", True), (390, "block", False), (320, "block", False)]
 )
-def test_the_page_is_as_wide_as_the_screen(width: int, layout: str, contents: bool, open_page: OpenPage) -> None:
+def test_page_is_as_wide_as_the_screen(width: int, layout: str, contents: bool, open_page: OpenPage) -> None:
     browser = open_page(width=width)
     assert browser.ask("getComputedStyle(document.body).display") == layout
     assert browser.ask("document.querySelector('nav details').open") == contents
@@ -283,8 +283,8 @@ def test_text_has_enough_contrast_in_light_and_dark_mode(dark: bool, open_page: 
 # tag, words, colour and background of every element with text; a transparent background is that of the parent
 WRITTEN = """(() => {
   const ground = one => {
-    const own = getComputedStyle(one).backgroundColor;
-    return own === "rgba(0, 0, 0, 0)" && one.parentElement ? ground(one.parentElement) : own;
+    const filled = getComputedStyle(one).backgroundColor;
+    return filled === "rgba(0, 0, 0, 0)" && one.parentElement ? ground(one.parentElement) : filled;
   };
   const words = one => [...one.childNodes].filter(n => n.nodeType === 3).map(n => n.data.trim()).join("");
   return [...document.body.querySelectorAll("*")]

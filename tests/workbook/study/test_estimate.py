@@ -18,7 +18,7 @@ from hdarts.workbook.study.probe import Probe, StepCost, measure_step
 IMAGES = DatasetInfo(80, 80, (3, 8, 8), 10)
 CELL = discretise(torch.zeros(DARTS.alpha_shape), DARTS)
 STUDY = """
-study: own
+study: mine
 stages:
   search:
     notebook: 03_search
@@ -35,8 +35,8 @@ def search(**changes) -> SearchParams:
 
 def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str):
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "runs"))
-    (tmp_path / "own.yaml").write_text(STUDY.replace("DATA", data))
-    return plan_study(tmp_path / "own.yaml").runs
+    (tmp_path / "mine.yaml").write_text(STUDY.replace("DATA", data))
+    return plan_study(tmp_path / "mine.yaml").runs
 
 
 def test_a_search_and_a_training_are_measured_at_their_batch_sizes() -> None:
@@ -99,15 +99,15 @@ def test_an_unmeasured_cost_is_scaled_from_the_most_similar_one() -> None:
 
 
 def test_runs_with_one_cost_key_are_measured_once_and_nothing_is_written(tmp_path, monkeypatch) -> None:
-    asked = []
+    probes = []
 
     def once(probe: Probe, limit: float) -> StepCost:
-        asked.append(probe)
+        probes.append(probe)
         return StepCost({"alpha_step": 0.1, "weight_step": 0.2, "accuracy": 0.3}, 1024.0, 16)
 
     monkeypatch.setattr(e, "measure_step", once)
     found = e.estimate(planned(tmp_path, monkeypatch, "generated"), jobs=2)
-    assert len(asked) == 1
+    assert len(probes) == 1
     times = [
         e.repetitions(search(epochs=n, limit=80, batch_size=16), DatasetInfo(40, 40, (3, 8, 8), 10)) for n in (4, 8)
     ]
@@ -118,7 +118,7 @@ def test_runs_with_one_cost_key_are_measured_once_and_nothing_is_written(tmp_pat
 
 
 def test_missing_images_are_named(tmp_path, monkeypatch) -> None:
-    with pytest.raises(ParameterError, match=r"run own/search/.*: .*nowhere"):
+    with pytest.raises(ParameterError, match=r"run mine/search/.*: .*nowhere"):
         e.estimate(planned(tmp_path, monkeypatch, "nowhere"), jobs=1)
 
 

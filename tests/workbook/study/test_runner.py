@@ -25,7 +25,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def short(run: PlannedRun) -> str:
-    """A run's stage and arm."""
+    """Return a run's stage and arm."""
     return f"{run.stage} {run.labels.get('arm', '')}".strip()
 
 
@@ -260,14 +260,14 @@ stages:
 
 
 def halted(path: Path, runs: Path, number: signal.Signals) -> subprocess.Popen[str]:
-    """Start the study `two`, send a signal while its second run is under way, wait for the end of all processes."""
+    """Start the study `two`, send a signal during its second run, and wait for all processes to end."""
     first, second, *_ = plan_study(path).runs
     order = runs / "two" / "order.txt"
     process = hdarts("run", path, "--jobs", "1", runs=runs)
     wait_until((runs / "two" / "study.yaml").exists)
     (runs / "two" / "halt").touch()
     wait_until(lambda: outcome_of(first.folder).state == "done" and second.name in order.read_text())
-    assert len(processes_of(runs)) == 3  # the command, the run's own process, the kernel
+    assert len(processes_of(runs)) == 3  # the command, the run's process, the kernel
     process.send_signal(number)
     process.wait(30)
     gone(runs)
