@@ -76,7 +76,7 @@ def test_shipped_genotype_files_are_the_published_cells(name):
 
 @pytest.mark.parametrize("genotype", [DARTS_V1, DARTS_V2, EVERYTHING], ids=["v1", "v2", "everything"])
 @pytest.mark.parametrize(("size", "layers"), [((32, 32), 4), ((8, 8), 3), ((28, 28), 3), ((17, 23), 5)], ids=str)
-def test_network_equals_the_plain_one(genotype, size, layers):
+def test_the_network_equals_the_plain_one(genotype, size, layers):
     """Logits, auxiliary logits, all gradients, running statistics, and then the network in evaluation mode."""
     ours, plain = twins(genotype, 3, layers, auxiliary=True)
     images = torch.randn(3, 3, *size, dtype=torch.float64)
@@ -158,7 +158,7 @@ def test_every_parameter_gets_gradient_and_every_map_is_channels_last(image_chan
         assert parameter.grad.abs().max() > 0, name
 
 
-def test_auxiliary_logits_only_where_asked_for_and_in_training():
+def test_auxiliary_logits_are_returned_only_if_requested_and_in_training():
     images = torch.randn(2, 3, 8, 8)
     assert EvaluationNetwork(DARTS_V2, 2, 3, 5, auxiliary=False)(images)[1] is None
     network = EvaluationNetwork(DARTS_V2, 2, 3, 5, auxiliary=True)
@@ -167,7 +167,7 @@ def test_auxiliary_logits_only_where_asked_for_and_in_training():
     assert network.eval()(images)[1] is None
 
 
-def test_auxiliary_head_does_not_change_how_the_rest_starts():
+def test_the_auxiliary_head_does_not_change_the_other_initial_weights():
     torch.manual_seed(4)
     without = EvaluationNetwork(DARTS_V2, 2, 3, 5, auxiliary=False).state_dict()
     torch.manual_seed(4)
@@ -176,7 +176,7 @@ def test_auxiliary_head_does_not_change_how_the_rest_starts():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (9, 4)], ids=str)
-def test_tiny_images_go_through(size):
+def test_tiny_images_are_accepted(size):
     logits, auxiliary = EvaluationNetwork(EVERYTHING, 2, 6, 3, auxiliary=True)(torch.randn(4, 3, *size), 0.2)
     assert logits.shape == auxiliary.shape == (4, 3)
     assert torch.isfinite(logits).all()
@@ -197,16 +197,16 @@ def test_impossible_sizes_are_refused(sizes, message):
 
 
 def published_cells():
-    """All cells of the published table that lie in the DARTS space, where the data folder has it."""
+    """Yield all cells of the published table that are in the DARTS space, if the data folder has it."""
     path = Path(os.environ.get("HDARTS_DATA", "")) / "darts_space" / "genotypes.parquet"
     if not path.is_file():
-        pytest.skip("HDARTS_DATA holds no darts_space/genotypes.parquet")
+        pytest.skip("HDARTS_DATA contains no darts_space/genotypes.parquet")
     table = pd.read_parquet(path)
     for row in table.query("in_darts_space").to_dict(orient="records"):
         yield row["name"], {kind: [tuple(edge) for edge in json.loads(row[kind])] for kind in DARTS.kinds}
 
 
-def test_every_published_cell_makes_a_network():
+def test_a_network_can_be_built_of_every_published_cell():
     names = []
     for name, cells in published_cells():
         genotype = Genotype.model_validate(cells)
@@ -229,6 +229,6 @@ for channels in (2, 3, 4) * 20:
 
 
 def test_a_factorised_reduction_of_few_channels_writes_into_no_other_memory():
-    """PyTorch's strided 1x1 convolution does: the process is then aborted, or another tensor changed."""
+    """PyTorch's strided 1x1 convolution does; it then aborts the process or changes another tensor."""
     done = subprocess.run([sys.executable, "-c", BACKWARD], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

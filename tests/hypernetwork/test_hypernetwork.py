@@ -1,4 +1,4 @@
-"""Hypernetworks against modules of torch built here, and their hand-made gradients against autograd."""
+"""Hypernetworks compared with modules of torch, and their hand-written gradients with autograd."""
 
 import itertools
 import math
@@ -83,7 +83,7 @@ def test_mlp_is_two_linear_layers_with_an_activation_between(activation: str):
     close(h(phi, alpha), module(alpha))
 
 
-def test_mlp_for_each_convolution_is_as_many_perceptrons_side_by_side():
+def test_mlp_for_each_convolution_is_one_perceptron_per_convolution():
     h = MLP(N_ALPHA, SIZES, 4, "sigmoid", shared=False)
     phi, alpha = start(h)
     # phi = [all W1 | all b1 | all W2 | all b2]
@@ -93,14 +93,14 @@ def test_mlp_for_each_convolution_is_as_many_perceptrons_side_by_side():
         w1.split(4 * N_ALPHA), b1.split(4), w2.split([4 * size for size in SIZES]), b2.split(list(SIZES)), strict=True
     )
     outputs = []
-    for size, own in zip(SIZES, parts, strict=True):
+    for size, part in zip(SIZES, parts, strict=True):
         module = nn.Sequential(nn.Linear(N_ALPHA, 4), nn.Sigmoid(), nn.Linear(4, size))
-        fill(module, torch.cat(own))
+        fill(module, torch.cat(part))
         outputs.append(module(alpha))
     close(h(phi, alpha), torch.cat(outputs))
 
 
-def test_perceptrons_do_not_see_each_others_weights():
+def test_perceptrons_do_not_share_weights():
     h = MLP(N_ALPHA, SIZES, 4, "sigmoid", shared=False)
     phi, alpha = start(h)
     other = phi.clone()
@@ -110,7 +110,7 @@ def test_perceptrons_do_not_see_each_others_weights():
 
 
 def by_the_loop(h: Chunked, phi: Tensor, alpha: Tensor) -> Tensor:
-    """Basic kernels one after the other, as in the thesis: a linear layer for each kind of kernel, fed [alpha | z]."""
+    """Basic kernels one by one, as in the thesis: a linear layer of [alpha | z] for each kind of kernel."""
     kinds: list[tuple] = []
     for shape in h.shapes:
         if (kind := (shape[2], shape[1] == 1)) not in kinds:
@@ -134,13 +134,13 @@ def by_the_loop(h: Chunked, phi: Tensor, alpha: Tensor) -> Tensor:
     return torch.cat(weights)
 
 
-def test_all_chunks_at_once_are_the_chunks_one_after_the_other():
+def test_chunks_computed_together_equal_those_computed_one_by_one():
     h = Chunked(N_ALPHA, SHAPES, 5)
     phi, alpha = start(h)
     close(h(phi, alpha), by_the_loop(h, phi, alpha))
 
 
-def test_every_chunk_has_an_embedding_vector_of_its_own():
+def test_each_chunk_has_a_separate_embedding_vector():
     h = Chunked(N_ALPHA, SHAPES, 5)
     phi, alpha = start(h)
     touched = []
@@ -157,14 +157,14 @@ def test_every_chunk_has_an_embedding_vector_of_its_own():
     ]
 
 
-def test_the_reports_example_of_chunks_needs_fourteen_embedding_vectors():
+def test_the_example_of_chunks_in_the_thesis_needs_fourteen_embedding_vectors():
     # thesis table 14: first convolution of a 3x3 separable convolution in the six normal cells (1 + 1 + 2 + 2 + 4 + 4)
     h = Chunked(112, tuple((channels, 1, 3, 3) for channels in (16, 16, 32, 32, 64, 64)), 32)
     assert h.n_phi == (112 + 32 + 1) * 144 + 14 * 32
 
 
 @every
-def test_the_shape_of_alpha_does_not_matter_and_lengths_are_as_promised(h):
+def test_alpha_may_have_any_shape_and_lengths_are_as_declared(h):
     phi, alpha = start(h)
     assert h(phi, alpha).shape == (h.n_weights,)
     assert torch.equal(h(phi, alpha.view(2, 3)), h(phi, alpha))
@@ -237,7 +237,7 @@ def by_kind(rest=None) -> ByKind:
     return ByKind([Linear(N_ALPHA, 7), MLP(N_ALPHA, SIZES, 4, "tanh")], rest)
 
 
-def test_each_kind_of_cell_has_its_own_hypernetwork_fed_its_own_alpha():
+def test_each_kind_of_cell_has_a_hypernetwork_given_the_alpha_of_that_kind():
     h = by_kind()
     phi, alpha = normal(h.n_phi), normal(2, 3, 2)
     n = h.hypernetworks[0].n_phi
@@ -246,7 +246,7 @@ def test_each_kind_of_cell_has_its_own_hypernetwork_fed_its_own_alpha():
     assert [part.numel() for part in h.split_phi(phi)] == [n, h.hypernetworks[1].n_phi]
 
 
-def test_a_third_hypernetwork_fed_all_of_alpha_makes_the_rest():
+def test_a_third_hypernetwork_generates_the_rest_from_all_of_alpha():
     rest = Linear(2 * N_ALPHA, 9)
     without, h = by_kind(), by_kind(rest)
     phi, alpha = normal(h.n_phi), normal(2, 3, 2)
@@ -275,7 +275,7 @@ def test_an_alpha_of_another_number_of_kinds_is_refused():
 
 
 def spread(values: Tensor, fan_in: int) -> None:
-    """Uniform within +-1/sqrt(fan-in), as torch.nn.Linear starts: the bounds are kept and nearly reached."""
+    """Uniform within +-1/sqrt(fan-in), as torch.nn.Linear is initialised; the bounds are kept and nearly reached."""
     bound = 1 / math.sqrt(fan_in)
     assert float(values.abs().max()) <= bound
     assert float(values.max()) > 0.98 * bound
@@ -284,7 +284,7 @@ def spread(values: Tensor, fan_in: int) -> None:
     assert abs(float(values.var()) / (bound**2 / 3) - 1) < 0.1
 
 
-def test_all_layers_start_as_those_of_torch():
+def test_all_layers_are_initialised_like_those_of_torch():
     linear = Linear(12, 500)
     spread(linear.initial_phi(generator(0, "linear")), 12)
     low_rank = LowRank(100, 500, 9)
@@ -298,7 +298,7 @@ def test_all_layers_start_as_those_of_torch():
         spread(output, 25)
 
 
-def test_embedding_vectors_start_normal_and_their_layer_as_one_of_torch():
+def test_embedding_vectors_are_initially_normal_and_their_layer_like_one_of_torch():
     h = Chunked(40, ((16, 1, 3, 3), (1600, 1, 3, 3)), 24)
     phi = h.initial_phi(generator(0, "chunked"))
     n = 144 * (40 + 24 + 1)
@@ -310,14 +310,14 @@ def test_embedding_vectors_start_normal_and_their_layer_as_one_of_torch():
 
 
 @every
-def test_the_start_is_a_function_of_the_generator(h):
+def test_initial_weights_depend_on_the_generator_only(h):
     first, again, other = (h.initial_phi(generator(seed, "phi")) for seed in (0, 0, 1))
     assert first.shape == (h.n_phi,)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
-def test_kinds_start_with_different_weights():
+def test_kinds_have_different_initial_weights():
     h = ByKind([Linear(N_ALPHA, 7), Linear(N_ALPHA, 7)])
     one, other = h.split_phi(h.initial_phi(generator(0, "phi")))
     assert not torch.equal(one, other)
@@ -326,7 +326,7 @@ def test_kinds_start_with_different_weights():
 # --- the thesis's numbers of weights ---------------------------------------------------------------------------------
 
 
-def test_numbers_of_weights_are_those_of_the_report():
+def test_numbers_of_weights_are_those_of_the_thesis():
     supernet = Supernet(DARTS, channels=16, layers=8, classes=10)
     sizes = [tuple(math.prod(shape) for shape in supernet.convolution_shapes(kind)) for kind in (0, 1)]
     assert [sum(of_kind) for of_kind in sizes] == supernet.n_cell_w
@@ -348,7 +348,7 @@ def test_embedding_vectors_need_less_than_two_million_weights():
     assert h.n_phi < 2_000_000
 
 
-def test_a_hypernetwork_is_a_value():
+def test_hypernetworks_compare_and_hash_by_value():
     for one, other in itertools.pairwise(HYPERNETWORKS.values()):
         assert one == replace(one) != other
         assert hash(one) == hash(replace(one))

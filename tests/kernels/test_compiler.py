@@ -37,7 +37,7 @@ def answer(source, number) -> int:
 
 
 @needs_compiler
-def test_a_file_is_compiled_once_for_its_definitions_and_kept(source, cache):
+def test_a_file_is_compiled_once_per_definitions_and_cached(source, cache):
     assert answer(source, 42) == 42
     assert answer(source, 7) == 7
     kept = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
@@ -54,7 +54,7 @@ def test_a_file_is_compiled_once_for_its_definitions_and_kept(source, cache):
 @pytest.mark.parametrize("name", ["depthwise", "separable", "pooling", "nasbench201_edges", "output_layer"])
 @pytest.mark.parametrize(("real", "lanes"), [("float", 16), ("double", 4)])
 def test_the_files_of_the_package_compile_without_a_warning(name, real, lanes, tmp_path):
-    """Where one did not, PyTorch's implementation would be used without notice."""
+    """If one did not, PyTorch's implementation would be used silently."""
     path = Path(compiler.__file__).with_name(f"{name}.c")
     flags = [*compiler.FLAGS, "-Wall", "-Wextra", "-Werror", f"-DREAL={real}", f"-DV={lanes}"]
     command = [str(compiler.compiler()), *flags, "-DMAX_TERMS=32", "-c", str(path), "-o", str(tmp_path / "compiled.o")]
@@ -70,37 +70,37 @@ def test_concurrent_compilations_all_succeed(source, cache):
 
 
 @needs_compiler
-def test_no_second_openmp_is_loaded(source):
+def test_no_second_openmp_library_is_loaded(source):
     library = compiler.library(source, NUMBER="1")
     assert isinstance(library, ctypes.CDLL)
     (kept,) = compiler.cache_folder().iterdir()
     assert b"libgomp" not in kept.read_bytes()
 
 
-def test_without_a_compiler_there_is_none(source, monkeypatch):
+def test_without_a_compiler_the_library_is_none(source, monkeypatch):
     monkeypatch.setenv("CC", "no-such-compiler")
     assert compiler.library(source, NUMBER="1") is None
 
 
-def test_it_can_be_turned_off(source, monkeypatch):
+def test_compilation_can_be_turned_off(source, monkeypatch):
     monkeypatch.setenv("HDARTS_COMPILED", "0")
     assert compiler.library(source, NUMBER="1") is None
 
 
 @needs_compiler
-def test_a_file_that_does_not_compile_is_none(source):
+def test_the_library_is_none_if_the_file_does_not_compile(source):
     source.write_text("this is not C")
     assert compiler.library(source, NUMBER="1") is None
 
 
 @needs_compiler
-def test_a_cache_that_cannot_be_written_is_none(source, cache):
+def test_the_library_is_none_if_the_cache_cannot_be_written(source, cache):
     cache.write_text("a file where the folder should be")
     assert compiler.library(source, NUMBER="1") is None
 
 
 @needs_compiler
-def test_damaged_library_is_compiled_again(source, cache):
+def test_a_damaged_library_is_compiled_again(source, cache):
     assert compiler.library(source, NUMBER="3") is not None
     (kept,) = cache.iterdir()
     kept.unlink()

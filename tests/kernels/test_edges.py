@@ -63,13 +63,13 @@ def pooling(channels, sources, nodes, stride, images, size, dtype=torch.float64)
 
 
 def split(spec: Separable, inputs: Sequence[Tensor]) -> tuple[list[Tensor], list[BlockWeights]]:
-    """The sources, and the weights of the blocks."""
+    """Return the sources, and the weights of the blocks."""
     flat = inputs[spec.sources :]
     return list(inputs[: spec.sources]), [BlockWeights(*flat[i : i + 4]) for i in range(0, len(flat), 4)]
 
 
 def separable_inputs(channels, sources, nodes, stride, images, size, dtype=torch.float64):
-    """The sources, then convolutions, gamma and beta of each block."""
+    """Return the sources, then convolutions, gamma and beta of each block."""
     draw, edges = generator(0), sources * nodes
     operations = tuple(blocks(name, stride) for name in NAMES)
     inputs = [normal(draw, dtype, images, channels, *size) for _ in range(sources)]
@@ -181,7 +181,7 @@ def test_nodes_that_are_not_channels_last_are_computed_by_pytorch(name):
     assert "_Compiled" not in type(out[0].grad_fn).__name__
 
 
-def test_first_of_equal_maxima_has_the_gradient():
+def test_the_first_of_equal_maxima_gets_the_gradient():
     one = case("pooling", 1)
     with torch.no_grad():
         for x in one.inputs[1:]:

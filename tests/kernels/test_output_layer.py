@@ -1,4 +1,4 @@
-"""The factored step is `clip_grad_norm_` and `torch.optim.SGD` on gradients that autograd forms in full."""
+"""The factored step equals `clip_grad_norm_` and `torch.optim.SGD` on the full gradients of autograd."""
 
 import math
 
@@ -41,7 +41,7 @@ def implementation(request) -> None:
 
 
 class Problem:
-    """w = [h(phi, a) | rest] should meet a target that changes from step to step; big steps are clipped."""
+    """Fit w = [h(phi, a) | rest] to a target that changes at each step; large gradients are clipped."""
 
     def __init__(self, h, antithetic: bool):
         self.h, self.draw, self.antithetic = h, generator(0, "factored"), antithetic
@@ -49,17 +49,17 @@ class Problem:
         self.rest = torch.randn(3, generator=self.draw, dtype=torch.float64)
 
     def inputs(self) -> list[Tensor]:
-        """The inputs of a step: one, or a pair on both sides."""
+        """Return the inputs of a step: one, or an antithetic pair."""
         alpha, noise = (torch.randn(N_ALPHA, generator=self.draw, dtype=torch.float64) for _ in range(2))
         return [alpha + noise, alpha - noise] if self.antithetic else [alpha]
 
     def target(self) -> tuple[Tensor, Tensor]:
-        """A target and the weight of its loss: light ones are not clipped, heavy ones are."""
+        """Return a target and the weight of its loss; the gradient is clipped for large weights only."""
         target = torch.randn(self.h.n_weights + 3, generator=self.draw, dtype=torch.float64)
         return target, torch.rand((), generator=self.draw, dtype=torch.float64)
 
     def by_torch(self, phi: Tensor, rest: Tensor) -> list[float]:
-        """`STEPS` steps in place; return the norms before clipping."""
+        """Take `STEPS` steps in place; return the norms before clipping."""
         free = [phi.requires_grad_(), rest.requires_grad_()]
         optimiser = torch.optim.SGD(free, RATE, MOMENTUM, weight_decay=DECAY)
         norms = []
@@ -100,7 +100,7 @@ def close(a, b) -> None:
 
 @every
 @pytest.mark.parametrize("antithetic", [False, True])
-def test_two_hundred_steps_are_those_of_torch(h, antithetic: bool, implementation):
+def test_two_hundred_steps_equal_those_of_torch(h, antithetic: bool, implementation):
     plain, ours = Problem(h, antithetic), Problem(h, antithetic)
     expected = plain.by_torch(plain.phi, plain.rest)
     norms = ours.by_factors(ours.phi, ours.rest, [torch.zeros_like(ours.phi), torch.zeros_like(ours.rest)])
@@ -125,7 +125,7 @@ def test_saved_state_continues_like_an_uninterrupted_one(h, tmp_path):
 
 
 def dense(gradient: Factored) -> Tensor:
-    """[trunk | W | b], formed in full."""
+    """Return the full gradient [trunk | W | b]."""
     rows = torch.repeat_interleave(gradient.z, torch.tensor(gradient.layer.sizes), dim=1)  # (k, rows, width)
     parts = [gradient.trunk, (gradient.g.unsqueeze(-1) * rows).sum(0).flatten()]
     return torch.cat([*parts, gradient.g.sum(0)] if gradient.layer.bias else parts)
@@ -135,9 +135,7 @@ def dense(gradient: Factored) -> Tensor:
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("terms", [1, 2])
 @pytest.mark.parametrize("width", [3, 5])
-def test_the_norm_and_the_step_are_those_of_the_full_gradient(
-    sizes, bias: bool, terms: int, width: int, implementation
-):
+def test_norm_and_step_equal_those_of_the_full_gradient(sizes, bias: bool, terms: int, width: int, implementation):
     draw = generator(1, "factored")
     layer = SegmentedLinear(sizes, width, bias)
 
@@ -157,7 +155,7 @@ def test_the_norm_and_the_step_are_those_of_the_full_gradient(
     close(*ends)
 
 
-def test_clipping_is_that_of_torch_on_both_sides_of_the_limit():
+def test_clipping_equals_that_of_torch_on_both_sides_of_the_limit():
     for size in (0.1, 1.0, 40.0):
         parameter = torch.zeros(4, dtype=torch.float64, requires_grad=True)
         parameter.grad = torch.full((4,), size, dtype=torch.float64)
@@ -168,38 +166,35 @@ def test_clipping_is_that_of_torch_on_both_sides_of_the_limit():
         close(size * factor.expand(4), parameter.grad)
 
 
-# --- output_layer.c ------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def compiler() -> None:
-    """Skips where output_layer.c cannot be compiled."""
+    """Skip the test where output_layer.c cannot be compiled."""
     if SegmentedLinear((1,), 4).kernel(torch.zeros(1)) is None:
         pytest.skip("there is no C compiler (with OpenMP) here: PyTorch's implementation is the only one")
 
 
 def layer_and_tensors(sizes: tuple[int, ...], width: int, bias: bool, dtype: torch.dtype) -> tuple:
-    """A layer, its parameters and velocity, two input vectors a segment and two gradients in the outputs."""
+    """A layer, its parameters and velocity, two input vectors per segment and two gradients in the outputs."""
     layer, draw = SegmentedLinear(sizes, width, bias), generator(2, "factored")
     shapes = [(layer.n_parameters,), (layer.n_parameters,), (2, len(sizes), width), (2, layer.rows)]
     return layer, *(torch.randn(shape, generator=draw, dtype=dtype) for shape in shapes)
 
 
 @pytest.mark.usefixtures("compiler")
-@pytest.mark.parametrize("width", [4, 5, 8, 15, 16, 17, 30, 32, 56, 112])  # whole vectors, and rests of each length
+@pytest.mark.parametrize("width", [4, 5, 8, 15, 16, 17, 30, 32, 56, 112])  # with and without a partial vector
 @pytest.mark.parametrize("sizes", [(1,), (37,), (5, 1, 0, 11)], ids=str)
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_the_compiled_layer_is_that_of_pytorch(width: int, sizes, bias: bool, threads: int, monkeypatch):
+def test_the_compiled_layer_equals_that_of_pytorch(width: int, sizes, bias: bool, threads: int, monkeypatch):
     layer, parameters, velocity, z, g = layer_and_tensors(sizes, width, bias, torch.float64)
 
     scale, out = torch.tensor(0.7, dtype=torch.float64), torch.empty(layer.rows, dtype=torch.float64)
 
     def all_three() -> list[Tensor]:
-        moved, speed = parameters.clone(), velocity.clone()
-        layer.step_(moved, speed, g, z, scale, RATE, MOMENTUM, DECAY)
+        updated, speed = parameters.clone(), velocity.clone()
+        layer.step_(updated, speed, g, z, scale, RATE, MOMENTUM, DECAY)
         layer.write(parameters, z[0], out)
-        return [out.clone(), layer.vjp(parameters, g[0]), moved, speed]
+        return [out.clone(), layer.vjp(parameters, g[0]), updated, speed]
 
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     compiled = all_three()
@@ -210,7 +205,7 @@ def test_the_compiled_layer_is_that_of_pytorch(width: int, sizes, bias: bool, th
 
 
 @pytest.mark.usefixtures("compiler")
-def test_single_precision_is_taken_too_and_numbers_that_are_not_finite_come_through():
+def test_single_precision_works_and_values_that_are_not_finite_propagate():
     layer, parameters, velocity, z, g = layer_and_tensors((9, 8), 30, True, torch.float32)
     layer.write(parameters, z[0], out := torch.empty(layer.rows))
     torch.testing.assert_close(out, layer(parameters, z[0]))

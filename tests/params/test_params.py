@@ -28,7 +28,7 @@ from hdarts.params import (
 
 TOY: dict[str, Any] = {"run": "", "seed": 1, "sigmas": [0.05, 0.1], "steps": 3}
 
-# of each parameter an allowed value, and another one
+# two allowed values of each parameter
 TWO = yaml.safe_load("""{
     run: ["", mine/run], device: [cpu, "cuda:1"], threads: [1, 2], deterministic: [false, true],
     data: [digits, cifar10], data_folder: ["", images],
@@ -63,7 +63,7 @@ def refused(model, **values) -> str:
     return message
 
 
-def test_right_values_are_kept_and_cannot_be_changed_later():
+def test_valid_values_are_kept_and_cannot_be_changed():
     params = check(SearchParams, SEARCH)
     assert params.model_dump() == SEARCH
     with pytest.raises(ValueError, match="frozen"):
@@ -76,12 +76,12 @@ def test_an_unknown_name_is_refused_with_the_nearest_known_one():
 
 
 @pytest.mark.parametrize("name", TOY)
-def test_a_missing_name_is_named(name: str):
+def test_the_error_names_a_missing_parameter(name: str):
     assert f"`{name}` is missing" in refused(ToyHypernetworkParams, **{k: v for k, v in TOY.items() if k != name})
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({"channels": 0}, "`channels` = 0: input should be greater than or equal to 1"),
         ({"layers": 0}, "`layers` = 0: input should be greater than or equal to 1"),
@@ -108,8 +108,8 @@ def test_a_missing_name_is_named(name: str):
         ({"antithetic": True, "noise": 0.0}, "antithetic: true needs noise above 0"),
     ],
 )
-def test_a_wrong_value_is_named_with_what_is_allowed(wrong: dict[str, Any], told: str):
-    assert re.search(told, refused(SearchParams, **{**SEARCH, **wrong}))
+def test_the_error_names_a_wrong_value_and_what_is_allowed(wrong: dict[str, Any], message: str):
+    assert re.search(message, refused(SearchParams, **{**SEARCH, **wrong}))
 
 
 def test_only_a_text_that_should_be_a_number_gets_the_hint_on_yaml():
@@ -138,7 +138,7 @@ ANYTHING = st.recursive(
 
 @given(name=st.sampled_from([*SEARCH, "zzz", "", "\ud800"]), value=ANYTHING)
 @settings(max_examples=500, deadline=None)
-def test_no_value_whatever_leads_to_anything_but_a_parameter_error(name: str, value: Any):
+def test_any_value_is_accepted_or_refused_by_a_parameter_error(name: str, value: Any):
     try:
         params = check(SearchParams, {**SEARCH, name: value})
     except ParameterError as error:
@@ -159,7 +159,7 @@ def test_identity_ignores_what_does_not_change_the_computation_and_nothing_else(
         assert (identity(changed) == identity(start)) == (name in ignored), name
 
 
-def test_identity_names_only_parameters_that_there_are():
+def test_not_identifying_lists_existing_parameters_only():
     fields = set().union(*(model.model_fields for model in MODELS.values()))
     for model in MODELS.values():
         assert model.not_identifying <= fields
@@ -179,15 +179,15 @@ def test_identity_is_the_same_for_one_and_one_point_zero_and_differs_between_sta
     assert len({model.stage for model in MODELS.values()}) == len(MODELS)
 
 
-def test_slugs_tell_method_and_seed():
+def test_slugs_have_method_and_seed():
     assert check(SearchParams, SEARCH).slug() == "linear-s2"
     assert check(SearchParams, {**SEARCH, "method": "darts-first"}).slug() == "darts-first-s2"
 
 
-# --- what stands in a notebook ---------------------------------------------------------------------------------------
+# --- parameters in a notebook ---------------------------------------------------------------------------------------
 
 
-def test_collect_takes_the_parameters_out_of_a_namespace():
+def test_collect_selects_the_parameters_of_a_namespace():
     namespace = {**TOY, "json": json, "check": check, "In": ["steps = 4"], "Out": {1: 2}, "_": 3, "__name__": "x"}
     assert collect(ToyHypernetworkParams, namespace).model_dump() == TOY
 
@@ -233,7 +233,7 @@ def test_defaults_are_the_literals_of_the_parameters_cell(tmp_path):
     ["b = a", "b = f(2)", "b: int = 2", "b, c = 1, 2", "b.c = 1", "b += 1", "import os", "%matplotlib inline",
      "b = {[]: 1}", "b = (", "b = c = 1", "b = f'{a}'", "b = " + "[" * 300, "b = __import__('os')"],
 )  # fmt: skip
-def test_a_parameters_cell_holds_literals_only(tmp_path, line: str):
+def test_a_parameters_cell_has_literals_only(tmp_path, line: str):
     path = notebook(tmp_path / "n.ipynb", (["parameters"], f"a = 1\n{line}"))
     with pytest.raises(ParameterError, match="line 2 of the parameters cell is not `name = literal`"):
         notebook_defaults(path)
@@ -250,15 +250,12 @@ def test_a_notebook_without_a_parameters_cell_is_refused(tmp_path):
      b'{"cells": [{"metadata": {"tags": ["parameters"]}}]}', b'{"cells": [{"metadata": 3}]}',
      b'{"cells": [{"metadata": {"tags": ["parameters"]}, "source": [1]}]}'],
 )  # fmt: skip
-def test_what_is_no_notebook_is_refused(tmp_path, content: bytes):
+def test_a_file_that_is_no_notebook_is_refused(tmp_path, content: bytes):
     (tmp_path / "n.ipynb").write_bytes(content)
     with pytest.raises(ParameterError, match=r"n\.ipynb: is not a Jupyter notebook"):
         notebook_defaults(tmp_path / "n.ipynb")
     with pytest.raises(ParameterError, match="no such notebook"):
         notebook_defaults(tmp_path / "other.ipynb")
-
-
-# --- YAML ------------------------------------------------------------------------------------------------------------
 
 
 def test_yaml_gives_a_mapping_of_names_to_plain_values(tmp_path):
@@ -271,14 +268,14 @@ def test_yaml_gives_a_mapping_of_names_to_plain_values(tmp_path):
     [b"", b"- 1\n- 2\n", b"word", b"1: a", b"a: [1", b"\xff\xfe\x00", b"a: 2001-99-99", b"a: !!int x", b"a: !!bool x",
      b"[" * 1000, b"a: !!timestamp x", b"!!python/object/apply:os.system ['true']", b"a: \x00", b"? [1]\n: 2"],
 )  # fmt: skip
-def test_other_yaml_is_refused_by_name(tmp_path, content: bytes):
+def test_other_yaml_is_refused_with_the_file_name(tmp_path, content: bytes):
     (tmp_path / "p.yaml").write_bytes(content)
     with pytest.raises(ParameterError, match=r"p\.yaml: ") as error:
         read_yaml(tmp_path / "p.yaml")
     assert "\n" not in str(error.value)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path):
+def test_the_error_names_a_missing_file(tmp_path):
     with pytest.raises(ParameterError, match=r"p\.yaml: no such file"):
         read_yaml(tmp_path / "p.yaml")
     with pytest.raises(ParameterError, match="cannot be read"):
@@ -287,7 +284,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 
 @given(text=st.text(st.sampled_from("ab:-[]{}!&*#|>%@'\"?, \n0123.e")) | st.text())
 @settings(max_examples=100, deadline=None)
-def test_no_yaml_text_leads_to_anything_but_a_parameter_error(tmp_path_factory, text: str):
+def test_any_yaml_text_is_a_mapping_or_refused_by_a_parameter_error(tmp_path_factory, text: str):
     path = tmp_path_factory.getbasetemp() / "any.yaml"
     path.write_text(text, encoding="utf-8")
     try:
@@ -296,7 +293,7 @@ def test_no_yaml_text_leads_to_anything_but_a_parameter_error(tmp_path_factory, 
         assert "\n" not in str(error)
 
 
-def test_models_of_one_notebook_do_not_take_the_parameters_of_another():
+def test_a_model_refuses_the_parameters_of_another_notebook():
     for model in (ToyBilevelParams, HypergradientParams, SelectParams):
         with pytest.raises(ParameterError):
             check(model, TOY)

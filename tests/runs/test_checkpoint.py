@@ -1,4 +1,4 @@
-"""Checkpoints: what was saved comes back, what is damaged is set aside, what is foreign is refused."""
+"""Checkpoints: saved states are read back, damaged files are renamed, those of other runs are refused."""
 
 import io
 import json
@@ -37,10 +37,7 @@ def same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and a == b
 
 
-# --- what was saved comes back ---------------------------------------------------------------------------------------
-
-
-def test_tensors_and_plain_values_come_back_as_they_were(tmp_path):
+def test_tensors_and_plain_values_are_read_back_unchanged(tmp_path):
     state = {
         "double": torch.randn(3, 4, dtype=torch.float64),
         "half": torch.randn(5).bfloat16(),
@@ -54,7 +51,7 @@ def test_tensors_and_plain_values_come_back_as_they_were(tmp_path):
     assert same(load(tmp_path, OWNER), state)
 
 
-def test_a_network_with_its_optimiser_comes_back(tmp_path):
+def test_a_network_and_its_optimiser_are_read_back(tmp_path):
     network = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     optimiser = torch.optim.Adam(network.parameters())
     network(torch.randn(4, 3)).sum().backward()
@@ -66,7 +63,7 @@ def test_a_network_with_its_optimiser_comes_back(tmp_path):
     assert same(optimiser.state_dict(), state["optimiser"])
 
 
-def test_the_newest_is_read_and_the_one_before_is_kept(tmp_path):
+def test_the_newest_is_read_and_the_previous_one_is_kept(tmp_path):
     saved(tmp_path, 1, 2, 3)
     assert [read(tmp_path / name)["epoch"] for name in (NEWEST, BEFORE)] == [3, 2]
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted([NEWEST, BEFORE])
@@ -81,7 +78,7 @@ def test_a_run_that_never_saved_has_no_state(tmp_path):
     assert load(tmp_path, OWNER) is None
 
 
-def test_a_run_killed_while_the_newest_was_written_goes_on_from_the_one_before(tmp_path):
+def test_a_run_killed_while_it_wrote_the_newest_resumes_from_the_previous_one(tmp_path):
     saved(tmp_path, 1, 2).unlink()
     assert read(tmp_path / BEFORE)["epoch"] == 1
     state = load(tmp_path, OWNER)
@@ -89,7 +86,7 @@ def test_a_run_killed_while_the_newest_was_written_goes_on_from_the_one_before(t
     assert state["epoch"] == 1
 
 
-def test_named_snapshots_stay_when_others_rotate_and_when_the_run_is_pruned(tmp_path):
+def test_named_checkpoints_stay_when_others_rotate_or_are_removed(tmp_path):
     save(tmp_path, {"epoch": 1}, OWNER, keep_as="epoch-1")
     saved(tmp_path, 2, 3)
     tidy(Namespace(keep_checkpoint=False), tmp_path)  # type: ignore[arg-type]
@@ -98,7 +95,7 @@ def test_named_snapshots_stay_when_others_rotate_and_when_the_run_is_pruned(tmp_
     tidy(Namespace(keep_checkpoint=False), tmp_path)  # type: ignore[arg-type]
 
 
-def test_a_snapshot_is_there_before_the_checkpoint_that_would_skip_it(tmp_path, monkeypatch):
+def test_a_named_checkpoint_is_written_before_the_newest(tmp_path, monkeypatch):
     saved(tmp_path, 1)
     written = []
     monkeypatch.setattr(checkpoint, "write_atomic", lambda path, content: written.append(path.name))
@@ -107,13 +104,10 @@ def test_a_snapshot_is_there_before_the_checkpoint_that_would_skip_it(tmp_path, 
 
 
 def test_the_first_released_format_stays_readable():
-    """Written once by `save` and kept; a new format keeps this test and adds its own file."""
+    """The file was written by `save` once; a new format keeps this test and adds another file."""
     state = read(ROOT / "tests" / "fixtures" / "checkpoint-format-1.pt", OWNER)
     assert state["epoch"] == 3 and state["rows"] == [{"epoch": 1, "loss": 0.1}]
     assert torch.equal(state["w"], torch.arange(6, dtype=torch.float32).view(2, 3) / 7)
-
-
-# --- damage ----------------------------------------------------------------------------------------------------------
 
 
 def truncated(content: bytes) -> bytes:
@@ -141,7 +135,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_newest_file_is_set_aside_by_name_and_the_one_before_is_used(tmp_path, capsys, damage: str):
+def test_a_damaged_newest_file_is_renamed_and_the_previous_one_is_used(tmp_path, capsys, damage: str):
     newest = saved(tmp_path, 1, 2)
     broken = DAMAGES[damage](newest.read_bytes())
     newest.write_bytes(broken)
@@ -152,7 +146,7 @@ def test_a_damaged_newest_file_is_set_aside_by_name_and_the_one_before_is_used(t
     assert f"{NEWEST}.damaged" in capsys.readouterr().err
 
 
-def test_every_byte_of_the_header_is_guarded(tmp_path):
+def test_a_flipped_bit_in_the_header_is_detected(tmp_path):
     newest = saved(tmp_path, 1)
     content = newest.read_bytes()
     for bit in range(0, 8 * (content.index(b"\n") + 1), 7):
@@ -161,7 +155,7 @@ def test_every_byte_of_the_header_is_guarded(tmp_path):
             read(newest, OWNER)
 
 
-def test_flips_anywhere_in_the_content_are_seen(tmp_path):
+def test_a_flipped_bit_in_the_content_is_detected(tmp_path):
     newest = saved(tmp_path, 1)
     content = newest.read_bytes()
     for bit in range(0, 8 * len(content), 997):
@@ -170,31 +164,28 @@ def test_flips_anywhere_in_the_content_are_seen(tmp_path):
             read(newest, OWNER)
 
 
-def test_when_no_file_is_whole_the_run_stops_instead_of_starting_afresh(tmp_path):
+def test_without_an_intact_file_a_run_stops_instead_of_starting_afresh(tmp_path):
     saved(tmp_path, 1, 2)
     for name in (NEWEST, BEFORE):
         (tmp_path / name).write_bytes(b"")
-    for _ in range(2):  # also at the next start, when both are set aside
+    for _ in range(2):  # also at the next start, when both are renamed
         with pytest.raises(DamagedCheckpoint, match="no checkpoint is intact"):
             load(tmp_path, OWNER)
 
 
-def test_a_run_goes_on_saving_after_damage(tmp_path):
+def test_a_run_saves_again_after_damage(tmp_path):
     saved(tmp_path, 1, 2).write_bytes(b"")
     load(tmp_path, OWNER)
     saved(tmp_path, 2, 3)
     assert [read(tmp_path / name)["epoch"] for name in (NEWEST, BEFORE)] == [3, 2]
 
 
-# --- what is not ours ------------------------------------------------------------------------------------------------
-
-
-def test_a_checkpoint_of_other_parameters_is_refused_and_left_alone(tmp_path):
+def test_a_checkpoint_of_other_parameters_is_refused_and_kept(tmp_path):
     content = saved(tmp_path, 1, 2).read_bytes()
     with pytest.raises(ParameterError, match=f"other parameters \\({OWNER}, not ffffffff\\)"):
         load(tmp_path, "ffffffff")
     assert (tmp_path / NEWEST).read_bytes() == content
-    assert read(tmp_path / NEWEST)["epoch"] == 2  # who only looks need not know the parameters
+    assert read(tmp_path / NEWEST)["epoch"] == 2  # reading without `digest` needs no parameters
 
 
 def test_a_file_swapped_with_that_of_another_run_is_refused(tmp_path):
@@ -206,14 +197,14 @@ def test_a_file_swapped_with_that_of_another_run_is_refused(tmp_path):
         load(tmp_path, OWNER)
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_the_error_names_a_missing_file(tmp_path):
     for path in (tmp_path / NEWEST, tmp_path):
         with pytest.raises(ParameterError, match="this checkpoint cannot be read"):
             read(path)
 
 
 def written_as(path: Path, form: Any, state: Any) -> Path:
-    """A whole file with a right checksum, whatever its format version and content."""
+    """Write a file with a right checksum and any format version and content."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     payload = buffer.getvalue()
@@ -231,7 +222,7 @@ def test_a_format_of_another_release_is_refused_with_the_known_one(tmp_path, for
 
 
 class Opened:
-    """An object whose reading would run something."""
+    """An object that runs code when it is unpickled."""
 
     def __reduce__(self):
         return Path.touch, (Path("opened-by-the-checkpoint"),)
@@ -240,7 +231,7 @@ class Opened:
 @pytest.mark.parametrize(
     "state", [Opened(), {"epoch": 1, "x": nn.Linear(1, 1)}, {"x": np.float64(0.5)}, {"x": Path("a")}]
 )
-def test_objects_are_neither_opened_nor_saved(tmp_path, monkeypatch, state):
+def test_objects_are_neither_read_nor_saved(tmp_path, monkeypatch, state):
     monkeypatch.chdir(tmp_path)
     path = written_as(tmp_path / "foreign.pt", checkpoint.FORMAT, state)
     with pytest.raises(ParameterError, match="contains more than tensors and plain values"):

@@ -37,7 +37,7 @@ from hdarts.runs.atomic import write_atomic
 
 
 @pytest.mark.parametrize("what", KINDS)
-def test_killed_anywhere_and_resumed_a_run_equals_an_undisturbed_one(what: str, tmp_path: Path) -> None:
+def test_killed_anywhere_and_resumed_a_run_equals_an_uninterrupted_one(what: str, tmp_path: Path) -> None:
     seed = random.randrange(10**6)
     print(f"kill points drawn with seed {seed}")
     for tried in kill_points(what, tmp_path, moments=1, writes=1, draw=random.Random(seed)):
@@ -97,7 +97,7 @@ def test_a_second_signal_ends_a_study_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
-def test_ended_at_once_repeatedly_a_study_equals_an_undisturbed_one(tmp_path: Path) -> None:
+def test_ended_at_once_repeatedly_a_study_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     seed = random.randrange(10**6)
     print(f"moments drawn with seed {seed}")
     draw, study = random.Random(seed), short_study(tmp_path, epochs=60)
@@ -108,7 +108,7 @@ def test_ended_at_once_repeatedly_a_study_equals_an_undisturbed_one(tmp_path: Pa
     assert differences(tmp_path / "whole", tmp_path / "ended") == []
 
 
-def test_the_stop_button_of_a_notebook_saves_at_the_next_step(tmp_path: Path) -> None:
+def test_the_stop_button_of_a_notebook_saves_after_the_current_step(tmp_path: Path) -> None:
     manager, client = start_new_kernel(kernel_name="python3", env=environment(tmp_path, JUPYTER_PREFER_ENV_PATH="1"))
     try:
         lasting = {**EVALUATION, "epochs": 10_000}
@@ -223,10 +223,7 @@ def test_a_run_out_of_memory_names_a_batch_size_and_the_others_continue(tmp_path
     assert re.search(r"\d blocked scarce/select/too-large", out) and "Traceback" not in err, out + err
 
 
-# --- clocks ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_clock_that_goes_backwards_changes_nothing(tmp_path: Path, monkeypatch) -> None:
+def test_a_clock_that_runs_backwards_changes_nothing(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "whole"))
     list(computed(EVALUATION))
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "back"))

@@ -1,4 +1,4 @@
-"""Progress is read in a terminal, in a notebook or in a log, and interactive only where someone watches."""
+"""Progress in a terminal, a notebook and a log; interactive only in a notebook that someone uses."""
 
 import io
 import sys
@@ -17,7 +17,7 @@ class Terminal(io.StringIO):
 
 
 def pretend_kernel(monkeypatch: pytest.MonkeyPatch, allow_stdin: bool) -> None:
-    """Let it look as if this were a kernel whose present cell came from JupyterLab, or from papermill."""
+    """Pretend that this is a kernel whose cell was sent by JupyterLab (`allow_stdin`) or papermill."""
     parent = {"content": {"allow_stdin": allow_stdin}}
     shell = types.SimpleNamespace(kernel=object(), get_parent=lambda: parent)
     monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))  # type: ignore[arg-type]
@@ -29,7 +29,7 @@ def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "IPython", raising=False)
 
 
-def test_a_pipe_is_a_log_and_a_terminal_is_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pipe_is_a_log_and_a_tty_is_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert place() == "log"
     monkeypatch.setattr(sys, "stderr", Terminal())
     assert place() == "terminal" and not interactive()
@@ -42,31 +42,31 @@ def test_a_notebook_is_interactive_only_where_someone_could_type(monkeypatch: py
     assert place() == "log" and not interactive()
 
 
-def test_the_environment_decides_before_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_variable_has_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend_kernel(monkeypatch, allow_stdin=True)
     monkeypatch.setenv("HDARTS_PROGRESS", "log")
     assert place() == "log" and not interactive()
 
 
 def ticking(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """A clock on which every look takes `seconds`."""
+    """Replace the clock by one that advances by `seconds` at each reading."""
     clock = iter(range(10**6))
     monkeypatch.setattr(module.time, "monotonic", lambda: seconds * next(clock))
 
 
-def test_a_log_gets_a_line_now_and_then_and_one_at_the_end(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_a_log_gets_occasional_lines_and_one_at_the_end(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     ticking(monkeypatch, 4.0)
     assert list(progress(range(10), label="epochs")) == list(range(10))
-    told = capsys.readouterr().err
-    assert told.splitlines() == [
+    text = capsys.readouterr().err
+    assert text.splitlines() == [
         "epochs: 4/10 in 16 s, about 24 s left",
         "epochs: 8/10 in 32 s, about 8 s left",
         "epochs: 10/10 in 44 s",
     ]
-    assert "\r" not in told
+    assert "\r" not in text
 
 
-def test_a_fast_loop_costs_one_line(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_a_fast_loop_prints_one_line(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     ticking(monkeypatch, 0.001)
     assert len(list(progress(range(1000)))) == 1000
     assert capsys.readouterr().err == "progress: 1000/1000 in 1 s\n"
@@ -79,7 +79,7 @@ def test_items_without_a_length_are_counted(monkeypatch: pytest.MonkeyPatch, cap
     assert capsys.readouterr().err.splitlines() == ["runs: 2 in 0 s", "runs: 2/2 in 0 s"]
 
 
-def test_a_loop_that_is_left_closes_what_it_reads(capsys) -> None:
+def test_a_loop_that_is_left_early_closes_its_items(capsys) -> None:
     closed = []
 
     def items() -> Iterator[int]:

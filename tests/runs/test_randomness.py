@@ -13,7 +13,7 @@ def draw(*words: str | int) -> torch.Tensor:
     return torch.randn(8, generator=generator(*words))  # type: ignore[arg-type]
 
 
-def test_the_same_seed_and_purpose_give_the_same_numbers_whatever_ran_before():
+def test_the_same_seed_and_purpose_always_give_the_same_numbers():
     first = draw(2, "alpha", 3)
     torch.manual_seed(5)
     torch.randn(100)
@@ -21,7 +21,7 @@ def test_the_same_seed_and_purpose_give_the_same_numbers_whatever_ran_before():
     assert torch.equal(draw(2, "alpha", 3), first)
 
 
-def test_the_global_random_state_is_left_alone():
+def test_the_global_random_state_is_unchanged():
     before = torch.random.get_rng_state()
     draw(2, "alpha")
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -40,7 +40,7 @@ def test_different_seeds_and_purposes_give_different_numbers(purposes):
 
 
 def test_neighbouring_seeds_and_steps_are_unrelated():
-    # a thousand first numbers of neighbours look like a thousand numbers of one generator
+    # first numbers of a thousand neighbouring generators: mean, deviation and correlation of independent draws
     first = torch.cat(
         [torch.randn(1, generator=generator(seed, "noise", step)) for seed in range(10) for step in range(100)]
     )
@@ -50,7 +50,7 @@ def test_neighbouring_seeds_and_steps_are_unrelated():
     assert abs(float(correlation)) < 4 / 1000**0.5
 
 
-def test_the_example_in_the_docstring_holds():
+def test_the_example_in_the_docstring_is_right():
     result = doctest.testmod(randomness)
     assert result.failed == 0
     assert result.attempted == 3

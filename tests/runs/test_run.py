@@ -1,4 +1,4 @@
-"""The run folder: names stay below runs/, files are old or new and whole, tables come back as the same text."""
+"""The run folder: names stay below runs/, files are written atomically, tables are read back exactly."""
 
 import contextlib
 import json
@@ -34,10 +34,7 @@ def toy(run: str = "", seed: int = 1) -> ToyBilevelParams:
     return check(ToyBilevelParams, {"run": run, "seed": seed, "most_steps": 4})
 
 
-# --- opening ---------------------------------------------------------------------------------------------------------
-
-
-def test_the_runs_folder_is_where_the_environment_says(runs, tmp_path, monkeypatch):
+def test_the_environment_variable_sets_the_runs_folder(runs, tmp_path, monkeypatch):
     assert runs_folder() == runs
     monkeypatch.delenv("HDARTS_RUNS")
     monkeypatch.chdir(tmp_path)
@@ -45,22 +42,22 @@ def test_the_runs_folder_is_where_the_environment_says(runs, tmp_path, monkeypat
     assert runs_folder() == tmp_path / "runs"
 
 
-def test_what_is_not_said_has_the_default_of_the_notebook():
-    found = with_defaults(ToyBilevelParams, {"seed": 7})
-    assert (found.run, found.seed) == ("", 7)
-    assert with_defaults(ToyBilevelParams, found.model_dump()) == found
+def test_other_parameters_have_the_defaults_of_the_notebook():
+    params = with_defaults(ToyBilevelParams, {"seed": 7})
+    assert (params.run, params.seed) == ("", 7)
+    assert with_defaults(ToyBilevelParams, params.model_dump()) == params
     with pytest.raises(ParameterError, match="unknown parameter `sed` for stage toy_bilevel: did you mean `seed`"):
         with_defaults(ToyBilevelParams, {"sed": 7})
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[1]", "\x00"])
-def test_what_is_no_json_object_is_none(tmp_path, content):
+def test_a_file_without_a_json_object_is_read_as_none(tmp_path, content):
     if content is not None:
-        (tmp_path / "told.json").write_text(content)
-    assert read_json(tmp_path / "told.json") is None
+        (tmp_path / "result.json").write_text(content)
+    assert read_json(tmp_path / "result.json") is None
 
 
-def test_a_run_is_made_once_and_opened_again(runs):
+def test_a_run_is_created_once_and_opened_again(runs):
     run = Run.open(toy())
     assert run.folder.relative_to(runs).parts[:2] == ("interactive", "toy_bilevel")
     written = (run.folder / "params.yaml").stat().st_mtime_ns
@@ -69,14 +66,14 @@ def test_a_run_is_made_once_and_opened_again(runs):
     assert not run.done
 
 
-def test_other_parameters_get_another_folder_but_not_a_named_one():
+def test_other_parameters_get_another_folder_but_are_refused_in_a_named_one():
     assert Run.open(toy(seed=1)).folder != Run.open(toy(seed=2)).folder
     Run.open(toy("mine/run", seed=1))
     with pytest.raises(ParameterError, match=r"mine/run belongs to other parameters \(seed: 1 there, 2 here\)"):
         Run.open(toy("mine/run", seed=2))
 
 
-def test_a_folder_with_unreadable_parameters_is_refused_and_left_alone(runs):
+def test_a_folder_with_unreadable_parameters_is_refused_unchanged(runs):
     file = Run.open(toy("mine")).folder / "params.yaml"
     file.write_bytes(b"seed: [1")
     with pytest.raises(ParameterError, match=r"params\.yaml: cannot be read as YAML"):
@@ -112,20 +109,18 @@ def test_a_runs_folder_may_itself_be_a_link(runs, tmp_path):
 
 @given(name=st.text(st.sampled_from("ab./~\\ \0\n:")) | st.text(st.characters(), max_size=400))
 @settings(max_examples=200, deadline=None)
-def test_no_name_whatever_is_written_outside(name: str):
+def test_any_name_is_below_the_runs_folder_or_refused(name: str):
     with contextlib.suppress(ParameterError):
         assert below_runs(name).is_relative_to(runs_folder())
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "file/run"])
-def test_a_folder_that_cannot_be_made_is_named(runs, name: str):
+def test_the_error_names_a_folder_that_cannot_be_created(runs, name: str):
     runs.mkdir()
     (runs / "file").write_text("")
     with pytest.raises(ParameterError, match=r"run folder .* cannot be written"):
         Run.open(toy(name))
 
-
-# --- files -----------------------------------------------------------------------------------------------------------
 
 WRITER = """
 import sys
@@ -138,7 +133,7 @@ while True:
 """
 
 
-def test_a_file_is_old_or_new_and_whole_when_its_writer_is_killed(tmp_path):
+def test_a_file_is_complete_when_its_writer_is_killed(tmp_path):
     size = 2_000_000
     paths = [tmp_path / str(number) / "table.csv" for number in range(4)]
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), str(size)]) for path in paths]
@@ -175,13 +170,11 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
     assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["table.csv"]
 
 
-def test_a_written_file_is_beside_nothing_else_and_folders_are_made(tmp_path):
+def test_a_write_creates_folders_and_leaves_no_other_file(tmp_path):
     write_atomic(tmp_path / "a" / "b.txt", "é")
     assert (tmp_path / "a" / "b.txt").read_bytes() == "é".encode()
     assert len(list((tmp_path / "a").iterdir())) == 1
 
-
-# --- tables ----------------------------------------------------------------------------------------------------------
 
 ROWS = [
     {"epoch": 0, "loss": 0.1, "tiny": 1e-300, "gap": math.nan, "mix": 1, "op": "none", "ok": True, "text": "a,b"},
@@ -213,7 +206,7 @@ def test_a_table_continued_after_reading_equals_one_written_at_once(tmp_path_fac
     assert (run.folder / "continued.csv").read_bytes() == (run.folder / "whole.csv").read_bytes()
 
 
-def test_numbers_and_words_of_a_table_come_back_exactly():
+def test_numbers_and_words_of_a_table_are_read_back_exactly():
     run = Run.open(toy())
     run.write_table("metrics", ROWS)
     pd.testing.assert_frame_equal(run.table("metrics"), pd.DataFrame(ROWS), check_exact=True)
@@ -227,17 +220,14 @@ def test_a_table_that_is_missing_or_has_no_rows_is_empty():
 
 
 @pytest.mark.parametrize("content", [b"a,b\n1,2\n3,4,5,6\n", b"a\n\xff\xfe\n", b'a,b\n"1,2\n'])
-def test_a_damaged_table_is_named(content: bytes):
+def test_the_error_names_a_damaged_table(content: bytes):
     run = Run.open(toy())
     (run.folder / "metrics.csv").write_bytes(content)
     with pytest.raises(ParameterError, match=r"metrics\.csv: cannot be read as a table"):
         run.table("metrics")
 
 
-# --- result and provenance -------------------------------------------------------------------------------------------
-
-
-def test_a_run_is_done_when_its_result_is_there():
+def test_a_run_is_done_when_its_result_exists():
     run = Run.open(toy())
     assert run.result is None
     run.finish({"b": 1, "a": [0.1, None, "x"]})
@@ -253,7 +243,7 @@ def test_half_a_result_means_not_done(content: bytes):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, object(), {1, 2}])
-def test_a_result_holds_finite_plain_values_only(value):
+def test_a_result_has_finite_plain_values_only(value):
     run = Run.open(toy())
     with pytest.raises((ValueError, TypeError)):
         run.finish({"accuracy": value})
@@ -261,16 +251,16 @@ def test_a_result_holds_finite_plain_values_only(value):
     assert not (run.folder / "result.json").exists()
 
 
-def test_provenance_tells_versions_and_what_the_caller_adds():
+def test_provenance_has_versions_and_what_the_caller_adds():
     run = Run.open(toy())
     run.write_provenance(seeds=[1, 2])
-    told = json.loads((run.folder / "provenance.json").read_text())
-    assert told["seeds"] == [1, 2]
-    assert told["packages"].keys() >= {"hdarts", "torch", "numpy"}
-    assert told["python"] == ".".join(map(str, sys.version_info[:3]))
+    provenance = json.loads((run.folder / "provenance.json").read_text())
+    assert provenance["seeds"] == [1, 2]
+    assert provenance["packages"].keys() >= {"hdarts", "torch", "numpy"}
+    assert provenance["python"] == ".".join(map(str, sys.version_info[:3]))
 
 
-def test_a_picture_lies_with_the_figures():
+def test_a_picture_is_written_to_the_figures():
     run = Run.open(toy())
     path = run.write_picture("loss.png", b"picture")
     assert path == run.folder / "figures" / "loss.png" and path.read_bytes() == b"picture"

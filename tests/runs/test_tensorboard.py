@@ -1,4 +1,4 @@
-"""TensorBoard's event files hold the rows of metrics.csv, each epoch once, and change nothing beside them."""
+"""TensorBoard's event files have the rows of metrics.csv, each epoch once; no other file changes."""
 
 import sys
 from itertools import islice
@@ -17,7 +17,7 @@ from hdarts.runs.run import Run
 from hdarts.runs.tensorboard import need_tensorboard
 
 KINDS = pytest.mark.parametrize("kind", [SEARCH, EVALUATION], ids=["search", "evaluation"])
-ASKED = {"tensorboard": True}
+ENABLED = {"tensorboard": True}
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """What TensorBoard shows of a run: steps and values by name."""
+    """Return what TensorBoard shows of a run: steps and values by name."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder / "tensorboard")).Reload()
@@ -36,7 +36,7 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def of_the_table(folder: Path) -> dict[str, Any]:
-    """The same, as metrics.csv has it; event files hold single precision."""
+    """Return the same from metrics.csv, up to the single precision of event files."""
     table = pd.read_csv(folder / "metrics.csv").set_index("epoch")
     return {
         str(name): [(step, pytest.approx(value, rel=1e-6)) for step, value in column.dropna().items()]
@@ -48,48 +48,48 @@ def of_the_table(folder: Path) -> dict[str, Any]:
 @KINDS
 def test_all_other_files_are_the_same_with_and_without(kind: dict[str, Any], runs: Path) -> None:
     list(computed(kind | {"run": "without"}))
-    list(computed(kind | {"run": "with"} | ASKED))
-    without, asked = contents(runs / "without"), contents(runs / "with")
-    told = [yaml.safe_load(files.pop("params.yaml")) for files in (without, asked)]
-    assert {name for name in told[0] if told[0][name] != told[1][name]} == {"run", "tensorboard"}
-    events = {name: asked.pop(name) for name in list(asked) if name.startswith("tensorboard/")}
-    assert len(events) == 1 and asked == without
+    list(computed(kind | {"run": "with"} | ENABLED))
+    without, enabled = contents(runs / "without"), contents(runs / "with")
+    recorded = [yaml.safe_load(files.pop("params.yaml")) for files in (without, enabled)]
+    assert {name for name in recorded[0] if recorded[0][name] != recorded[1][name]} == {"run", "tensorboard"}
+    events = {name: enabled.pop(name) for name in list(enabled) if name.startswith("tensorboard/")}
+    assert len(events) == 1 and enabled == without
     assert scalars(runs / "with") == of_the_table(runs / "with")
     assert {"train_loss", "learning_rate"} <= set(scalars(runs / "with"))
 
 
 @KINDS
-def test_after_a_kill_each_epoch_is_there_once(kind: dict[str, Any], runs: Path, monkeypatch) -> None:
-    """Left behind in the second epoch, and again after the last, before the result."""
-    rows = computed(kind | ASKED)
+def test_after_a_kill_each_epoch_is_present_once(kind: dict[str, Any], runs: Path, monkeypatch) -> None:
+    """Stopped after the second epoch, and again after the last, before the result."""
+    rows = computed(kind | ENABLED)
     list(islice(rows, 2))
     rows.close()  # type: ignore[attr-defined]
     with monkeypatch.context() as patch:
         patch.setattr(Run, "finish", lambda run, result: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            list(computed(kind | ASKED))
+            list(computed(kind | ENABLED))
     (left,) = (runs / "run" / "tensorboard").iterdir()
     left.write_bytes(left.read_bytes()[:100])
-    list(computed(kind | ASKED))
+    list(computed(kind | ENABLED))
     assert scalars(runs / "run") == of_the_table(runs / "run")
     assert [step for step, _ in scalars(runs / "run")["train_loss"]] == [1, 2, 3]
 
 
-def test_a_run_keeps_its_name_and_may_be_asked_for_them_later(runs: Path) -> None:
+def test_event_files_can_be_enabled_later_without_renaming_the_run(runs: Path) -> None:
     rows = computed(EVALUATION)
     next(rows)
     rows.close()  # type: ignore[attr-defined]
-    list(computed(EVALUATION | ASKED))
+    list(computed(EVALUATION | ENABLED))
     assert scalars(runs / "run") == of_the_table(runs / "run")
     assert "tensorboard" in Parameters.not_identifying
 
 
-def test_where_the_package_is_missing_one_sentence_says_so_before_any_work(runs: Path, monkeypatch, capsys) -> None:
+def test_a_missing_package_is_reported_in_one_sentence_before_any_work(runs: Path, monkeypatch, capsys) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(ParameterError, match=r"pip install 'hdarts\[tensorboard\]'"):
         need_tensorboard()
     file = runs / "params.yaml"
-    file.write_text(yaml.safe_dump({name: value for name, value in EVALUATION.items() if name != "notebook"} | ASKED))
+    file.write_text(yaml.safe_dump({name: value for name, value in EVALUATION.items() if name != "notebook"} | ENABLED))
     assert called(monkeypatch, "evaluate", file) == 2
     study = runs / "study.yaml"
     study.write_text("study: tried\nstages: {search: {notebook: 03_search, parameters: {tensorboard: true}}}")

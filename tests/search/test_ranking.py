@@ -1,4 +1,4 @@
-"""Random cells ranked by shared weights and by a global hypernetwork: what is ranked, with which weights, and again."""
+"""Random cells ranked by shared weights and by a global hypernetwork, also after an interruption."""
 
 import signal
 from pathlib import Path
@@ -25,10 +25,10 @@ GLOBAL = {**SMALL, "global_epochs": 2, "hypernetwork_input": "softmax"}
 CPU = torch.device("cpu")
 
 
-def asked(kind: dict) -> SearchParams:
-    found = params(kind)
-    assert isinstance(found, SearchParams)
-    return found
+def search_params(kind: dict) -> SearchParams:
+    result = params(kind)
+    assert isinstance(result, SearchParams)
+    return result
 
 
 def one_hot(cell: Genotype) -> torch.Tensor:
@@ -36,30 +36,30 @@ def one_hot(cell: Genotype) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("space", [DARTS, NASBENCH201], ids=lambda space: space.name)
-def test_a_corner_is_the_alpha_of_one_cell_alone(space):
+def test_one_hot_alpha_selects_exactly_the_operations_of_a_cell(space):
     for seed in range(5):
         genotype = discretise(torch.randn(space.alpha_shape, generator=generator(seed)), space)
         weights = one_hot_alpha(genotype).softmax(-1)
         assert set(weights.unique().tolist()) == {0.0, 1.0} and bool((weights.sum(-1) == 1).all())
-        held = [[space.operations[o] for o in rows.argmax(-1).tolist()] for rows in weights]
-        for kind, operations in zip(genotype.cells.values(), held, strict=True):
+        largest = [[space.operations[o] for o in rows.argmax(-1).tolist()] for rows in weights]
+        for kind, operations in zip(genotype.cells.values(), largest, strict=True):
             assert sorted(name for name, _ in kind if name != "none") == sorted(n for n in operations if n != "none")
         if space is NASBENCH201:
             assert discretise(one_hot_alpha(genotype), space) == genotype
 
 
 @pytest.mark.parametrize("kind", [SHARED, GLOBAL], ids=["shared", "global"])
-def test_candidates_are_ranked_by_the_network_that_each_of_them_is(kind, tmp_path: Path, monkeypatch):
+def test_candidates_are_ranked_by_the_accuracy_of_their_discrete_networks(kind, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
     list(computed(kind))
-    p = asked(kind)
+    p = search_params(kind)
     run = Run.open(p)
-    assert torch.equal(s.alpha_at(run, 0), s.alpha_at(run, 2)), "alpha rests"
+    assert torch.equal(s.alpha_at(run, 0), s.alpha_at(run, 2)), "alpha is frozen"
     ranking = run.table("ranking")
     assert sorted(ranking["candidate"]) == [0, 1, 2, 3, 4]
     assert ranking["validation_accuracy"].is_monotonic_decreasing
     assert run.result is not None and Genotype.model_validate(run.result["genotype"]).to_string() == ranking["cell"][0]
-    assert run.table("timings")["epoch"].tolist() == [1, 2, 3], "the ranking's time stands behind the epochs"
+    assert run.table("timings")["epoch"].tolist() == [1, 2, 3], "the ranking is timed as a further epoch"
     data, saved = s.load_splits(p, CPU), checkpoint.load(run.folder, identity(p))
     assert data.validation is not None and saved is not None
     net = s.make_supernet(p, data)
@@ -75,7 +75,7 @@ def test_candidates_are_ranked_by_the_network_that_each_of_them_is(kind, tmp_pat
 
 
 @pytest.mark.parametrize("kind", [SHARED, GLOBAL], ids=["shared", "global"])
-def test_a_ranking_that_was_stopped_before_its_end_ends_as_an_undisturbed_one(kind, tmp_path: Path, monkeypatch):
+def test_a_stopped_and_resumed_ranking_equals_an_uninterrupted_one(kind, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "whole"))
     list(computed(kind))
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "stopped"))
@@ -87,8 +87,8 @@ def test_a_ranking_that_was_stopped_before_its_end_ends_as_an_undisturbed_one(ki
     assert differences(tmp_path / "whole", tmp_path / "stopped") == []
 
 
-def test_shared_weights_learn_at_one_random_cell_a_step():
-    p = asked(SHARED)
+def test_shared_weights_learn_at_one_random_cell_per_step():
+    p = search_params(SHARED)
     state = s.State.fresh(p, s.make_supernet(p, s.load_splits(p, CPU)), None, CPU)
     cells = []
     for state.step in range(40):
@@ -101,7 +101,7 @@ def test_shared_weights_learn_at_one_random_cell_a_step():
 
 
 def test_the_response_through_softmax_is_that_of_back_propagation():
-    p = asked(GLOBAL)
+    p = search_params(GLOBAL)
     net = s.make_supernet(p, s.load_splits(p, CPU))
     h = s.make_hypernetwork(p, net)
     draw = generator(3)
@@ -128,4 +128,4 @@ def test_the_response_through_softmax_is_that_of_back_propagation():
 )
 def test_a_ranking_that_makes_no_sense_is_refused(changes, message):
     with pytest.raises(ParameterError, match=message):
-        asked({**SMALL, **changes})
+        search_params({**SMALL, **changes})

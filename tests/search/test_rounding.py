@@ -1,4 +1,4 @@
-"""How rounding errors grow: a search of hyperDARTS-1 is the same with and without the kernel, and sensitive."""
+"""How rounding errors grow: a search of hyperDARTS-1 agrees with and without the kernel, but is sensitive."""
 
 import itertools
 from collections.abc import Callable
@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 
 def hypergradients(change: Callable[[Tensor], Tensor] = lambda phi: phi) -> Tensor:
-    """The first hypergradients of a search on the digits, in float64, for a start that is changed a little."""
+    """The first hypergradients of a search on the digits, in float64, from initial weights that `change` perturbs."""
     params = with_defaults(SearchParams, {"run": "rounding", "hypernetwork": "linear"})
     data = s.load_splits(params, CPU)
     problem = Classification(s.make_supernet(params, data))
@@ -28,16 +28,16 @@ def hypergradients(change: Callable[[Tensor], Tensor] = lambda phi: phi) -> Tens
     weights.phi, weights.rest = change(weights.phi.double()), weights.rest.double()
     weights.phi_velocity, weights.rest_velocity = (torch.zeros_like(x) for x in (weights.phi, weights.rest))
     alpha = 1e-3 * torch.randn(2, 14, 8, generator=generator(0, "alpha"), dtype=torch.float64)
-    optimiser, found = torch.optim.Adam([alpha], 6e-4), []
+    optimiser, totals = torch.optim.Adam([alpha], 6e-4), []
     training, validation = batches(params, data)
     pairs = zip(training.epoch(2, "inner", 0), validation.epoch(2, "outer", 0), strict=False)
     for (inner_x, inner_y), (outer_x, outer_y) in itertools.islice(pairs, STEPS):
         inner, outer = (inner_x.double(), inner_y), (outer_x.double(), outer_y)
-        found.append(method_hypergradient(params, problem, weights, alpha, inner, outer, RATE).total)
-        alpha.grad = found[-1].clone()
+        totals.append(method_hypergradient(params, problem, weights, alpha, inner, outer, RATE).total)
+        alpha.grad = totals[-1].clone()
         optimiser.step()
         weights.step(problem, alpha, inner, RATE, torch.zeros_like(alpha))
-    return torch.stack(found).flatten(1)
+    return torch.stack(totals).flatten(1)
 
 
 def apart(one: Tensor, other: Tensor) -> list[float]:
@@ -52,7 +52,7 @@ def test_compiled_and_plain_output_layers_give_the_same_hypergradients(monkeypat
 
 
 def test_one_part_in_ten_million_is_one_in_ten_after_five_steps():
-    """README: the digits of a search are one draw. Maxima and ReLU change sides, and the steps are long ones."""
+    """README: the digits of a search are one draw. Maxima and ReLU switch, and the steps are large."""
 
     def nudged(phi: Tensor) -> Tensor:
         return phi * (1 + 1e-7 * torch.randn(phi.shape, generator=generator(0, "nudge"), dtype=torch.float64))

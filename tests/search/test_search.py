@@ -1,4 +1,4 @@
-"""The search loop: the same step as the plain definition, every method, exact resume, no look at the test set."""
+"""The search loop: its step by the plain definition, every method, exact resume, an unopened test set."""
 
 import dataclasses
 import itertools
@@ -132,7 +132,7 @@ def test_a_search_learns():
 
 @pytest.mark.parametrize("rest", ["learned", "generated"])
 def test_a_hypernetwork_step_is_the_plain_step_of_the_composed_problem(rest):
-    """Fast road = back-propagation through h, clip_grad_norm_ and torch.optim.SGD on u = [phi | rest], in float64."""
+    """Compared with back-propagation through h, clip_grad_norm_ and torch.optim.SGD on u = [phi | rest], in float64."""
     params = parameters(hypernetwork="mlp", rest=rest, noise=0.0)
     data = s.load_splits(params, torch.device("cpu"))
     model = s.make_supernet(params, data)
@@ -145,16 +145,16 @@ def test_a_hypernetwork_step_is_the_plain_step_of_the_composed_problem(rest):
     ]
     alpha = 0.1 * torch.randn(DARTS.alpha_shape, generator=generator(0, "alpha"), dtype=torch.float64)
     phi = h.initial_phi(generator(0, "phi")).double()
-    own = model.initial_w(generator(0, "w")).double()[h.n_weights :]
-    weights = GeneratedWeights(h, phi.clone(), own.clone(), SGDSettings(0.9, 3e-4, 0.5), Exploration())
-    plain = Reparametrised(problem, h, len(own))
-    u = torch.cat([phi, own]).requires_grad_()
+    learned = model.initial_w(generator(0, "w")).double()[h.n_weights :]
+    weights = GeneratedWeights(h, phi.clone(), learned.clone(), SGDSettings(0.9, 3e-4, 0.5), Exploration())
+    plain = Reparametrised(problem, h, len(learned))
+    u = torch.cat([phi, learned]).requires_grad_()
     optimiser = torch.optim.SGD([u], lr=0.1, momentum=0.9, weight_decay=3e-4)
     for inner_batch, outer_batch in pairs:
-        found = s.method_hypergradient(params, problem, weights, alpha, inner_batch, outer_batch, 0.1)
+        result = s.method_hypergradient(params, problem, weights, alpha, inner_batch, outer_batch, 0.1)
         a = alpha.clone().requires_grad_()
         (expected,) = torch.autograd.grad(plain.outer(u, a, outer_batch), a)
-        torch.testing.assert_close(found.total, expected, rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(result.total, expected, rtol=1e-9, atol=1e-11)
 
         weights.step(problem, alpha, inner_batch, 0.1, torch.zeros_like(alpha))
         optimiser.zero_grad()
@@ -164,8 +164,8 @@ def test_a_hypernetwork_step_is_the_plain_step_of_the_composed_problem(rest):
         torch.testing.assert_close(torch.cat([weights.phi, weights.rest]), u.detach(), rtol=1e-9, atol=1e-11)
 
 
-def test_centred_weights_stay_on_the_line_when_alpha_moves():
-    """w(alpha + da) = w(alpha) + W da after the move, with the noise-free weights read from the output bias."""
+def test_centred_weights_follow_alpha_linearly():
+    """w(alpha + da) = w(alpha) + W da, without noise."""
     params = parameters(hypernetwork="linear", centred=True, noise=0.1)
     model = s.make_supernet(params, s.load_splits(params, torch.device("cpu")))
     weights = s.make_weights(params, model, None, torch.device("cpu"))
@@ -178,8 +178,8 @@ def test_centred_weights_stay_on_the_line_when_alpha_moves():
     linear = h.parts[0]
     assert isinstance(linear, Linear)
     matrix = linear.output.matrix(h.split_phi(weights.phi)[0])
-    moved = before[: h.parts[0].n_weights] + matrix @ change[0].flatten()
-    torch.testing.assert_close(weights.value(alpha + change)[: len(moved)], moved)
+    expected = before[: h.parts[0].n_weights] + matrix @ change[0].flatten()
+    torch.testing.assert_close(weights.value(alpha + change)[: len(expected)], expected)
 
 
 class Slope:
@@ -198,18 +198,18 @@ def test_the_effective_step_is_the_longest_that_generated_weights_take(changes, 
     alpha = torch.tensor([[[0.5, -1.0], [2.0, 0.0], [0.0, 1.0]], [[3.0, 0.0], [0.0, 1.0], [-1.0, 0.5]]]).double()
     h = ByKind([Linear(6, 4), Linear(6, 3)], rest)
     phi, g = h.initial_phi(generator(0)).double(), torch.arange(1.0, 10.0).double()
-    own = torch.zeros(9 - h.n_weights).double()
-    weights = GeneratedWeights(h, phi, own, SGDSettings(momentum=0.0, decay=0.0, clip=1e9), Exploration(**changes))
-    told = weights.diagnostics(alpha, 0.1)["effective_step"]
+    learned = torch.zeros(9 - h.n_weights).double()
+    weights = GeneratedWeights(h, phi, learned, SGDSettings(momentum=0.0, decay=0.0, clip=1e9), Exploration(**changes))
+    effective = weights.diagnostics(alpha, 0.1)["effective_step"]
     before = weights.value(alpha)
     weights.step(Slope(g), alpha, (g, g), 0.1, torch.zeros_like(alpha))
     steps = (before - weights.value(alpha)) / g
-    assert told == pytest.approx(float(steps.max()))
+    assert effective == pytest.approx(float(steps.max()))
     kinds = [float(part[0]) for part in steps[:7].split([4, 3])]
-    assert changes == {"centred": True} or kinds[0] != pytest.approx(kinds[1]), "each is fed its own alpha"
+    assert changes == {"centred": True} or kinds[0] != pytest.approx(kinds[1]), "each kind has a different alpha"
 
 
-def test_zero_response_starts_as_the_layers_do():
+def test_zero_response_starts_with_the_initial_weights_of_the_layers():
     params = parameters(hypernetwork="mlp", initialisation="zero-response")
     model = s.make_supernet(params, s.load_splits(params, torch.device("cpu")))
     weights = s.make_weights(params, model, None, torch.device("cpu"))
@@ -219,13 +219,13 @@ def test_zero_response_starts_as_the_layers_do():
 
 
 @pytest.mark.parametrize("part", ["direct", "response", "total"])
-def test_part_chooses_what_steps_alpha(part):
-    found = Hypergradient(torch.ones(2), 2 * torch.ones(2))
-    assert s.part_of(found, part).tolist() == {"direct": [1, 1], "response": [2, 2], "total": [3, 3]}[part]
+def test_part_selects_what_steps_alpha(part):
+    result = Hypergradient(torch.ones(2), 2 * torch.ones(2))
+    assert s.part_of(result, part).tolist() == {"direct": [1, 1], "response": [2, 2], "total": [3, 3]}[part]
 
 
 @pytest.mark.parametrize("changes", [{"method": "darts-second"}, {"hypernetwork": "linear", "noise": 0.1}])
-def test_a_search_that_stopped_between_epochs_ends_as_an_unbroken_one(changes):
+def test_a_search_stopped_between_epochs_equals_an_uninterrupted_one(changes):
     undisturbed = whole(parameters(**changes, run="undisturbed"))
     broken = parameters(**changes, run="broken")
     next(iter(s.search(broken, Run.open(broken))))
@@ -249,7 +249,7 @@ list(search(params, Run.open(params)))
 """
 
 
-def test_a_search_killed_at_random_moments_ends_as_an_undisturbed_one(runs):
+def test_a_search_killed_at_random_moments_equals_an_uninterrupted_one(runs):
     changes = {"hypernetwork": "linear", "epochs": 3, "checkpoint_minutes": 0.001}
     undisturbed = whole(parameters(**changes, run="undisturbed"))
     killed = parameters(**changes, run="killed")
@@ -278,21 +278,21 @@ def test_a_global_search_trains_the_hypernetwork_first_and_then_alpha_alone():
     assert not torch.equal(one, two)
     assert torch.equal(two, three)
     velocities = [saved["weights"]["phi_velocity"] for saved in kept]
-    assert torch.equal(velocities[1], velocities[2]), "weights that rest take no step at all"
+    assert torch.equal(velocities[1], velocities[2]), "frozen weights take no step"
     rates = run.table("metrics")["learning_rate"].tolist()
     assert rates[0] > rates[1] > rates[2] == 0
 
 
-def test_a_hypergradient_is_found_only_where_it_steps_alpha_or_is_logged():
-    asked = []
+def test_a_hypergradient_is_computed_only_if_it_steps_alpha_or_is_logged():
+    calls = []
 
     def counted(*given):
-        asked.append(given)
+        calls.append(given)
         return s.method_hypergradient(params, *given)
 
     params = parameters(epochs=2, global_epochs=1, log_every=1000)
     assert len(list(s.search(params, Run.open(params), hypergradient=counted))) == 2
-    steps = len(asked) - 1  # the first step of the first epoch is logged, all of the second step alpha
+    steps = len(calls) - 1  # the first step of the first epoch is logged, all of the second step alpha
     assert steps == 2
 
 
@@ -346,8 +346,8 @@ def test_damaged_images_are_left_out_by_a_parameter_and_counted(tmp_path, capsys
     with pytest.raises(ParameterError, match=r"1/00\.png: is not an image"):
         whole(parameters(**changes))
     run = whole(parameters(**changes, skip_damaged=True))
-    told = json.loads((run.folder / "provenance.json").read_text())["data"]
-    assert (told["train"] + told["validation"], told["damaged_left_out"]) == (19, 1)
+    data = json.loads((run.folder / "provenance.json").read_text())["data"]
+    assert (data["train"] + data["validation"], data["damaged_left_out"]) == (19, 1)
     assert "left out 1 damaged images" in capsys.readouterr().err
 
 
@@ -360,8 +360,8 @@ def small_images(folder):
     return folder
 
 
-def test_a_search_killed_before_its_result_ends_as_an_undisturbed_one():
-    """The loop has ended, the notebook draws its figures: started again it has nothing to do but write the result."""
+def test_a_search_killed_before_its_result_equals_an_uninterrupted_one():
+    """Killed after the loop, while a notebook draws its figures; the next start only writes the result."""
     undisturbed = whole(parameters(method="darts-first", run="undisturbed"))
     params = parameters(method="darts-first", run="killed")
     run = Run.open(params)
@@ -375,12 +375,12 @@ def test_a_search_killed_before_its_result_ends_as_an_undisturbed_one():
     same(undisturbed, run)
 
 
-def test_snapshots_stay_and_the_rotating_checkpoint_goes():
+def test_kept_checkpoints_stay_and_the_rotating_one_is_removed():
     run = whole(parameters(method="darts-first", keep_epochs=[1], keep_checkpoint=False))
     assert sorted(path.name for path in run.folder.glob("*.pt")) == ["checkpoint.epoch-1.pt"]
 
 
-def test_the_test_set_stays_closed(monkeypatch):
+def test_the_test_set_is_never_opened(monkeypatch):
     monkeypatch.setattr("hdarts.data.sources.generated", lambda *a, **k: pytest.fail("not the patched source"))
     data = load("digits", limit=80)
     assert data.test is None
@@ -416,7 +416,7 @@ def half_way(tmp_path_factory):
     tail=st.text(st.sampled_from('01,."\n\r ax-')) | st.text(),
 )
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_tail_of_a_table_leads_to_a_traceback(half_way, monkeypatch, name, cut, tail):
+def test_any_damaged_end_of_a_table_is_accepted_or_refused_in_one_sentence(half_way, monkeypatch, name, cut, tail):
     monkeypatch.setenv("HDARTS_RUNS", str(half_way))
     params = parameters(method="darts-first", run="half")
     run = Run.open(params)
@@ -433,7 +433,7 @@ def test_no_tail_of_a_table_leads_to_a_traceback(half_way, monkeypatch, name, cu
         path.write_bytes(whole)
 
 
-def test_the_step_that_is_not_finite_is_named_with_norms_and_the_last_good_checkpoint():
+def test_the_error_for_a_value_that_is_not_finite_names_step_norms_and_last_checkpoint():
     params = parameters(method="darts-first")
     run = Run.open(params)
     following = iter(s.search(params, run))
@@ -443,8 +443,8 @@ def test_the_step_that_is_not_finite_is_named_with_norms_and_the_last_good_check
         return Hypergradient(torch.full_like(alpha, torch.nan), torch.zeros_like(alpha))
 
     following.close()  # type: ignore[attr-defined]
-    told = r"epoch 2, step 0: the hypergradient is not finite; norms: alpha \S+, w \S+, .*the last checkpoint is .*\.pt"
-    with pytest.raises(FloatingPointError, match=told):
+    text = r"epoch 2, step 0: the hypergradient is not finite; norms: alpha \S+, w \S+, .*the last checkpoint is .*\.pt"
+    with pytest.raises(FloatingPointError, match=text):
         list(s.search(params, run, hypergradient=broken))
 
 
@@ -465,7 +465,7 @@ def test_weights_that_are_no_longer_finite_are_not_saved_over_good_ones(monkeypa
     assert bool(torch.isfinite(saved["weights"]["w"]).all())
 
 
-def test_a_hypernetwork_whose_step_grows_with_alpha_is_warned_of():
+def test_a_hypernetwork_whose_step_grows_with_alpha_causes_a_warning():
     params = parameters(hypernetwork="linear", alpha_learning_rate=0.5)
     with pytest.warns(RuntimeWarning, match=r"epoch 1, step 1: .* = [\d.]+, is \d+ times the learning rate") as warned:
         list(s.search(params, Run.open(params)))
@@ -487,7 +487,7 @@ def test_alpha_of_each_epoch_can_be_read_back():
     assert math.isclose(s.entropies(s.alpha_at(run, 0), DARTS)["entropy_normal"], math.log(8), abs_tol=1e-4)
 
 
-def test_presets_hold_the_settings_of_the_report():
+def test_presets_have_the_settings_of_the_thesis():
     folder = notebooks_folder().parent / "params" / "search"
     table = {"hyperdarts-1": (48, 0.05, 6e-4, 49, "linear"), "hyperdarts-2": (64, 0.075, 9e-4, 50, "mlp")}
     for name, expected in table.items():
@@ -497,22 +497,22 @@ def test_presets_hold_the_settings_of_the_report():
         assert preset["learning_rate_min"] == 0 and preset["channels"] == 16 and preset["layers"] == 8
 
 
-def test_own_parts_are_passed_as_objects():
+def test_custom_parts_are_passed_as_objects():
     params = parameters(method="darts-first", epochs=1)
-    asked = []
+    rates = []
 
-    def own(problem, weights, alpha, inner, outer, rate):
-        asked.append(rate)
+    def custom(problem, weights, alpha, inner, outer, rate):
+        rates.append(rate)
         return Hypergradient(torch.ones_like(alpha), torch.zeros_like(alpha))
 
     data = dataclasses.replace(s.load_splits(params, torch.device("cpu")), name="mine")
     run = Run.open(params)
-    assert list(s.search(params, run, data=data, hypergradient=own)) and len(asked) == 2
+    assert list(s.search(params, run, data=data, hypergradient=custom)) and len(rates) == 2
     assert (s.alpha_at(run) < s.alpha_at(run, 0)).all()
 
 
-class NoLooking(TorchDispatchMode):
-    """Refuses what makes the host wait for a device: a number taken out of a tensor."""
+class NoHostRead(TorchDispatchMode):
+    """Refuse to read a number from a tensor, for which the host would wait."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         if "_local_scalar_dense" in str(func) or "nonzero" in str(func):
@@ -522,7 +522,7 @@ class NoLooking(TorchDispatchMode):
 
 @pytest.mark.parametrize("method", ["hypernetwork", "darts-first", "darts-second"])
 def test_a_step_never_makes_the_host_wait(method, monkeypatch):
-    """As on a GPU, where looking is put off: each phase could be captured as a graph."""
+    """As on a GPU, where checks are postponed: each phase could be captured as a graph."""
     for module in (hdarts_weights, loop):
         monkeypatch.setattr(module, "host_may_read", lambda _: False)
     monkeypatch.setattr(derivatives, "is_capturing", lambda: True)
@@ -532,13 +532,13 @@ def test_a_step_never_makes_the_host_wait(method, monkeypatch):
     problem = Classification(s.make_supernet(params, data))
     state = s.State.fresh(params, problem.supernet, None, CPU)
     inner, outer = (next(iter(part.epoch(0, "test", 0))) for part in s.batches(params, data))
-    monkeypatch.setattr(state.adam, "step", lambda: None)  # its own capturable form exists on GPUs only
+    monkeypatch.setattr(state.adam, "step", lambda: None)  # capturable on GPUs only
     phase = loop.phases(problem, state, partial(s.method_hypergradient, params), 0.1)
-    with NoLooking():
+    with NoHostRead():
         hypergradient = phase.hypergradient(inner, outer)
         phase.alpha_step(hypergradient.total)
         state.count(phase.weight_step(inner, *training_alpha(params, state)), len(inner[1]))
-    with pytest.raises(AssertionError, match="wait"), NoLooking():
+    with pytest.raises(AssertionError, match="wait"), NoHostRead():
         float(hypergradient.total.sum())
     state.check()
     state.count(Step(*(torch.tensor(float("nan")) for _ in range(3))), 1)
@@ -552,10 +552,10 @@ def test_bfloat16_is_near_float32_and_keeps_weights_in_float32():
     net = s.make_supernet(params, data)
     w, alpha = net.initial_w(generator(0)).requires_grad_(), torch.zeros(DARTS.alpha_shape).requires_grad_()
     batch = next(iter(s.batches(params, data)[0].epoch(0, "test", 0)))
-    found = [
+    result = [
         torch.autograd.grad(Classification(net, p).inner(w, alpha, batch), (w, alpha)) for p in ("float32", "bfloat16")
     ]
-    for single, half in zip(*found, strict=True):
+    for single, half in zip(*result, strict=True):
         assert half.dtype == torch.float32
         assert not torch.equal(single, half) and torch.cosine_similarity(single.flatten(), half.flatten(), 0) > 0.9
     rows = list(s.search(params, Run.open(params)))

@@ -1,4 +1,4 @@
-"""The benchmark's table judges a search and never helps it."""
+"""The cells of a search are looked up in the benchmark's table, which never influences the search."""
 
 import signal
 from pathlib import Path
@@ -26,17 +26,17 @@ def searched(runs: Path, data: Path, monkeypatch: pytest.MonkeyPatch, kind=KIND)
     return Run.open(params(kind)).table("truth")
 
 
-def test_every_epochs_cell_is_scored_and_nothing_of_it_reaches_the_search(tmp_path: Path, monkeypatch):
-    found = {}
+def test_the_cell_of_each_epoch_is_looked_up_without_influence_on_the_search(tmp_path: Path, monkeypatch):
+    results = {}
     for name, seed in {"none": None, "one": 0, "other": 1}.items():
         data = tmp_path / name
-        found[name] = searched(
+        results[name] = searched(
             tmp_path / f"runs-{name}", data if seed is None else write_table(data, seed), monkeypatch
         )
-    assert found["none"].empty
+    assert results["none"].empty
     assert differences(tmp_path / "runs-none", tmp_path / "runs-one") == ["run/truth.csv"]
     assert differences(tmp_path / "runs-one", tmp_path / "runs-other") == ["run/truth.csv"]
-    table, rows = BenchmarkTable.from_frame(random_table(0)), found["one"]
+    table, rows = BenchmarkTable.from_frame(random_table(0)), results["one"]
     run = Run.open(params(KIND))
     assert rows["epoch"].tolist() == run.table("metrics")["epoch"].tolist() == [1, 2]
     for row in rows.to_dict("records"):
@@ -47,7 +47,7 @@ def test_every_epochs_cell_is_scored_and_nothing_of_it_reaches_the_search(tmp_pa
     assert rows["cell"].nunique() > 1  # alpha moves far in these few steps, so that epochs differ
 
 
-def test_a_search_that_was_stopped_is_judged_as_an_undisturbed_one(tmp_path: Path, monkeypatch):
+def test_a_stopped_and_resumed_search_has_the_same_truth_file(tmp_path: Path, monkeypatch):
     data = write_table(tmp_path / "data")
     searched(tmp_path / "whole", data, monkeypatch)
     with monkeypatch.context() as patch:
@@ -58,13 +58,13 @@ def test_a_search_that_was_stopped_is_judged_as_an_undisturbed_one(tmp_path: Pat
     assert differences(tmp_path / "whole", tmp_path / "stopped") == []
 
 
-def test_a_random_cell_is_scored_too(tmp_path: Path, monkeypatch):
+def test_a_random_cell_is_looked_up_too(tmp_path: Path, monkeypatch):
     (row,) = searched(tmp_path / "runs", write_table(tmp_path / "data"), monkeypatch, RANDOM).to_dict("records")
     assert row["epoch"] == 0
     assert row["cell"] in {cell.to_string() for cell in every_cell()}
 
 
-def test_a_damaged_table_is_told_before_any_step(tmp_path: Path, monkeypatch):
+def test_a_damaged_table_is_refused_before_any_step(tmp_path: Path, monkeypatch):
     data = write_table(tmp_path / "data")
     random_table().head(9).to_parquet(data / "nasbench201" / "nasbench201.parquet")
     with pytest.raises(ParameterError, match="lacks 15616 of the 15,625 cells"):
@@ -72,5 +72,5 @@ def test_a_damaged_table_is_told_before_any_step(tmp_path: Path, monkeypatch):
     assert Run.open(params(KIND)).table("metrics").empty
 
 
-def test_another_space_is_not_judged(tmp_path: Path, monkeypatch):
+def test_another_space_has_no_truth_file(tmp_path: Path, monkeypatch):
     assert searched(tmp_path / "runs", write_table(tmp_path / "data"), monkeypatch, SMALL).empty

@@ -1,4 +1,4 @@
-"""What a search looks at after an epoch, when it ends early, and the part of a longer schedule that it takes."""
+"""Measurements after an epoch of a search, its early end, and its part of a longer schedule."""
 
 import json
 import math
@@ -30,7 +30,7 @@ def runs(tmp_path, monkeypatch):
     return tmp_path / "runs"
 
 
-def test_the_supernet_at_the_corner_of_a_genotype_is_the_plain_network_of_the_kept_edges_alone():
+def test_the_supernet_at_one_hot_alpha_is_the_plain_network_of_the_kept_edges():
     net, draw = Supernet(DARTS, 2, 3, 10), generator(0)
     w, x = net.initial_w(draw).double(), torch.randn(3, 3, 8, 8, generator=draw, dtype=torch.float64)
     genotype = discretise(torch.randn(DARTS.alpha_shape, generator=draw))
@@ -77,7 +77,7 @@ def test_the_dominant_eigenvalue_of_a_supernet_is_that_of_the_dense_hessian():
     )
 
 
-LOOKED = {**SMALL, "epochs": 3, "discretise_epochs": 2, "eigenvalue_epochs": 4}
+MEASURED = {**SMALL, "epochs": 3, "discretise_epochs": 2, "eigenvalue_epochs": 4}
 
 
 def rows(**changes) -> list[dict]:
@@ -85,36 +85,36 @@ def rows(**changes) -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def looked(tmp_path_factory):
-    """A search with looks: its runs folder and its rows."""
-    root = tmp_path_factory.mktemp("looked")
+def measured(tmp_path_factory):
+    """A search with both measurements: its runs folder and its rows."""
+    root = tmp_path_factory.mktemp("measured")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HDARTS_RUNS", str(root))
-        return root, list(computed(LOOKED))
+        return root, list(computed(MEASURED))
 
 
-def test_looks_are_taken_when_due_and_at_the_last_epoch(looked):
-    root, seen = looked
+def test_measurements_are_made_when_due_and_at_the_last_epoch(measured):
+    root, seen = measured
     assert [math.isfinite(row["discretised_accuracy"]) for row in seen] == [False, True, True]
     assert [math.isfinite(row["eigenvalue"]) for row in seen] == [False, False, True]
     result = json.loads((root / "run" / "result.json").read_text())
     assert result["discretised_accuracy"] == seen[-1]["discretised_accuracy"]
 
 
-def test_without_looks_the_columns_stay_empty_and_the_search_is_the_same(looked):
-    for plain, row in zip(rows(epochs=3), looked[1], strict=True):
+def test_without_measurements_the_columns_are_empty_and_the_search_is_the_same(measured):
+    for plain, row in zip(rows(epochs=3), measured[1], strict=True):
         assert math.isnan(plain.pop("discretised_accuracy")) and math.isnan(plain.pop("eigenvalue"))
         assert plain.items() <= row.items()
 
 
-def test_a_search_with_looks_that_was_stopped_ends_as_an_undisturbed_one(looked, runs):
-    next(computed(LOOKED))
-    assert len(list(computed(LOOKED))) == 2
-    assert differences(looked[0], runs) == []
+def test_a_stopped_and_resumed_search_has_the_same_measurements(measured, runs):
+    next(computed(MEASURED))
+    assert len(list(computed(MEASURED))) == 2
+    assert differences(measured[0], runs) == []
 
 
 def towards_skips(problem, weights, alpha, inner, outer, rate):
-    """A hypergradient that pulls at the skip connections once the learning rate has begun to fall."""
+    """A hypergradient that favours skip connections once the learning rate has begun to fall."""
     pull = torch.zeros_like(alpha)
     pull[..., DARTS.operations.index("skip_connect")] = -1.0 if rate < SMALL["learning_rate"] else 0.0
     return Hypergradient(pull, torch.zeros_like(alpha))
@@ -165,11 +165,11 @@ def test_a_schedule_that_makes_no_sense_is_refused(changes, message):
 
 
 @pytest.mark.parametrize("kind", [SMALL, {**SMALL, "method": "random"}, {**EVALUATION, "epochs": 1}])
-def test_provenance_tells_the_most_memory_that_was_held(kind, tmp_path):
+def test_provenance_has_the_peak_memory(kind, tmp_path):
     if kind["notebook"] == "06_evaluate":
         cell = tmp_path / "cell.json"
         cell.write_text(discretise(torch.zeros(DARTS.alpha_shape)).to_json())
         kind = {**kind, "genotype": str(cell)}
     list(computed(kind))
-    told = json.loads((Run.open(parameters_of(kind)).folder / "provenance.json").read_text())
-    assert 50 < told["peak_memory_mib"] < 50_000 and told["packages"]["torch"]
+    provenance = json.loads((Run.open(parameters_of(kind)).folder / "provenance.json").read_text())
+    assert 50 < provenance["peak_memory_mib"] < 50_000 and provenance["packages"]["torch"]

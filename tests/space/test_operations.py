@@ -1,4 +1,4 @@
-"""The candidate operations, as the thesis's section 4.8.1 has them."""
+"""The candidate operations, as defined in section 4.8.1 of the thesis."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def table(operation: str, stride: int) -> list[list[tuple]]:
 
 @pytest.mark.parametrize("kernel", [3, 5])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_a_separable_convolution_is_applied_twice_the_stride_first(kernel: int, stride: int):
+def test_a_separable_convolution_is_applied_twice_with_the_stride_first(kernel: int, stride: int):
     assert table(f"sep_conv_{kernel}x{kernel}", stride) == [
         [(kernel, True, stride, 1), (1, False, 1, 1)],
         [(kernel, True, 1, 1), (1, False, 1, 1)],
@@ -40,7 +40,7 @@ def test_identity_at_stride_two_is_a_factorised_reduction():
 
 
 @pytest.mark.parametrize("operation", ["none", "max_pool_3x3", "avg_pool_3x3"])
-def test_pooling_and_zero_have_no_convolutions(operation: str):
+def test_pooling_and_none_have_no_convolutions(operation: str):
     assert blocks(operation, 1) == blocks(operation, 2) == ()
 
 
@@ -68,7 +68,7 @@ def test_convolutions_keep_channels_and_size_up_to_the_stride(operation: str, st
         assert x.shape == ((1, 4, 9, 7) if stride == 1 else (1, 4, 5, 4))
 
 
-def test_drop_path_drops_whole_samples_and_scales_up_the_rest():
+def test_drop_path_zeroes_whole_samples_and_scales_up_the_others():
     x = torch.randn(3, 2, 4, 5, dtype=torch.float64)
     out = drop_path(x, 0.2, torch.tensor([True, False, True]))
     torch.testing.assert_close(out[[0, 2]], x[[0, 2]] / 0.8)

@@ -1,4 +1,4 @@
-"""Spaces, cells, and the way from architecture parameters to a cell, against DARTS's rule written out again."""
+"""Search spaces, genotypes, and discretisation compared with a second, plain version of DARTS's rule."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from hdarts.errors import ParameterError
 from hdarts.runs.randomness import generator
 from hdarts.space import DARTS, NASBENCH201, Genotype, discretise, every_cell, plan, skip_count
 
-# as published with DARTS (second order, CIFAR-10), with operations and inputs in its own order
+# published with DARTS (second order, CIFAR-10)
 DARTS_V2 = Genotype(
     normal=[
         ("sep_conv_3x3", 0), ("sep_conv_3x3", 1), ("sep_conv_3x3", 0), ("sep_conv_3x3", 1),
@@ -68,15 +68,15 @@ def by_the_rule(alpha: list) -> dict[str, list[tuple[str, int]]]:
 
 
 @pytest.mark.parametrize("scale", [0.001, 1.0, 10.0])
-def test_a_thousand_random_alphas_become_the_cells_of_darts_rule(scale: float):
+def test_random_alphas_are_discretised_by_the_rule_of_darts(scale: float):
     alphas = scale * torch.randn(334, *DARTS.alpha_shape, dtype=torch.float64, generator=generator(0, "cells"))
     for alpha in alphas:
         assert discretise(alpha).model_dump() == by_the_rule(alpha.tolist())
 
 
-def test_a_case_worked_by_hand():
-    # node 2: 0.7 and 0.9 on its edges; 1 is stronger. node 3: edge 1 has a large weight of none, which counts only by
-    # what it takes from the others: its 5x5 has softmax weight e/(e^3+e+6) = 0.09 against 1/8 of an equal edge
+def test_discretisation_of_an_example_solved_by_hand():
+    # node 2: edge 1 is stronger (0.9 against 0.7). node 3: the large `none` of edge 1 only reduces the others: its 5x5
+    # has softmax weight e/(e^3+e+6) = 0.09, less than the 1/8 of an edge of equal operations
     alpha = torch.zeros(DARTS.alpha_shape)
     names = DARTS.operations.index
     alpha[0, 0, names("sep_conv_3x3")] = 0.7
@@ -89,12 +89,12 @@ def test_a_case_worked_by_hand():
     assert normal[2:4] == [("skip_connect", 2), ("max_pool_3x3", 0)]
 
 
-def test_of_equals_the_first_edge_and_the_first_operation_win():
+def test_ties_keep_the_first_edge_and_the_first_operation():
     cell = discretise(torch.zeros(DARTS.alpha_shape))
     assert cell.normal == cell.reduce == [("max_pool_3x3", 0), ("max_pool_3x3", 1)] * 4
 
 
-def test_discretisation_sees_alpha_only_through_the_softmax_and_changes_nothing():
+def test_discretisation_depends_on_the_softmax_only_and_leaves_alpha_unchanged():
     alpha = torch.randn(DARTS.alpha_shape, generator=generator(1, "cells"), requires_grad=True)
     shift = torch.randn(2, 14, 1, generator=generator(2, "cells"))
     before = alpha.detach().clone()
@@ -119,13 +119,13 @@ def test_an_alpha_that_is_not_finite_is_refused(value: float):
 # --- genotypes -------------------------------------------------------------------------------------------------------
 
 
-def test_the_published_cell_is_the_one_on_disk():
+def test_the_cell_on_disk_is_the_published_one():
     assert Genotype.from_json((GENOTYPES / "darts-v2.json").read_text()) == DARTS_V2
     assert skip_count(DARTS_V2) == 2
     assert skip_count(Genotype.from_json((GENOTYPES / "darts-v1.json").read_text())) == 3
 
 
-def test_a_genotype_goes_to_json_and_back():
+def test_genotypes_round_trip_through_json():
     for index in range(50):
         genotype = discretise(torch.randn(DARTS.alpha_shape, generator=generator(index, "cells")))
         assert Genotype.from_json(genotype.to_json()) == genotype
@@ -153,7 +153,7 @@ def one_edge(*edge) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("", "is not JSON"),
         ("{", "is not JSON"),
@@ -182,10 +182,10 @@ def one_edge(*edge) -> str:
         (json.dumps({k: v for k, v in CONTENT.items() if k != "reduce"}), "reduce: "),
     ],
 )
-def test_an_impossible_genotype_is_refused_in_one_sentence(text: str, told: str):
+def test_an_impossible_genotype_is_refused_in_one_sentence(text: str, message: str):
     with pytest.raises(ParameterError) as error:
         Genotype.from_json(text)
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -205,7 +205,7 @@ CELL = st.lists(EDGE, min_size=8, max_size=8) | JSON
 
 @given(content=st.fixed_dictionaries({"normal": CELL, "reduce": CELL}, optional={"x": JSON}) | JSON, text=st.text())
 @settings(max_examples=150, deadline=None)
-def test_no_text_whatever_leads_to_anything_but_a_genotype_or_a_parameter_error(content, text: str):
+def test_any_text_gives_a_genotype_or_a_parameter_error(content, text: str):
     head = {"format": 1, "space": "darts"}
     for given_text in (
         text,
@@ -225,7 +225,7 @@ def test_no_text_whatever_leads_to_anything_but_a_genotype_or_a_parameter_error(
 BEST = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
 
 
-def test_all_cells_go_to_the_string_of_the_benchmark_and_back():
+def test_all_cells_round_trip_through_the_string_of_the_benchmark():
     texts = set()
     for genotype in every_cell():
         texts.add(text := genotype.to_string())
@@ -241,7 +241,7 @@ def test_the_string_reads_node_by_node():
     assert skip_count(Genotype.from_string(BEST)) == 1
 
 
-def test_a_cell_of_the_benchmark_goes_to_json_and_back():
+def test_a_cell_of_the_benchmark_round_trips_through_json():
     genotype = Genotype.from_string(BEST)
     assert Genotype.from_json(genotype.to_json()) == genotype
     assert Genotype.model_validate(genotype.model_dump()) == genotype
@@ -259,7 +259,7 @@ def test_each_edge_keeps_its_largest_operation_none_included():
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("", "is not of the form |op~0|+|op~0|op~1|+|op~0|op~1|op~2|"),
         (BEST[:-1], "is not of the form"),
@@ -270,23 +270,23 @@ def test_each_edge_keeps_its_largest_operation_none_included():
         (BEST.replace("conv_3x3~2", "conv_3x3~3"), "is not of the form"),
     ],
 )
-def test_a_string_that_is_no_cell_is_refused_in_one_sentence(text: str, told: str):
+def test_a_string_that_is_no_cell_is_refused_in_one_sentence(text: str, message: str):
     with pytest.raises(ParameterError) as error:
         Genotype.from_string(text)
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("cell", "told"),
+    ("cell", "message"),
     [
         ([["none", 0]] * 5, "cell has 5 edges; a cell of space nasbench201 has 6"),
         ([["max_pool_3x3", 0]] * 6, "operation 'max_pool_3x3' is not one of"),
         ([["none", 0]] * 6, "node 2 takes input 0 where input 1 is expected"),
     ],
 )
-def test_an_impossible_cell_of_the_benchmark_is_refused(cell, told: str):
-    with pytest.raises(ParameterError, match=told):
+def test_an_impossible_cell_of_the_benchmark_is_refused(cell, message: str):
+    with pytest.raises(ParameterError, match=message):
         Genotype.from_json(json.dumps({"format": 1, "space": "nasbench201", "cell": cell}))
 
 
@@ -299,7 +299,7 @@ def test_a_cell_of_darts_has_no_string_form():
 
 
 @pytest.mark.parametrize(("layers", "reduction"), [(8, [2, 5]), (20, [6, 13]), (3, [1, 2]), (5, [1, 3]), (6, [2, 4])])
-def test_reduction_cells_stand_at_one_and_two_thirds(layers: int, reduction: list[int]):
+def test_reduction_cells_are_at_one_and_two_thirds(layers: int, reduction: list[int]):
     cells = plan(16, layers)
     assert len(cells) == layers
     assert [k for k, cell in enumerate(cells) if cell.kind == "reduce"] == reduction
@@ -316,7 +316,7 @@ def test_channels_double_in_reduction_cells_and_inputs_are_the_two_outputs_befor
 
 
 @pytest.mark.parametrize("layers", [-1, 0, 1, 2])
-def test_a_network_of_less_than_three_cells_is_refused(layers: int):
+def test_a_network_of_fewer_than_three_cells_is_refused(layers: int):
     with pytest.raises(ParameterError, match=f"layers = {layers}: a network needs at least 3 cells"):
         plan(16, layers)
 

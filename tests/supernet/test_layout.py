@@ -1,4 +1,4 @@
-"""Named tensors to one flat vector and back, everything that does not fit refused; how far two vectors agree."""
+"""Packing named tensors into one flat vector and unpacking them; agreement of two vectors."""
 
 import math
 
@@ -16,7 +16,7 @@ SHAPES = st.lists(st.lists(st.integers(0, 4), max_size=4).map(tuple), min_size=1
 
 @given(shapes=SHAPES)
 @settings(max_examples=100, deadline=None)
-def test_what_is_packed_comes_back_and_what_is_unpacked_goes_back(shapes):
+def test_pack_and_unpack_are_inverse(shapes):
     layout = Layout.of((f"t{i}", shape) for i, shape in enumerate(shapes))
     tensors = {name: torch.randn(shape) for name, shape in zip(layout.names, layout.shapes, strict=True)}
     vector = layout.pack(tensors)
@@ -27,7 +27,7 @@ def test_what_is_packed_comes_back_and_what_is_unpacked_goes_back(shapes):
     assert torch.equal(layout.pack(back), vector)
 
 
-def test_tensors_lie_one_after_the_other_in_the_order_given():
+def test_tensors_are_concatenated_in_the_order_of_the_layout():
     named = LAYOUT.unpack(torch.arange(11.0))
     assert named["z"].tolist() == [[0, 1, 2], [3, 4, 5]]
     assert named["b"].item() == 6
@@ -42,7 +42,7 @@ def test_unpacked_tensors_are_views():
     assert vector[8] == 5.0
 
 
-def test_gradients_pass_both_ways():
+def test_gradients_pass_through_pack_and_unpack():
     vector = torch.arange(11.0, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda v: LAYOUT.pack({n: t.square() for n, t in LAYOUT.unpack(v).items()}), vector)
 
@@ -53,7 +53,7 @@ def test_a_vector_of_another_length_is_refused(shape):
         LAYOUT.unpack(torch.zeros(shape))
 
 
-def test_other_names_and_shapes_are_named():
+def test_errors_name_the_wrong_names_and_shapes():
     right = LAYOUT.unpack(torch.zeros(11))
     with pytest.raises(ValueError, match="names differ from the layout's, first at c"):
         LAYOUT.pack({name: tensor for name, tensor in right.items() if name != "c"})

@@ -16,7 +16,7 @@ from hdarts.supernet.nasbench201 import halved
 from hdarts.workbook.analysis.diagnostics.kinks import SmoothActivations
 
 SIZES = [
-    # channels, cells a stage, batch, (height, width), image channels
+    # channels, cells per stage, batch, (height, width), image channels
     (4, 1, 4, (8, 8), 1),
     (3, 2, 3, (15, 17), 3),
     (2, 5, 2, (32, 32), 3),
@@ -29,7 +29,7 @@ class Case:
         self.plain = PlainBenchmarkSupernet(channels, layers, 10, image_channels).double()
         draw = generator(0)
         self.w = self.net.initial_w(draw).double()
-        self.w += 0.1 * torch.randn(len(self.w), generator=draw, dtype=torch.float64)  # BatchNorms away from 1 and 0
+        self.w += 0.1 * torch.randn(len(self.w), generator=draw, dtype=torch.float64)  # no BatchNorm at 1 and 0
         self.alpha = torch.randn(NASBENCH201.alpha_shape, generator=draw, dtype=torch.float64)
         self.x = torch.randn(batch, image_channels, *size, generator=draw, dtype=torch.float64)
         self.y = torch.randint(10, (batch,), generator=draw)
@@ -55,14 +55,14 @@ def test_loss_gradients_and_hessian_products_are_those_of_the_plain_network(size
 
 
 def test_pytorchs_operators_alone_give_the_same():
-    """Second derivatives are computed this way; without a compiler everything is."""
+    """They compute second derivatives and, without a compiler, everything."""
     case = Case(*SIZES[1])
     ours = derivatives(case.loss, case.w, case.alpha)
     case.net.compiled = False
     agree(ours, derivatives(case.loss, case.w, case.alpha), 1e-10)
 
 
-def test_another_function_can_stand_for_relu():
+def test_relu_can_be_replaced_by_a_smooth_function():
     case = Case(*SIZES[0])
     case.net.compiled = False
     with SmoothActivations():
@@ -98,7 +98,7 @@ def test_one_hot_weights_are_the_network_of_the_cell_itself(text):
 
 
 def network_name(name: str, genotype: Genotype) -> str:
-    """Where the evaluation network has what the supernet calls `name`; "" for an operation that was not chosen."""
+    """Name in the evaluation network of a weight of the supernet; "" for an operation that was not chosen."""
     parts = name.split(".")
     if parts[0] != "cells":
         return name
@@ -120,7 +120,7 @@ def test_counts_are_those_of_the_benchmark():
     assert net.n_w == 1_531_546 - inside + pointwise
 
 
-def test_the_vector_is_cells_then_rest_and_each_weight_a_view():
+def test_w_is_cells_then_rest_and_each_weight_is_a_view():
     net = Supernet(NASBENCH201, 4, 2, 10)
     assert [cell.kind for cell in net.cells] == ["cell", "cell", "residual"] * 2 + ["cell", "cell"]
     assert [cell.channels for cell in net.cells] == [4, 4, 8, 8, 8, 16, 16, 16]
@@ -147,7 +147,7 @@ def test_at_even_sizes_the_shortcut_pools_as_the_benchmark_does():
     assert torch.equal(halved(x), Residual(3, 6).pool(x))
 
 
-def test_operation_none_changes_nothing_but_the_share_of_the_others():
+def test_the_weight_of_none_changes_nothing():
     case = Case(*SIZES[0])
     weights = torch.rand(1, 6, 5, generator=generator(2), dtype=torch.float64)
     without = weights.clone()
@@ -155,7 +155,7 @@ def test_operation_none_changes_nothing_but_the_share_of_the_others():
     assert torch.equal(case.net.mixture(case.x, case.w, weights), case.net.mixture(case.x, case.w, without))
 
 
-def test_bad_input_is_named():
+def test_wrong_input_is_refused():
     with pytest.raises(
         ParameterError, match="layers = 0: a network of space nasbench201 needs at least 1 cell per stage"
     ):

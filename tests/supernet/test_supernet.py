@@ -79,7 +79,7 @@ def test_single_precision_agrees_to_four_digits(size, compiled):
 
 
 @both_implementations
-def test_a_search_of_twenty_steps_stays_together(compiled):
+def test_twenty_search_steps_agree_with_the_plain_network(compiled):
     case = Case(2, 3, 6, (8, 8), 1, compiled=compiled)
     ends = []
     for loss in (case.loss, case.plain_loss):
@@ -104,7 +104,7 @@ def test_a_search_of_twenty_steps_stays_together(compiled):
 
 
 def test_one_hot_weights_are_the_discrete_network():
-    """Written plainly for one choice: each edge runs its one operation, everything else is left out."""
+    """The discrete network is written out here: each edge applies its one operation."""
     case = Case(4, 3, 4, (8, 8), 1)
     choice = torch.randint(8, (2, 14), generator=generator(3))
     named = case.net.unpack(case.w)
@@ -166,15 +166,15 @@ def discrete(operation: str, x: Tensor, stride: int, prefix: str, named: dict[st
     return x
 
 
-def test_counts_are_those_of_the_report():
+def test_counts_are_those_of_the_thesis():
     net = Supernet(DARTS, 16, 8, 10)
     assert net.n_w == 1_930_618 and net.n_cell_w == [1_223_040, 608_128]
     assert [len(net.convolution_shapes(kind)) for kind in (0, 1)] == [1008, 368]
-    # a hypernetwork per kind with biases, and the weights outside the cells: the thesis's 207 million
+    # one hypernetwork per kind with biases, and the weights outside the cells: the thesis's 207 million
     assert 113 * sum(net.n_cell_w) + net.n_w - sum(net.n_cell_w) == 207_021_434
 
 
-def test_the_vector_is_normal_cells_reduction_cells_rest():
+def test_w_is_normal_cells_reduction_cells_rest():
     net = Supernet(DARTS, 4, 6, 10)
     kinds = [net.cells[int(n.split(".")[1])].kind for n in net.layout.names if n[:5] == "cells" and "pre" not in n]
     assert kinds == sorted(kinds) and set(kinds) == {"normal", "reduce"}
@@ -189,7 +189,7 @@ def test_the_vector_is_normal_cells_reduction_cells_rest():
     assert shapes == list(net.layout.shapes[: len(kinds)]) and all(t.is_contiguous() for t in named.values())
 
 
-def test_weights_start_as_layers_do():
+def test_weights_are_initialised_like_layers_of_torch():
     net = Supernet(DARTS, 8, 3, 10)
     named = net.unpack(net.initial_w(generator(0)))
     for name, bound in (("cells.0.0-2.sep_conv_5x5.0", 1 / 5), ("cells.0.0-2.sep_conv_5x5.1", 8**-0.5)):
@@ -198,7 +198,7 @@ def test_weights_start_as_layers_do():
 
 
 def test_the_scale_of_a_batch_norm_has_to_be_contiguous():
-    """The trap that `Supernet` steps around: with a stride-0 weight, F.batch_norm's gradient is wrong on the CPU."""
+    """With a stride-0 weight, the gradient of F.batch_norm is wrong on the CPU; `Supernet` copies the weight."""
     x = torch.randn(4, 6, 5, 5, generator=generator(0), dtype=torch.float64)
     x = x.contiguous(memory_format=torch.channels_last)
     gradients = []
@@ -213,7 +213,7 @@ def test_the_scale_of_a_batch_norm_has_to_be_contiguous():
         assert last.edges == [(4, 5)] and cell.channels > 1
 
 
-def test_bad_input_is_named():
+def test_wrong_input_is_refused():
     with pytest.raises(ParameterError, match="layers = 2"):
         Supernet(DARTS, 4, 2, 10)
     with pytest.raises(ParameterError, match="channels = 0"):
