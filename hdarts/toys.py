@@ -40,7 +40,7 @@ def _by_differentiation(toy: Toy, alpha: Tensor) -> Hypergradient:
 
 
 def _vector(name: str, x: Tensor, size: int) -> Tensor:
-    """`x` as a vector of `size` numbers."""
+    """Return `x` as a vector, which must have `size` numbers."""
     if x.numel() != size:
         raise ValueError(f"{name} has shape {tuple(x.shape)}, but this problem needs {size} numbers")
     return x.reshape(-1)

@@ -94,7 +94,6 @@ class Batches:
             )
 
     def __len__(self) -> int:
-        """Return the number of steps of an epoch."""
         count = len(self.images)
         return count // self.batch_size if self.drop_last else -(-count // self.batch_size)
 

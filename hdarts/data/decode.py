@@ -34,7 +34,6 @@ class RawImages:
     items: Callable[[Tensor], Iterator[tuple[str, Item]]]
 
     def subset(self, rows: Tensor) -> "RawImages":
-        """Return the images of ascending `rows`."""
         return RawImages(self.labels[rows], lambda some: self.items(rows[some]))
 
 
@@ -91,7 +90,6 @@ class ImageFilter:
         self.kept.append(row)
 
     def require_images(self) -> None:
-        """Raise `ParameterError` where no image was accepted."""
         if not self.kept:
             raise ParameterError(f"no image could be read: {self.damaged[0] if self.damaged else 'there is none'}")
 

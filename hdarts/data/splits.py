@@ -41,7 +41,6 @@ class Images:
         return channels, height, width
 
     def to(self, device: str | torch.device) -> "Images":
-        """Return the same images on `device`."""
         return Images(*(each.to(device) for each in (self.pixels, self.labels, self.mean, self.std)))
 
     def pixel_batches(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:

@@ -44,7 +44,6 @@ class MLP(WithOutputLayer):
 
     @property
     def perceptrons(self) -> int:
-        """Number of parallel hidden layers."""
         return 1 if self.shared else len(self.sizes)
 
     @property

@@ -21,7 +21,6 @@ MAX_TERMS = 32  # of the sum at a node in separable.c
 
 
 def int64_fields(*names: str) -> list[tuple[str, type]]:
-    """Return int64_t fields for a ctypes structure."""
     return [(name, ctypes.c_int64) for name in names]
 
 

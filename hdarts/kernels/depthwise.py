@@ -31,7 +31,6 @@ class Form(NamedTuple):
 
     @property
     def padding(self) -> int:
-        """Zeros on each side."""
         return self.dilation * (self.size // 2)
 
 
@@ -47,8 +46,6 @@ def depthwise(x: Tensor, w: Tensor, stride: int = 1, dilation: int = 1) -> Tenso
 
 
 class _Convolve(torch.autograd.Function):
-    """convolve `(x, w)`: the convolution."""
-
     @staticmethod
     def forward(ctx: Any, x: Tensor, w: Tensor, form: Form) -> Tensor:
         ctx.save_for_backward(x, w)

@@ -57,8 +57,6 @@ class Dense:
 
 
 class LayerSizes(SizeStruct):
-    """Sizes passed to output_layer.c."""
-
     _fields_ = int64_fields("rows", "width", "segments", "threads")
 
 
@@ -76,12 +74,10 @@ class SegmentedLinear:
 
     @property
     def rows(self) -> int:
-        """Number of outputs."""
         return sum(self.sizes)
 
     @property
     def n_parameters(self) -> int:
-        """Number of weights and biases."""
         return self.rows * (self.width + int(self.bias))
 
     def matrix(self, parameters: Tensor) -> Tensor:
@@ -155,7 +151,6 @@ class SegmentedLinear:
 
     @cached_property
     def segment_of_row(self) -> Tensor:
-        """Index of the segment each row belongs to."""
         return torch.repeat_interleave(torch.arange(len(self.sizes)), torch.tensor(self.sizes))
 
     def row_blocks(self) -> Iterator[tuple[int, int, int]]:

@@ -57,7 +57,6 @@ class Pooling:
         return mixed.permute(0, 1, 4, 2, 3).unbind(0)
 
     def sizes(self, x: Sequence[Tensor]) -> WindowSizes:
-        """Return the sizes passed to pooling.c."""
         images, channels, height, width = x[0].shape
         return WindowSizes.of(images, height, width, channels, self.sources, self.nodes, 3, self.stride, 1)
 

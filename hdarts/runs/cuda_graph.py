@@ -29,7 +29,6 @@ class CudaGraph:
         self.out: Any = None
 
     def __call__(self, *inputs: Argument) -> Any:
-        """Call the function, or replay its graph."""
         if _tensors(inputs)[0].device.type != "cuda" or not self.possible:
             return self.function(*inputs)
         self.calls += 1

@@ -36,7 +36,6 @@ def runs_folder() -> Path:
 
 
 def notebooks_folder() -> Path:
-    """Return the folder of the workbook's notebooks."""
     return workbook_folder() / "notebooks"
 
 

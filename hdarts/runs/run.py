@@ -60,7 +60,6 @@ class Run:
         return self.folder.relative_to(runs_folder().resolve()).as_posix()
 
     def write_text(self, name: str, text: str) -> Path:
-        """Write a text file of the run and return its path."""
         write_atomic(self.folder / name, text)
         return self.folder / name
 
@@ -82,7 +81,6 @@ class Run:
 
     @property
     def done(self) -> bool:
-        """Whether the run has a valid result."""
         return self.result is not None
 
     def finish(self, result: Mapping[str, Any]) -> None:

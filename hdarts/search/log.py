@@ -55,12 +55,10 @@ class Log:
         return log
 
     def write(self, *names: str) -> None:
-        """Write the current rows of the named tables."""
         for name in names:
             self.run.write_table(name, self.tables[name])
 
     def start_epoch(self) -> None:
-        """Start the clock of an epoch."""
         self.since = time.perf_counter()
 
     def hypergradient(self, state: State, hypergradient: Hypergradient, rate: float, steps: int) -> None:

@@ -181,7 +181,7 @@ class Phases(NamedTuple):
 
 
 def phases(problem: Classification, state: State, method: Method, rate: float) -> Phases:
-    """Return the phases of the iterations of an epoch, in which the weights have one learning rate."""
+    """Return the phases of the iterations of an epoch, for its learning rate of the weights."""
     return Phases(
         CudaGraph(lambda inner, outer: method(problem, state.weights, state.alpha, inner, outer, rate)),
         CudaGraph(partial(step_alpha, state)),

@@ -43,7 +43,6 @@ def batches(params: SearchParams, data: Splits) -> tuple[Batches, Batches]:
 
 
 def make_supernet(params: SearchParams, data: Splits) -> Supernet:
-    """Return the supernet of the parameters for the images."""
     return Supernet(SPACES[params.space], params.channels, params.layers, len(data.classes), data.train.shape[0])
 
 

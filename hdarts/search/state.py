@@ -22,7 +22,7 @@ SUMS = ("loss", "correct", "images")  # summed over the images of the epoch so f
 
 @dataclass
 class State:
-    """The state of a search between two steps."""
+    """The state of a search between two steps: what its checkpoints contain."""
 
     alpha: Tensor
     adam: torch.optim.Adam
@@ -70,7 +70,6 @@ class State:
             )
 
     def start_next_epoch(self) -> None:
-        """Begin the next epoch with empty sums."""
         self.epoch, self.step = self.epoch + 1, 0
         self.sums.zero_()
 
@@ -80,11 +79,9 @@ class State:
         return f"epoch {self.epoch + 1}, step {self.step}"
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return alpha and the tensors of the weights."""
         return {"alpha": self.alpha, **self.weights.tensors()}
 
     def saved(self) -> dict[str, Any]:
-        """Return the state as tensors and plain values."""
         plain = {"epoch": self.epoch, "step": self.step, "sums": dict(zip(SUMS, self.sums.tolist(), strict=True))}
         return {**plain, "alpha": self.alpha, "adam": self.adam.state_dict(), "weights": self.weights.tensors()}
 

@@ -42,7 +42,6 @@ class Classification:
         return F.cross_entropy(logits, y), (logits.detach().argmax(1) == y).sum()
 
     def inner(self, w: Tensor, alpha: Tensor, batch: Batch) -> Tensor:
-        """Training loss of a batch, a scalar."""
         return self.outcome(w, alpha, batch)[0]
 
     outer = inner
@@ -65,7 +64,7 @@ class Step(NamedTuple):
 
 
 class Weights(Protocol):
-    """The weights as the search loop uses them."""
+    """The weights of a supernet, for the search loop."""
 
     def value(self, alpha: Tensor) -> Tensor:
         """Return w `(n_w,)` at `alpha`."""

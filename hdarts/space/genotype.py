@@ -38,12 +38,10 @@ class Genotype(BaseModel):
 
     @property
     def space(self) -> SearchSpace:
-        """The space it belongs to."""
         return self.custom or (NASBENCH201 if "cell" in self.model_fields_set else DARTS)
 
     @property
     def cells(self) -> dict[str, Cell]:
-        """The list of each kind of cell."""
         return {kind: getattr(self, kind) for kind in self.space.kinds}
 
     @model_validator(mode="after")

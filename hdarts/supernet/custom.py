@@ -20,7 +20,7 @@ BUILT_IN = re.compile(r"none|skip_connect|(max|avg)_pool_3x3|(sep|dil)_conv_(3x3
 
 
 class Operation(Protocol):
-    """A custom operation."""
+    """The interface of a custom operation."""
 
     def shapes(self, channels: int, stride: int) -> Sequence[Shape]:
         """Return the shapes of its weights, `(out, in, ...)` for `C` to `C` channels; a vector is a bias."""

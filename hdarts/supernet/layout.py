@@ -24,13 +24,11 @@ class Layout:
 
     @classmethod
     def of(cls, entries: Iterable[tuple[str, Shape]]) -> "Layout":
-        """Make a layout from (name, shape) pairs."""
         names, shapes = zip(*entries, strict=True)
         return cls(tuple(names), tuple(shapes))
 
     @property
     def sizes(self) -> list[int]:
-        """Number of values of each tensor."""
         return [math.prod(shape) for shape in self.shapes]
 
     @property

@@ -62,7 +62,6 @@ class Supernet:
 
     @property
     def n_w(self) -> int:
-        """Number of weights."""
         return self.layout.total
 
     def _convolutions(self, kind: str) -> Iterator[tuple[int, Wave, str, Convolution | CustomWeight]]:
@@ -114,11 +113,9 @@ class Supernet:
         return self.pack(values)
 
     def unpack(self, w: Tensor) -> dict[str, Tensor]:
-        """Return the named weights as views of `w`."""
         return self.layout.unpack(w)
 
     def pack(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """Return the flat vector of named weights."""
         return self.layout.pack(tensors)
 
     def __call__(self, images: Tensor, w: Tensor, alpha: Tensor) -> Tensor:

@@ -17,7 +17,6 @@ class Wave:
 
     @property
     def edges(self) -> list[tuple[int, int]]:
-        """(source, node) of all its edges."""
         return [(source, node) for source in self.sources for node in self.nodes]
 
     def operations(self, space: SearchSpace) -> Iterator[tuple[str, tuple[Block, ...]]]:

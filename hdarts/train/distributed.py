@@ -88,7 +88,6 @@ class Processes:
         return signal.Signals(int(number)) if number else None
 
     def wait(self) -> None:
-        """Wait until all processes are here."""
         self.agree(None)
 
     @contextmanager

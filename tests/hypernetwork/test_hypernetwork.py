@@ -53,9 +53,6 @@ def fill(module: nn.Module, phi: Tensor) -> None:
     assert used == phi.numel()
 
 
-# --- the definition --------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("bias", [True, False])
 def test_linear_is_one_linear_layer(bias: bool):
     h = Linear(N_ALPHA, N_WEIGHTS, bias)
@@ -177,9 +174,6 @@ def test_an_unknown_activation_is_refused_with_the_known_ones():
         MLP(N_ALPHA, SIZES, 4, "gelu")
 
 
-# --- gradients -------------------------------------------------------------------------------------------------------
-
-
 def dense(gradient: Gradient) -> Tensor:
     """A gradient as one flat vector: [trunk | sum_k g_k z_k^T, segment by segment | sum_k g_k]."""
     if isinstance(gradient, Dense):
@@ -230,9 +224,6 @@ def test_second_derivatives_are_right(name: str):
     assert torch.autograd.gradgradcheck(lambda phi, alpha: h(phi, alpha).square().sum(), inputs, fast_mode=True)
 
 
-# --- kinds of cells --------------------------------------------------------------------------------------------------
-
-
 def by_kind(rest=None) -> ByKind:
     return ByKind([Linear(N_ALPHA, 7), MLP(N_ALPHA, SIZES, 4, "tanh")], rest)
 
@@ -269,9 +260,6 @@ def test_an_alpha_of_another_number_of_kinds_is_refused():
     h = by_kind()
     with pytest.raises(ValueError, match="zip"):
         h(normal(h.n_phi), normal(3, 3, 2))
-
-
-# --- before training -------------------------------------------------------------------------------------------------
 
 
 def spread(values: Tensor, fan_in: int) -> None:
@@ -321,9 +309,6 @@ def test_kinds_have_different_initial_weights():
     h = ByKind([Linear(N_ALPHA, 7), Linear(N_ALPHA, 7)])
     one, other = h.split_phi(h.initial_phi(generator(0, "phi")))
     assert not torch.equal(one, other)
-
-
-# --- the thesis's numbers of weights ---------------------------------------------------------------------------------
 
 
 def test_numbers_of_weights_are_those_of_the_thesis():

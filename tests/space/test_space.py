@@ -27,9 +27,6 @@ DARTS_V2 = Genotype(
 GENOTYPES = ROOT / "params" / "genotypes"
 
 
-# --- the graphs ------------------------------------------------------------------------------------------------------
-
-
 def test_a_darts_cell_has_fourteen_edges_of_eight_operations():
     assert DARTS.alpha_shape == (2, 14, 8)
     assert DARTS.n_alpha == 112
@@ -41,9 +38,6 @@ def test_a_darts_cell_has_fourteen_edges_of_eight_operations():
 def test_a_nasbench201_cell_has_six_edges_of_five_operations():
     assert NASBENCH201.alpha_shape == (1, 6, 5)
     assert NASBENCH201.edges == ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
-
-
-# --- discretisation --------------------------------------------------------------------------------------------------
 
 
 def by_the_rule(alpha: list) -> dict[str, list[tuple[str, int]]]:
@@ -114,9 +108,6 @@ def test_an_alpha_that_is_not_finite_is_refused(value: float):
     alpha[1, 3, 2] = value
     with pytest.raises(ParameterError, match="not finite"):
         discretise(alpha)
-
-
-# --- genotypes -------------------------------------------------------------------------------------------------------
 
 
 def test_the_cell_on_disk_is_the_published_one():
@@ -220,8 +211,6 @@ def test_any_text_gives_a_genotype_or_a_parameter_error(content, text: str):
             assert Genotype.from_json(genotype.to_json()) == genotype
 
 
-# --- cells of NAS-Bench-201 ------------------------------------------------------------------------------------------
-
 BEST = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
 
 
@@ -293,9 +282,6 @@ def test_an_impossible_cell_of_the_benchmark_is_refused(cell, message: str):
 def test_a_cell_of_darts_has_no_string_form():
     with pytest.raises(ParameterError, match="of space darts, which has no string form"):
         DARTS_V2.to_string()
-
-
-# --- the plan of a network -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("layers", "reduction"), [(8, [2, 5]), (20, [6, 13]), (3, [1, 2]), (5, [1, 3]), (6, [2, 4])])
