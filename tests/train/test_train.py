@@ -228,7 +228,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(uninterrup
     newest = run.folder / checkpoint.NEWEST
     newest.write_bytes(newest.read_bytes()[:-100])
     list(train(params, run))
-    assert "set aside" in capsys.readouterr().err
+    assert "renamed to" in capsys.readouterr().err
     assert outcome(run) == uninterrupted
 
 
