@@ -65,7 +65,7 @@ def run(
     """Run what is missing of a study. Then write its report and print its results."""
     plan = plan_study(study, scale=scale)
     if (scheduler or cluster) and engine == "local":
-        raise ParameterError("--scheduler and --cluster are for --engine dask")
+        raise ParameterError("--scheduler and --cluster require --engine dask")
     if jobs < 0:
         raise ParameterError(f"--jobs {jobs}: give a number of runs at a time, or 0 for one per core")
     if dry_run:

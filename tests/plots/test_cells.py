@@ -96,7 +96,7 @@ def test_no_boxes_and_labels_overlap_and_no_line_crosses_another_label():
             for index, line in enumerate(lines):
                 points = axes.transData.transform(on(line))
                 met = sum(bool(within(box, points).any()) for box in all_boxes)
-                assert met == (index < 8), "a line passes under its own label and under nothing else"
+                assert met == (index < 8), "a line passes under its label and nothing else"
 
 
 def on(line: PathPatch) -> np.ndarray:

@@ -155,7 +155,7 @@ def test_a_note_is_below_the_figure_and_moves_nothing():
     assert pictures[0].width == pictures[1].width and pictures[0].height < pictures[1].height
     above = pictures[1].crop((0, 0, *pictures[0].size))
     difference = np.abs(np.asarray(above, dtype=float) - np.asarray(pictures[0], dtype=float))
-    assert (difference > 100).mean() < 1e-3, "what was drawn is where it was"
+    assert (difference > 100).mean() < 1e-3, "the drawing has not moved"
     shown, size = DisplayFormatter().format(noted)
     assert shown["image/png"] == plots.render(noted, "png")
     assert size["image/png"]["height"] > round(110 * noted.get_size_inches()[1])

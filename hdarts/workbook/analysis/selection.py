@@ -39,7 +39,7 @@ def candidate(run: str) -> Candidate:
         genotype = Genotype.model_validate(result["genotype"])
         return Candidate(run, genotype, float(result["best_validation_accuracy"]), int(result["search_seed"]))
     except (KeyError, TypeError, ValueError):
-        raise ParameterError(f"searches: {run} is no search with a validation accuracy to select by") from None
+        raise ParameterError(f"searches: {run} is not a search with a validation accuracy to select by") from None
 
 
 def select(

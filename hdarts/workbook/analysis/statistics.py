@@ -156,7 +156,7 @@ def expected_maximum(values: ArrayLike, n: int) -> float:
 def proportion(count: int, n: int) -> tuple[float, float]:
     """Return the 95 % interval of Clopper and Pearson (1934) of the share that `count` of `n` estimates."""
     if not 0 <= count <= n or n < 1:
-        raise ValueError(f"{count} of {n} is no share")
+        raise ValueError(f"{count} of {n} is not a proportion")
     interval = scipy.stats.binomtest(count, n).proportion_ci(CONFIDENCE, "exact")
     return float(interval.low), float(interval.high)
 

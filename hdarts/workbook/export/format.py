@@ -63,7 +63,7 @@ def require(*modules: str) -> list[Any]:
     try:
         return [importlib.import_module(name) for name in modules]
     except ModuleNotFoundError as error:
-        raise ParameterError(f"{error.name} is not installed; pip install 'hdarts[export]' brings it") from None
+        raise ParameterError(f"{error.name} is not installed; run pip install 'hdarts[export]'") from None
 
 
 def load(folder: Path) -> tuple[Description, nn.Module]:
@@ -80,7 +80,7 @@ def load(folder: Path) -> tuple[Description, nn.Module]:
     try:
         network.load_state_dict(safetensors.load(content))
     except RuntimeError:
-        raise ParameterError(f"{folder / NETWORK}: describes another network than that of {WEIGHTS}") from None
+        raise ParameterError(f"{folder / NETWORK}: describes another network than the one in {WEIGHTS}") from None
     return description, network
 
 
@@ -90,7 +90,7 @@ def read_description(folder: Path) -> Description:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
-        raise ParameterError(f"{folder}: is no export of a network: it has no readable {path.name}") from None
+        raise ParameterError(f"{folder}: is not an exported network: it has no readable {path.name}") from None
     except (ValueError, RecursionError):
         raise ParameterError(f"{path}: is not JSON text") from None
     if isinstance(content, dict) and content.get("format") != FORMAT:

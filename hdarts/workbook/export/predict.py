@@ -34,7 +34,7 @@ def predict(folder: Path, images: Sequence[Path], top: int = 3) -> Iterator[Pred
     For one that cannot be read, `error` says why. Raises `ParameterError` for a damaged export.
     """
     if top < 1:
-        raise ParameterError(f"top is {top} and has to be 1 or more")
+        raise ParameterError(f"top is {top} and must be at least 1")
     description, network = load(folder)
     return (_predict(description, network, image, top) for image in images)
 

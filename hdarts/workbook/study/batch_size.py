@@ -48,7 +48,7 @@ def propose_batch_size(file: Path) -> StepMemory:
     images = dataset_info(params.data, params.data_folder, params.limit, params.validation_fraction, params.image_size)
     most = min(images.train, images.validation)
     if most < MEASURED:
-        raise ParameterError(f"{file}: a part of {most} images is smaller than the {MEASURED} that are measured")
+        raise ParameterError(f"{file}: a part has {most} images, fewer than the {MEASURED} that measuring needs")
     free = _free(use_machine(params))
     cost = measure_step(Probe(params, images, None, params.threads or torch.get_num_threads()), SECONDS)
     if isinstance(cost, str):

@@ -204,7 +204,7 @@ def _notes(
             f"{memory:.1f} GiB, of which {free:.1f} GiB are free now"
         )
     if missing := len(costs) - len(estimated):
-        notes.append(f"not included: {missing} runs, of which no step ended within {EACH} s and the free memory")
+        notes.append(f"not included: {missing} runs, whose steps exceed {EACH} s or the free memory")
     if by_key:
         smaller = sum(cost.batch < by_key[key].params.batch_size for key, cost in known.items())
         notes.append(

@@ -77,7 +77,7 @@ def test_finished_search_is_read_from_its_folder(tmp_path: Path, monkeypatch: py
     write_atomic(tmp_path / "study" / "a" / "result.json", json.dumps(result))
     write_atomic(tmp_path / "study" / "b" / "result.json", json.dumps({"test_accuracy": 90.0}))
     assert candidate("study/a") == ("study/a", WITH_SKIP, 88.25, 20)
-    with pytest.raises(ParameterError, match="study/b is no search with a validation accuracy"):
+    with pytest.raises(ParameterError, match="study/b is not a search with a validation accuracy"):
         candidate("study/b")
     with pytest.raises(ParameterError, match="study/c has no result"):
         candidate("study/c")

@@ -166,7 +166,7 @@ def test_undefined_correlation_says_so():
         (lambda: paired_test([], []), "no values"),
         (lambda: rank_correlation([1, 2], [1, 2, 3]), "there are 2 and 3"),
         (lambda: smallest_p(0), "n = 0"),
-        (lambda: proportion(5, 4), "5 of 4 is no share"),
+        (lambda: proportion(5, 4), "5 of 4 is not a proportion"),
         (lambda: unpaired_test([1.0], [math.inf]), "b: 1 of 1"),
         (lambda: what_n_can_show(-1), "n = -1"),
     ],

@@ -66,8 +66,8 @@ def test_counted_gradients_are_those_a_method_computes(monkeypatch):
 
 def test_peak_bytes_equal_a_count_by_hand():
     x, there = torch.ones(1000), torch.ones(500).requires_grad_()
-    assert peak_bytes(lambda: there.detach().view(5, 100)) == 0, "views of what was there before"
-    assert peak_bytes(lambda: x + 1 + 1 + 1) == 2 * 4000, "the third is made when the first is gone"
+    assert peak_bytes(lambda: there.detach().view(5, 100)) == 0, "views of existing tensors"
+    assert peak_bytes(lambda: x + 1 + 1 + 1) == 2 * 4000, "the third is created when the first is freed"
     assert peak_bytes(lambda: (x + 1, x + 2, x + 3)) == 3 * 4000, "all are kept"
     assert peak_bytes(lambda: there.exp().exp().exp()) == 3 * 2000, "each is saved for its backward pass"
 

@@ -262,7 +262,7 @@ def test_a_foreign_or_damaged_export_gives_one_sentence(runs, tmp_path, change, 
 
 
 def test_a_folder_that_is_no_export_is_refused(tmp_path):
-    with pytest.raises(ParameterError, match="is no export of a network"):
+    with pytest.raises(ParameterError, match="is not an exported network"):
         export.load(tmp_path)
 
 

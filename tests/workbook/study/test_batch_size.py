@@ -34,7 +34,7 @@ def test_a_step_is_measured(tmp_path, monkeypatch):
 def test_random_cells_and_too_few_images_are_refused(tmp_path):
     with pytest.raises(ParameterError, match="random takes no steps"):
         propose_batch_size(write(tmp_path, method="random"))
-    with pytest.raises(ParameterError, match="smaller than the 48"):
+    with pytest.raises(ParameterError, match="fewer than the 48"):
         propose_batch_size(write(tmp_path, limit=60))
 
 

@@ -22,7 +22,7 @@ class Equation:
 # fmt: off
 EQUATIONS = [
     Equation(2, 331, "λ* = argmin_λ L_upper(λ, w*)", "unclear",
-        "w* is written as if it did not depend on λ; with (3) it does, and (5) says so",
+        "w* is written as if it did not depend on λ; with (3) it does, as (5) states",
         "alpha* = argmin outer(w*(alpha), alpha)", "bilevel.BilevelProblem"),
     Equation(3, 333, "w* = argmin_w L_lower(λ, w)", "right", "for each λ; one w* only where the minimiser is unique",
         "w*(alpha) = argmin inner(w, alpha)", "bilevel.BilevelProblem"),
@@ -48,7 +48,7 @@ EQUATIONS = [
         "d(w_T) + sum_t (dw_t/dalpha at fixed w_t-1)^T (dw_T/dw_t)^T v(w_T), w_t = w_t-1 - xi grad inner(w_t-1)",
         "hypergradient.unrolled"),
     Equation(10, 374, "K = 1: ∂L_val/∂λ + ∂L_val/∂w_T+1 ∂w_T+1/∂w_T ... ∂w_1/∂λ", "wrong",
-        "truncation keeps the last K steps; printed is the first step alone, carried through all the others",
+        "truncation keeps the last K steps; the thesis prints the first step alone, carried through all others",
         "d(w_T) + (dw_T/dalpha at fixed w_T-1)^T v(w_T) = d(w_T) - xi C(w_T-1)^T v(w_T)", "hypergradient.unrolled"),
     Equation(11, 378, "the same without ∂L_val/∂λ", "wrong",
         "the wrong term of (10), and the direct part, which is not 0", "as for (10)", "hypergradient.unrolled"),
@@ -57,7 +57,7 @@ EQUATIONS = [
         "so λ is in the loss itself: ∂L_val/∂λ at fixed w is not 0", "logits = mixture(images, w, softmax(alpha))",
         "supernet.Supernet"),
     Equation(14, 503, "o^(i,j) = argmax_o λ_o^(i,j)", "unclear",
-        "not all of the rule: figure 19 (d) and section 4.5 keep two edges a node, and the code of DARTS leaves "
+        "not all of the rule: figure 19 (d) and section 4.5 keep two edges per node, and the code of DARTS leaves "
         "out zero", "largest weight of an edge without none; of each node the two strongest edges",
         "space.discretise"),
     Equation(15, 539, "dL_val/dλ(w*(λ), λ) ≈ dL_val/dλ(w - ξ ∂L_train/∂w, λ)", "right",
@@ -66,12 +66,12 @@ EQUATIONS = [
     Equation(16, 545, "∂L_val/∂λ(w', λ) - ξ ∂²L_train/∂λ∂w ∂L_val/∂w'", "right", "∂L² is printed for ∂²L",
         "d(w1) - xi C(w)^T v(w1), w1 = w - xi grad inner(w)", "hypergradient.unrolled"),
     Equation(17, 549, "∂²L_train/∂λ∂w ∂L_val/∂w' ≈ (∂L_train/∂λ(w+) - ∂L_train/∂λ(w-)) / 2ε", "right",
-        "∂L² is printed for ∂²L; ε is left open, DARTS has 0.01 / |∂L_val/∂w'|",
+        "∂L² is printed for ∂²L; ε is not given, DARTS has 0.01 / |∂L_val/∂w'|",
         "C^T v = (d inner/dalpha(w+) - d inner/dalpha(w-)) / (2 eps), w+- = w +- eps v(w1), eps = 0.01 / |v|",
         "hypergradient.finite_difference"),
     Equation(18, 568, "w = w_φ(λ)", "unclear",
-        "w_φ is the map, its output and (algorithm 2, section 4.8.1) the numbers it is trained in; and only the "
-        "weights of the cells are made", "w = [h_phi(alpha) | rest]", "bilevel.Reparametrised"),
+        "w_φ is the map, its output and (algorithm 2, section 4.8.1) its parameters; and only the "
+        "weights of the cells are generated", "w = [h_phi(alpha) | rest]", "bilevel.Reparametrised"),
     Equation(19, 573, "at convergence w_φ*(λ) = w* = r(λ)", "unclear",
         "needs a map that can be r and a spread of λ on which it was trained, stated only below; where it "
         "converged at one λ the value agrees and the slope, which (21) needs, need not",
