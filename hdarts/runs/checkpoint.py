@@ -120,8 +120,8 @@ class CheckpointClock:
     params: Checkpoints
     agreed: Callable[[signal.Signals | None], signal.Signals | None] | None = None
     last: float = field(default_factory=time.monotonic)
-    asked: signal.Signals | None = None
-    heard: signal.Signals | None = None
+    requested: signal.Signals | None = None
+    received: signal.Signals | None = None
 
     @contextmanager
     def listening(self) -> Iterator["CheckpointClock"]:
@@ -130,18 +130,18 @@ class CheckpointClock:
             yield self
 
     def _ask(self, number: signal.Signals) -> None:
-        self.heard = number
+        self.received = number
         if self.agreed is None:
-            self.asked = number
+            self.requested = number
         write_stderr(f"{number.name}: saves after this step and exits; a second signal ends it at once")
 
     def agree(self) -> None:
         """Share the signals of all processes; each calls this at the same points of its loop."""
-        self.asked = self.heard if self.agreed is None else self.agreed(self.heard)
+        self.requested = self.received if self.agreed is None else self.agreed(self.received)
 
     def due_in_epoch(self) -> bool:
         """Whether `checkpoint_minutes` have passed since the last save, or a stop was requested."""
-        return self.asked is not None or time.monotonic() - self.last >= 60 * self.params.checkpoint_minutes
+        return self.requested is not None or time.monotonic() - self.last >= 60 * self.params.checkpoint_minutes
 
     def due_after(self, epoch: int, epochs: int) -> bool:
         """Whether to save at the end of `epoch` (1 is the first)."""
@@ -151,8 +151,8 @@ class CheckpointClock:
     def saved(self) -> None:
         """Note the time of a save; raise `Stopped` if a stop was requested."""
         self.last = time.monotonic()
-        if self.asked is not None:
-            raise Stopped(f"stopped by {self.asked.name} after saving; the same command resumes from here")
+        if self.requested is not None:
+            raise Stopped(f"stopped by {self.requested.name} after saving; the same command resumes from here")
 
 
 def refuse_unless_finite(tensors: Mapping[str, Tensor], where: str, folder: Path) -> None:

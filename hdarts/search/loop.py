@@ -1,4 +1,4 @@
-"""One architecture search: step alpha along a hypergradient and the weights along the inner gradient, every batch.
+"""One architecture search: step alpha along a hypergradient and the weights along the inner gradient.
 
     for each pair of batches (thesis algorithms 1 and 2):
         alpha <- Adam(alpha, d L_val / d alpha)       # the method's hypergradient at the current weights
@@ -123,7 +123,7 @@ def search_epoch(
                 if not frozen:
                     phase.alpha_step(part_of(hypergradient, params.part))
             state.count(phase.weight_step(inner_batch, at, noise), len(inner_batch[1]))
-        if (state.step < steps or clock.asked) and clock.due_in_epoch():
+        if (state.step < steps or clock.requested) and clock.due_in_epoch():
             log.write("hypergradients")
             save(run, params, state, clock)
     state.check()

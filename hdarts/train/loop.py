@@ -113,7 +113,7 @@ def train_epoch(training: Training, learning_rate: float, drop_path: float) -> N
         training.sums += training.processes.sum(tally(logits, labels))
         training.step += 1
         clock.agree()
-        if (training.step < steps or clock.asked) and clock.due_in_epoch():
+        if (training.step < steps or clock.requested) and clock.due_in_epoch():
             save(training)
 
 

@@ -55,7 +55,7 @@ def save(training: Training, keep_as: str = "") -> None:
     }
     if training.processes.is_main:
         checkpoint.save(training.run.folder, state, identity(training.params), keep_as)
-    if training.clock.asked:  # no process exits before the main one has saved
+    if training.clock.requested:  # no process exits before the main one has saved
         training.processes.wait()
     training.clock.saved()
 
