@@ -77,11 +77,11 @@ def test_direct_gradient_is_back_propagation_through_the_composed_network(point)
 def test_parts_of_a_hypernetwork_are_fixed_weights_and_the_jacobian(point):
     u, alpha, _ = point
     w = PROBLEM.weights(u, alpha)
-    found = hypergradient.hypernetwork(PROBLEM, u, alpha, 0.5)
+    result = hypergradient.hypernetwork(PROBLEM, u, alpha, 0.5)
     jacobian = torch.autograd.functional.jacobian(lambda a: PROBLEM.weights(u, a), alpha)
     v = torch.autograd.functional.jacobian(lambda x: Cubic().outer(x, alpha, 0.5), w)
-    torch.testing.assert_close(found.direct, hypergradient.direct(Cubic(), w, alpha, 0.5).direct, rtol=0, atol=1e-12)
-    torch.testing.assert_close(found.response, torch.einsum("wij,w->ij", jacobian, v), rtol=0, atol=1e-12)
+    torch.testing.assert_close(result.direct, hypergradient.direct(Cubic(), w, alpha, 0.5).direct, rtol=0, atol=1e-12)
+    torch.testing.assert_close(result.response, torch.einsum("wij,w->ij", jacobian, v), rtol=0, atol=1e-12)
 
 
 def test_a_reparametrised_problem_is_a_problem_like_any_other(point):
@@ -90,8 +90,8 @@ def test_a_reparametrised_problem_is_a_problem_like_any_other(point):
     start, a = u.clone().requires_grad_(), alpha.clone().requires_grad_()
     (slope,) = torch.autograd.grad(PROBLEM.inner(start, a, 2.0), start, create_graph=True)
     (total,) = torch.autograd.grad(PROBLEM.outer(start - 0.01 * slope, a, 0.5), a)
-    found = hypergradient.unrolled(PROBLEM, u, alpha, [2.0], 0.5, 0.01)
-    torch.testing.assert_close(found.total, total, rtol=0, atol=1e-10)
+    result = hypergradient.unrolled(PROBLEM, u, alpha, [2.0], 0.5, 0.01)
+    torch.testing.assert_close(result.total, total, rtol=0, atol=1e-10)
 
 
 def test_sizes_that_do_not_fit_are_named(point):

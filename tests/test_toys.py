@@ -45,11 +45,11 @@ def test_best_response_minimises_the_inner_loss(toy):
 @every_toy
 def test_exact_hypergradient_is_the_slope_of_the_retrained_loss(toy):
     alpha = some_alpha(toy)
-    found = toy.exact_hypergradient(alpha)
+    result = toy.exact_hypergradient(alpha)
     w = toy.best_response(alpha)
-    assert found.total.shape == toy.alpha_shape
-    torch.testing.assert_close(found.total, slopes(lambda a: toys.retrained_loss(toy, a), alpha), rtol=1e-6, atol=1e-9)
-    torch.testing.assert_close(found.direct, slopes(lambda a: toy.outer(w, a), alpha), rtol=1e-6, atol=1e-9)
+    assert result.total.shape == toy.alpha_shape
+    torch.testing.assert_close(result.total, slopes(lambda a: toys.retrained_loss(toy, a), alpha), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(result.direct, slopes(lambda a: toy.outer(w, a), alpha), rtol=1e-6, atol=1e-9)
 
 
 @every_toy
@@ -71,17 +71,17 @@ def test_an_alpha_or_a_w_of_another_space_is_refused(toy):
 
 
 def test_sine_against_pencil_and_paper():
-    found = toys.Sine(0.3).exact_hypergradient(torch.tensor(0.7, dtype=torch.float64))
-    assert found.total.item() == pytest.approx((math.sin(0.7) + 0.3) * math.cos(0.7), abs=1e-15)
-    assert found.direct.item() == 0
+    result = toys.Sine(0.3).exact_hypergradient(torch.tensor(0.7, dtype=torch.float64))
+    assert result.total.item() == pytest.approx((math.sin(0.7) + 0.3) * math.cos(0.7), abs=1e-15)
+    assert result.direct.item() == 0
 
 
-def test_quadratic_has_a_direct_part_of_its_own():
+def test_quadratic_has_a_direct_part_that_is_not_zero():
     alpha = torch.tensor([2.0, -1.0], dtype=torch.float64)
     assert toys.Quadratic2D().exact_hypergradient(alpha).direct.tolist() == [1.5, -1.25]
 
 
-def test_diabetes_parts_are_standardised_by_the_first():
+def test_diabetes_is_standardised_by_its_first_part():
     (x, y), (other, _) = toys.RidgeDiabetes().data
     for column in (x, y):
         torch.testing.assert_close(column.mean(0), torch.zeros(column.shape[1]).double(), rtol=0, atol=1e-12)
@@ -108,7 +108,7 @@ def test_ridge_digits_trains_on_one_image_of_each_digit_and_on_none_of_the_other
     assert torch.cdist(x, other).min() > 0
 
 
-def test_the_three_operations_by_hand():
+def test_the_three_operations_computed_by_hand():
     outputs, _ = toys.MicroDARTS(1.0).data
     identity, average, largest = (outputs[1, o, 7].view(8, 8) for o in range(3))
     for row, column in ((0, 0), (0, 4), (3, 7), (5, 2)):
@@ -118,8 +118,8 @@ def test_the_three_operations_by_hand():
 
 
 @every_toy
-def test_a_toy_first_used_within_a_transform_stays_whole(toy):
-    """What a toy keeps is made with the toy: made within vmap or grad, it would outlive its transform."""
+def test_a_toy_first_used_within_a_transform_stays_usable(toy):
+    """Constants are computed with the toy: computed within vmap or grad, they would outlive the transform."""
     fresh = dataclasses.replace(toy)
     w, alphas = torch.ones(toy.n_w, dtype=torch.float64), torch.zeros(2, *toy.alpha_shape, dtype=torch.float64)
     both = torch.func.vmap(torch.func.grad(lambda a: fresh.inner(w, a) + fresh.outer(w, a)))(alphas)
@@ -133,8 +133,8 @@ def test_softmax_problems_do_not_feel_a_shift(l2):
     """Each part of the hypergradient sums to 0 over the operations, and dw*/dalpha kills the all-ones vector."""
     toy = toys.MicroDARTS(l2)
     alpha = some_alpha(toy)
-    found = toy.exact_hypergradient(alpha)
-    for part in (found.direct, found.response):
+    result = toy.exact_hypergradient(alpha)
+    for part in (result.direct, result.response):
         assert part.abs().max() > 1e-4
         assert part.sum().abs() < 1e-12
     jacobian = torch.autograd.functional.jacobian(toy.best_response, alpha)

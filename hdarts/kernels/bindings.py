@@ -94,8 +94,8 @@ def vjp(
 ) -> list[Tensor | None]:
     """Return the vector-Jacobian products of a function for the inputs that are `needed`; None for the others.
 
-    They are those of `by_kernel`, unless they will be differentiated again: then the same function `in_pytorch` of the
-    inputs is differentiated with a graph.
+    They are those of `by_kernel`, unless they will be differentiated again: then `in_pytorch`, the same function of the
+    inputs, is differentiated with a graph.
     """
     if not any(needed):
         return [None for _ in needed]

@@ -1,4 +1,4 @@
-/* The 1x1 and 3x3 convolutions of all edges that leave one node, and their gradients, for some images in the cache.
+/* The 1x1 and 3x3 convolutions of all edges that leave one node, and their gradients, for images that fit the cache.
 
    y (image, row, column, vector): a vector is a chunk of the channels of a node, with index node * chunks + chunk.
    Weights are rearranged once per call: (place, channel in, vector) for the forward pass, (place, vector, lane, chunk
@@ -219,7 +219,7 @@ INLINE void slopes_of_row(int64_t lanes, const Shape *s, Grid grid, Slopes of, i
         to[p * grid.vectors + v] = slope_of(lanes, norm, g + p * s->channels, y[p * grid.vectors]);
 }
 
-/* The same for 1x1; `room`: scratch memory for width + ROWS times all vectors. */
+/* The same for 1x1 convolutions; `room`: scratch memory for width + ROWS times all vectors. */
 static void back_1x1(const Shape *s, Grid grid, int64_t images, vec *padded, const vec *w, Slopes of, vec *back,
                      vec *sums, vec *room) {
     int64_t chunks = chunks_of(s), all = grid.vectors;

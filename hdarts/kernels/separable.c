@@ -196,7 +196,7 @@ int gradient_sums(const Shape *s, const REAL *y, const REAL *mean, const REAL *c
 }
 
 /* Gradients of gamma (y - mean) rstd + beta, for the gradient g in the nodes or `inner` in the values themselves.
-   They are added to outer_g, those in the sources; or gx is written, with its sums for the BatchNorm before.
+   Those in the sources are added to outer_g; those in an inner x are written to gx, with its sums for BatchNorm.
    w_depthwise_g and w_pointwise_g may be NULL: then the weights are constants. */
 int backward(const Shape *s, const REAL *const *outer, const REAL *x, const REAL *x_mean, const REAL *x_rstd,
              const REAL *x_gamma, const REAL *x_beta, const REAL *w_depthwise, const REAL *w_pointwise, const REAL *y,

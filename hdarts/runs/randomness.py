@@ -1,6 +1,6 @@
 """Randomness as a function of (seed, purpose, epoch, step), never of what ran before.
 
-A run that was killed anywhere and started again therefore draws the same numbers as an undisturbed one.
+A run that was killed anywhere and resumed therefore draws the same numbers as an uninterrupted one.
 """
 
 import hashlib

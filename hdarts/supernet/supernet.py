@@ -26,7 +26,7 @@ class Supernet:
 
     `layers`: cells of a DARTS network; cells in each of the three stages of NAS-Bench-201. `w` `(n_w,)` is laid out
     [normal cells | reduction cells | rest] or [cells | rest]; rest = stem, what joins the cells (DARTS: preprocessing,
-    NAS-Bench-201: residual blocks, last BatchNorm), classifier. `n_cell_w` has one number per kind. In a cell, the
+    NAS-Bench-201: residual blocks, last BatchNorm), classifier. `n_cell_w`: weights of each kind. In a cell, the
     weights of one convolution of one operation on all edges of a wave are adjacent: one view of `w`. Batch statistics
     need more than one value per channel: N H W > 1 in the last cell. `custom`: custom operations by name; they are
     computed edge by edge, followed by BatchNorm.

@@ -24,8 +24,8 @@ def eye(size: int) -> Tensor:
     return torch.eye(size, dtype=torch.float64)
 
 
-def near(found: Tensor, truth: Tensor, tolerance: float = 1e-9) -> None:
-    torch.testing.assert_close(found, truth, rtol=tolerance, atol=tolerance)
+def near(actual: Tensor, truth: Tensor, tolerance: float = 1e-9) -> None:
+    torch.testing.assert_close(actual, truth, rtol=tolerance, atol=tolerance)
 
 
 def setting(toy: Any) -> tuple[Tensor, Tensor, Tensor]:

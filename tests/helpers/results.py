@@ -19,7 +19,7 @@ def put(folder: Path, result: dict | None, **tables: list[dict]) -> None:
 
 
 class MadeUpStudy:
-    """A study in the folder `mine` whose runs are made up one by one."""
+    """A study in the folder `mine` whose runs are written one by one."""
 
     def __init__(self, runs: Path) -> None:
         self.runs, self.rows = runs, []

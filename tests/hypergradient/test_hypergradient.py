@@ -29,27 +29,27 @@ def safe_step(toy: Any, w: Tensor, alpha: Tensor) -> float:
 @all_toys
 def test_direct_is_the_direct_part(toy):
     alpha, best, _ = setting(toy)
-    found = hg.direct(toy, best, alpha, None)
-    near(found.direct, toy.exact_hypergradient(alpha).direct)
-    assert not found.response.any()
+    result = hg.direct(toy, best, alpha, None)
+    near(result.direct, toy.exact_hypergradient(alpha).direct)
+    assert not result.response.any()
 
 
 @all_toys
 def test_exact_is_the_closed_form(toy):
     alpha, best, _ = setting(toy)
-    found, truth = hg.exact(toy, best, alpha, None, None), toy.exact_hypergradient(alpha)
-    near(found.direct, truth.direct)
-    near(found.response, truth.response)
-    assert found.info["residual"] < 1e-9
-    assert found.info["curvature"] > 0
+    result, truth = hg.exact(toy, best, alpha, None, None), toy.exact_hypergradient(alpha)
+    near(result.direct, truth.direct)
+    near(result.response, truth.response)
+    assert result.info["residual"] < 1e-9
+    assert result.info["curvature"] > 0
 
 
 @all_toys
 def test_conjugate_gradient_reaches_the_closed_form(toy):
     alpha, best, _ = setting(toy)
-    found = hg.conjugate_gradient(toy, best, alpha, None, None, iterations=400)
-    near(found.total, toy.exact_hypergradient(alpha).total, 1e-6)
-    assert found.info["residual"] < 1e-6
+    result = hg.conjugate_gradient(toy, best, alpha, None, None, iterations=400)
+    near(result.total, toy.exact_hypergradient(alpha).total, 1e-6)
+    assert result.info["residual"] < 1e-6
 
 
 @every_toy
@@ -65,9 +65,9 @@ def test_series_and_unrolling_reach_the_closed_form(toy):
 def test_a_badly_conditioned_problem_is_beyond_a_series_of_that_length():
     alpha, best, _ = setting(ILL_CONDITIONED)
     truth, xi = ILL_CONDITIONED.exact_hypergradient(alpha).response, safe_step(ILL_CONDITIONED, best, alpha)
-    found = hg.neumann(ILL_CONDITIONED, best, alpha, None, None, xi, terms=400)
-    assert (found.response - truth).norm() > 0.1 * truth.norm()
-    assert 0.99 < found.info["contraction"] < 1
+    result = hg.neumann(ILL_CONDITIONED, best, alpha, None, None, xi, terms=400)
+    assert (result.response - truth).norm() > 0.1 * truth.norm()
+    assert 0.99 < result.info["contraction"] < 1
 
 
 @every_toy
@@ -79,12 +79,12 @@ def test_a_hypernetwork_that_knows_the_best_response_is_exact(toy):
             return toy.best_response(alpha)
 
     alpha, _, _ = setting(toy)
-    found, truth = (
+    result, truth = (
         hg.hypernetwork(Reparametrised(toy, BestResponse()), torch.empty(0), alpha, None),
         toy.exact_hypergradient(alpha),
     )
-    near(found.direct, truth.direct)
-    near(found.response, truth.response)
+    near(result.direct, truth.direct)
+    near(result.response, truth.response)
 
 
 @all_toys
@@ -103,7 +103,7 @@ def test_series_of_k_terms_is_unrolling_by_k_steps_at_the_best_response(toy):
 def test_each_part_sums_to_zero_over_the_operations(l2):
     toy = toys.MicroDARTS(l2)
     alpha, _, w = setting(toy)
-    for found in (
+    for result in (
         hg.direct(toy, w, alpha, None),
         hg.finite_difference(toy, w, alpha, None, None, 0.05),
         hg.unrolled(toy, w, alpha, [None] * 3, None, 0.05),
@@ -111,9 +111,9 @@ def test_each_part_sums_to_zero_over_the_operations(l2):
         hg.conjugate_gradient(toy, w, alpha, None, None, 3),
         hg.exact(toy, w, alpha, None, None),
     ):
-        assert found.direct.abs().max() > 1e-4
-        near(found.direct.sum(), torch.zeros(()).double())
-        near(found.response.sum(), torch.zeros(()).double())
+        assert result.direct.abs().max() > 1e-4
+        near(result.direct.sum(), torch.zeros(()).double())
+        near(result.response.sum(), torch.zeros(()).double())
 
 
 def run_all(problem: Any, w: Tensor, alpha: Tensor) -> list:
@@ -130,19 +130,19 @@ def run_all(problem: Any, w: Tensor, alpha: Tensor) -> list:
 
 @every_toy
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_arguments_stay_as_they_are_and_results_are_detached(toy, dtype):
+def test_arguments_are_unchanged_and_results_are_detached(toy, dtype):
     alpha, _, w = (x.to(dtype) for x in setting(toy))
     before = alpha.clone(), w.clone()
-    found_for_constants = run_all(toy, w, alpha)
+    for_constants = run_all(toy, w, alpha)
     assert not w.requires_grad
     assert not alpha.requires_grad
-    for found in found_for_constants + run_all(toy, w.requires_grad_(), alpha.requires_grad_()):
-        for part in (found.direct, found.response, found.total):
+    for result in for_constants + run_all(toy, w.requires_grad_(), alpha.requires_grad_()):
+        for part in (result.direct, result.response, result.total):
             assert part.shape == alpha.shape
             assert part.dtype == dtype
             assert not part.requires_grad
-        assert found.info["seconds"] >= 0
-        assert all(isinstance(value, float | int) for value in found.info.values())
+        assert result.info["seconds"] >= 0
+        assert all(isinstance(value, float | int) for value in result.info.values())
     assert torch.equal(alpha, before[0])
     assert torch.equal(w, before[1])
     assert w.grad is alpha.grad is None
@@ -168,8 +168,8 @@ def test_what_a_loss_does_not_use_has_gradient_zero():
             return torch.ones(())
 
     for problem in (Deaf(3, (2, 2)), Constant(3, (2, 2))):
-        for found in run_all(problem, problem.w, problem.alpha):
-            assert torch.equal(found.total, torch.zeros(2, 2).double())
+        for result in run_all(problem, problem.w, problem.alpha):
+            assert torch.equal(result.total, torch.zeros(2, 2).double())
 
 
 P = Quadratic(3, (2,))

@@ -18,8 +18,8 @@ def test_conjugate_gradient_is_a_dense_solve(n_w, shape, seed):
     problem = Quadratic(n_w, shape, seed)
     for damping in (0.0, 0.3):
         matrix = problem.hessian + damping * eye(n_w)
-        found = hg.conjugate_gradient(problem, problem.w, problem.alpha, None, None, n_w, damping=damping)
-        near(found.response, problem.response(torch.linalg.solve(matrix, problem.v)), 1e-8)
+        result = hg.conjugate_gradient(problem, problem.w, problem.alpha, None, None, n_w, damping=damping)
+        near(result.response, problem.response(torch.linalg.solve(matrix, problem.v)), 1e-8)
     near(
         hg.exact(problem, problem.w, problem.alpha, None, None).response,
         problem.response(problem.hessian.inverse() @ problem.v),
@@ -35,18 +35,18 @@ def test_neumann_is_its_formula(n_w, shape, seed):
         q = xi * sum(
             (torch.linalg.matrix_power(factor, j) @ problem.v for j in range(terms)), torch.zeros(n_w).double()
         )
-        found = hg.neumann(problem, problem.w, problem.alpha, None, None, xi, terms)
-        near(found.response, problem.response(q))
-        near(found.direct, (problem.w @ problem.p).expand(shape))
-        assert found.info["residual"] == pytest.approx((problem.v - problem.hessian @ q).norm().item(), abs=1e-9)
+        result = hg.neumann(problem, problem.w, problem.alpha, None, None, xi, terms)
+        near(result.response, problem.response(q))
+        near(result.direct, (problem.w @ problem.p).expand(shape))
+        assert result.info["residual"] == pytest.approx((problem.v - problem.hessian @ q).norm().item(), abs=1e-9)
 
 
 def test_conjugate_gradient_in_one_dimension_takes_one_iteration():
     problem = Quadratic(1, (2,))
-    found = hg.conjugate_gradient(problem, problem.w, problem.alpha, None, None, 10)
-    near(found.response, problem.response(problem.v / problem.hessian[0, 0]))
-    assert found.info["iterations"] <= 2
-    assert found.info["curvature"] == pytest.approx(problem.hessian.item())
+    result = hg.conjugate_gradient(problem, problem.w, problem.alpha, None, None, 10)
+    near(result.response, problem.response(problem.v / problem.hessian[0, 0]))
+    assert result.info["iterations"] <= 2
+    assert result.info["curvature"] == pytest.approx(problem.hessian.item())
 
 
 def test_conjugate_gradient_returns_the_last_iterate_and_its_residual():
@@ -54,10 +54,10 @@ def test_conjugate_gradient_returns_the_last_iterate_and_its_residual():
     problem = Quadratic(5, (3,))
     v, matrix = problem.v, problem.hessian
     q = v * (v @ v) / (v @ matrix @ v)
-    found = hg.conjugate_gradient(problem, problem.w, problem.alpha, None, None, 1)
-    near(found.response, problem.response(q))
-    assert found.info["residual"] == pytest.approx((v - matrix @ q).norm().item())
-    assert found.info["iterations"] == 1
+    result = hg.conjugate_gradient(problem, problem.w, problem.alpha, None, None, 1)
+    near(result.response, problem.response(q))
+    assert result.info["residual"] == pytest.approx((v - matrix @ q).norm().item())
+    assert result.info["iterations"] == 1
     loose = hg.conjugate_gradient(problem, problem.w, problem.alpha, None, None, 50, tolerance=0.2)
     assert 0 < loose.info["residual"] <= 0.2 * v.norm()
     assert 1 < loose.info["iterations"] < 5
@@ -96,8 +96,8 @@ def test_products_on_a_network_are_those_of_dense_second_derivatives():
     near(hg.neumann(problem, w, alpha, batch, last, 0.1, 2).response, -torch.einsum("wij,w->ij", cross, q))
     damping = 0.1 - torch.linalg.eigvalsh(hessian)[0].item()
     q = torch.linalg.solve(hessian + damping * eye(problem.n_w), v)
-    found = hg.conjugate_gradient(problem, w, alpha, batch, last, 100, damping=damping)
-    near(found.response, -torch.einsum("wij,w->ij", cross, q), 1e-8)
+    result = hg.conjugate_gradient(problem, w, alpha, batch, last, 100, damping=damping)
+    near(result.response, -torch.einsum("wij,w->ij", cross, q), 1e-8)
 
 
 def test_negative_curvature_is_met_with_a_warning_and_a_value():
@@ -107,10 +107,10 @@ def test_negative_curvature_is_met_with_a_warning_and_a_value():
     )  # v = that vector
     arguments = problem, problem.w, problem.alpha, None, None
     with pytest.warns(hg.HypergradientWarning, match=r"conjugate gradients met curvature -0\.5 at iteration 1"):
-        found = hg.conjugate_gradient(*arguments, 5)
-    assert found.info["curvature"] == pytest.approx(-0.5)
-    assert found.info["iterations"] == 0
-    assert not found.response.any()
+        result = hg.conjugate_gradient(*arguments, 5)
+    assert result.info["curvature"] == pytest.approx(-0.5)
+    assert result.info["iterations"] == 0
+    assert not result.response.any()
     damped = hg.conjugate_gradient(*arguments, 5, damping=1.0)
     near(damped.response, problem.response(problem.v / 0.5))
     with pytest.warns(
@@ -126,8 +126,8 @@ def test_a_step_size_that_diverges_is_named():
     problem = Quadratic(3, (2,))
     arguments = problem, problem.w, problem.alpha, None, None
     with pytest.warns(hg.HypergradientWarning, match=r"contraction rate 2 is above 1 \(step_size 1\.5"):
-        found = hg.neumann(*arguments, 1.5, 60)
-    assert found.info["contraction"] == pytest.approx(1.5 * 2 - 1, rel=1e-6)
+        result = hg.neumann(*arguments, 1.5, 60)
+    assert result.info["contraction"] == pytest.approx(1.5 * 2 - 1, rel=1e-6)
     with pytest.raises(FloatingPointError, match=r"the Neumann series with step_size 1\.5 overflowed at term"):
         hg.neumann(*arguments, 1.5, 5000)
     assert hg.unrolled(*arguments[:3], [None] * 60, None, 1.5).info["contraction"] > 1.5

@@ -98,8 +98,8 @@ def test_17_divides_by_two_epsilon():
     plus, minus = (grad(inner, argnums=1)(W + sign * epsilon * v, ALPHA) for sign in (1, -1))
     product = cross(W, ALPHA, v)
     near((plus - minus) / (2 * epsilon), product)  # exact here: the loss is quadratic in w
-    found = methods.finite_difference(TOY, W, ALPHA, None, None, XI).response
-    near(found, -XI * product)
+    result = methods.finite_difference(TOY, W, ALPHA, None, None, XI).response
+    near(result, -XI * product)
     assert float(((plus - minus) / 2 * epsilon).norm() / product.norm()) < 0.1  # the slip of several public codes
     assert EQUATIONS[17].verdict == "right"
 
@@ -125,14 +125,14 @@ def supernet() -> tuple[Reparametrised, Tensor, Tensor, tuple[Tensor, Tensor]]:
 
 def test_22_leaves_out_a_direct_part_that_is_not_zero_by_13(supernet):
     problem, u, alpha, batch = supernet
-    found = methods.hypernetwork(problem, u, alpha, batch)
+    result = methods.hypernetwork(problem, u, alpha, batch)
     along = draw(*alpha.shape, purpose="direction")
     with torch.no_grad():
         ends = [float(problem.outer(u, alpha + sign * 1e-8 * along, batch)) for sign in (1, -1)]
     slope = (ends[0] - ends[1]) / 2e-8  # so small a step that no ReLU switches
-    assert float((found.total * along).sum()) == pytest.approx(slope, rel=1e-5)  # (21)
-    assert float((found.response * along).sum()) != pytest.approx(slope, rel=0.01)  # (22)
-    assert float(found.direct.norm()) > 0.01 * float(found.response.norm()) > 0
+    assert float((result.total * along).sum()) == pytest.approx(slope, rel=1e-5)  # (21)
+    assert float((result.response * along).sum()) != pytest.approx(slope, rel=0.01)  # (22)
+    assert float(result.direct.norm()) > 0.01 * float(result.response.norm()) > 0
     assert (EQUATIONS[21].verdict, EQUATIONS[22].verdict) == ("right", "wrong")
 
 
@@ -140,9 +140,9 @@ def test_14_would_choose_zero_where_the_rule_keeps_two_edges_per_node():
     alpha = torch.zeros(DARTS.alpha_shape)
     alpha[..., DARTS.operations.index("none")] = 5.0
     alpha[..., DARTS.operations.index("skip_connect")] = 1.0
-    found = discretise(alpha, DARTS)
-    assert len(found.normal) == len(found.reduce) == 2 * 4
-    assert skip_count(found) == 8
+    result = discretise(alpha, DARTS)
+    assert len(result.normal) == len(result.reduce) == 2 * 4
+    assert skip_count(result) == 8
     assert EQUATIONS[14].verdict == "unclear"
 
 

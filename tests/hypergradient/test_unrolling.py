@@ -30,9 +30,9 @@ def test_finite_differences_are_exact_for_quadratics(toy, optimiser):
     direct, response = back_propagated(toy, w, alpha, [None], None, 0.05, keep=1, **sgd)
     assert response.abs().max() > 1e-4
     for epsilon in (0.01, 0.3):
-        found = hg.finite_difference(toy, w, alpha, None, None, 0.05, epsilon, **sgd)
-        near(found.direct, direct)
-        near(found.response, response)
+        result = hg.finite_difference(toy, w, alpha, None, None, 0.05, epsilon, **sgd)
+        near(result.direct, direct)
+        near(result.response, response)
 
 
 @all_toys
@@ -41,13 +41,13 @@ def test_finite_differences_are_exact_for_quadratics(toy, optimiser):
 def test_unrolled_is_back_propagation_through_the_steps(toy, optimiser, steps, keep):
     alpha, _, w = setting(toy)
     sgd = {**optimiser, "velocity": draw(toy.n_w, purpose="velocity")}
-    found = hg.unrolled(toy, w, alpha, [None] * steps, None, 0.05, truncate=keep, **sgd)
+    result = hg.unrolled(toy, w, alpha, [None] * steps, None, 0.05, truncate=keep, **sgd)
     if keep == 0:
-        assert not found.response.any()
+        assert not result.response.any()
     else:
         direct, response = back_propagated(toy, w, alpha, [None] * steps, None, 0.05, keep, **sgd)
-        near(found.direct, direct)
-        near(found.response, response)
+        near(result.direct, direct)
+        near(result.response, response)
 
 
 @every_optimiser
@@ -56,11 +56,11 @@ def test_unrolling_a_network_is_back_propagation(optimiser):
     w, alpha = draw(problem.n_w, purpose="w"), draw(2, 2, purpose="alpha")
     for keep in (1, 4):
         direct, response = back_propagated(problem, w, alpha, batches, last, 0.2, keep, **optimiser)
-        found = hg.unrolled(problem, w, alpha, batches, last, 0.2, keep, **optimiser)
-        near(found.direct, direct)
-        near(found.response, response)
+        result = hg.unrolled(problem, w, alpha, batches, last, 0.2, keep, **optimiser)
+        near(result.direct, direct)
+        near(result.response, response)
         assert response.norm() > 1e-4
-    near(found.response.sum(1), torch.zeros(2).double())
+    near(result.response.sum(1), torch.zeros(2).double())
 
 
 def test_finite_differences_approach_the_exact_step_by_the_square_of_epsilon():

@@ -226,10 +226,10 @@ def test_part_selects_what_steps_alpha(part):
 
 @pytest.mark.parametrize("changes", [{"method": "darts-second"}, {"hypernetwork": "linear", "noise": 0.1}])
 def test_a_search_stopped_between_epochs_equals_an_uninterrupted_one(changes):
-    undisturbed = whole(parameters(**changes, run="undisturbed"))
+    uninterrupted = whole(parameters(**changes, run="uninterrupted"))
     broken = parameters(**changes, run="broken")
     next(iter(s.search(broken, Run.open(broken))))
-    same(undisturbed, whole_again(broken))
+    same(uninterrupted, whole_again(broken))
 
 
 def whole_again(params: SearchParams) -> Run:
@@ -251,7 +251,7 @@ list(search(params, Run.open(params)))
 
 def test_a_search_killed_at_random_moments_equals_an_uninterrupted_one(runs):
     changes = {"hypernetwork": "linear", "epochs": 3, "checkpoint_minutes": 0.001}
-    undisturbed = whole(parameters(**changes, run="undisturbed"))
+    uninterrupted = whole(parameters(**changes, run="uninterrupted"))
     killed = parameters(**changes, run="killed")
     seed = random.randrange(10**6)
     print(f"kill points drawn with seed {seed}")
@@ -265,7 +265,7 @@ def test_a_search_killed_at_random_moments_equals_an_uninterrupted_one(runs):
         process.wait()
         process.stdout.close()
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, "HDARTS_RUNS": str(runs)})
-    same(undisturbed, Run.open(killed))
+    same(uninterrupted, Run.open(killed))
 
 
 def test_a_global_search_trains_the_hypernetwork_first_and_then_alpha_alone():
@@ -362,7 +362,7 @@ def small_images(folder):
 
 def test_a_search_killed_before_its_result_equals_an_uninterrupted_one():
     """Killed after the loop, while a notebook draws its figures; the next start only writes the result."""
-    undisturbed = whole(parameters(method="darts-first", run="undisturbed"))
+    uninterrupted = whole(parameters(method="darts-first", run="uninterrupted"))
     params = parameters(method="darts-first", run="killed")
     run = Run.open(params)
     rows = s.search(params, run, finish=False)
@@ -372,7 +372,7 @@ def test_a_search_killed_before_its_result_equals_an_uninterrupted_one():
     list(rows)
     assert not run.done and list(s.search(params, run, finish=False)) == []
     s.finish(params, run)
-    same(undisturbed, run)
+    same(uninterrupted, run)
 
 
 def test_kept_checkpoints_stay_and_the_rotating_one_is_removed():

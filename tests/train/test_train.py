@@ -220,7 +220,7 @@ def test_a_run_killed_at_a_random_moment_equals_an_uninterrupted_one(runs):
     assert outcome(run) == outcome(trained(run="uninterrupted", **changes))
 
 
-def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(uninterrupted, capsys):
+def test_a_damaged_checkpoint_is_renamed_and_the_previous_one_is_used(uninterrupted, capsys):
     params, run = opened()
     stopped = train(params, run)
     list(itertools.islice(stopped, 2))
