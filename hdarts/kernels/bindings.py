@@ -29,7 +29,7 @@ class SizeStruct(ctypes.Structure):
 
     @classmethod
     def of(cls, *sizes: int) -> Self:
-        """Create it from all sizes but the number of threads, which is PyTorch's."""
+        """Create it from all other sizes; the number of threads is PyTorch's."""
         return cls(*sizes, torch.get_num_threads())
 
     def __str__(self) -> str:

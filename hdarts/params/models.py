@@ -263,7 +263,7 @@ class ToyHypernetworkParams(Parameters):
 
 
 class HypergradientParams(Parameters, Machine):
-    """Notebook 04: the hypergradients of a real supernet, method against method."""
+    """Notebook 04: the hypergradients of a real supernet by all methods."""
 
     stage: ClassVar[str] = "hypergradients"
     search: Text

@@ -10,7 +10,7 @@ from hdarts.space import Genotype, skip_count
 
 
 def finish(params: SearchParams, run: Run) -> None:
-    """Write result.json, which makes a run done, and remove the large checkpoints; a run that is done stays as it is.
+    """Write result.json, if it does not exist yet, which makes a run done, and remove the large checkpoints.
 
     Raises ParameterError if the search has not reached its end.
     """

@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution without bias; `half`: one of two that make half of the channels each, to be concatenated."""
+    """A convolution without bias; `half`: one of two whose outputs, half of the channels each, are concatenated."""
 
     kernel: int
     depthwise: bool = False

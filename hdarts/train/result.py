@@ -9,7 +9,7 @@ from hdarts.space import Genotype
 
 
 def finish(params: EvaluateParams, run: Run) -> None:
-    """Write result.json, which makes a run done, and remove the large checkpoints; a run that is done stays as it is.
+    """Write result.json, if it does not exist yet, which makes a run done, and remove the large checkpoints.
 
     Raises ParameterError if the training has not reached its end.
     """
