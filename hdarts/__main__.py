@@ -1,3 +1,4 @@
 from hdarts.workbook.cli import main
 
-main()
+if __name__ == "__main__":
+    main()
