@@ -7,6 +7,7 @@ none with random jitter: the same table gives the same file, and no pyplot figur
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
@@ -45,6 +46,7 @@ def strips(
     import seaborn as sns
 
     places: dict[str, Any] = {"order": list(order), "hue": name, "hue_order": list(styles), "dodge": True}
+    random_state = np.random.get_state()  # stripplot draws random numbers even without jitter
     for value, style in styles.items():
         drawn = rows.loc[(rows[name] == value) & rows[x].notna()]
         marks: dict[str, Any] = {"marker": style["marker"], "size": 5, "linewidth": 0.5, "edgecolor": "white"}
@@ -53,6 +55,7 @@ def strips(
         palette = [style["color"]] * len(styles)
         sns.stripplot(drawn, x=x, y=y, **places, **marks, palette=palette, jitter=False, legend=False, ax=axes)
         axes.plot([], [], linestyle="", color=style["color"], marker=style["marker"], label=str(value))
+    np.random.set_state(random_state)
     axes.set_ylabel("")
     axes.grid(True, axis="y")
 
