@@ -48,7 +48,10 @@ def cores() -> int:
 
 
 def outcome_of(folder: Path) -> Outcome:
-    """Return the outcome of a run from its folder: it is done if and only if its result can be read."""
+    """Return the outcome of a run from its folder: it is done if and only if its result can be read.
+
+    Papermill also notes an end in a notebook whose kernel died, which then gets no page: such a run is unfinished.
+    """
     try:
         notebook = json.loads((folder / "notebook.ipynb").read_text(encoding="utf-8"))
         papermill = notebook["metadata"]["papermill"]
@@ -59,7 +62,7 @@ def outcome_of(folder: Path) -> Outcome:
         return Outcome("done", seconds)
     if papermill.get("exception"):
         return _failure(notebook, seconds)
-    if papermill.get("end_time"):
+    if papermill.get("end_time") and (folder / "notebook.html").is_file():
         return Outcome("failed", seconds, "the notebook ended but wrote no result")
     return Outcome("unfinished" if folder.is_dir() else "waiting")
 

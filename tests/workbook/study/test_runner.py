@@ -117,6 +117,7 @@ def written(folder: Path, papermill: dict, *outputs: dict) -> Path:
     folder.mkdir()
     book = {"metadata": {"papermill": papermill}, "cells": [{"outputs": list(outputs)}]}
     (folder / "notebook.ipynb").write_text(json.dumps(book))
+    (folder / "notebook.html").write_text("page")
     return folder
 
 
@@ -142,6 +143,12 @@ def test_only_a_valid_result_makes_a_run_done(tmp_path: Path, papermill, name, v
     assert outcome_of(folder) == outcome, "its result is damaged"
     (folder / "result.json").write_text('{"accuracy": 1}')
     assert outcome_of(folder) == Outcome("done", papermill.get("duration"))
+
+
+def test_a_run_whose_kernel_died_is_unfinished(tmp_path: Path) -> None:
+    folder = written(tmp_path / "run", ENDED)
+    (folder / "notebook.html").unlink()
+    assert outcome_of(folder) == Outcome("unfinished")
 
 
 def test_a_run_without_a_notebook_is_waiting_unfinished_or_done(tmp_path: Path) -> None:
