@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +30,7 @@ from hdarts.runs.device import use_machine
 from hdarts.runs.memory import peak_memory
 from hdarts.runs.run import Run
 from hdarts.search import batches, make_supernet, method_hypergradient, part_of
+from hdarts.search.loop import Phases as SearchPhases
 from hdarts.search.loop import phases, training_alpha
 from hdarts.search.state import State
 from hdarts.search.validation import accuracy
@@ -161,17 +162,23 @@ def _search(params: SearchParams, data: Splits, device: torch.device) -> Phases:
     """Return the phases of a search step."""
     problem = Classification(make_supernet(params, data), params.precision)
     state = State.fresh(params, problem.supernet, None, device)
-    phase = phases(problem, state, partial(method_hypergradient, params), params.learning_rate)
+    method = partial(method_hypergradient, params)
+
+    @cache
+    def of_size(size: int) -> SearchPhases:  # a CUDA graph takes batches of one size
+        return phases(problem, state, method, params.learning_rate)
 
     def one(data: Splits, level: int):
         every = batches(params.model_copy(update={"batch_size": len(data.train)}), data)
         return next(every[level].epoch(0, "probe", 0))
 
     def take_alpha_step(data: Splits) -> None:
+        phase = of_size(len(data.train))
         phase.alpha_step(part_of(phase.hypergradient(one(data, 0), one(data, 1)), params.part))
 
     def take_weight_step(data: Splits) -> None:
-        state.count(phase.weight_step(one(data, 0), *training_alpha(params, state)), len(data.train))
+        size = len(data.train)
+        state.count(of_size(size).weight_step(one(data, 0), *training_alpha(params, state)), size)
 
     def measure_accuracy(data: Splits) -> None:
         accuracy(problem, state.weights.value(state.alpha), state.alpha, data.validation, len(data.train))

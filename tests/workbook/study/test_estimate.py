@@ -10,10 +10,12 @@ from helpers.small_runs import EVALUATION, SEARCH, computed, params
 from hdarts.data import DatasetInfo
 from hdarts.errors import ParameterError
 from hdarts.params import EvaluateParams, SearchParams
+from hdarts.runs.cuda_graph import CudaGraph
+from hdarts.search import loop
 from hdarts.space import DARTS, discretise
 from hdarts.workbook.study import estimate as e
 from hdarts.workbook.study import plan_study
-from hdarts.workbook.study.probe import Probe, StepCost, measure_step
+from hdarts.workbook.study.probe import Probe, StepCost, measure_step, steps
 
 IMAGES = DatasetInfo(80, 80, (3, 8, 8), 10)
 CELL = discretise(torch.zeros(DARTS.alpha_shape), DARTS)
@@ -51,6 +53,20 @@ def test_a_search_and_a_training_are_measured_at_their_batch_sizes() -> None:
     assert isinstance(training, EvaluateParams)
     found = measure_step(Probe(training, IMAGES, CELL, 1), 60)
     assert isinstance(found, StepCost) and set(found.seconds) == {"weight_step", "accuracy"}
+
+
+def test_each_cuda_graph_has_batches_of_one_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: dict[CudaGraph, set[int]] = {}
+
+    class Recorded(CudaGraph):
+        def __call__(self, *inputs):
+            sizes.setdefault(self, set()).update(len(x[1]) for x in inputs if not isinstance(x, torch.Tensor))
+            return super().__call__(*inputs)
+
+    monkeypatch.setattr(loop, "CudaGraph", Recorded)
+    rows = list(steps(Probe(search(), IMAGES, CELL, 1), tmp_path))
+    assert {row["batch"] for row in rows} == {2, 4, 8, 16}
+    assert max(map(len, sizes.values())) == 1
 
 
 def test_a_step_that_takes_too_long_is_ended_with_the_reason() -> None:
