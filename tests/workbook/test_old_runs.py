@@ -57,3 +57,5 @@ def test_a_renamed_value_of_an_old_parameter_file_is_read():
     values = read_yaml(below_runs(SEARCH) / "params.yaml")
     assert values["rest"] == "own"
     assert recorded(SearchParams, values).rest == "learned"
+    (row,) = tables.finished_runs("tiny", "search")
+    assert row["rest"] == "learned"

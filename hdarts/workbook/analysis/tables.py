@@ -5,6 +5,7 @@ from math import nan
 import pandas as pd
 
 from hdarts.params import SearchParams, read_yaml, recorded
+from hdarts.params.models import respelled
 from hdarts.runs.paths import below_runs
 from hdarts.runs.run import read_json, read_result, read_table
 from hdarts.workbook.analysis import Row
@@ -36,6 +37,7 @@ def finished_runs(study: str, stages: str) -> list[Row]:
         if (result := read_result(folder)) is not None:
             given = {str(name): value for name, value in labels.items() if value != ""}
             params = read_yaml(folder / "params.yaml") if (folder / "params.yaml").is_file() else {}
+            params = respelled(params, SearchParams.renamed_values)
             varied = [name for name in given if name not in IDENTITY]
             setting = ", ".join(f"{name} {given[name]}" for name in varied)
             row = {"arm": labels["stage"], "search_seed": 0, **given, **params, **result}
