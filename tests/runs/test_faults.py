@@ -81,8 +81,8 @@ def ended_at_once(study: str, runs: Path, seconds: float) -> bool:
     assert process.stdout is not None
     process.stdout.readline()
     time.sleep(seconds)
-    process.send_signal(signal.SIGTERM)
-    process.send_signal(signal.SIGUSR1)
+    for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGUSR1, signal.SIGCONT):  # both arrive together
+        process.send_signal(number)
     _, err = process.communicate(timeout=60)
     gone(runs)
     if process.returncode == 0:
