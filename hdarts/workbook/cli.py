@@ -18,9 +18,10 @@ import pandas as pd
 import typer
 
 from hdarts.errors import CannotWrite, OutOfMemory, ParameterError, Stopped, of_the_disk
+from hdarts.params import read_yaml
 from hdarts.runs.atomic import write_atomic
 from hdarts.runs.lock import exclusive
-from hdarts.runs.run import tidy
+from hdarts.runs.run import BEFORE, NEWEST, tidy
 from hdarts.runs.signals import end_at_once, on_request
 from hdarts.workbook.cluster import Cluster, read_cluster, run_on_cluster
 from hdarts.workbook.formatting import format_table
@@ -88,7 +89,7 @@ def run(
             raise typer.Exit(Stopped.exit_code) from None
         print(_table(plan, bad))
         for done in (run for run in plan.runs if run.name not in bad):
-            tidy(done.params, done.folder)  # its kernel may have been killed right after it wrote the result
+            _remove_left_checkpoints(done)
         _report(plan)
     raise typer.Exit(max((outcome.code for outcome in bad.values()), default=0))
 
@@ -117,6 +118,13 @@ def report(
     page = _report(plan)
     if pdf and page is not None:
         print(f"printed: {write_pdf(page)}")
+
+
+def _remove_left_checkpoints(run: PlannedRun) -> None:
+    """Remove the checkpoints of a run whose kernel was killed right after its result; what it was to keep stays."""
+    left = any((run.folder / name).exists() for name in (NEWEST, BEFORE))
+    if left and not read_yaml(run.folder / "params.yaml").get("keep_checkpoint", True):
+        tidy(run.params, run.folder)
 
 
 def _stop(table: LiveTable, number: signal.Signals) -> None:

@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from helpers import ROOT
@@ -131,3 +133,12 @@ def test_a_wrong_call_ends_with_code_2_and_one_line(
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("hdarts: ") and message in err and err.count("\n") == 1
     assert not (study.parent / "runs").exists()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_only_checkpoints_that_a_run_was_not_to_keep_are_removed(tmp_path: Path, kept: bool) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(b"weights")
+    (tmp_path / "params.yaml").write_text(f"keep_checkpoint: {str(kept).lower()}\n")
+    run: Any = SimpleNamespace(folder=tmp_path, params=SimpleNamespace(keep_checkpoint=False))
+    command._remove_left_checkpoints(run)
+    assert (tmp_path / "checkpoint.pt").exists() == kept
