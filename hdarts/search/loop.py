@@ -74,26 +74,39 @@ def search(
         tidy(params, run.folder)  # the process may have been killed right after it wrote the result
         return
     device = use_machine(params)
-    if params.method == "random":
-        draw_cell(params, run, supernet.space if supernet else SPACES[params.space])
-    else:
-        events = event_files(run.folder, params.tensorboard)
-        with exclusive(run.folder), events as write, CheckpointClock(params).listening() as clock:
-            data = data or load_splits(params, device)
-            problem = Classification(supernet or make_supernet(params, data), params.precision)
-            levels = batches(params, data)
-            state = State.fresh(params, problem.supernet, hypernetwork, device)
-            state.restore(checkpoint.load(run.folder, identity(params)))
-            log, truth = Log.resume(run, state, write), TruthFile.of(run, state.space)
-            describe(run, data, problem, state)
-            method = hypergradient or partial(method_hypergradient, params)
-            while not (state.step == 0 < state.epoch and is_last(params, state, state.epoch)):
-                search_epoch(params, run, problem, levels, state, method, log, clock)
-                yield end_epoch(params, run, problem, data, state, log, truth, clock)
-            run.write_text("genotype.json", choose(params, problem, data, state, log, truth).to_json())
-            run.add_provenance(peak_memory_mib=peak_memory(str(device)))
-    if finish:
-        finish_run(params, run)
+    with exclusive(run.folder):
+        if params.method == "random":
+            draw_cell(params, run, supernet.space if supernet else SPACES[params.space])
+        else:
+            yield from _search(params, run, device, data, supernet, hypernetwork, hypergradient)
+        if finish:
+            finish_run(params, run)
+
+
+def _search(
+    params: SearchParams,
+    run: Run,
+    device: torch.device,
+    data: Splits | None,
+    supernet: Any,
+    hypernetwork: ByKind | None,
+    hypergradient: Method | None,
+) -> Iterator[Row]:
+    events = event_files(run.folder, params.tensorboard)
+    with events as write, CheckpointClock(params).listening() as clock:
+        data = data or load_splits(params, device)
+        problem = Classification(supernet or make_supernet(params, data), params.precision)
+        levels = batches(params, data)
+        state = State.fresh(params, problem.supernet, hypernetwork, device)
+        state.restore(checkpoint.load(run.folder, identity(params)))
+        log, truth = Log.resume(run, state, write), TruthFile.of(run, state.space)
+        describe(run, data, problem, state)
+        method = hypergradient or partial(method_hypergradient, params)
+        while not (state.step == 0 < state.epoch and is_last(params, state, state.epoch)):
+            search_epoch(params, run, problem, levels, state, method, log, clock)
+            yield end_epoch(params, run, problem, data, state, log, truth, clock)
+        run.write_text("genotype.json", choose(params, problem, data, state, log, truth).to_json())
+        run.add_provenance(peak_memory_mib=peak_memory(str(device)))
 
 
 def search_epoch(

@@ -69,8 +69,8 @@ def train(
         clock.listening(),
     ):
         yield from _train(prepare(params, run, clock, data, network, processes, write))
-    if finish and processes.is_main:
-        finish_run(params, run)
+        if finish and processes.is_main:
+            finish_run(params, run)
 
 
 def _train(training: Training) -> Iterator[Row]:
