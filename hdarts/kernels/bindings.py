@@ -21,6 +21,7 @@ MAX_TERMS = 32  # of the sum at a node in separable.c
 
 
 def int64_fields(*names: str) -> list[tuple[str, type]]:
+    """Return fields of a C structure, one int64_t per name."""
     return [(name, ctypes.c_int64) for name in names]
 
 

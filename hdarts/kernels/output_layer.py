@@ -57,6 +57,8 @@ class Dense:
 
 
 class LayerSizes(SizeStruct):
+    """Sizes of an output layer, for output_layer.c."""
+
     _fields_ = int64_fields("rows", "width", "segments", "threads")
 
 

@@ -36,6 +36,7 @@ def runs_folder() -> Path:
 
 
 def notebooks_folder() -> Path:
+    """Return the folder of the workbook's notebooks."""
     return workbook_folder() / "notebooks"
 
 

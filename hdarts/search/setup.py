@@ -43,6 +43,7 @@ def batches(params: SearchParams, data: Splits) -> tuple[Batches, Batches]:
 
 
 def make_supernet(params: SearchParams, data: Splits) -> Supernet:
+    """Return the supernet that the parameters describe, for these images."""
     return Supernet(SPACES[params.space], params.channels, params.layers, len(data.classes), data.train.shape[0])
 
 
