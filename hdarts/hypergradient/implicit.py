@@ -26,9 +26,10 @@ def neumann(
     """K = `terms` terms of the Neumann series: q = step_size sum_{j < K} (I - step_size H)^j v; response 0 for K = 0.
 
     K = 1 is the one-step gradient. K -> infinity is exact at w* if 0 < step_size kappa < 2 for every eigenvalue kappa
-    of H. As H is symmetric, the ratio of successive terms' norms (`contraction`) can only grow with j; a ratio above
-    1, which negative curvature always causes, proves divergence and raises a `HypergradientWarning`. The series stops
-    early once its terms are below rounding (`iterations` counts those used). Cost: two gradients, K products.
+    of H. As H is symmetric, the ratio of successive terms' norms (`contraction`) can only grow with j, so a ratio above
+    1 proves divergence and raises a `HypergradientWarning`. No warning proves nothing: a few terms may not show a
+    negative eigenvalue, and never do if v has no part along it. The series stops early once its terms are below
+    rounding (`iterations` counts those used). Cost: two gradients, K products.
     """
     start = perf_counter()
     check(step_size > 0, "step_size", step_size, "a number above 0")

@@ -133,6 +133,8 @@ def test_known_slips_of_the_thesis_are_found():
         ("5.3.1.1", "13", "14"),
         ("5.3.2", "25", "34"),
         ("caption of table 21", "2.4", "2.2"),
+        ("3.4.2", "4.3", "4.4.2"),
+        ("5.3", "supernet", "hypernetwork"),
     }
 
 

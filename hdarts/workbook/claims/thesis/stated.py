@@ -32,6 +32,9 @@ ACCURACY = "validation_accuracy"
 
 NEITHER = "no deviation of the five runs gives 0.08: population 0.12, sample 0.14; taken over into tables 22 and 23"
 
+MOVED = "an earlier numbering of the sections"
+SUPERNET = "slip of a word: a hypernetwork models the supernet's weights, and w_phi are its weights"
+
 # fmt: off
 ACCURACIES = [
     Accuracy("table 3", 746, r"97.24 \pm 0.10", "DARTS", 3, "cifar10"),
@@ -63,6 +66,14 @@ STATED: list[Stated] = [
     *both_means("executive summary", 15, "97.24% and 82.30%", "DARTS", 3),
     *both_means("executive summary", 15, "97.40% and 83.38%", "hyperDARTS-1", 13),
     *both_means("executive summary", 15, "97.46% and 83.61%", "hyperDARTS-2", 21),
+    Stated("3.1.2", 265, "discussed in Section 4.3", "section where a DAG is a complete network", "4.3",
+        lambda t: "3.1", elsewhere=196, cause=MOVED),
+    Stated("3.4.2", 388, "are discussed in Section 4.3", "section on how hypernetworks solve the problem", "4.3",
+        lambda t: "4.4.2", elsewhere=558, cause=MOVED),
+    Stated("4.4.2", 596, "formulated in Section 4.3", "section that formulates the bilevel problem", "4.3",
+        lambda t: "3.4", elsewhere=327, cause=MOVED),
+    Stated("4.4.3", 602, "combines Section 4.3 and 4.4.2", "section on the search strategy of DARTS", "4.3",
+        lambda t: "4.4.1", elsewhere=511, cause=MOVED),
     Stated("4.5", 633, r"a shape of  $64 \times 32 \times 32$", "channels that the stem makes", "64",
         lambda t: stem_channels(),
         cause="the stem of DARTS makes 3 C = 48 channels; 4 C = 64 is what a normal cell makes"),
@@ -158,6 +169,10 @@ STATED: list[Stated] = [
     *both_means("5.2.4", 935, "97.40% and 83.38%", "hyperDARTS-1", 13),
     Stated("caption of figure 29", 939, "experiment 2.5", "experiment", "2.5",
         lambda t: t.caption("figure", number=29)["experiment"], cause="an earlier numbering of the experiments"),
+    Stated("5.3", 971, "employs a supernet to model the supernet weights", "what models the supernet's weights",
+        "supernet", lambda t: "hypernetwork", elsewhere=560, cause=SUPERNET),
+    Stated("5.3", 975, "reducing the number of supernet parameters", "whose parameters w_phi are to be reduced",
+        "supernet", lambda t: "hypernetwork", elsewhere=566, cause=SUPERNET),
     Stated("5.3", 981, "207 million", "numbers that hyperDARTS-1 trains, millions", "207",
         lambda t: parameters()["hyperdarts-1"]),
     Stated("5.3", 981, "number of normal cell operation weights", "the same by the formula in brackets, millions",
