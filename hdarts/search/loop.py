@@ -76,7 +76,7 @@ def search(
     device = use_machine(params)
     with exclusive(run.folder):
         if params.method == "random":
-            draw_cell(params, run, supernet.space if supernet else SPACES[params.space])
+            draw_cell(params, run, device, supernet.space if supernet else SPACES[params.space])
         else:
             yield from _search(params, run, device, data, supernet, hypernetwork, hypergradient)
         if finish:
@@ -100,7 +100,8 @@ def _search(
         state = State.fresh(params, problem.supernet, hypernetwork, device)
         state.restore(checkpoint.load(run.folder, identity(params)))
         log, truth = Log.resume(run, state, write), TruthFile.of(run, state.space)
-        describe(run, data, problem, state)
+        updated = sum(t.numel() for name, t in state.weights.tensors().items() if "velocity" not in name)
+        describe(run, device, data.summary(), supernet_weights=problem.supernet.n_w, trained_weights=updated)
         method = hypergradient or partial(method_hypergradient, params)
         while not (state.step == 0 < state.epoch and is_last(params, state, state.epoch)):
             search_epoch(params, run, problem, levels, state, method, log, clock)
@@ -273,17 +274,10 @@ def is_last(params: SearchParams, state: State, epoch: int) -> bool:
     return epoch == params.epochs or (stepped and 0 < params.stop_when_skips <= skips)
 
 
-def describe(run: Run, data: Splits, problem: Classification, state: State) -> None:
+def describe(run: Run, device: torch.device, data: Row, **weights: int) -> None:
     """Write provenance.json: images, machine, numbers of weights of the supernet and of those that SGD updates."""
-    updated = sum(t.numel() for name, t in state.weights.tensors().items() if "velocity" not in name)
-    run.write_provenance(
-        data=data.summary(),
-        c_compiler=compiler(),
-        device=str(state.alpha.device),
-        threads=torch.get_num_threads(),
-        supernet_weights=problem.supernet.n_w,
-        trained_weights=updated,
-    )
+    machine = {"c_compiler": compiler(), "device": str(device), "threads": torch.get_num_threads()}
+    run.write_provenance(data=data, **machine, **weights)
 
 
 def choose(
@@ -307,9 +301,10 @@ def choose(
     return ranking[0][1]
 
 
-def draw_cell(params: SearchParams, run: Run, space: SearchSpace) -> None:
+def draw_cell(params: SearchParams, run: Run, device: torch.device, space: SearchSpace) -> None:
     """Draw a cell instead of searching one: with standard normal alpha, edges and operations are equally likely."""
+    describe(run, device, {"name": params.data})  # no image is read
     genotype = random_cell(space, params.search_seed, "random cell")
     run.write_text("genotype.json", genotype.to_json())
     TruthFile.of(run, space).write({0: genotype})
-    run.write_provenance(data=params.data, c_compiler=compiler(), peak_memory_mib=peak_memory("cpu"))
+    run.add_provenance(peak_memory_mib=peak_memory(str(device)))

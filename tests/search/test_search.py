@@ -27,6 +27,7 @@ from hdarts.hypergradient import derivatives
 from hdarts.hypernetwork import ByKind, Linear
 from hdarts.params import SearchParams, identity, read_yaml
 from hdarts.runs import checkpoint
+from hdarts.runs.lock import exclusive
 from hdarts.runs.paths import notebooks_folder, with_defaults
 from hdarts.runs.randomness import generator
 from hdarts.runs.run import Run
@@ -122,6 +123,17 @@ def test_random_draws_a_cell_and_trains_nothing():
     assert one.result is not None and other.result is not None
     assert one.result["genotype"] != other.result["genotype"]
     assert "best_validation_accuracy" not in one.result
+    searched = whole(parameters(method="darts-first", epochs=1)).provenance
+    assert searched.keys() - one.provenance.keys() == {"supernet_weights", "trained_weights"}
+    assert one.provenance["data"] == {"name": searched["data"]["name"]}
+
+
+@pytest.mark.parametrize("method", ["random", "darts-first"])
+def test_a_folder_in_use_is_refused_before_any_file_is_written(method):
+    run = Run.open(params := parameters(method=method))
+    with exclusive(run.folder), pytest.raises(ParameterError, match="is in use by process"):
+        list(s.search(params, run))
+    assert [path.name for path in run.folder.iterdir() if path.name[0] != "."] == ["params.yaml"]
 
 
 def test_a_search_learns():
