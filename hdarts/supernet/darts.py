@@ -101,7 +101,7 @@ class DartsCells:
             nodes = tuple(add_custom(self.custom, x, wave.stride, of_wave, scales, list(nodes)))
         if wave.stride == 2 and "skip_connect" in scales:
             kernels = [named[f"{prefix}skip_connect.{i}"] for i in range(2)]
-            halves = _halves(F.relu(torch.cat(x, 1)), kernels, len(x))
+            halves = _halves(F.relu(torch.cat(x, 1)), kernels, len(x), len(x) * len(nodes))
             terms = _normalise(halves, scales["skip_connect"]).permute(0, 2, 3, 1)
             sums = terms.unflatten(-1, (len(x), len(nodes), -1)).sum(3).permute(3, 0, 4, 1, 2)
             nodes = tuple(node + more for node, more in zip(nodes, sums, strict=True))
@@ -144,17 +144,16 @@ def _preprocess(x: Tensor, weights: list[Tensor]) -> Tensor:
     return _normalise(F.conv2d(x, weights[0]) if len(weights) == 1 else _halves(x, weights))
 
 
-def _halves(x: Tensor, weights: list[Tensor], sources: int = 1) -> Tensor:
+def _halves(x: Tensor, weights: list[Tensor], sources: int = 1, results: int = 1) -> Tensor:
     """Convolve even pixels with the first 1x1 convolution, odd ones with the second (zeros beyond an odd border).
 
-    The two halves of an edge are adjacent: each has half as many channels as an edge of the result.
+    x `(N, sources C, H, W)`; the `results` of the factorised reductions, ordered by source, are concatenated, each as
+    the half of its channels from the even pixels, then the half from the odd ones.
     """
     height, width = x.shape[2:]
-    channels = x.shape[1] // sources
     even = F.conv2d(x[:, :, ::2, ::2], weights[0], groups=sources)
     odd = F.pad(x, (0, width % 2, 0, height % 2))[:, :, 1::2, 1::2]
     odd = F.conv2d(odd, weights[1], groups=sources)
-    if sources == 1 and even.shape[1] < channels:
-        return torch.cat([even, odd], 1)
-    half = channels // 2
-    return torch.cat([p for pair in zip(even.split(half, 1), odd.split(half, 1), strict=True) for p in pair], 1)
+    return torch.cat(
+        [half for pair in zip(even.chunk(results, 1), odd.chunk(results, 1), strict=True) for half in pair], 1
+    )

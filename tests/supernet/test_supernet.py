@@ -1,17 +1,19 @@
 """The supernet is the plain network, edge by edge and operation by operation (benchmarks/reference.py), only faster."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from helpers.agreement import agree, derivatives
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.reference import PlainSupernet
 from hdarts.errors import ParameterError
 from hdarts.kernels.output_layer import sgd_
+from hdarts.network import Cell, EvaluationNetwork
 from hdarts.runs.randomness import generator
-from hdarts.space import DARTS, SearchSpace
-from hdarts.space.operations import blocks
+from hdarts.space import DARTS, CellPlan, Genotype, SearchSpace, discretise, one_hot_alpha
 from hdarts.supernet import Supernet
 
 SIZES = [
@@ -103,67 +105,39 @@ def test_twenty_search_steps_agree_with_the_plain_network(compiled):
     torch.testing.assert_close(ends[0], ends[1], rtol=1e-8, atol=1e-8)
 
 
-def test_one_hot_weights_are_the_discrete_network():
-    """The discrete network is written out here: each edge applies its one operation."""
-    case = Case(4, 3, 4, (8, 8), 1)
-    choice = torch.randint(8, (2, 14), generator=generator(3))
-    named = case.net.unpack(case.w)
-    x = F.batch_norm(
-        F.conv2d(case.x, named["stem.0.weight"], padding=1),
-        None,
-        None,
-        named["stem.1.weight"],
-        named["stem.1.bias"],
-        training=True,
-    )
-    before = last = x
-    for k, cell in enumerate(case.net.cells):
-        states = []
-        for i, value in enumerate((before, last)):
-            weights = [named[n] for n in sorted(named) if n.startswith(f"cells.{k}.preprocess{i}.")]
-            states.append(norm(halved(value, weights) if len(weights) == 2 else F.conv2d(F.relu(value), weights[0])))
-        for node in range(2, 6):
-            total = torch.zeros(())
-            for e, (source, target) in enumerate(DARTS.edges):
-                if target == node:
-                    operation = DARTS.operations[int(choice[DARTS.kinds.index(cell.kind), e])]
-                    stride = cell.stride if source < 2 else 1
-                    total = total + discrete(operation, states[source], stride, f"cells.{k}.{source}-{node}.", named)
-            states.append(total if total.dim() else torch.zeros_like(states[2]))
-        before, last = last, torch.cat(states[2:], 1)
-    expected = F.linear(last.mean((2, 3)), named["classifier.weight"], named["classifier.bias"])
-    weights = F.one_hot(choice, 8).double()
-    torch.testing.assert_close(case.net.mixture(case.x, case.w, weights), expected, rtol=1e-9, atol=1e-9)
+@pytest.mark.parametrize("nodes", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 6, 7])
+@both_implementations
+def test_one_hot_weights_are_the_evaluation_network_of_the_cell(nodes, channels, compiled):
+    """With the supernet's weights, and its BatchNorm after pooling."""
+    space = DARTS if nodes == 4 else replace(DARTS, name="other", nodes=nodes, outputs=nodes)
+    net, draw = Supernet(space, channels, 4, 10), generator(nodes, channels)
+    net.compiled = compiled
+    w = net.initial_w(draw).double()
+    cell = discretise(torch.randn(space.alpha_shape, generator=draw), space)
+    network = EvaluationNetwork(cell, channels, 4, 10, auxiliary=False)
+    take_weights(network, net.unpack(w), net.cells, cell)
+    images = torch.randn(3, 3, 13, 16, generator=draw, dtype=torch.float64)
+    expected = network.double().train()(images)[0]
+    torch.testing.assert_close(net(images, w, one_hot_alpha(cell).double()), expected, rtol=1e-9, atol=1e-9)
 
 
-def norm(x: Tensor) -> Tensor:
-    return F.batch_norm(x, None, None, training=True)
-
-
-def halved(x: Tensor, weights: list[Tensor]) -> Tensor:
-    x = F.relu(x)
-    return torch.cat([F.conv2d(x, weights[0], stride=2), F.conv2d(x[:, :, 1:, 1:], weights[1], stride=2)], 1)
-
-
-def discrete(operation: str, x: Tensor, stride: int, prefix: str, named: dict[str, Tensor]) -> Tensor:
-    if operation == "none":
-        return torch.zeros(())
-    if operation == "skip_connect":
-        return x if stride == 1 else norm(halved(x, [named[f"{prefix}skip_connect.{i}"] for i in range(2)]))
-    if operation == "max_pool_3x3":
-        return norm(F.max_pool2d(x, 3, stride, 1))
-    if operation == "avg_pool_3x3":
-        return norm(F.avg_pool2d(x, 3, stride, 1, count_include_pad=False))
-    i = 0
-    for block in blocks(operation, stride):
-        x = F.relu(x)
-        for convolution in block.convolutions:
-            w = named[f"{prefix}{operation}.{i}"]
-            groups = len(w) if convolution.depthwise else 1
-            x = F.conv2d(x, w, None, convolution.stride, convolution.padding, convolution.dilation, groups)
-            i += 1
-        x = norm(x)
-    return x
+@torch.no_grad()
+def take_weights(network: EvaluationNetwork, named: dict[str, Tensor], plans: list[CellPlan], cell: Genotype) -> None:
+    """Copy the weights of a supernet into the network of a cell."""
+    for part in ("stem.0.weight", "stem.1.weight", "stem.1.bias", "classifier.weight", "classifier.bias"):
+        network.get_parameter(part).copy_(named[part])
+    for k, (module, plan) in enumerate(zip(network.cells, plans, strict=True)):
+        assert isinstance(module, Cell)
+        parts: dict[str, nn.Module] = {f"preprocess{i}": getattr(module, f"preprocess{i}") for i in (0, 1)}
+        for e, ((operation, source), node) in enumerate(zip(cell.cells[plan.kind], cell.space.targets, strict=True)):
+            parts[f"{source}-{node}.{operation}"] = module.edges[e]
+            if "pool" in operation:
+                module.edges[e] = nn.Sequential(module.edges[e], nn.BatchNorm2d(plan.channels))
+        for part, inside in parts.items():
+            kernels = (weight for weight in inside.parameters() if weight.dim() == 4)
+            for i, kernel in enumerate(kernels):
+                kernel.copy_(named[f"cells.{k}.{part}.{i}"])
 
 
 def test_counts_are_those_of_the_thesis():
