@@ -232,7 +232,7 @@ class EvaluationNetwork(nn.Module):
             if size < 1:
                 raise ParameterError(f"{name} = {size}: a network needs at least 1")
         space, cells = genotype.space, plan(channels, layers, genotype.space)
-        benchmark = space is NASBENCH201
+        benchmark = space == NASBENCH201
         if not benchmark:
             check_operations(space.operations, custom or {})
         stem = space.stem * channels

@@ -13,7 +13,7 @@ from matplotlib.textpath import TextPath
 from hdarts.plots.axes import node_name
 from hdarts.plots.graph_layout import HEIGHTS, Edge, Layout, lay_out
 from hdarts.plots.style import FAINT, INK, WIDTH, new_figure, styled
-from hdarts.space import DARTS, NASBENCH201, Genotype
+from hdarts.space import Genotype, SearchSpace
 
 # operation: (colour, line style); families differ in hue, kernel sizes in lightness, and all in their dashes
 OPERATION_STYLES = {
@@ -63,18 +63,15 @@ def draw_genotype(genotype: Genotype) -> Figure:
     nodes 0 to 3, and the cell's output c_k, their concatenation. An operation has its name, colour and line style. Of
     NAS-Bench-201 all six edges are drawn, those with the operation `none` too; its inner nodes are 1 and 2.
     """
-    if genotype.space is NASBENCH201:
-        named = zip(genotype.cell, NASBENCH201.edges, strict=True)
-        edges = [Edge(source, node, operation) for (operation, _), (source, node) in named]
-        return _draw([_Graph(TITLES["cell"], edges, inputs=1)])
-    return _draw([_darts(TITLES[kind], cell) for kind, cell in genotype.cells.items()])
+    return _draw([_graph(TITLES[kind], cell, genotype.space) for kind, cell in genotype.cells.items()])
 
 
-def _darts(title: str, cell: Cell) -> _Graph:
-    output = DARTS.inputs + len(cell) // 2
-    edges = [Edge(source, DARTS.inputs + index // 2, operation) for index, (operation, source) in enumerate(cell)]
-    edges += [Edge(node, output, None) for node in range(DARTS.inputs, output)]
-    return _Graph(title, edges, DARTS.inputs)
+def _graph(title: str, cell: Cell, space: SearchSpace) -> _Graph:
+    edges = [Edge(source, node, name) for (name, source), node in zip(cell, space.targets, strict=True)]
+    output = space.inputs + space.nodes
+    if space.outputs > 1:  # otherwise the last node is the output
+        edges += [Edge(node, output, None) for node in range(output - space.outputs, output)]
+    return _Graph(title, edges, space.inputs)
 
 
 def _draw(cells: list[_Graph]) -> Figure:

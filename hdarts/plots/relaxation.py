@@ -1,7 +1,5 @@
 """A cell during its search: all operations on every edge, their weights, and those kept (thesis figure 19)."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,7 +12,7 @@ from hdarts.plots.axes import contrast, node_name
 from hdarts.plots.cells import OPERATION_STYLES
 from hdarts.plots.diagram import SIZE
 from hdarts.plots.style import INK, new_figure, styled
-from hdarts.space import NASBENCH201, Genotype, SearchSpace
+from hdarts.space import Genotype, SearchSpace
 
 
 @styled
@@ -27,9 +25,8 @@ def draw_cell_search(alpha_softmax: ArrayLike, space: SearchSpace, genotype: Gen
     """
     weights = np.asarray(alpha_softmax, dtype=float)[0]
     kept = np.zeros_like(weights)
-    for node, pairs in _pairs(space, next(iter(genotype.cells.values()))):
-        for operation, source in pairs:
-            kept[space.edges.index((source, node)), space.operations.index(operation)] = 1.0
+    for (operation, source), node in zip(next(iter(genotype.cells.values())), space.targets, strict=True):
+        kept[space.edges.index((source, node)), space.operations.index(operation)] = 1.0
     low, high = contrast(weights)
     panels = {
         "at the start: all operations equal": (np.full_like(weights, 1 / weights.shape[1]) - low) / (high - low),
@@ -45,13 +42,6 @@ def draw_cell_search(alpha_softmax: ArrayLike, space: SearchSpace, genotype: Gen
     handles = [Line2D([], [], color=colour, linestyle=line, label=name) for name, (colour, line) in styles.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure
-
-
-def _pairs(space: SearchSpace, cell: Sequence[tuple[str, int]]) -> list[tuple[int, list[tuple[str, int]]]]:
-    """Return each node of a discrete cell with its (operation, source) pairs."""
-    if space is NASBENCH201:
-        return [(node, [pair]) for pair, (_, node) in zip(cell, space.edges, strict=True)]
-    return [(space.inputs + i // 2, list(cell[i : i + 2])) for i in range(0, len(cell), 2)]
 
 
 def _arcs(axes: Axes, space: SearchSpace, strengths: np.ndarray) -> None:

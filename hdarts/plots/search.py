@@ -12,7 +12,7 @@ from hdarts.plots.axes import contrast, edge_names, integer_axis
 from hdarts.plots.statistical import heat_map
 from hdarts.plots.style import COLOURS, FAINT, LINES, line_styles, new_figure, styled
 from hdarts.plots.tables import label, require
-from hdarts.space import NASBENCH201, SearchSpace
+from hdarts.space import SearchSpace
 
 SPLITS = {"train": "training", "validation": "validation", "test": "test"}  # column prefix: word in the legend
 
@@ -83,8 +83,7 @@ def _alpha_heat_maps(figure: FigureBase, alpha_softmax: ArrayLike, space: Search
     for axes, kind, weights in zip(row, space.kinds, alpha, strict=True):
         table = pd.DataFrame(weights, edge_names(space), space.operations)
         mesh = heat_map(axes, table, vmin=low, vmax=high, linewidth=0.3)
-        left_out = [name == "none" and space is not NASBENCH201 for name in space.operations]  # as in discretise
-        strongest = np.where(left_out, -1.0, weights).argmax(-1)
+        strongest = space.best_operations(weights)
         dots: dict[str, Any] = {"marker": "o", "ms": 3.5, "mfc": "white", "mec": "black", "mew": 0.8}
         axes.plot(strongest + 0.5, np.arange(len(weights)) + 0.5, linestyle="", **dots)
         axes.set_title(kind)

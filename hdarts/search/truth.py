@@ -23,7 +23,7 @@ class TruthFile:
     @classmethod
     def of(cls, run: Run, space: SearchSpace) -> "TruthFile":
         """Return the file of a search of a space; a damaged table raises `ParameterError`."""
-        return cls(run, BenchmarkTable.read() if space is NASBENCH201 and table_path() else None)
+        return cls(run, BenchmarkTable.read() if space == NASBENCH201 and table_path() else None)
 
     def write(self, cells: Mapping[int, Genotype] | None = None) -> None:
         """Write one row per cell, given by epoch; by default the cells derived from each epoch of alpha.csv."""

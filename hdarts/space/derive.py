@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from hdarts.errors import ParameterError
 from hdarts.space.genotype import Genotype
-from hdarts.space.spaces import DARTS, SPACES, SearchSpace
+from hdarts.space.spaces import DARTS, SearchSpace
 
 if TYPE_CHECKING:  # reading, drawing and selecting cells need not wait for torch
     from torch import Tensor
@@ -37,7 +37,7 @@ def discretise(alpha: "Tensor", space: SearchSpace = DARTS) -> Genotype:
     check_alpha(alpha, space)
     weights = alpha.detach().cpu().double().softmax(-1)
     cells: dict[str, Any] = {kind: space.strongest(rows) for kind, rows in zip(space.kinds, weights, strict=True)}
-    return Genotype(**cells, custom=None if space in SPACES.values() else space)
+    return Genotype(**cells, custom=space)
 
 
 def one_hot_alpha(genotype: Genotype) -> "Tensor":

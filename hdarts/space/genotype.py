@@ -5,9 +5,18 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import product
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictInt, model_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictInt,
+    model_serializer,
+    model_validator,
+)
 
 from hdarts.errors import ParameterError
 from hdarts.params import validated
@@ -15,6 +24,10 @@ from hdarts.space.spaces import DARTS, NASBENCH201, SPACES, SearchSpace, check_s
 
 FORMAT = 1  # of a genotype on disk
 Cell = list[tuple[str, StrictInt]]
+
+
+def _unless_built_in(space: SearchSpace | None) -> SearchSpace | None:
+    return None if space in SPACES.values() else space
 
 
 class Genotype(BaseModel):
@@ -31,7 +44,10 @@ class Genotype(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    custom: SearchSpace | None = Field(default=None, validation_alias=AliasChoices("custom", "own"))  # own: until 0.1.0
+    custom: Annotated[SearchSpace | None, AfterValidator(_unless_built_in)] = Field(
+        default=None,
+        validation_alias=AliasChoices("custom", "own"),  # own: until 0.1.0
+    )
     normal: Cell = []
     reduce: Cell = []
     cell: Cell = []
@@ -90,7 +106,7 @@ class Genotype(BaseModel):
 
     def to_string(self) -> str:
         """Return the string form of NAS-Bench-201, `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`; cells of DARTS have none."""
-        if self.space is not NASBENCH201:
+        if self.space != NASBENCH201:
             raise ParameterError(f"genotype: of space {self.space.name}, which has no string form; nasbench201 has one")
         nodes = ["", "", ""]
         for (operation, source), (_, node) in zip(self.cell, NASBENCH201.edges, strict=True):

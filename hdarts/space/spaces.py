@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hdarts.errors import ParameterError
 from hdarts.space.layers import RESIDUAL, CellPlan
@@ -53,18 +53,26 @@ class SearchSpace:
         """Node that each edge of a discrete cell leads to, in the order of its list: two edges per node."""
         return [self.inputs + i // 2 for i in range(2 * self.nodes)]
 
+    def best_operations(self, weights: Any) -> Any:
+        """Return the operation of each edge in a discrete cell, `(edges,)`, for the weights `(edges, operations)`.
+
+        Both are arrays of NumPy or PyTorch; the first of equal weights is kept. In DARTS it is never `none`.
+        """
+        return 1 + weights[:, 1:].argmax(-1)  # operation 0 is none
+
     def strongest(self, weights: "Tensor") -> list[tuple[str, int]]:
         """Return the discrete cell of mixture weights `(edges, operations)` of one kind (thesis eq. 14, figure 19 d).
 
         The strength of an edge is its largest weight without `none`; each node keeps its two strongest edges, each with
         that operation. The first of equal edges or operations is kept.
         """
-        strength, operation = weights[:, 1:].max(-1)  # operation 0 is none
+        operation = self.best_operations(weights)
+        strength = weights.gather(1, operation[:, None])
         cell = []
         for node in range(self.inputs, self.inputs + self.nodes):
             incoming = [edge for edge, (_, target) in enumerate(self.edges) if target == node]
             kept = sorted(incoming, key=lambda edge: -float(strength[edge]))[:2]  # sorted is stable
-            cell += [(self.operations[1 + int(operation[edge])], self.edges[edge][0]) for edge in kept]
+            cell += [(self.operations[int(operation[edge])], self.edges[edge][0]) for edge in kept]
         return cell
 
     def check_cell(self, kind: str, cell: Cell) -> None:
@@ -108,9 +116,13 @@ class NASBench201(SearchSpace):
     def targets(self) -> list[int]:
         return [node for _, node in self.edges]
 
+    def best_operations(self, weights: Any) -> Any:
+        """Return the largest operation of each edge, which may be `none`."""
+        return weights.argmax(-1)
+
     def strongest(self, weights: "Tensor") -> list[tuple[str, int]]:
         """Return the largest operation of each edge, which may be `none`; the first of equal ones is kept."""
-        chosen = zip(weights.argmax(-1).tolist(), self.edges, strict=True)
+        chosen = zip(self.best_operations(weights).tolist(), self.edges, strict=True)
         return [(self.operations[operation], source) for operation, (source, _) in chosen]
 
     def check_cell(self, kind: str, cell: Cell) -> None:

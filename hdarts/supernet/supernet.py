@@ -50,7 +50,7 @@ class Supernet:
         self.compiled = True  # use kernels where this machine can
         self.cells = plan(channels, layers, space)
         self.waves = [waves(space, cell) for cell in self.cells]
-        self._cells = (BenchmarkCells if space is NASBENCH201 else DartsCells)(
+        self._cells = (BenchmarkCells if space == NASBENCH201 else DartsCells)(
             space, self.cells, self.waves, self.custom
         )
         entries = [list(self._cell_entries(kind)) for kind in space.kinds]

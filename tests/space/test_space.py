@@ -1,17 +1,29 @@
 """Search spaces, genotypes, and discretisation compared with a second, plain version of DARTS's rule."""
 
+import copy
 import json
 import math
+import pickle
+import re
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers import ROOT
+from helpers.small_table import write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hdarts.errors import ParameterError
+from hdarts.network import EvaluationNetwork
+from hdarts.params import AnalysisParams
 from hdarts.runs.randomness import generator
-from hdarts.space import DARTS, NASBENCH201, Genotype, discretise, every_cell, plan, skip_count
+from hdarts.runs.run import Run
+from hdarts.search.truth import TruthFile
+from hdarts.space import DARTS, NASBENCH201, Genotype, discretise, every_cell, one_hot_alpha, plan, skip_count
+from hdarts.supernet import Supernet
 
 # published with DARTS (second order, CIFAR-10)
 DARTS_V2 = Genotype(
@@ -277,6 +289,29 @@ def test_a_string_that_is_no_cell_is_refused_in_one_sentence(text: str, message:
 def test_an_impossible_cell_of_the_benchmark_is_refused(cell, message: str):
     with pytest.raises(ParameterError, match=message):
         Genotype.from_json(json.dumps({"format": 1, "space": "nasbench201", "cell": cell}))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, replace, lambda space: pickle.loads(pickle.dumps(space))])
+def test_a_copy_of_a_space_is_that_space(copied, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The supernet of a copy, its evaluation network, its files, its pictures."""
+    space, darts = copied(NASBENCH201), copied(DARTS)
+    assert space is not NASBENCH201
+    assert Supernet(space, 2, 1, 3).n_w == Supernet(NASBENCH201, 2, 1, 3).n_w
+    best = Genotype.from_string(BEST)
+    found = discretise(one_hot_alpha(best), space)
+    assert found == best == Genotype(custom=space, cell=best.cell)
+    assert Genotype(custom=darts, normal=DARTS_V2.normal, reduce=DARTS_V2.reduce) == DARTS_V2
+    assert found.to_string() == BEST and found.to_json() == best.to_json()
+    assert EvaluationNetwork(found, 2, 1, 3, auxiliary=False).last is not None
+    monkeypatch.setenv("HDARTS_DATA", str(write_table(tmp_path)))
+    assert TruthFile.of(Run(tmp_path, AnalysisParams(run="", study="")), space).table is not None
+    every_none = NASBENCH201.operations.index("none") == space.best_operations(np.eye(5)[[0] * 6])
+    assert every_none.all() and (darts.best_operations(np.eye(8)[[0] * 14]) == 1).all()
+
+
+def test_no_module_recognises_a_space_by_identity():
+    modules = sorted((ROOT / "hdarts").rglob("*.py"))
+    assert [path.name for path in modules if re.search(r"\bis (not )?(DARTS|NASBENCH201)\b", path.read_text())] == []
 
 
 def test_a_cell_of_darts_has_no_string_form():
