@@ -33,6 +33,26 @@ static inline int64_t lanes_of(const Shape *s, int64_t chunk) {
 
 static inline vec relu(vec x) { return (vec)((mask)x & ~(x < 0)); } /* propagates nan */
 
+/* x with lanes i and i ^ n exchanged (the same lane where n >= V); GCC and clang make one shuffle of it. */
+#define LANE(x, i, n) x[((i) ^ (n)) % V]
+#define FOUR(x, i, n) LANE(x, i, n), LANE(x, i + 1, n), LANE(x, i + 2, n), LANE(x, i + 3, n)
+#if V == 4
+#define SWAPPED(x, n) (vec){FOUR(x, 0, n)}
+#elif V == 8
+#define SWAPPED(x, n) (vec){FOUR(x, 0, n), FOUR(x, 4, n)}
+#else
+#define SWAPPED(x, n) (vec){FOUR(x, 0, n), FOUR(x, 4, n), FOUR(x, 8, n), FOUR(x, 12, n)}
+#endif
+
+/* The sum of all lanes, halves first. */
+static inline REAL sum_of(vec x) {
+    if (V > 8) x += SWAPPED(x, 8);
+    if (V > 4) x += SWAPPED(x, 4);
+    x += SWAPPED(x, 2);
+    x += SWAPPED(x, 1);
+    return x[0];
+}
+
 /* Scratch memory of the thread, kept between calls: fresh pages cost more than the work done in them. */
 static inline vec *scratch(int64_t vectors) {
     static _Thread_local vec *memory = NULL;

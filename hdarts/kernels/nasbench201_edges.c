@@ -255,7 +255,7 @@ static Shared shared_of(const Shape *s, int learn) {
     int64_t of_w = back_weights_of(s), apart = learn ? weights_of(s, 1 + PLACES) : 0, vectors = grid_of(s).vectors;
     int64_t ready = (1 + PLACES) * of_w, norms = 2 * vectors * sizeof(Norm) / sizeof(vec);
     vec *memory = malloc((ready + norms + s->threads * apart) * sizeof(vec));
-    if (!memory) return (Shared){NULL};
+    if (!memory) return (Shared){0};
     vec *sums = memory + ready + norms;
     memset(sums, 0, s->threads * apart * sizeof(vec));
     return (Shared){memory, memory + of_w, learn ? sums : NULL, (Norm *)(memory + ready), apart};

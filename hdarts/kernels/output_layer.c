@@ -21,17 +21,6 @@ static inline int64_t segment(const int64_t *ends, int64_t from, int64_t row) {
     return from;
 }
 
-static inline REAL sum_of(vec x) {
-    mask other; /* add lane i ^ half to lane i: at the end each lane has the sum */
-#pragma GCC unroll 4
-    for (int half = V / 2; half; half /= 2) {
-#pragma GCC unroll 16
-        for (int i = 0; i < V; i++) other[i] = i ^ half;
-        x += __builtin_shuffle(x, other);
-    }
-    return x[0];
-}
-
 /* out = W z + b; b may be NULL. */
 int outputs(const Layer *l, const int64_t *ends, const REAL *w, const REAL *b, const REAL *z, REAL *out) {
     int64_t full = l->width / V, left = l->width % V;
