@@ -70,17 +70,20 @@ def make_hypernetwork(params: SearchParams, model: Supernet) -> ByKind:
 
 
 def make_weights(params: SearchParams, model: Supernet, hypernetwork: ByKind | None, device: torch.device) -> Weights:
-    """Return the weights before training: learned directly or, for method hypernetwork, generated."""
+    """Return the weights before training: learned directly or, for method hypernetwork, generated.
+
+    All have the precision of `model.initial_w`: a custom supernet can search in float64.
+    """
     settings = SGDSettings(params.momentum, params.weight_decay, params.clip)
-    w = model.initial_w(generator(params.search_seed, "weights"))
+    w = model.initial_w(generator(params.search_seed, "weights")).to(device)
     if params.method != "hypernetwork":
-        return LearnedWeights(w.to(device), settings)
+        return LearnedWeights(w, settings)
     h = hypernetwork or make_hypernetwork(params, model)
     phi = h.initial_phi(generator(params.search_seed, "hypernetwork"))
     exploration = Exploration(params.noise, params.antithetic, params.centred, params.hypernetwork_input == "softmax")
-    weights = GeneratedWeights(h, phi.to(device), w[h.n_weights :].clone().to(device), settings, exploration)
+    weights = GeneratedWeights(h, phi.to(w), w[h.n_weights :].clone(), settings, exploration)
     if params.initialisation == "zero-response":
-        weights.start_without_response(w.to(device))
+        weights.start_without_response(w)
     return weights
 
 

@@ -36,8 +36,9 @@ class State:
     @classmethod
     def fresh(cls, params: SearchParams, model: Supernet, hypernetwork: ByKind | None, device: torch.device) -> "State":
         """Return the state before the first step: alpha near 0, weights initialised as layers are (thesis 4.8.1)."""
+        weights = make_weights(params, model, hypernetwork, device)
         start = torch.randn(model.space.alpha_shape, generator=generator(params.search_seed, "alpha"))
-        alpha = (params.alpha_scale * start).to(device)
+        alpha = params.alpha_scale * start.to(next(iter(weights.tensors().values())))
         betas = (params.alpha_beta1, params.alpha_beta2)
         adam = torch.optim.Adam(
             [alpha],
@@ -46,7 +47,7 @@ class State:
             weight_decay=params.alpha_weight_decay,
             capturable=device.type == "cuda",  # the step may be part of a CUDA graph
         )
-        state = cls(alpha, adam, make_weights(params, model, hypernetwork, device), space=model.space)
+        state = cls(alpha, adam, weights, space=model.space)
         state.sums, state.broken = state.sums.to(device), state.broken.to(device)
         return state
 
