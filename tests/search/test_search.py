@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from hdarts import search as s
 from hdarts.bilevel import Hypergradient, Reparametrised
-from hdarts.data import load
+from hdarts.data import load, splits
 from hdarts.errors import ParameterError
 from hdarts.hypergradient import derivatives
 from hdarts.hypernetwork import ByKind, Linear
@@ -142,10 +142,9 @@ def test_a_search_learns():
     assert accuracy.iloc[-1] > 2 * 100 / len(load("generated", limit=80).classes)
 
 
-@pytest.mark.parametrize("rest", ["learned", "generated"])
-def test_a_hypernetwork_step_is_the_plain_step_of_the_composed_problem(rest):
+def test_a_hypernetwork_step_is_the_plain_step_of_the_composed_problem():
     """Compared with back-propagation through h, clip_grad_norm_ and torch.optim.SGD on u = [phi | rest], in float64."""
-    params = parameters(hypernetwork="mlp", rest=rest, noise=0.0)
+    params = parameters(hypernetwork="mlp", rest="generated")
     data = s.load_splits(params, torch.device("cpu"))
     model = s.make_supernet(params, data)
     h = s.make_hypernetwork(params, model)
@@ -174,24 +173,6 @@ def test_a_hypernetwork_step_is_the_plain_step_of_the_composed_problem(rest):
         torch.nn.utils.clip_grad_norm_([u], 0.5)
         optimiser.step()
         torch.testing.assert_close(torch.cat([weights.phi, weights.rest]), u.detach(), rtol=1e-9, atol=1e-11)
-
-
-def test_centred_weights_follow_alpha_linearly():
-    """w(alpha + da) = w(alpha) + W da, without noise."""
-    params = parameters(hypernetwork="linear", centred=True, noise=0.1)
-    model = s.make_supernet(params, s.load_splits(params, torch.device("cpu")))
-    weights = s.make_weights(params, model, None, torch.device("cpu"))
-    assert isinstance(weights, GeneratedWeights)
-    alpha = torch.zeros(DARTS.alpha_shape)
-    before = weights.value(alpha).clone()
-    change = torch.randn(DARTS.alpha_shape, generator=generator(0))
-    weights.follow(change)
-    h = weights.hypernetwork
-    linear = h.parts[0]
-    assert isinstance(linear, Linear)
-    matrix = linear.output.matrix(h.split_phi(weights.phi)[0])
-    expected = before[: h.parts[0].n_weights] + matrix @ change[0].flatten()
-    torch.testing.assert_close(weights.value(alpha + change)[: len(expected)], expected)
 
 
 class Slope:
@@ -228,12 +209,6 @@ def test_zero_response_starts_with_the_initial_weights_of_the_layers():
     alpha = torch.randn(DARTS.alpha_shape)
     assert torch.equal(weights.value(alpha), model.initial_w(generator(params.search_seed, "weights")))
     assert isinstance(weights, GeneratedWeights) and not weights.response(alpha, torch.ones(model.n_w)).any()
-
-
-@pytest.mark.parametrize("part", ["direct", "response", "total"])
-def test_part_selects_what_steps_alpha(part):
-    result = Hypergradient(torch.ones(2), 2 * torch.ones(2))
-    assert s.part_of(result, part).tolist() == {"direct": [1, 1], "response": [2, 2], "total": [3, 3]}[part]
 
 
 @pytest.mark.parametrize("changes", [{"method": "darts-second"}, {"hypernetwork": "linear", "noise": 0.1}])
@@ -393,13 +368,14 @@ def test_kept_checkpoints_stay_and_the_rotating_one_is_removed():
 
 
 def test_the_test_set_is_never_opened(monkeypatch):
-    monkeypatch.setattr("hdarts.data.sources.generated", lambda *a, **k: pytest.fail("not the patched source"))
-    data = load("digits", limit=80)
-    assert data.test is None
-    params = parameters(method="darts-first", data="digits", epochs=1)
-    source = s.load_splits(params, torch.device("cpu"))
-    assert source.test is None
-    assert list(s.search(params, Run.open(params), data=source))
+    def closed(*request):
+        return dataclasses.replace(find(*request), open_test=lambda: pytest.fail("the test set was opened"))
+
+    find = splits.find
+    monkeypatch.setattr(splits, "find", closed)
+    with pytest.raises(pytest.fail.Exception, match="was opened"):
+        load("generated", limit=80, test=True)
+    assert whole(parameters(method="darts-first", epochs=1)).done
 
 
 def test_a_loss_that_is_not_finite_stops_at_its_step():
