@@ -251,6 +251,23 @@ def test_a_parameters_cell_has_the_names_of_its_model_allowed_values_and_comment
         assert not line or "#" in line, line
 
 
+@every_notebook
+def test_no_cell_after_the_parameters_cell_assigns_a_parameter(path: Path):
+    """Otherwise the cells after it could not be run again."""
+    parameters, *cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert "parameters" in parameters["metadata"]["tags"]
+    for cell in cells:
+        assert not assigned("".join(cell["source"])) & set(MODELS[path.stem].model_fields)
+
+
+def assigned(source: str) -> set[str]:
+    """Return all names that a program binds, in functions too, except arguments."""
+    nodes = list(ast.walk(ast.parse(source)))
+    names = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del)}
+    names |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    return names | {alias.asname or alias.name for alias in nodes if isinstance(alias, ast.alias)}
+
+
 # --- parameter files -------------------------------------------------------------------------------------------------
 
 

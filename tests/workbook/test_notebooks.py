@@ -25,9 +25,18 @@ def environment(tmp_path):
     return {**os.environ, "HDARTS_RUNS": str(tmp_path / "runs"), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
 
 
-def papermill(notebook: str, out: Path, *more: str, environment: dict) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "papermill", f"notebooks/{notebook}.ipynb", str(out), *more, "--no-progress-bar"]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+def papermill(
+    notebook: str, out: Path, *more: str, environment: dict, twice: bool = False
+) -> subprocess.CompletedProcess:
+    """Execute a notebook; `twice`: with all cells after the parameters cell once more in the same kernel."""
+    path = notebooks_folder() / f"{notebook}.ipynb"
+    if twice:
+        content = nbformat.read(path, as_version=4)
+        cells = [cell.source for cell in content.cells if cell.cell_type == "code" and not cell.metadata.get("tags")]
+        content.cells += map(nbformat.v4.new_code_cell, cells)
+        nbformat.write(content, path := out.with_name(f"{notebook}-twice.ipynb"))
+    command = [sys.executable, "-m", "papermill", str(path), str(out), *more, "--no-progress-bar"]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
 
 
 def only_run(runs: Path) -> Path:
@@ -61,16 +70,23 @@ def test_a_notebook_runs_by_itself_with_its_defaults(name, tmp_path, environment
     assert "\r" not in printed
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("name", NAMES)
+def test_the_cells_of_a_notebook_can_be_run_again(name, tmp_path, environment):
+    done = papermill(name, tmp_path / "out.ipynb", environment=environment, twice=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 def test_a_cell_of_nas_bench_201_is_searched_drawn_and_trained(tmp_path, environment):
     small = {"data": "generated", "limit": 80, "channels": 2, "layers": 1, "epochs": 2, "batch_size": 16}
     more = [word for name, value in small.items() for word in ("-p", name, str(value))]
     space = ("-p", "space", "nasbench201")
-    done = papermill("03_search", tmp_path / "03.ipynb", *more, *space, environment=environment)
+    done = papermill("03_search", tmp_path / "03.ipynb", *more, *space, environment=environment, twice=True)
     assert done.returncode == 0, done.stderr[-3000:]
     run = only_run(tmp_path / "runs")
     assert {path.stem for path in (run / "figures").glob("*.png")} >= {"search", "genotype"}
     genotype = ("-p", "genotype", str(run / "genotype.json"))
-    done = papermill("06_evaluate", tmp_path / "06.ipynb", *more, *genotype, environment=environment)
+    done = papermill("06_evaluate", tmp_path / "06.ipynb", *more, *genotype, environment=environment, twice=True)
     assert done.returncode == 0, done.stderr[-3000:]
     (evaluation,) = (tmp_path / "runs" / "interactive" / "evaluate").iterdir()
     assert read_result(evaluation) is not None
