@@ -8,6 +8,7 @@ momentum), where `clip_grad_norm_` and `torch.optim.SGD`, whose step is the same
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from typing import Any, Protocol
 
 import torch
@@ -17,11 +18,21 @@ from hdarts.kernels.bindings import Kernel, SizeStruct, int64_fields, load_kerne
 
 ROWS = 4096  # per block of the SGD pass: its weights and momentum stay in the cache
 
+Rate = float | Tensor  # a learning rate; a scalar tensor on a GPU is read there, so that a captured step follows it
 
-def sgd_(value: Tensor, velocity: Tensor, gradient: Tensor, scale: Tensor, rate: float, momentum: float, decay: float):
+
+def sgd_(value: Tensor, velocity: Tensor, gradient: Tensor, scale: Tensor, rate: Rate, momentum: float, decay: float):
     """Take one step of `torch.optim.SGD` in place: v <- m v + (s g + d w), w <- w - rate v; s is the clip factor."""
     velocity.mul_(momentum).addcmul_(gradient, scale).add_(value, alpha=decay)
-    value.add_(velocity, alpha=-rate)
+    descend_(value, velocity, rate)
+
+
+def descend_(value: Tensor, velocity: Tensor, rate: Rate) -> None:
+    """Subtract rate x velocity in place."""
+    if isinstance(rate, Tensor) and rate.device.type != "cpu":
+        value.addcmul_(velocity, rate, value=-1)
+    else:
+        value.add_(velocity, alpha=-float(rate))
 
 
 class Gradient(Protocol):
@@ -35,7 +46,7 @@ class Gradient(Protocol):
         """Sum of the squares of all its entries."""
         ...
 
-    def step_(self, phi: Tensor, velocity: Tensor, scale: Tensor, rate: float, momentum: float, decay: float) -> None:
+    def step_(self, phi: Tensor, velocity: Tensor, scale: Tensor, rate: Rate, momentum: float, decay: float) -> None:
         """Take one SGD step on `phi` and its `velocity` in place, the gradient multiplied by `scale`."""
         ...
 
@@ -52,7 +63,7 @@ class Dense:
     def squared_norm(self) -> Tensor:
         return self.value.square().sum()
 
-    def step_(self, phi: Tensor, velocity: Tensor, scale: Tensor, rate: float, momentum: float, decay: float) -> None:
+    def step_(self, phi: Tensor, velocity: Tensor, scale: Tensor, rate: Rate, momentum: float, decay: float) -> None:
         sgd_(phi, velocity, self.value, scale, rate, momentum, decay)
 
 
@@ -117,7 +128,7 @@ class SegmentedLinear:
         return sums.sum(0)
 
     def step_(
-        self, parameters: Tensor, velocity: Tensor, g: Tensor, z: Tensor, scale: Tensor, rate: float, momentum: float,
+        self, parameters: Tensor, velocity: Tensor, g: Tensor, z: Tensor, scale: Tensor, rate: Rate, momentum: float,
         decay: float,
     ) -> None:  # fmt: skip
         """Take an SGD step in place along sum_k g_k z_k^T: `g` `(k, rows)`, `z` `(k, segments, width)` (see `sgd_`)."""
@@ -125,7 +136,9 @@ class SegmentedLinear:
         b, speed = self.offset(parameters), self.offset(velocity)
         kernel = self.kernel(parameters)
         if kernel is not None:
-            settings = torch.cat([scale.reshape(1).to(parameters), parameters.new_tensor([momentum, decay, rate])])
+            settings = torch.cat(
+                [scale.reshape(1).to(parameters), parameters.new_tensor([momentum, decay, float(rate)])]
+            )
             kernel.call("step", *self._sizes, w, v, b, speed, len(g), g.contiguous(), z.contiguous(), settings)
             return
         g = g * scale
@@ -133,7 +146,7 @@ class SegmentedLinear:
             speeds = v[start:end]
             torch.addmm(speeds, g[:, start:end].T, z[:, segment], beta=momentum, out=speeds)
             speeds.add_(w[start:end], alpha=decay)
-            w[start:end].add_(speeds, alpha=-rate)
+            descend_(w[start:end], speeds, rate)
         if b is not None and speed is not None:
             sgd_(b, speed, g.sum(0), g.new_ones(()), rate, momentum, decay)
 
@@ -150,10 +163,6 @@ class SegmentedLinear:
     @cached_property
     def _ends(self) -> Tensor:
         return torch.tensor(self.sizes).cumsum(0)
-
-    @cached_property
-    def segment_of_row(self) -> Tensor:
-        return torch.repeat_interleave(torch.arange(len(self.sizes)), torch.tensor(self.sizes))
 
     def row_blocks(self) -> Iterator[tuple[int, int, int]]:
         """Yield (segment, first row, end) of blocks of at most `ROWS` rows."""
@@ -188,13 +197,14 @@ class Factored:
         if len(self.layer.sizes) == 1:
             total = total + (products[..., 0] * (self.g @ self.g.T)).sum()
         else:
-            segment = self.layer.segment_of_row.to(self.g.device)
-            for k, l_ in torch.cartesian_prod(torch.arange(len(self.g)), torch.arange(len(self.g))).tolist():
-                total = total + (self.g[k] * self.g[l_] * products[k, l_, segment]).sum()
+            parts = zip(products.unbind(-1), self.layer.sizes, strict=True)
+            of_row = torch.cat([one.unsqueeze(-1).expand(-1, -1, size) for one, size in parts], -1)  # (k, l, rows)
+            for k, l_ in product(range(len(self.g)), repeat=2):
+                total = total + (self.g[k] * self.g[l_] * of_row[k, l_]).sum()
         return total
 
     @torch.no_grad()
-    def step_(self, phi: Tensor, velocity: Tensor, scale: Tensor, rate: float, momentum: float, decay: float) -> None:
+    def step_(self, phi: Tensor, velocity: Tensor, scale: Tensor, rate: Rate, momentum: float, decay: float) -> None:
         """Take one SGD step on [trunk | W | b] in place, block by block (see `sgd_`)."""
         n = self.trunk.numel()
         sgd_(phi[:n], velocity[:n], self.trunk, scale, rate, momentum, decay)

@@ -4,6 +4,7 @@ On other devices, and where a function cannot be captured, it is simply called. 
 """
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,26 +19,33 @@ Argument = Tensor | Sequence[Tensor]
 class CudaGraph:
     """`function(*arguments)` of tensors and batches, captured at the fourth call on a GPU and replayed from then on.
 
-    What varies from call to call must be in the arguments, always of the same shapes, and the function must change its
-    state in place. Its results are overwritten by the next call. It must not wait for the device.
+    What varies from call to call must be in the arguments or in tensors that are changed in place, and the function
+    must change its state in place. Its results are overwritten by the next call. It must not wait for the device. The
+    graph is of the first shapes that come a fourth time; with others, such as those of an epoch's last short batch, the
+    function is called, because a second graph would need as much memory again.
     """
 
     def __init__(self, function: Callable[..., Any]):
-        self.function, self.calls, self.possible = function, 0, True
+        self.function, self.possible = function, True
+        self.calls: Counter[tuple[torch.Size, ...]] = Counter()  # by the shapes of the arguments
         self.graph: Any = None
         self.inputs: list[Argument] = []
         self.out: Any = None
 
     def __call__(self, *inputs: Argument) -> Any:
-        if _tensors(inputs)[0].device.type != "cuda" or not self.possible:
+        tensors = _tensors(inputs)
+        if host_may_read(tensors[0]) or not self.possible:
             return self.function(*inputs)
-        self.calls += 1
-        if self.calls <= WARM_UP:
-            return self._warm_up(inputs)
-        self.graph = self.graph or self._captured(inputs)
         if self.graph is None:
+            shapes = tuple(x.shape for x in tensors)
+            self.calls[shapes] += 1
+            if self.calls[shapes] <= WARM_UP:
+                return self._warm_up(inputs)
+            self.graph = self._captured(inputs)
+        statics = _tensors(self.inputs)
+        if self.graph is None or [x.shape for x in statics] != [x.shape for x in tensors]:
             return self.function(*inputs)
-        for static, new in zip(_tensors(self.inputs), _tensors(inputs), strict=True):
+        for static, new in zip(statics, tensors, strict=True):
             static.copy_(new, non_blocking=True)
         self.graph.replay()
         return self.out
@@ -69,9 +77,9 @@ def _tensors(arguments: Sequence[Argument]) -> list[Tensor]:
     return [x for argument in arguments for x in ([argument] if isinstance(argument, Tensor) else argument)]
 
 
-def is_capturing() -> bool:
-    """Whether a CUDA graph is being captured: then nothing may wait for the device, and checks are skipped."""
-    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+def is_capturing(x: Tensor) -> bool:
+    """Whether a CUDA graph is being captured: then nothing may wait for the device of `x`, and checks are skipped."""
+    return x.device.type != "cpu" and torch.cuda.is_current_stream_capturing()
 
 
 def host_may_read(x: Tensor) -> bool:

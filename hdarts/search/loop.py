@@ -44,7 +44,7 @@ from hdarts.search.weights import Batch, Classification, Step
 from hdarts.space import SPACES, Genotype, SearchSpace, discretise, one_hot_alpha, skip_count
 
 Row = dict[str, Any]
-Method = Callable[[Any, Any, Tensor, Batch, Batch, float], Hypergradient]
+Method = Callable[[Any, Any, Tensor, Batch, Batch, Tensor], Hypergradient]
 
 
 def search(
@@ -61,7 +61,7 @@ def search(
 
     User-defined objects replace what the parameters describe: `data` (with a validation part), `supernet` (a pure
     function like hdarts.supernet; its space is searched), `hypernetwork` (for method hypernetwork) and `hypergradient`,
-    a function (problem, weights, alpha, inner batch, outer batch, learning rate) -> Hypergradient.
+    a function (problem, weights, alpha, inner batch, outer batch, learning rate, a scalar tensor) -> Hypergradient.
 
     Writes metrics.csv, hypergradients.csv, alpha.csv, timings.csv, checkpoints, genotype.json, provenance.json and, in
     the space of NAS-Bench-201 if its table is installed, truth.csv, which no search reads. At the end
@@ -102,9 +102,9 @@ def _search(
         log, truth = Log.resume(run, state, write), TruthFile.of(run, state.space)
         updated = sum(t.numel() for name, t in state.weights.tensors().items() if "velocity" not in name)
         describe(run, device, data.summary(), supernet_weights=problem.supernet.n_w, trained_weights=updated)
-        method = hypergradient or partial(method_hypergradient, params)
+        phase = phases(problem, state, hypergradient or partial(method_hypergradient, params))
         while not (state.step == 0 < state.epoch and is_last(params, state, state.epoch)):
-            search_epoch(params, run, problem, levels, state, method, log, clock)
+            search_epoch(params, run, levels, state, phase, log, clock)
             yield end_epoch(params, run, problem, data, state, log, truth, clock)
         run.write_text("genotype.json", choose(params, problem, data, state, log, truth).to_json())
         run.add_provenance(peak_memory_mib=peak_memory(str(device)))
@@ -113,16 +113,16 @@ def _search(
 def search_epoch(
     params: SearchParams,
     run: Run,
-    problem: Classification,
     levels: tuple[Batches, Batches],
     state: State,
-    method: Method,
+    phase: "Phases",
     log: Log,
     clock: CheckpointClock,
 ) -> None:
     """Take the remaining iterations of an epoch: hypergradient, alpha step, weight step; save when that is due."""
     rate, frozen = weight_rate(params, state.epoch), state.epoch < params.frozen_epochs
-    phase = phases(problem, state, method, rate)
+    state.rate.fill_(rate)
+    step_weights = phase.weight_step if rate > 0 else phase.loss
     steps = min(map(len, levels))  # a step takes a pair; the longer level yields as many as the shorter
     log.start_epoch()
     for inner_batch, outer_batch in pairs(params, levels, state):
@@ -136,7 +136,7 @@ def search_epoch(
                     log.hypergradient(state, hypergradient, rate, steps)
                 if not frozen:
                     phase.alpha_step(part_of(hypergradient, params.part))
-            state.count(phase.weight_step(inner_batch, at, noise), len(inner_batch[1]))
+            state.count(step_weights(inner_batch, at, noise), len(inner_batch[1]))
         if (state.step < steps or clock.requested) and clock.due_in_epoch():
             log.write("hypergradients")
             save(run, params, state, clock)
@@ -187,31 +187,31 @@ def weight_rate(params: SearchParams, epoch: int) -> float:
 
 
 class Phases(NamedTuple):
-    """The three phases of one iteration."""
+    """The phases of one iteration: three, the last of them `weight_step`, or `loss` while the learning rate is 0."""
 
     hypergradient: CudaGraph  # (inner batch, outer batch) -> Hypergradient
     alpha_step: CudaGraph  # (part of the hypergradient)
     weight_step: CudaGraph  # (inner batch, alpha, noise) -> Step
+    loss: CudaGraph  # the same: the Step at the current alpha, without a change of the weights
 
 
-def phases(problem: Classification, state: State, method: Method, rate: float) -> Phases:
-    """Return the phases of the iterations of an epoch, for its learning rate of the weights."""
-    return Phases(
-        CudaGraph(lambda inner, outer: method(problem, state.weights, state.alpha, inner, outer, rate)),
-        CudaGraph(partial(step_alpha, state)),
-        CudaGraph(partial(step_weights, problem, state, rate)),
-    )
+def phases(problem: Classification, state: State, method: Method) -> Phases:
+    """Return the phases of the iterations of a search; the learning rate of the weights is `state.rate`."""
 
+    def step_weights(batch: Batch, alpha: Tensor, noise: Tensor) -> Step:
+        return state.weights.step(problem, alpha, batch, state.rate, noise)
 
-def step_weights(
-    problem: Classification, state: State, rate: float, batch: Batch, alpha: Tensor, noise: Tensor
-) -> Step:
-    """Take one SGD step on the weights at `alpha`; with learning rate 0, only compute the loss at the current alpha."""
-    if rate > 0:
-        return state.weights.step(problem, alpha, batch, rate, noise)
-    with torch.no_grad():
+    @torch.no_grad()
+    def measure_loss(batch: Batch, alpha: Tensor, noise: Tensor) -> Step:
         loss, correct = problem.outcome(state.weights.value(state.alpha), state.alpha, batch)
-    return Step(loss, correct, torch.zeros_like(loss))
+        return Step(loss, correct, torch.zeros_like(loss))
+
+    return Phases(
+        CudaGraph(lambda inner, outer: method(problem, state.weights, state.alpha, inner, outer, state.rate)),
+        CudaGraph(partial(step_alpha, state)),
+        CudaGraph(step_weights),
+        CudaGraph(measure_loss),
+    )
 
 
 def training_alpha(params: SearchParams, state: State) -> tuple[Tensor, Tensor]:

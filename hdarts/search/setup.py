@@ -11,6 +11,7 @@ from hdarts import hypergradient as hg
 from hdarts.bilevel import Hypergradient
 from hdarts.data import Augmentation, Batches, Splits, load
 from hdarts.hypernetwork import MLP, ByKind, Chunked, Linear, LowRank
+from hdarts.kernels.output_layer import Rate
 from hdarts.params import SearchParams
 from hdarts.runs.randomness import generator
 from hdarts.search.weights import Batch, Exploration, GeneratedWeights, LearnedWeights, SGDSettings, Weights
@@ -88,7 +89,7 @@ def make_weights(params: SearchParams, model: Supernet, hypernetwork: ByKind | N
 
 
 def method_hypergradient(
-    params: SearchParams, problem: Any, weights: Any, alpha: Tensor, inner: Batch, outer: Batch, rate: float
+    params: SearchParams, problem: Any, weights: Any, alpha: Tensor, inner: Batch, outer: Batch, rate: Rate
 ) -> Hypergradient:
     """Return the hypergradient by the method of the parameters; `rate` is the current learning rate of the weights."""
     w = weights.value(alpha)

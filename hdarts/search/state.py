@@ -30,6 +30,7 @@ class State:
     epoch: int = 0
     step: int = 0
     sums: Tensor = field(default_factory=lambda: torch.zeros(len(SUMS), dtype=torch.float64))
+    rate: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))  # of the weights' current step
     space: SearchSpace = DARTS
     broken: Tensor = field(default_factory=lambda: torch.tensor(-1))  # first step of the epoch that was not finite
 
@@ -48,7 +49,7 @@ class State:
             capturable=device.type == "cuda",  # the step may be part of a CUDA graph
         )
         state = cls(alpha, adam, weights, space=model.space)
-        state.sums, state.broken = state.sums.to(device), state.broken.to(device)
+        state.sums, state.rate, state.broken = (one.to(device) for one in (state.sums, state.rate, state.broken))
         return state
 
     def steps_done(self, steps: int) -> int:
@@ -59,7 +60,7 @@ class State:
         """Count one step of the epoch and add its results to the sums, without waiting for the device."""
         self.sums += torch.stack([step.loss * images, step.correct, torch.full_like(step.loss, images)])
         finite = torch.isfinite(step.loss + step.norm) & torch.isfinite(self.alpha).all()
-        self.broken.copy_(torch.where((self.broken < 0) & ~finite, self.step, self.broken))
+        self.broken.masked_fill_((self.broken < 0) & ~finite, self.step)
         self.step += 1
 
     def check(self) -> None:

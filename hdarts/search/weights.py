@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hdarts.errors import ParameterError
 from hdarts.hypernetwork import ByKind, Hypernetwork
-from hdarts.kernels.output_layer import clip_factor, sgd_
+from hdarts.kernels.output_layer import Rate, clip_factor, sgd_
 from hdarts.params import Precision
 from hdarts.runs.cuda_graph import host_may_read
 from hdarts.runs.device import autocast
@@ -70,7 +70,7 @@ class Weights(Protocol):
         """Return w `(n_w,)` at `alpha`."""
         ...
 
-    def step(self, problem: Any, alpha: Tensor, batch: Batch, rate: float, epsilon: Tensor) -> Step:
+    def step(self, problem: Any, alpha: Tensor, batch: Batch, rate: Rate, epsilon: Tensor) -> Step:
         """Take one SGD step along the inner gradient, in place; `epsilon` is standard normal, shaped like alpha."""
         ...
 
@@ -101,7 +101,7 @@ class LearnedWeights:
         return self.w
 
     @torch.no_grad()
-    def step(self, problem: Any, alpha: Tensor, batch: Batch, rate: float, epsilon: Tensor) -> Step:
+    def step(self, problem: Any, alpha: Tensor, batch: Batch, rate: Rate, epsilon: Tensor) -> Step:
         g, loss, correct = _inner_gradient(problem, self.w, alpha, batch)
         norm, scale = clip_factor([g.square().sum()], self.settings.clip)
         step = _finite(Step(loss, correct, norm))
@@ -184,7 +184,7 @@ class GeneratedWeights:
         return zip(h.parts, h.split_phi(self.phi), h.inputs(z), parts, strict=True)
 
     @torch.no_grad()
-    def step(self, problem: Any, alpha: Tensor, batch: Batch, rate: float, epsilon: Tensor) -> Step:
+    def step(self, problem: Any, alpha: Tensor, batch: Batch, rate: Rate, epsilon: Tensor) -> Step:
         """Take one SGD step on [phi | rest]; the same noisy alpha generates the weights and enters the loss."""
         signs = [0.0] if self.exploration.noise == 0 else [1.0, -1.0] if self.exploration.antithetic else [1.0]
         of_phi: list[Any] = []

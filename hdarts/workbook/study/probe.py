@@ -162,11 +162,12 @@ def _search(params: SearchParams, data: Splits, device: torch.device) -> Phases:
     """Return the phases of a search step."""
     problem = Classification(make_supernet(params, data), params.precision)
     state = State.fresh(params, problem.supernet, None, device)
+    state.rate.fill_(params.learning_rate)
     method = partial(method_hypergradient, params)
 
     @cache
     def of_size(size: int) -> SearchPhases:  # a CUDA graph takes batches of one size
-        return phases(problem, state, method, params.learning_rate)
+        return phases(problem, state, method)
 
     def one(data: Splits, level: int):
         every = batches(params.model_copy(update={"batch_size": len(data.train)}), data)
