@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hdarts.bilevel import Hypergradient
+from hdarts.kernels.output_layer import Rate
 from hdarts.runs.cuda_graph import is_capturing
 
 Loss = Callable[[Tensor, Tensor, Any], Tensor]
@@ -68,26 +69,32 @@ def _value(loss: Loss, w: Tensor, alpha: Tensor, batch: Any, name: str) -> Tenso
         error.add_note(f"in {name}, with w of shape {tuple(w.shape)} and alpha of shape {tuple(alpha.shape)}")
         raise
     check(value.numel() == 1, name, f"a tensor of shape {tuple(value.shape)}", "a scalar")
-    if not is_capturing() and not math.isfinite(value.item()):
+    if not is_capturing(value) and not math.isfinite(value.item()):
         where = f"||w|| = {norm(w):.4g} and ||alpha|| = {norm(alpha):.4g}"
         raise FloatingPointError(f"{name} is {value.item()}, where {where}")
     return value.reshape(())
 
 
-def norm(x: Tensor) -> float:
-    """Euclidean norm of all entries."""
-    return torch.linalg.vector_norm(x).item()
+def norm(x: Tensor) -> Tensor:
+    """Euclidean norm of all entries, a float64 scalar on their device."""
+    return torch.linalg.vector_norm(x).double()
 
 
-def dot(x: Tensor, y: Tensor) -> float:
-    """Inner product of all entries of two tensors of the same shape."""
-    return (x * y).sum().item()
+def dot(x: Tensor, y: Tensor) -> Tensor:
+    """Inner product of all entries of two tensors of the same shape, a float64 scalar on their device."""
+    return (x * y).sum().double()
 
 
-def result(direct: Tensor, response: Tensor, start: float, **info: float) -> Hypergradient:
-    """Return a finite hypergradient with the seconds since `start`; the check has waited for the device."""
+def result(direct: Tensor, response: Tensor, start: float, **info: float | Tensor) -> Hypergradient:
+    """Return a finite hypergradient with the seconds since `start`; the check has waited for the device.
+
+    While a CUDA graph is captured, nothing is checked or read, and `info` is empty.
+    """
+    if is_capturing(response):
+        return Hypergradient(direct, response)
     check_finite(response, "the response part of the hypergradient")
-    return Hypergradient(direct, response, {**info, "seconds": perf_counter() - start})
+    numbers = {name: one.item() if isinstance(one, Tensor) else one for name, one in info.items()}
+    return Hypergradient(direct, response, {**numbers, "seconds": perf_counter() - start})
 
 
 def check(fits: bool, name: str, value: Any, allowed: str) -> None:
@@ -96,10 +103,15 @@ def check(fits: bool, name: str, value: Any, allowed: str) -> None:
         raise ValueError(f"{name} is {value}, but must be {allowed}")
 
 
+def check_step_size(step_size: Rate) -> None:
+    """Raise ValueError unless a step size is above 0; one that the host cannot read now is not checked."""
+    if not (isinstance(step_size, Tensor) and is_capturing(step_size)):
+        check(bool(step_size > 0), "step_size", step_size, "a number above 0")
+
+
 def check_finite(x: Tensor, name: str) -> None:
     """Raise FloatingPointError, with the count, if `x` contains nan or infinity."""
-    finite = torch.isfinite(x)
-    if not is_capturing() and not finite.all():
+    if not is_capturing(x) and not (finite := torch.isfinite(x)).all():
         raise FloatingPointError(f"{name} is nan or infinite in {int((~finite).sum())} of {x.numel()} entries")
 
 

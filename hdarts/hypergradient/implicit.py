@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from hdarts.bilevel import BilevelProblem, Hypergradient
-from hdarts.hypergradient.derivatives import check, dot, gradients, norm, products, result, warn
+from hdarts.hypergradient.derivatives import check, check_step_size, dot, gradients, norm, products, result, warn
+from hdarts.kernels.output_layer import Rate
+from hdarts.runs.cuda_graph import is_capturing
 
 DENSE_LIMIT = 10_000  # weights; a dense Hessian of that many takes 0.8 GB in float64
 
@@ -20,7 +22,7 @@ def neumann(
     alpha: Tensor,
     inner_batch: Any,
     outer_batch: Any,
-    step_size: float,
+    step_size: Rate,
     terms: int,
 ) -> Hypergradient:
     """K = `terms` terms of the Neumann series: q = step_size sum_{j < K} (I - step_size H)^j v; response 0 for K = 0.
@@ -29,29 +31,30 @@ def neumann(
     of H. As H is symmetric, the ratio of successive terms' norms (`contraction`) can only grow with j, so a ratio above
     1 proves divergence and raises a `HypergradientWarning`. No warning proves nothing: a few terms may not show a
     negative eigenvalue, and never do if v has no part along it. The series stops early once its terms are below
-    rounding (`iterations` counts those used). Cost: two gradients, K products.
+    rounding (`iterations` counts those used); in a CUDA graph, where nothing can be read, it has all terms and gives no
+    warning. Cost: two gradients, K products.
     """
     start = perf_counter()
-    check(step_size > 0, "step_size", step_size, "a number above 0")
+    check_step_size(step_size)
     check(terms >= 0, "terms", terms, "an integer from 0 on")
     v, d = gradients(problem.outer, w, alpha, outer_batch, "the outer loss")
     second = products(problem.inner, w, alpha, inner_batch, "the inner loss")
     rounding = torch.finfo(v.dtype).eps
-    term, size, response = v, norm(v), torch.zeros_like(d)
-    curvature, ratio, negligible = math.inf, 0.0, rounding * size
-    info: dict[str, float] = {"iterations": 0, "residual": size}
+    term, size, response, reads = v, norm(v), torch.zeros_like(d), not is_capturing(v)
+    curvature, ratio, negligible = torch.full_like(size, math.inf), torch.zeros_like(size), rounding * size
+    info: dict[str, Any] = {"iterations": 0, "residual": size}
     for count in range(1, terms + 1):
-        if size <= negligible:
+        if reads and size <= negligible:
             break
         hessian_term, cross_term = second(term)
         response -= step_size * cross_term
-        curvature = min(curvature, dot(term, hessian_term) / size**2)
+        curvature = torch.fmin(curvature, dot(term, hessian_term) / size**2)
         term = term - step_size * hessian_term
         size, ratio = norm(term), norm(term) / size
-        if not math.isfinite(size):
+        if reads and not size.isfinite():
             raise FloatingPointError(f"the Neumann series with step_size {step_size:g} overflowed at term {count}")
         info = {"iterations": count, "residual": size, "curvature": curvature, "contraction": ratio}
-    if ratio > 1 + 100 * rounding:
+    if reads and ratio > 1 + 100 * rounding:
         where = f"step_size {step_size:g}, smallest curvature met {curvature:.4g}"
         warn(f"the Neumann series diverges: contraction rate {ratio:.6g} is above 1 ({where})")
     return result(d, response, start, **info)
@@ -72,8 +75,10 @@ def conjugate_gradient(
 
     Stops after `iterations`, when the residual is at most `tolerance` ||v|| (or below rounding), or at a direction p
     with p^T (H + damping I) p <= 0, where the method is not defined: then a `HypergradientWarning` gives the
-    curvature, and the current iterate is used. `residual` is recomputed from it: ||v - (H + damping I) q||;
-    `curvature` is that of H, without damping. Cost: two gradients, `iterations` + 1 products.
+    curvature, and the current iterate is used. In a CUDA graph, where nothing can be read, the iterations after the
+    stop are computed too, change nothing, and there is no warning. `residual` is recomputed from the last iterate:
+    ||v - (H + damping I) q||; `curvature` is that of H, without damping. Cost: two gradients, `iterations` + 1
+    products.
     """
     start = perf_counter()
     check(iterations >= 0, "iterations", iterations, "an integer from 0 on")
@@ -84,21 +89,24 @@ def conjugate_gradient(
     q, remainder, p = torch.zeros_like(v), v, v
     square = dot(v, v)
     enough = max(tolerance, torch.finfo(v.dtype).eps) ** 2 * square
-    info: dict[str, float] = {"iterations": 0}
+    going, reads = square > enough, not is_capturing(v)
+    info: dict[str, Any] = {"iterations": 0}
     for count in range(1, iterations + 1):
-        if square <= enough:
+        if reads and not going:
             break
         hessian_p, _ = second(p)
         curvature = dot(p, hessian_p) / dot(p, p)
-        info["curvature"] = min(info.get("curvature", math.inf), curvature)
-        if curvature + damping <= 0:
+        info["curvature"] = torch.fmin(curvature, info.get("curvature", curvature))
+        going = going & (curvature + damping > 0)
+        if reads and not going:
             warn(f"conjugate gradients met curvature {curvature:.4g} at iteration {count} with damping {damping:g}")
             break
-        length = square / ((curvature + damping) * dot(p, p))
+        length = (square / ((curvature + damping) * dot(p, p))).masked_fill(~going, 0)
         q = q + length * p
         remainder = remainder - length * (hessian_p + damping * p)
         square, before = dot(remainder, remainder), square
-        p = remainder + square / before * p
+        p = torch.where(going, remainder + square / before * p, p)
+        going = going & (square > enough)
         info["iterations"] = count
     hessian_q, cross_q = second(q)
     return result(d, -cross_q, start, residual=norm(v - hessian_q - damping * q), **info)

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from hdarts.bilevel import BilevelProblem, Hypergradient
-from hdarts.hypergradient.derivatives import check, gradients, norm, products, result
+from hdarts.hypergradient.derivatives import check, check_step_size, gradients, norm, products, result
+from hdarts.kernels.output_layer import Rate
+from hdarts.runs.cuda_graph import is_capturing
 
 
 @torch.no_grad()
@@ -18,7 +20,7 @@ def finite_difference(
     alpha: Tensor,
     inner_batch: Any,
     outer_batch: Any,
-    step_size: float,
+    step_size: Rate,
     epsilon: float = 0.01,
     *,
     momentum: float = 0.0,
@@ -53,7 +55,7 @@ def unrolled(
     alpha: Tensor,
     inner_batches: Iterable[Any],
     outer_batch: Any,
-    step_size: float,
+    step_size: Rate,
     truncate: int | None = None,
     *,
     momentum: float = 0.0,
@@ -94,14 +96,14 @@ def unrolled(
         response += cross_s
         p = p + hessian_s + weight_decay * s
         s = momentum * s
-    info = {"iterations": kept, "residual": norm(p)}
-    if kept and length:
+    info: dict[str, Any] = {"iterations": kept, "residual": norm(p)}
+    if kept and not is_capturing(p) and length:
         info["contraction"] = (norm(p) / length) ** (1 / kept)
     return result(d, response, start, **info)
 
 
 def _sgd_step(
-    w: Tensor, velocity: Tensor | None, slope: Tensor, step_size: float, momentum: float, weight_decay: float
+    w: Tensor, velocity: Tensor | None, slope: Tensor, step_size: Rate, momentum: float, weight_decay: float
 ) -> tuple[Tensor, Tensor]:
     """Return weights and velocity after one step of SGD as in torch.optim, with coupled weight decay."""
     decayed = slope + weight_decay * w
@@ -109,8 +111,8 @@ def _sgd_step(
     return w - step_size * velocity, velocity
 
 
-def _check_step(step_size: float, momentum: float, velocity: Tensor | None, weight_decay: float, w: Tensor) -> None:
-    check(step_size > 0, "step_size", step_size, "a number above 0")
+def _check_step(step_size: Rate, momentum: float, velocity: Tensor | None, weight_decay: float, w: Tensor) -> None:
+    check_step_size(step_size)
     check(0 <= momentum < 1, "momentum", momentum, "from 0 on and below 1")
     check(weight_decay >= 0, "weight_decay", weight_decay, "a number from 0 on")
     if velocity is not None:

@@ -1,5 +1,7 @@
 """Neumann series and conjugate gradients against dense linear algebra, and what they say when they cannot work."""
 
+import warnings
+
 import pytest
 import torch
 from helpers.hypergradient_problems import Curved, Quadratic, curved_batches, draw, eye, near
@@ -7,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hdarts import hypergradient as hg
+from hdarts.hypergradient import derivatives, implicit
 
 random_quadratics = given(n_w=st.integers(1, 5), shape=st.sampled_from([(), (3,), (2, 2)]), seed=st.integers(0, 10**6))
 quick = settings(max_examples=25, deadline=None, derandomize=True)
@@ -133,3 +136,22 @@ def test_a_step_size_that_diverges_is_named():
     assert hg.unrolled(*arguments[:3], [None] * 60, None, 1.5).info["contraction"] > 1.5
     with pytest.raises(FloatingPointError, match=r"the inner loss at step \d+ of 2000 is"):
         hg.unrolled(*arguments[:3], [None] * 2000, None, 1.5)
+
+
+@pytest.mark.parametrize("damping", [0.0, 1.0], ids=["a stop at negative curvature", "convergence"])
+def test_without_reading_a_number_the_iterations_after_the_stop_change_nothing(damping: float, monkeypatch) -> None:
+    """As a CUDA graph computes them, whose number of iterations is fixed."""
+    problem = Quadratic(4, (3,))
+    if damping == 0:
+        problem.hessian[-1, -1] = -3.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = hg.conjugate_gradient(problem, problem.w, problem.alpha, None, None, 20, 0.1, damping)
+        series = hg.neumann(problem, problem.w, problem.alpha, None, None, 0.4, 5)
+    assert 0 < expected.info["iterations"] < 4
+    for module in (derivatives, implicit):
+        monkeypatch.setattr(module, "is_capturing", lambda _: True)
+    found = hg.conjugate_gradient(problem, problem.w, problem.alpha, None, None, 20, 0.1, damping)
+    assert torch.equal(found.response, expected.response) and not found.info
+    step = torch.tensor(0.4, dtype=torch.float64)
+    assert torch.equal(hg.neumann(problem, problem.w, problem.alpha, None, None, step, 5).response, series.response)
