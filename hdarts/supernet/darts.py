@@ -43,9 +43,6 @@ class DartsCells:
         if not any("conv" in name and name not in custom for name in space.operations):
             raise ParameterError(f"space {space.name}: its supernet needs a separable convolution among operations")
         self.space, self.cells, self.waves, self.custom = space, cells, waves, custom
-        self._rows = {
-            wave: torch.tensor([space.edges.index(edge) for edge in wave.edges]) for each in waves for wave in each
-        }
 
     def joining_shapes(self) -> Iterator[tuple[str, Shape]]:
         """Yield name and shape of the weights outside the edges: the preprocessing of each cell's two inputs."""
@@ -62,15 +59,20 @@ class DartsCells:
 
         `named` has each convolution on all edges of a wave as one tensor, `<cell>.<sources>.<operation>.<i>`.
         """
-        by_kind = dict(zip(self.space.kinds, weights, strict=True))
+        by_kind = {kind: rows.unbind(0) for kind, rows in zip(self.space.kinds, weights.unbind(0), strict=True)}
         before = last = F.relu(x)  # both inputs of the next cells are read after ReLU
         for k, cell in enumerate(self.cells):
             x = self._cell(k, before, last, named, by_kind[cell.kind], compiled)
             before, last = last, F.relu(x)
         return x
 
-    def _cell(self, k: int, before: Tensor, last: Tensor, named: Named, weights: Tensor, compiled: bool) -> Tensor:
-        """Return the nodes of cell `k`, concatenated, for the outputs of the two cells before, after ReLU."""
+    def _cell(
+        self, k: int, before: Tensor, last: Tensor, named: Named, weights: Sequence[Tensor], compiled: bool
+    ) -> Tensor:
+        """Return the nodes of cell `k`, concatenated, for the outputs of the two cells before, after ReLU.
+
+        `weights` are the mixture weights of each edge of the space.
+        """
         halves = 2 if self.cells[k].after_reduction else 1
         states = {
             0: _preprocess(before, [named[f"cells.{k}.preprocess0.{j}"] for j in range(halves)]),
@@ -84,16 +86,16 @@ class DartsCells:
         return torch.cat([states[node] for node in range(self.space.inputs, self.space.inputs + self.space.nodes)], 1)
 
     def _wave(
-        self, wave: Wave, x: list[Tensor], prefix: str, named: Named, weights: Tensor, compiled: bool
+        self, wave: Wave, x: list[Tensor], prefix: str, named: Named, weights: Sequence[Tensor], compiled: bool
     ) -> tuple[Tensor, ...]:
         """Return the sum of the edges' outputs at each target node, for the sources x, `(N, C, H, W)` each.
 
         Weights of the edges from S sources to m nodes are concatenated: `S m C` channels.
         """
-        mixing = weights.index_select(0, self._rows[wave].to(weights.device))  # (S m, operations)
+        mixing = torch.stack([weights[self.space.edges.index(edge)] for edge in wave.edges], 1)  # (operations, S m)
         # C equal values per edge and operation, contiguous: F.batch_norm gives wrong gradients on the CPU for
         # channels-last input and an expanded (stride 0) weight
-        columns = mixing.T.unsqueeze(-1).expand(-1, -1, x[0].shape[1]).contiguous().flatten(1).unbind(0)
+        columns = mixing.unsqueeze(-1).expand(-1, -1, x[0].shape[1]).contiguous().flatten(1).unbind(0)
         scales = dict(zip(self.space.operations, columns, strict=True))
         nodes = self._convolve(wave, x, prefix, named, scales, compiled)
         if self.custom:
@@ -129,11 +131,12 @@ class DartsCells:
         """Return `nodes` with pooling and identity added, as far as the space has them."""
         pooling = Pooling(len(x), len(nodes), wave.stride, compiled)
         operations = self.space.operations
-        columns = [operations.index(name) if name in operations else -1 for name in pooling.operations]
-        if set(columns) == {-1}:
+        if not set(pooling.operations) & set(operations):
             return nodes
-        mixing = F.pad(mixing, (0, 1)) if -1 in columns else mixing  # an operation that a custom space lacks: weight 0
-        return pooling(x, mixing.view(len(x), len(nodes), -1)[:, :, columns].permute(1, 2, 0), nodes)
+        rows = dict(zip(operations, mixing.unbind(0), strict=True))
+        absent = torch.zeros_like(mixing[0])  # the weight of an operation that a custom space lacks
+        chosen = torch.stack([rows.get(name, absent) for name in pooling.operations])
+        return pooling(x, chosen.view(-1, len(x), len(nodes)).permute(2, 0, 1), nodes)
 
 
 def _normalise(x: Tensor, scale: Tensor | None = None) -> Tensor:

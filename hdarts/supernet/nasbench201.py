@@ -57,12 +57,12 @@ class BenchmarkCells:
 
         `named` has the convolutions of all edges that leave a node as one tensor, `<cell>.(<node>,).<operation>.0`.
         """
-        weights = weights[0]
+        edges = weights[0].unbind(0)
         for k, cell in enumerate(self.cells):
-            x = _residual(k, x, named) if cell.kind == RESIDUAL else self._cell(k, x, named, weights, compiled)
+            x = _residual(k, x, named) if cell.kind == RESIDUAL else self._cell(k, x, named, edges, compiled)
         return F.relu(F.batch_norm(x, None, None, named["last.weight"], named["last.bias"], training=True))
 
-    def _cell(self, k: int, x: Tensor, named: Named, weights: Tensor, compiled: bool) -> Tensor:
+    def _cell(self, k: int, x: Tensor, named: Named, weights: Sequence[Tensor], compiled: bool) -> Tensor:
         empty = [torch.zeros_like(x, memory_format=torch.channels_last) for _ in range(self.space.nodes)]
         states = [x, *empty]
         for wave in self.waves[k]:
