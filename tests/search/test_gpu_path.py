@@ -83,8 +83,8 @@ def test_copies_and_reads_are_found() -> None:
     """Also those that leave no trace on `meta`: an index as a list, a tensor of numbers from Python."""
     x = torch.zeros(3, device=DEVICE)
     with HostWatch() as watch:
-        x[[0, 1]], x.new_tensor([1.0]), torch.tensor(1.0, device=DEVICE)
-        torch.zeros(()).to(DEVICE), x + torch.zeros(()), x.index_select(0, torch.zeros(1, dtype=torch.int64))
+        _ = x[[0, 1]], x.new_tensor([1.0]), torch.tensor(1.0, device=DEVICE)
+        _ = torch.zeros(()).to(DEVICE), x + torch.zeros(()), x.index_select(0, torch.zeros(1, dtype=torch.int64))
     assert (len(watch.copies), len(watch.reads)) == (6, 0)
     with HostWatch() as watch:
         assert float(x.sum()) == 1 and bool(x.isfinite().all()) and x[0].item() == 1
