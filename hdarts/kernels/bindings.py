@@ -5,6 +5,7 @@ row-major.
 """
 
 import ctypes
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,13 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from hdarts.kernels.compiler import library
+from hdarts.kernels.compiler import CannotCompile, TurnedOff, find_compiler, library
 
 C_TYPES = {torch.float32: "float", torch.float64: "double"}
 REGISTER_BYTES = 64 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 32
 MAX_TERMS = 32  # of the sum at a node in separable.c
+SLOWER = "compiled kernels cannot be used, so PyTorch computes the same, 2 to 3 times slower"
+ONE_THREAD = "compiled kernels use one thread, because torch's OpenMP is not that of the compiler; name another in CC"
 
 
 def int64_fields(*names: str) -> list[tuple[str, type]]:
@@ -70,15 +73,52 @@ def _c_argument(value: Any) -> Any:
     return value if value is None else ctypes.c_int64(value)
 
 
+_loaded: dict[tuple[str, torch.dtype, int], Kernel | CannotCompile] = {}  # by name, type and lanes
+
+
 def load_kernel(name: str, channels: int, x: Tensor) -> Kernel | None:
-    """Return `name`.c compiled for the type of `x` and a number of channels, or None where it cannot be used."""
+    """Return `name`.c compiled for the type of `x` and a number of channels, or None where it cannot be used.
+
+    The first fault is printed, and then no other file is tried.
+    """
     if x.device.type != "cpu" or x.dtype not in C_TYPES:
         return None
     widest = REGISTER_BYTES // x.element_size()  # wider vectors are spilled to memory, which is 4 times as slow
     lanes = next((v for v in (4, 8) if v == widest or channels <= v), 16)
-    source = Path(__file__).with_name(f"{name}.c")
-    compiled = library(source, REAL=C_TYPES[x.dtype], V=str(lanes), MAX_TERMS=str(MAX_TERMS))
-    return None if compiled is None else Kernel(compiled, lanes)
+    kernel = _loaded.get((name, x.dtype, lanes))
+    if kernel is None:
+        fault = next((one for one in _loaded.values() if isinstance(one, CannotCompile)), None)
+        kernel = _loaded[name, x.dtype, lanes] = fault or _load(name, x.dtype, lanes)
+    return kernel if isinstance(kernel, Kernel) else None
+
+
+def _load(name: str, dtype: torch.dtype, lanes: int) -> Kernel | CannotCompile:
+    definitions = {"REAL": C_TYPES[dtype], "V": str(lanes), "MAX_TERMS": str(MAX_TERMS)}
+    try:
+        kernel = Kernel(library(Path(__file__).with_name(f"{name}.c"), **definitions), lanes)
+    except CannotCompile as fault:
+        if not isinstance(fault, TurnedOff):
+            print(f"notice: {SLOWER}: {fault}", file=sys.stderr)
+        return fault
+    if not _loaded and not find_compiler().openmp and torch.get_num_threads() > 1:
+        print(f"notice: {ONE_THREAD}", file=sys.stderr)
+    return kernel
+
+
+def kernels_used() -> dict[str, Any]:
+    """Describe for provenance.json what computed in this process: compiler, flags, kernels by type and lanes.
+
+    `pytorch` lists the kernels in whose place PyTorch computed, because of `fault`; on a GPU no kernel is used.
+    """
+    names = {key: f"{key[0]} {C_TYPES[key[1]]} x {key[2]}" for key in _loaded}
+    used: dict[str, Any] = {"compiled": [name for key, name in names.items() if isinstance(_loaded[key], Kernel)]}
+    used["pytorch"] = [name for name in names.values() if name not in used["compiled"]]
+    if faults := [one for one in _loaded.values() if isinstance(one, CannotCompile)]:
+        used["fault"] = str(faults[0])
+    if used["compiled"]:
+        cc = find_compiler()
+        used |= {"compiler": cc.name, "flags": " ".join(cc.flags), "openmp": bool(cc.openmp)}
+    return used
 
 
 def channels_last(x: Tensor) -> Tensor:

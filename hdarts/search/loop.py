@@ -20,7 +20,6 @@ from torch import Tensor
 from hdarts.bilevel import Hypergradient
 from hdarts.data import Batches, Splits
 from hdarts.hypernetwork import ByKind
-from hdarts.kernels.compiler import compiler
 from hdarts.params import SearchParams, identity
 from hdarts.runs import checkpoint
 from hdarts.runs.checkpoint import CheckpointClock, last_checkpoint
@@ -275,9 +274,8 @@ def is_last(params: SearchParams, state: State, epoch: int) -> bool:
 
 
 def describe(run: Run, device: torch.device, data: Row, **weights: int) -> None:
-    """Write provenance.json: images, machine, numbers of weights of the supernet and of those that SGD updates."""
-    machine = {"c_compiler": compiler(), "device": str(device), "threads": torch.get_num_threads()}
-    run.write_provenance(data=data, **machine, **weights)
+    """Add this start to provenance.json: images, machine, numbers of weights: the supernet's, those SGD updates."""
+    run.write_provenance(data=data, device=str(device), threads=torch.get_num_threads(), **weights)
 
 
 def choose(

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from hdarts.hypernetwork import ByKind
+from hdarts.kernels.bindings import kernels_used
 from hdarts.params import SearchParams, identity
 from hdarts.runs import checkpoint
 from hdarts.runs.checkpoint import CheckpointClock, refuse_unless_finite
+from hdarts.runs.memory import peak_memory
 from hdarts.runs.randomness import generator
 from hdarts.runs.run import Run
 from hdarts.search.setup import make_weights
@@ -105,5 +107,6 @@ def save(run: Run, params: SearchParams, state: State, clock: CheckpointClock, k
     """Write the checkpoint of a finite state, after its tables, so that a resumed search has their rows."""
     state.check()
     refuse_unless_finite(state.tensors(), state.where, run.folder)
+    run.add_provenance(kernels=kernels_used(), peak_memory_mib=peak_memory(str(state.alpha.device)))
     checkpoint.save(run.folder, state.saved(), identity(params), f"epoch-{state.epoch}" if keep else "")
     clock.saved()

@@ -20,7 +20,7 @@ from hdarts.runs.checkpoint import CheckpointClock
 from hdarts.runs.cuda_graph import host_may_read
 from hdarts.runs.device import autocast
 from hdarts.runs.lock import exclusive
-from hdarts.runs.memory import naming_a_batch_that_fits, peak_memory
+from hdarts.runs.memory import naming_a_batch_that_fits
 from hdarts.runs.progress import progress
 from hdarts.runs.randomness import generator
 from hdarts.runs.run import Run, tidy
@@ -74,7 +74,7 @@ def train(
 
 
 def _train(training: Training) -> Iterator[Row]:
-    params, run = training.params, training.run
+    params = training.params
     resume(training)
     yield from training.rows
 
@@ -96,8 +96,6 @@ def _train(training: Training) -> Iterator[Row]:
         row |= {"test_accuracy": test_accuracy, "learning_rate": learning_rate, "drop_path": drop_path}
         record(training, row, seconds=time.monotonic() - started, images_per_second=speed)
         yield row
-
-    run.add_provenance(peak_memory_mib=peak_memory(str(training.sums.device)))
 
 
 def train_epoch(training: Training, learning_rate: float, drop_path: float) -> None:

@@ -6,7 +6,6 @@ import torch
 
 from hdarts.data import Augmentation, Batches, Splits, load
 from hdarts.errors import ParameterError
-from hdarts.kernels.compiler import compiler
 from hdarts.network import EvaluationNetwork, count_parameters
 from hdarts.params import EvaluateParams
 from hdarts.runs.checkpoint import CheckpointClock
@@ -106,11 +105,12 @@ def prepare(
 def _describe(
     run: Run, genotype: Genotype, data: Splits, network: torch.nn.Module, device: torch.device, processes: Processes
 ) -> None:
-    """Write genotype and provenance; a run that was started with another genotype is refused."""
+    """Write genotype and provenance; a run that was started with another genotype or other images is refused."""
     text = genotype.to_json()
     path = run.folder / "genotype.json"
     if path.exists() and path.read_text(encoding="utf-8") != text:
         raise ParameterError(f"{path}: this run was started with another genotype; name another run")
     run.write_text(path.name, text)
     machine = {"device": str(device), "threads": torch.get_num_threads(), "processes": processes.world}
-    run.write_provenance(data=data.summary(), c_compiler=compiler(), **machine, parameters=count_parameters(network))
+    if processes.is_main:
+        run.write_provenance(data=data.summary(), **machine, parameters=count_parameters(network))

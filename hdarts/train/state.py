@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from hdarts.data import Batches, Images
+from hdarts.kernels.bindings import kernels_used
 from hdarts.params import EvaluateParams, identity
 from hdarts.runs import checkpoint
 from hdarts.runs.checkpoint import CheckpointClock, last_checkpoint, refuse_unless_finite
+from hdarts.runs.memory import peak_memory
 from hdarts.runs.run import Run
 from hdarts.runs.tensorboard import Write
 from hdarts.train.distributed import Processes
@@ -54,6 +56,8 @@ def save(training: Training, keep_as: str = "") -> None:
         "rows": training.rows,
     }
     if training.processes.is_main:
+        memory = peak_memory(str(training.sums.device))
+        training.run.add_provenance(kernels=kernels_used(), peak_memory_mib=memory)
         checkpoint.save(training.run.folder, state, identity(training.params), keep_as)
     if training.clock.requested:  # no process exits before the main one has saved
         training.processes.wait()
