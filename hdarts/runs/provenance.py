@@ -1,15 +1,23 @@
-"""Provenance of a run: package versions, machine, git commit, time."""
+"""Provenance of a run: package versions, machine, git commit and time of each of its starts."""
 
 import contextlib
+import json
 import os
 import platform
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
+from hdarts.errors import ParameterError
+from hdarts.runs.atomic import write_atomic
 from hdarts.runs.paths import checkout
+
+Start = dict[str, Any]
+FILE = "provenance.json"
 
 
 def provenance() -> dict[str, Any]:
@@ -25,6 +33,37 @@ def provenance() -> dict[str, Any]:
         "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
         "git": _git_state(),
     }
+
+
+def read_starts(folder: Path) -> list[Start]:
+    """Return the starts of a run, oldest first, from its `provenance.json`; none if there is no such file.
+
+    Earlier versions kept the last start only. Raises `ParameterError` if the file is damaged.
+    """
+    try:
+        content = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        starts = content.get("starts", [content])
+        if starts and all(isinstance(start, dict) for start in starts):
+            return starts
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, RecursionError, AttributeError, TypeError):
+        pass
+    raise ParameterError(f"{folder / FILE}: cannot be read as the starts of a run; restore it, or remove the folder")
+
+
+def write_starts(folder: Path, starts: Sequence[Start]) -> None:
+    """Write the starts of a run to its `provenance.json`."""
+    write_atomic(folder / FILE, json.dumps({"starts": starts}, indent=2, default=str) + "\n")
+
+
+def refuse_other_images(folder: Path, data: Mapping[str, Any]) -> None:
+    """Raise `ParameterError` if the last start of a run that read images read others than `data` describes."""
+    before = [start["data"] for start in read_starts(folder) if isinstance(start.get("data"), dict)]
+    then, now = before[-1].get("digest") if before else None, data.get("digest")
+    if then and then != now:
+        advice = "restore them, or remove the folder to start this run again from the beginning"
+        raise ParameterError(f"{folder}: its images changed: SHA-256 {then} when it began, {now} now; {advice}")
 
 
 def _git_state() -> str | None:

@@ -19,7 +19,7 @@ from hdarts.errors import CannotWrite, ParameterError
 from hdarts.params import Parameters, identity, read_yaml
 from hdarts.runs.atomic import write_atomic
 from hdarts.runs.paths import below_runs, runs_folder
-from hdarts.runs.provenance import provenance
+from hdarts.runs.provenance import provenance, read_starts, refuse_other_images, write_starts
 
 if TYPE_CHECKING:  # slow to import, and most callers write no table
     import pandas as pd
@@ -93,19 +93,25 @@ class Run:
         return self.folder / "figures" / name
 
     def write_provenance(self, **more: Any) -> None:
-        """Write `provenance.json`: versions, machine, git state and what the caller adds."""
-        self.write_text("provenance.json", json.dumps({**provenance(), **more}, indent=2, default=str) + "\n")
+        """Add this start to `provenance.json`: versions, machine, git state and what the caller adds.
+
+        Raises `ParameterError` if the file is damaged, or if the run has a checkpoint of other images than those of
+        `data` (`Splits.summary()`).
+        """
+        if "data" in more and any((self.folder / name).exists() for name in (NEWEST, BEFORE)):
+            refuse_other_images(self.folder, more["data"])
+        write_starts(self.folder, [*read_starts(self.folder), {**provenance(), **more}])
 
     def add_provenance(self, **more: Any) -> None:
-        """Add to `provenance.json` what is known at the end only, such as the peak memory."""
-        self.write_text("provenance.json", json.dumps({**self.provenance, **more}, indent=2, default=str) + "\n")
+        """Add to this start what is known later, such as the peak memory and the kernels that ran."""
+        write_starts(self.folder, [*read_starts(self.folder)[:-1], {**self.provenance, **more}])
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """The content of `provenance.json`; a missing or damaged file raises `ParameterError`."""
-        if (content := read_json(self.folder / "provenance.json")) is None:
-            raise ParameterError(f"{self.folder / 'provenance.json'}: cannot be read; start the run again to write it")
-        return content
+        """The last start in `provenance.json`; a missing or damaged file raises `ParameterError`."""
+        if not (starts := read_starts(self.folder)):
+            raise ParameterError(f"{self.folder / 'provenance.json'}: is missing; start the run again to write it")
+        return starts[-1]
 
 
 def read_table(folder: Path, name: str) -> "pd.DataFrame":
@@ -123,18 +129,13 @@ def read_table(folder: Path, name: str) -> "pd.DataFrame":
         raise ParameterError(f"{path}: cannot be read as a table: {' '.join(str(error).split())}") from None
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Return the object in a JSON file, or None if it cannot be read."""
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """Return the result in a run folder, or None if there is no valid one."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
-
-
-def read_result(folder: Path) -> dict[str, Any] | None:
-    """Return the result in a run folder, or None if there is no valid one."""
-    return read_json(folder / "result.json")
 
 
 def tidy(params: Parameters, folder: Path) -> None:

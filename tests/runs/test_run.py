@@ -1,7 +1,6 @@
 """The run folder: names stay below runs/, files are written atomically, tables are read back exactly."""
 
 import contextlib
-import json
 import math
 import os
 import signal
@@ -20,7 +19,7 @@ from hdarts.params import ToyBilevelParams, check
 from hdarts.runs import paths
 from hdarts.runs.atomic import write_atomic
 from hdarts.runs.paths import below_runs, runs_folder, with_defaults
-from hdarts.runs.run import Run, read_json
+from hdarts.runs.run import Run, read_result
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +53,7 @@ def test_other_parameters_have_the_defaults_of_the_notebook():
 def test_a_file_without_a_json_object_is_read_as_none(tmp_path, content):
     if content is not None:
         (tmp_path / "result.json").write_text(content)
-    assert read_json(tmp_path / "result.json") is None
+    assert read_result(tmp_path) is None
 
 
 def test_a_run_is_created_once_and_opened_again(runs):
@@ -249,15 +248,6 @@ def test_a_result_has_finite_plain_values_only(value):
         run.finish({"accuracy": value})
     assert not run.done
     assert not (run.folder / "result.json").exists()
-
-
-def test_provenance_has_versions_and_what_the_caller_adds():
-    run = Run.open(toy())
-    run.write_provenance(seeds=[1, 2])
-    provenance = json.loads((run.folder / "provenance.json").read_text())
-    assert provenance["seeds"] == [1, 2]
-    assert provenance["packages"].keys() >= {"hdarts", "torch", "numpy"}
-    assert provenance["python"] == ".".join(map(str, sys.version_info[:3]))
 
 
 def test_a_picture_is_written_to_the_figures():

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import json
 import math
 import os
 import random
@@ -119,7 +118,7 @@ def test_random_draws_a_cell_and_trains_nothing():
     assert one.result["genotype"] != other.result["genotype"]
     assert "best_validation_accuracy" not in one.result
     searched = whole(parameters(method="darts-first", epochs=1)).provenance
-    assert searched.keys() - one.provenance.keys() == {"supernet_weights", "trained_weights"}
+    assert searched.keys() - one.provenance.keys() == {"kernels", "supernet_weights", "trained_weights"}
     assert one.provenance["data"] == {"name": searched["data"]["name"]}
 
 
@@ -328,7 +327,7 @@ def test_damaged_images_are_left_out_by_a_parameter_and_counted(tmp_path, capsys
     with pytest.raises(ParameterError, match=r"1/00\.png: is not an image"):
         whole(parameters(**changes))
     run = whole(parameters(**changes, skip_damaged=True))
-    data = json.loads((run.folder / "provenance.json").read_text())["data"]
+    data = run.provenance["data"]
     assert (data["train"] + data["validation"], data["damaged_left_out"]) == (19, 1)
     assert "left out 1 damaged images" in capsys.readouterr().err
 

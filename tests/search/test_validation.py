@@ -171,5 +171,5 @@ def test_provenance_has_the_peak_memory(kind, tmp_path):
         cell.write_text(discretise(torch.zeros(DARTS.alpha_shape)).to_json())
         kind = {**kind, "genotype": str(cell)}
     list(computed(kind))
-    provenance = json.loads((Run.open(parameters_of(kind)).folder / "provenance.json").read_text())
+    provenance = Run.open(parameters_of(kind)).provenance
     assert 50 < provenance["peak_memory_mib"] < 50_000 and provenance["packages"]["torch"]

@@ -95,7 +95,7 @@ def test_the_files_of_a_run_agree_with_each_other():
     assert result["parameters"] == count_parameters(EvaluationNetwork(genotype, 2, 3, 10, auxiliary=True))
     about = {name: result[name] for name in ("epochs", "evaluation_seed", "data")}
     assert about == {"epochs": 3, "evaluation_seed": 0, "data": "generated"}
-    assert json.loads((run.folder / "provenance.json").read_text())["data"]["train"] == 44
+    assert run.provenance["data"]["train"] == 44
 
 
 class TwoLinears(nn.Module):

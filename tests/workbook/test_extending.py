@@ -11,6 +11,7 @@ from helpers import ROOT
 
 from hdarts.errors import ParameterError
 from hdarts.network import EvaluationNetwork
+from hdarts.runs.provenance import read_starts
 from hdarts.runs.randomness import generator
 from hdarts.space import DARTS, NASBENCH201, Genotype, discretise, one_hot_alpha
 from hdarts.supernet import Supernet
@@ -59,9 +60,9 @@ def test_every_block_ends_with_a_finished_run(place):
 
 def test_custom_images_are_three_classes_of_the_folder(place):
     folder, _ = place
-    data = json.loads((folder / "runs/mine/images/provenance.json").read_text())["data"]
+    data = read_starts(folder / "runs/mine/images")[-1]["data"]
     assert (data["name"], data["classes"], data["shape"]) == ("shapes", ["one", "two", "zero"], [1, 8, 8])
-    data = json.loads((folder / "runs/mine/parquet/provenance.json").read_text())["data"]
+    data = read_starts(folder / "runs/mine/parquet")[-1]["data"]
     assert data["name"] == "parquet" and data["test"] == 15
 
 

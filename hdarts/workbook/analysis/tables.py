@@ -7,7 +7,8 @@ import pandas as pd
 from hdarts.params import SearchParams, read_yaml, recorded
 from hdarts.params.models import respelled
 from hdarts.runs.paths import below_runs
-from hdarts.runs.run import read_json, read_result, read_table
+from hdarts.runs.provenance import read_starts
+from hdarts.runs.run import read_result, read_table
 from hdarts.workbook.analysis import Row
 from hdarts.workbook.analysis.diagnostics import REFERENCES
 from hdarts.workbook.analysis.statistics import summary
@@ -157,8 +158,8 @@ def peak_memory(study: str) -> pd.DataFrame:
     """Return the peak memory of each search (MiB), from its provenance.json: run, peak_memory_mib."""
     rows = []
     for row in finished_runs(study, "search"):
-        provenance = read_json(below_runs(row["run"]) / "provenance.json") or {}
-        rows.append({"run": row["run"], "peak_memory_mib": provenance.get("peak_memory_mib", nan)})
+        peaks = [start.get("peak_memory_mib", nan) for start in read_starts(below_runs(row["run"]))]
+        rows.append({"run": row["run"], "peak_memory_mib": max((peak for peak in peaks if peak == peak), default=nan)})
     return pd.DataFrame(rows, columns=["run", "peak_memory_mib"])
 
 

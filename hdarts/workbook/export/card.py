@@ -6,7 +6,8 @@ from typing import Any
 from hdarts.network import count_multiply_adds, count_parameters
 from hdarts.params import EvaluateParams, read_yaml
 from hdarts.runs.paths import runs_folder
-from hdarts.runs.run import Run, read_json, read_result
+from hdarts.runs.provenance import read_starts
+from hdarts.runs.run import Run, read_result
 from hdarts.workbook.analysis.statistics import summary
 from hdarts.workbook.export.format import NETWORK, ONNX, WEIGHTS, Description
 
@@ -49,18 +50,18 @@ Classes, in the order of the logits: {named}.
 
 def model_card(run: Run, description: Description, images: dict[str, Any], difference: float | None) -> str:
     """Return the card as Markdown; `difference` is that of the ONNX graph, None where it was not computed."""
-    provenance = read_json(run.folder / "provenance.json") or {}
-    params, result, packages = run.params.model_dump(), read_result(run.folder) or {}, provenance.get("packages", {})
+    starts, params, result = read_starts(run.folder), run.params.model_dump(), read_result(run.folder) or {}
+    packages = [start.get("packages", {}) for start in starts]
     meta = description.network("meta")
     channels, height, width = description.shape
     agreement = "not checked: onnxruntime was not installed" if difference is None else f"within {difference:.1g}"
     return CARD.format(
         genotype=f"`{params['genotype']}`",
         classes=len(description.classes),
-        version=packages.get("hdarts", "unknown"),
+        version=_over_time(packages, "hdarts"),
         run=description.run,
         digest=description.parameters,
-        written=provenance.get("written", "at an unknown time"),
+        written=starts[0].get("written", "at an unknown time"),
         data=images["name"],
         train=images.get("train"),
         test=images.get("test"),
@@ -77,9 +78,9 @@ def model_card(run: Run, description: Description, images: dict[str, Any], diffe
         best=result["best_test_accuracy"],
         epochs=params["epochs"],
         spread=_spread(run),
-        git=provenance.get("git"),
-        torch=packages.get("torch", "unknown"),
-        device=provenance.get("device"),
+        git=_over_time(starts, "git"),
+        torch=_over_time(packages, "torch"),
+        device=_over_time(starts, "device"),
         precision=params["precision"],
         onnx=f"logits of network and graph on noise: {agreement}",
         weights=WEIGHTS,
@@ -88,6 +89,11 @@ def model_card(run: Run, description: Description, images: dict[str, Any], diffe
         shape=f"{channels}, {height}, {width}",
         named=", ".join(f"`{name}`" for name in description.classes),
     )
+
+
+def _over_time(starts: list[dict[str, Any]], name: str) -> str:
+    """Return a value of every start of the run, each change once."""
+    return ", then ".join(dict.fromkeys(str(start.get(name, "unknown")) for start in starts))
 
 
 def _search_seed(genotype: str) -> str:

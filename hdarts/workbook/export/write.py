@@ -13,7 +13,7 @@ from hdarts.params import EvaluateParams, identity, read_yaml, recorded
 from hdarts.runs import checkpoint
 from hdarts.runs.atomic import write_folder
 from hdarts.runs.paths import below_runs
-from hdarts.runs.run import Run, read_json, read_result
+from hdarts.runs.run import Run, read_result
 from hdarts.space import Genotype
 from hdarts.train import load_splits
 from hdarts.workbook.export.card import model_card
@@ -91,9 +91,8 @@ def last_weights(run: Run) -> dict[str, Tensor]:
 
 def image_summary(run: Run) -> dict[str, Any]:
     """Return the summary of the run's images from its provenance or, for older runs, from the images."""
-    saved = (read_json(run.folder / "provenance.json") or {}).get("data")
-    if saved is None:
-        raise ParameterError(f"{run.folder}: its provenance.json cannot be read")
+    if not isinstance(saved := run.provenance.get("data"), dict):
+        raise ParameterError(f"{run.folder}: its provenance.json does not describe its images")
     if "classes" in saved:
         return saved
     data = load_splits(run.params)  # type: ignore[arg-type]

@@ -201,7 +201,7 @@ def test_a_graph_that_computes_something_else_is_refused(runs):
         (lambda run: (run / "checkpoint.pt").unlink(), "keep_checkpoint: true"),
         (lambda run: (run / "result.json").unlink(), "is not finished"),
         (lambda run: (run / "checkpoint.pt").write_bytes(b"none"), "header is not that of a checkpoint"),
-        (lambda run: (run / "provenance.json").write_text("{"), "provenance.json cannot be read"),
+        (lambda run: (run / "provenance.json").write_text("{"), "provenance.json: cannot be read"),
         (lambda run: (run / "params.yaml").write_text("search_seed: 2\n"), "is not an evaluation"),
         (lambda run: (run / "export").mkdir() or (run / "export" / "mine").touch(), "exists already"),
     ],
@@ -219,9 +219,10 @@ def test_what_cannot_be_exported_gives_one_sentence(here, monkeypatch, capsys, d
 def test_an_older_run_without_classes_in_its_provenance_reads_them_from_the_images(here, monkeypatch):
     path = here / "study/evaluate/seed-0/provenance.json"
     provenance = json.loads(path.read_text())
-    whole = dict(provenance["data"])
+    (start,) = provenance["starts"]
+    whole = dict(start["data"])
     for name in ("classes", "shape", "mean", "std"):
-        del provenance["data"][name]
+        del start["data"][name]
     path.write_text(json.dumps(provenance))
     folder = export.export(here / "study/evaluate/seed-0").folder
     assert folder == here / "study/evaluate/seed-0/export"
