@@ -1,11 +1,8 @@
 """Random numbers are a function of seed and purpose, never of what ran before."""
 
-import doctest
-
 import pytest
 import torch
 
-from hdarts.runs import randomness
 from hdarts.runs.randomness import generator
 
 
@@ -48,9 +45,3 @@ def test_neighbouring_seeds_and_steps_are_unrelated():
     assert abs(float(first.std()) - 1) < 4 / 2000**0.5
     correlation = torch.corrcoef(torch.stack([first[:-1], first[1:]]))[0, 1]
     assert abs(float(correlation)) < 4 / 1000**0.5
-
-
-def test_the_example_in_the_docstring_is_right():
-    result = doctest.testmod(randomness)
-    assert result.failed == 0
-    assert result.attempted == 3

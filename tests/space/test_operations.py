@@ -47,8 +47,6 @@ def test_pooling_and_none_have_no_convolutions(operation: str):
 def test_an_edge_has_twelve_convolutions_and_fourteen_with_the_factorised_reduction():
     counts = [sum(len(block) for name in DARTS.operations for block in table(name, stride)) for stride in (1, 2)]
     assert counts == [12, 14]
-    # 6 normal and 2 reduction cells of 14 edges, 8 of them next to the inputs: the thesis's 1,376 perceptrons
-    assert 6 * 14 * 12 + 2 * (6 * 12 + 8 * 14) == 1376
 
 
 @pytest.mark.parametrize("operation", DARTS.operations)
