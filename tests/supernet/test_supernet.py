@@ -171,22 +171,6 @@ def test_weights_are_initialised_like_layers_of_torch():
     assert (named["stem.1.weight"] == 1).all() and not named["stem.1.bias"].any()
 
 
-def test_the_scale_of_a_batch_norm_has_to_be_contiguous():
-    """With a stride-0 weight, the gradient of F.batch_norm is wrong on the CPU; `Supernet` copies the weight."""
-    x = torch.randn(4, 6, 5, 5, generator=generator(0), dtype=torch.float64)
-    x = x.contiguous(memory_format=torch.channels_last)
-    gradients = []
-    for scale in (torch.full((1,), 0.3).double().expand(6), torch.full((6,), 0.3).double()):
-        free = x.clone(memory_format=torch.preserve_format).requires_grad_()
-        out = F.batch_norm(free, None, None, scale.contiguous(), None, training=True)
-        gradients.append(torch.autograd.grad(out.pow(3).sum(), free)[0])
-    torch.testing.assert_close(*gradients)
-    net = Supernet(DARTS, 4, 3, 10, 1)
-    for cell, of in zip(net.cells, net.waves, strict=True):
-        last = of[-1]  # one edge: expanding its weight to C channels makes a view, unless it is copied
-        assert last.edges == [(4, 5)] and cell.channels > 1
-
-
 def test_wrong_input_is_refused():
     with pytest.raises(ParameterError, match="layers = 2"):
         Supernet(DARTS, 4, 2, 10)

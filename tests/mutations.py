@@ -1,0 +1,228 @@
+"""Mutations of the source, and the test that catches each: `make soak`, or `python tests/mutations.py [SEED [COUNT]]`.
+
+First the mistakes in `NAMED`, one by one, each of which a search against the plain search must catch. Then COUNT random
+changes of one operator, number, argument, condition or statement in each room of `ROOMS`, against the tests of that
+room: those that survive are equivalent, or superfluous code, or show that a test is missing. Both are applied to a copy
+of the source tree; the tests run in a fork of this process, which has imported the large libraries already.
+"""
+
+import ast
+import itertools
+import os
+import random
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import hypothesis  # noqa: F401
+import pandas  # noqa: F401
+import pytest
+import scipy.optimize
+import scipy.sparse.linalg  # noqa: F401
+import sklearn.datasets  # noqa: F401
+import torch._dynamo  # noqa: F401
+import torchvision  # noqa: F401
+from helpers import ROOT
+
+PLAIN = "tests/search/test_against_plain_search.py"
+LIMIT = 900  # seconds for the tests of one mutation
+NAMED = {  # mistake: file below hdarts/, text that occurs there once, its replacement
+    "inner and outer batches swapped": (
+        "search/loop.py", "for inner_batch, outer_batch in pairs(", "for outer_batch, inner_batch in pairs(",
+    ),
+    "learning rate of the epoch before": (
+        "search/loop.py", "rate, frozen = weight_rate(params, state.epoch)",
+        "rate, frozen = weight_rate(params, max(state.epoch - 1, 0))",
+    ),
+    "cosine ends at 0": (
+        "search/loop.py", "cosine(params.learning_rate, params.learning_rate_min,", "cosine(params.learning_rate, 0.0,",
+    ),
+    "no momentum in the look-ahead": ("search/setup.py", '"momentum": params.momentum,', '"momentum": 0.0,'),
+    "difference divided by 2 and multiplied by eps": (
+        "hypergradient/unrolling.py", "(plus - minus) / (2 * eps)", "(plus - minus) / 2 * eps",
+    ),
+    "no decay of alpha": ("search/state.py", "weight_decay=params.alpha_weight_decay", "weight_decay=0.0"),
+    "Adam's default betas": ("search/state.py", "betas=betas,", ""),
+    "no decay of the weights": ("kernels/output_layer.py", ".add_(value, alpha=decay)", ""),
+    "clip without the rest": ("search/weights.py", " + [of_rest.square().sum()]", ""),
+    "total instead of the part": ("search/loop.py", "part_of(hypergradient, params.part)", "hypergradient.total"),
+    "augmented validation": (
+        "search/validation.py", "    for batch in in_order(images, batch_size):",
+        "    from hdarts.data import Augmentation, Batches\n"
+        "    for batch in Batches(images, batch_size, Augmentation(1, True), drop_last=False).epoch(0, 'outer', 0):",
+    ),
+    "genotype of the epoch before": (
+        "search/loop.py", "        return discretise(state.alpha, state.space)\n",
+        "        from hdarts.search.log import alpha_at\n"
+        "        return discretise(alpha_at(log.run, params.epochs - 1), state.space)\n",
+    ),
+    "noise left on": (
+        "search/weights.py", "return self._at(self._input(alpha, alpha))",
+        "return self._at(self._input(alpha, alpha + self.exploration.noise))",
+    ),
+    "noise in the weights alone": (
+        "search/weights.py", "_inner_gradient(problem, self._at(z), a, batch)",
+        "_inner_gradient(problem, self._at(z), alpha, batch)",
+    ),
+    "sum of the antithetic pair": ("search/weights.py", "g if len(signs) == 1 else g / len(signs)", "g"),
+    "centred weights stay where they are": (
+        "search/loop.py", "state.weights.follow(state.alpha - before)", "pass",
+    ),
+}  # fmt: skip
+ROOMS = {
+    "search": [PLAIN, "tests/search"],
+    "hypergradient": [f"tests/hypergradient/test_{name}.py" for name in ("unrolling", "implicit", "hypergradient")],
+    "train": ["tests/train/test_train.py", "tests/train"],
+    "data": ["tests/data/test_batches.py", "tests/data"],
+}
+SWAPPED: dict[type[ast.AST], type[ast.AST]] = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Mod: ast.Add,
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.And: ast.Or, ast.Or: ast.And,
+    ast.USub: ast.UAdd,
+}  # fmt: skip
+SECONDS = itertools.count(10**9)
+UNSEEN = {"annotation", "returns", "decorator_list"}  # fields that no test can see
+
+
+def nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes that may change: not those of types, error messages and texts."""
+    yield node
+    for name, value in ast.iter_fields(node):
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST) and name not in UNSEEN and not isinstance(child, ast.Raise | ast.JoinedStr):
+                yield from nodes(child)
+
+
+def changes(tree: ast.AST) -> Iterator[tuple[int, Callable[[], None]]]:
+    """Yield the line of each possible change, and a function that makes it."""
+    for node in nodes(tree):
+        line, made = getattr(node, "lineno", 0), []
+        match node:
+            case ast.BinOp() | ast.BoolOp() | ast.UnaryOp() | ast.AugAssign() if type(node.op) in SWAPPED:
+                made = [lambda n=node: setattr(n, "op", SWAPPED[type(n.op)]())]
+            case ast.Compare():
+                made = [lambda n=node: setattr(n, "ops", [SWAPPED[type(n.ops[0])](), *n.ops[1:]])]
+            case ast.Constant(value=bool(value)):
+                made = [lambda n=node, value=value: setattr(n, "value", not value)]
+            case ast.Constant(value=int() | float() as value):
+                made = [lambda n=node, value=value: setattr(n, "value", value + 1)]
+            case ast.If() | ast.IfExp():
+                made = [lambda n=node: setattr(n, "test", ast.UnaryOp(ast.Not(), n.test))]
+            case ast.Expr(value=ast.Call()):
+                made = [lambda n=node: setattr(n, "value", ast.Constant(None))]
+            case ast.Call(keywords=keywords):
+                made = [lambda of=keywords, word=word: of.remove(word) for word in keywords]
+        yield from ((line, change) for change in made)
+
+
+def drawn(room: str, count: int, draw: random.Random) -> Iterator[tuple[str, str, str]]:
+    """Yield name, file and text of `count` random mutations of a room."""
+    files = {path: path.read_text(encoding="utf-8") for path in sorted((ROOT / "hdarts" / room).glob("*.py"))}
+    places = [(path, i) for path, text in files.items() for i, _ in enumerate(changes(ast.parse(text)))]
+    for path, i in draw.sample(places, count):
+        tree = ast.parse(files[path])
+        line, change = list(changes(tree))[i]
+        before = ast.unparse(ast.parse(files[path])).splitlines()
+        change()
+        after = ast.unparse(ast.fix_missing_locations(tree)).splitlines()
+        old, new = next((a, b) for a, b in zip(before, after, strict=False) if a != b)
+        same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=False)))
+        start = max(same - 40, 0)
+        name = " -> ".join(f"`{text[start : start + 70].strip()}`" for text in (old, new))
+        yield f"{room}/{path.name}:{line} {name}", f"{room}/{path.name}", "\n".join(after)
+
+
+def copy_sources(copy: Path) -> None:
+    """Copy the source tree without what was installed, computed or built."""
+
+    def unused(folder: str, names: list[str]) -> set[str]:
+        built = {"__pycache__", *(name for name in names if name.endswith(".egg-info"))}
+        return built | {".git", ".venv", "runs", "results", "build"} if Path(folder) == ROOT else built
+
+    shutil.copytree(ROOT, copy, ignore=unused, symlinks=True)
+
+
+def caught_by(copy: Path, tests: list[str]) -> str:
+    """Run tests on the copy until one fails; return its name, or "" if none does."""
+    log, end = copy / "tests.log", time.monotonic() + LIMIT
+    if not (pid := os.fork()):
+        run_tests(copy, log, tests)
+    while not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        if time.monotonic() > end:
+            os.killpg(pid, signal.SIGKILL)
+        time.sleep(0.1)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    text = log.read_text(encoding="utf-8", errors="replace")
+    failed = re.search(r"^(?:FAILED|ERROR) (?:tests/)?(.+?)(?: - .*)?$", text, re.MULTILINE)
+    if code in (1, 2) and failed:
+        return failed[1]
+    return "" if code == 0 else f"exit code {code}" if code >= 0 else "time limit"
+
+
+def run_tests(copy: Path, log: Path, tests: list[str]) -> None:
+    """Run tests in this process, a fork, on the packages of the copy, and exit."""
+    code = 99
+    try:
+        os.setsid()
+        out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        os.chdir(copy)
+        sys.path[:0] = [str(copy), str(copy / "tests")]
+        os.environ["PYTHONPATH"] = f"{copy}:{copy}/tests"
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("hdarts", "helpers", "benchmarks")]:
+            del sys.modules[name]
+        loaded = "ignore::pytest.PytestAssertRewriteWarning"  # hypothesis has been imported
+        code = pytest.main(["-x", "-q", "-W", loaded, "-p", "no:cacheprovider", "--tb=short", *tests])
+        used = [str(module.__file__) for name, module in sys.modules.items() if name.partition(".")[0] == "hdarts"]
+        if foreign := [file for file in used if not file.startswith(str(copy))]:
+            code = print("not of the copy:", foreign) or 98
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
+def tried(copy: Path, file: str, text: str, tests: list[str]) -> str:
+    """Return the test that catches a mutation of a file, or ""."""
+    path = copy / "hdarts" / file
+    path.write_text(text, encoding="utf-8")
+    os.utime(path, (next(SECONDS), next(SECONDS)))  # a new time: no compiled file of another mutation is used
+    try:
+        return caught_by(copy, tests)
+    finally:
+        shutil.copy2(ROOT / "hdarts" / file, path)
+
+
+def main() -> None:
+    """Print a table of mutations and the tests that caught them; exit with 1 if a named one survived."""
+    seed, count = (int(word) for word in (sys.argv[1:] + ["0", "8"][len(sys.argv) - 1 :])[:2])
+    survived = 0
+    with tempfile.TemporaryDirectory(prefix="hdarts-mutations-") as folder:
+        copy = Path(folder) / "hdarts"
+        copy_sources(copy)
+        if failed := caught_by(copy, [PLAIN]):
+            sys.exit(f"{failed} fails without a mutation:\n{(copy / 'tests.log').read_text(encoding='utf-8')}")
+        print("| mutation | caught by |\n| --- | --- |", flush=True)
+        for name, (file, old, new) in NAMED.items():
+            text = (ROOT / "hdarts" / file).read_text(encoding="utf-8")
+            assert text.count(old) == 1, f"{name}: the text {old!r} is not once in {file}; adapt the mutation"
+            caught = tried(copy, file, text.replace(old, new), [PLAIN])
+            survived += not caught
+            print(f"| {name} | {caught or '**survived**'} |", flush=True)
+        for room, tests in ROOMS.items():
+            for name, file, text in drawn(room, count, random.Random(f"{seed} {room}")):
+                print(f"| {name} | {tried(copy, file, text, tests) or '**survived**'} |", flush=True)
+    sys.exit(survived > 0)
+
+
+if __name__ == "__main__":
+    main()
