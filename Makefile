@@ -1,6 +1,6 @@
 # make workbook   install, run the quick study, print the path of its report (start here)
 # make test       install the test tools and run the tests
-# make soak       the long test of faults: new random inputs, kills, damaged files, many kernels; prints a table
+# make soak       the long tests: new random inputs, kills, damaged files, many kernels, mutations; prints tables
 # make check      lint, format, types, import layers
 # make install    only make .venv
 # make lab        JupyterLab on notebooks/, on localhost with its token
@@ -33,6 +33,7 @@ test: $(TESTABLE)
 soak: $(TESTABLE)
 	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=drawn $(BIN)/python -m pytest -n 2 -m "hypothesis or soak"
 	OMP_NUM_THREADS=1 $(BIN)/python tests/soak.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/mutations.py
 
 check: $(TESTABLE)
 	$(BIN)/ruff check .

@@ -183,7 +183,8 @@ def run_tests(copy: Path, log: Path, tests: list[str]) -> None:
         code = pytest.main(["-x", "-q", "-W", loaded, "-p", "no:cacheprovider", "--tb=short", *tests])
         used = [str(module.__file__) for name, module in sys.modules.items() if name.partition(".")[0] == "hdarts"]
         if foreign := [file for file in used if not file.startswith(str(copy))]:
-            code = print("not of the copy:", foreign) or 98
+            print("not of the copy:", foreign)
+            code = 98
     except BaseException:
         traceback.print_exc()
     finally:
