@@ -39,6 +39,7 @@ COMMON: dict[str, Any] = {
     "alpha_scale": 0.1,
     "clip": 1.0,
     "log_every": 3,
+    "discretise_epochs": 0,
 }
 METHODS: dict[str, dict[str, Any]] = {
     "darts-first": {"method": "darts-first"},

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from benchmarks.reference import PlainSupernet
 from hdarts.errors import ParameterError
-from hdarts.kernels.output_layer import sgd_
 from hdarts.network import Cell, EvaluationNetwork
 from hdarts.runs.randomness import generator
 from hdarts.space import DARTS, CellPlan, Genotype, SearchSpace, discretise, one_hot_alpha
@@ -78,31 +77,6 @@ def test_single_precision_agrees_to_four_digits(size, compiled):
     plain = torch.autograd.grad(case.plain_loss(w, alpha), (w, alpha))
     for one, other in zip(ours, plain, strict=True):
         assert (one - other).norm() < 1e-4 * other.norm()
-
-
-@both_implementations
-def test_twenty_search_steps_agree_with_the_plain_network(compiled):
-    case = Case(2, 3, 6, (8, 8), 1, compiled=compiled)
-    ends = []
-    for loss in (case.loss, case.plain_loss):
-        w, alpha = case.w.clone(), case.alpha.clone().requires_grad_()
-        velocity, adam = torch.zeros_like(w), torch.optim.Adam([alpha], lr=3e-3, betas=(0.5, 0.999), weight_decay=1e-3)
-        for _ in range(20):
-            adam.zero_grad()
-            loss(w, alpha).backward()
-            adam.step()
-            free = w.clone().requires_grad_()
-            sgd_(
-                w,
-                velocity,
-                torch.autograd.grad(loss(free, alpha.detach()), free)[0],
-                torch.tensor(1.0),
-                0.05,
-                0.9,
-                3e-4,
-            )
-        ends.append((w, alpha.detach()))
-    torch.testing.assert_close(ends[0], ends[1], rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("nodes", [1, 2, 3, 4, 5])
