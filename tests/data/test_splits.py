@@ -92,6 +92,14 @@ def test_the_digest_identifies_pixels_and_labels(parquet: Path, tmp_path: Path) 
     assert len(digests) == 2
 
 
+def test_images_of_the_first_release_stay_the_same() -> None:
+    """A run whose images changed is not the same run; tests/fixtures/runs-0.1.0 has the first two digests."""
+    whole = {"test": True, "validation_fraction": 0.0, "limit": 80, "test_limit": 40}
+    some = {"test": True, "validation_fraction": 0.3, "limit": 103, "test_limit": 50, "split_seed": 4}
+    loaded = load("generated", limit=80), load("generated", **whole), load("digits", **some)  # type: ignore[arg-type]
+    assert [splits.digest[:8] for splits in loaded] == ["3961b5df", "a38e704a", "7443a005"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
