@@ -71,9 +71,9 @@ def unrolled(
         s <- s - step_size p,   response += C^T s,   p <- p + H s + weight_decay s,   s <- momentum s
 
     at the weights before that step. Those are stored (K vectors); graphs are rebuilt one by one, so their memory does
-    not grow with K. K = 0 gives response 0. Cost: T + K + 1 gradients and K products. `residual` is the final norm of
-    p, which steps further back would propagate; `contraction` is the factor by which it shrinks per step (geometric
-    mean).
+    not grow with K. K = 0 gives response 0, and no p. Cost: T + K + 1 gradients and K products. `residual` is the final
+    norm of p, which steps further back would propagate; `contraction` is the factor by which it shrinks per step
+    (geometric mean).
     """
     start = perf_counter()
     _check_step(step_size, momentum, velocity, weight_decay, w)
@@ -88,7 +88,11 @@ def unrolled(
         (slope,) = gradients(problem.inner, w, alpha, batch, f"the inner loss at step {step} of {steps}", of=("w",))
         w, velocity = _sgd_step(w, velocity, slope, step_size, momentum, weight_decay)
 
-    p, d = gradients(problem.outer, w, alpha, outer_batch, f"the outer loss after {steps} steps")
+    of = ("w", "alpha") if kept else ("alpha",)
+    *ends, d = gradients(problem.outer, w, alpha, outer_batch, f"the outer loss after {steps} steps", of)
+    if not ends:
+        return result(d, torch.zeros_like(d), start, iterations=0)
+    p = ends[0]
     s, response, length = torch.zeros_like(p), torch.zeros_like(d), norm(p)
     for w_before, batch in reversed(path):
         s = s - step_size * p
@@ -97,7 +101,7 @@ def unrolled(
         p = p + hessian_s + weight_decay * s
         s = momentum * s
     info: dict[str, Any] = {"iterations": kept, "residual": norm(p)}
-    if kept and not is_capturing(p) and length:
+    if not is_capturing(p) and length:
         info["contraction"] = (norm(p) / length) ** (1 / kept)
     return result(d, response, start, **info)
 

@@ -282,7 +282,7 @@ static void back(const Shape *s, Grid grid, Shared of, const REAL *x, const vec 
         }
 }
 
-/* Gradients in x, convolutions (or NULL) and weights, for the gradients g in the nodes. */
+/* Gradients in x and convolutions (or NULL, the first only with the second) and weights, for those in the nodes, g. */
 int backward(const Shape *s, const REAL *x, const REAL *const *w, const REAL *weights, const vec *const *y,
              const REAL *mean, const REAL *rstd, const REAL *const *g, REAL *gx, REAL *const *w_g, REAL *weights_g) {
     Grid grid = grid_of(s);
@@ -293,6 +293,7 @@ int backward(const Shape *s, const REAL *x, const REAL *const *w, const REAL *we
     Shared of = shared_of(s, w_g[0] != NULL);
     if (!sums || !of.w1 || gradient_sums(s, x, y, mean, g, sums)) { free(sums); free(of.w1); return 1; }
     weight_gradients(s, sums, rstd, weights_g);
+    if (!gx) { free(sums); free(of.w1); return 0; }
     for (int64_t v = 0; v < 2 * grid.vectors; v++) {
         int64_t o = v / grid.vectors, node = v % grid.vectors / chunks;
         of.norms[v] = norm_of(s, sums, mean, rstd, weights[node * OPERATIONS + CONVOLVED + o], o, node, v % chunks);

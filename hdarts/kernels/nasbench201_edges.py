@@ -71,11 +71,11 @@ class _Compiled(torch.autograd.Function):
 
         def by_kernel() -> list[Tensor | None]:
             read = (channels_last(x), kernels := [one.contiguous(), nine.contiguous()], weights.contiguous())
-            weights_grad, x_grad = torch.empty_like(read[2]), torch.empty_like(read[0])
+            weights_grad, x_grad = torch.empty_like(read[2]), torch.empty_like(read[0]) if any(needed[1:]) else None
             kernel_grads = [torch.empty_like(each) for each in kernels] if any(needed[2:]) else [None, None]
             grads = ([channels_last(each) for each in g], x_grad, kernel_grads, weights_grad)
             ctx.kernel.call("backward", _sizes(x, len(g)), *read, [y, z], mean, rstd, *grads)
-            return [weights_grad, x_grad.permute(0, 3, 1, 2), *kernel_grads]
+            return [weights_grad, None if x_grad is None else x_grad.permute(0, 3, 1, 2), *kernel_grads]
 
         def pytorch(weights: Tensor, x: Tensor, *kernels: Tensor) -> list[Tensor]:
             return in_pytorch(x, kernels, weights)

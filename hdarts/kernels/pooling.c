@@ -156,7 +156,7 @@ static int gradient_sums(const Shape *s, int64_t operations, const REAL *const *
     return failed;
 }
 
-/* Gradients in x and mixing, for the gradients g in the nodes. */
+/* Gradients in x (unless gx is NULL) and mixing, for the gradients g in the nodes. */
 int backward(const Shape *s, int64_t operations, const REAL *const *x, const REAL *mixing, const REAL *mean,
              const REAL *rstd, const REAL *const *g, REAL *const *gx, REAL *mixing_g) {
     int64_t sources = s->sources, chunks = chunks_of(s), pixels = pixels_out(s), area = s->height * s->width;
@@ -173,6 +173,7 @@ int backward(const Shape *s, int64_t operations, const REAL *const *x, const REA
                     sum += o < 2 ? with[i] * rstd[(o * sources + source) * chunks * V + i] : with[i];
                 mixing_g[(node * operations + o) * sources + source] = sum;
             }
+    if (!gx) { free(sums); return 0; }
     FOR_THREADS
     for (int64_t t = 0; t < s->threads; t++) {
         vec *tile = scratch(2 * area + 2 * pixels), *back = tile + area, *pool[2] = {back + area, back + area + pixels};

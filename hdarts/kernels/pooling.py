@@ -81,12 +81,16 @@ class _Compiled(torch.autograd.Function):
         spec, kernel = ctx.spec, ctx.kernel
         mixing, *x, mean, rstd = ctx.saved_tensors
 
-        def by_kernel() -> list[Tensor]:
+        def by_kernel() -> list[Tensor | None]:
             sources, node_grads, weights = [*map(channels_last, x)], [*map(channels_last, g)], mixing.contiguous()
-            mixing_grad, x_grads = torch.empty_like(weights), [torch.empty_like(one) for one in sources]
+            mixing_grad = torch.empty_like(weights)
+            x_grads = [torch.empty_like(one) for one in sources] if any(needed[1:]) else None
             arguments = (mixing.shape[1], sources, weights, mean, rstd, node_grads, x_grads, mixing_grad)
             kernel.call("backward", spec.sizes(x), *arguments)
-            return [mixing_grad, *(one.permute(0, 3, 1, 2) for one in x_grads)]
+            return [
+                mixing_grad,
+                *([None] * len(x) if x_grads is None else [one.permute(0, 3, 1, 2) for one in x_grads]),
+            ]
 
         needed = ctx.needs_input_grad[2 : 3 + spec.sources]
         return None, None, *vjp(by_kernel, lambda a, *x: spec.in_pytorch(x, a), (mixing, *x), needed, g), *g

@@ -166,7 +166,9 @@ class _Compiled(torch.autograd.Function):
             sources, node_grads = [*map(channels_last, inputs[:n])], [*map(channels_last, g)]
             x_grads, block_grads = [torch.zeros_like(one) for one in sources], []
             for steps in _steps(spec, ctx.kernel.lanes, sources, _blocks(inputs[n:]), buffers):
-                block_grads += _backward(ctx.kernel, steps, node_grads, x_grads, train_convolutions)
+                first = n + len(block_grads)
+                inside = any(needed[:n]) or any(needed[first : first + 4 * len(steps) - 2])
+                block_grads += _backward(ctx.kernel, steps, node_grads, x_grads, train_convolutions, inside)
             return [*(one.permute(0, 3, 1, 2) for one in x_grads), *block_grads]
 
         def pytorch(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -176,12 +178,17 @@ class _Compiled(torch.autograd.Function):
 
 
 def _backward(
-    kernel: Kernel, steps: list[_Step], g: list[Tensor], x_grads: list[Tensor], train_convolutions: bool
+    kernel: Kernel, steps: list[_Step], g: list[Tensor], x_grads: list[Tensor], train_convolutions: bool, inside: bool
 ) -> list[Tensor | None]:
-    """Add the gradient of an operation to `x_grads` and return those in the weights of its blocks, 4 per block."""
+    """Add the gradient of an operation to `x_grads` and return those in the weights of its blocks, 4 per block.
+
+    Without `inside`, only the gradients in the scale and offset of the last BatchNorm are computed.
+    """
     last, block_grads = steps[-1], []
     sums = torch.empty(2, *last.after.rstd.shape, dtype=torch.float64)
     kernel.call("gradient_sums", last.shape, last.after.values, last.after.mean, g, sums)
+    if not inside:
+        return [*[None] * (4 * len(steps) - 2), *_norm_grads(last, sums, g[0])]
     incoming: tuple[Any, Any] = (g, None)  # gradients in the nodes, or in the values of the block itself
     for step in reversed(steps):
         values = step.before.values
@@ -192,12 +199,15 @@ def _backward(
             "backward", step.shape, step.sources, *step.before, *step.weights, *step.after[:4], *incoming, sums,
             None if step.sources is None else x_grads, values_grad, sums_before, *weight_grads,
         )  # fmt: skip
-        norm_grads = (sums[1] * step.after.rstd, sums[0])  # gamma, beta
-        norm_grads = (_channels(one.to(x_grads[0]), step.shape.channels) for one in norm_grads)
-        block_grads = [*weight_grads, *norm_grads, *block_grads]
+        block_grads = [*weight_grads, *_norm_grads(step, sums, g[0]), *block_grads]
         if sums_before is not None:
             incoming, sums = (None, values_grad), sums_before
     return block_grads
+
+
+def _norm_grads(step: _Step, sums: Tensor, like: Tensor) -> list[Tensor]:
+    """Return the gradients in scale and offset of a block's BatchNorm."""
+    return [_channels(one.to(like), step.shape.channels) for one in (sums[1] * step.after.rstd, sums[0])]
 
 
 def _blocks(flat: Any) -> list[BlockWeights]:

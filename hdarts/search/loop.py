@@ -101,7 +101,9 @@ def _search(
         log, truth = Log.resume(run, state, write), TruthFile.of(run, state.space)
         updated = sum(t.numel() for name, t in state.weights.tensors().items() if "velocity" not in name)
         describe(run, device, data.summary(), supernet_weights=problem.supernet.n_w, trained_weights=updated)
-        phase = phases(problem, state, hypergradient or partial(method_hypergradient, params))
+        method = hypergradient or partial(method_hypergradient, params)
+        direct = None if hypergradient or params.part != "direct" else partial(method, part="direct")
+        phase = phases(problem, state, method, direct)
         while not (state.step == 0 < state.epoch and is_last(params, state, state.epoch)):
             search_epoch(params, run, levels, state, phase, log, clock)
             yield end_epoch(params, run, problem, data, state, log, truth, clock)
@@ -130,7 +132,7 @@ def search_epoch(
         with locating_errors(run, state), naming_a_batch_that_fits(params.batch_size, attempt):
             logged = state.steps_done(steps) % params.log_every == 0
             if logged or not frozen:
-                hypergradient = phase.hypergradient(inner_batch, outer_batch)
+                hypergradient = (phase.hypergradient if logged else phase.unlogged)(inner_batch, outer_batch)
                 if logged:
                     log.hypergradient(state, hypergradient, rate, steps)
                 if not frozen:
@@ -189,13 +191,20 @@ class Phases(NamedTuple):
     """The phases of one iteration: three, the last of them `weight_step`, or `loss` while the learning rate is 0."""
 
     hypergradient: CudaGraph  # (inner batch, outer batch) -> Hypergradient
+    unlogged: CudaGraph  # the same, perhaps without a response that does not step alpha
     alpha_step: CudaGraph  # (part of the hypergradient)
     weight_step: CudaGraph  # (inner batch, alpha, noise) -> Step
     loss: CudaGraph  # the same: the Step at the current alpha, without a change of the weights
 
 
-def phases(problem: Classification, state: State, method: Method) -> Phases:
-    """Return the phases of the iterations of a search; the learning rate of the weights is `state.rate`."""
+def phases(problem: Classification, state: State, method: Method, unlogged: Method | None = None) -> Phases:
+    """Return the phases of the iterations of a search; the learning rate of the weights is `state.rate`.
+
+    `unlogged` computes what steps alpha where nothing is logged; by default that is `method` too.
+    """
+
+    def graph_of(method: Method) -> CudaGraph:
+        return CudaGraph(lambda inner, outer: method(problem, state.weights, state.alpha, inner, outer, state.rate))
 
     def step_weights(batch: Batch, alpha: Tensor, noise: Tensor) -> Step:
         return state.weights.step(problem, alpha, batch, state.rate, noise)
@@ -205,8 +214,10 @@ def phases(problem: Classification, state: State, method: Method) -> Phases:
         loss, correct = problem.outcome(state.weights.value(state.alpha), state.alpha, batch)
         return Step(loss, correct, torch.zeros_like(loss))
 
+    hypergradient = graph_of(method)
     return Phases(
-        CudaGraph(lambda inner, outer: method(problem, state.weights, state.alpha, inner, outer, state.rate)),
+        hypergradient,
+        graph_of(unlogged) if unlogged else hypergradient,
         CudaGraph(partial(step_alpha, state)),
         CudaGraph(step_weights),
         CudaGraph(measure_loss),

@@ -89,10 +89,16 @@ def make_weights(params: SearchParams, model: Supernet, hypernetwork: ByKind | N
 
 
 def method_hypergradient(
-    params: SearchParams, problem: Any, weights: Any, alpha: Tensor, inner: Batch, outer: Batch, rate: Rate
-) -> Hypergradient:
-    """Return the hypergradient by the method of the parameters; `rate` is the current learning rate of the weights."""
+    params: SearchParams, problem: Any, weights: Any, alpha: Tensor, inner: Batch, outer: Batch, rate: Rate,
+    part: str = "total",
+) -> Hypergradient:  # fmt: skip
+    """Return the hypergradient by the method of the parameters; `rate` is the current learning rate of the weights.
+
+    With `part` "direct" the response is not computed but 0.
+    """
     w = weights.value(alpha)
+    if part == "direct" and params.method not in ("darts-second", "unrolled"):
+        return hg.direct(problem, w, alpha, outer)
     if params.method == "hypernetwork":
         return hg.through_weights(problem, w, alpha, outer, partial(weights.response, alpha))
     if params.method in ("darts-first", "shared-weights"):  # shared weights: for the log only, alpha is frozen
@@ -102,7 +108,8 @@ def method_hypergradient(
     if params.method == "conjugate-gradient":
         return hg.conjugate_gradient(problem, w, alpha, inner, outer, params.iterations, damping=params.damping)
     sgd = {"momentum": params.momentum, "velocity": weights.velocity, "weight_decay": params.weight_decay}
-    if params.method == "darts-second":
+    if params.method == "darts-second" and part != "direct":
         return hg.finite_difference(problem, w, alpha, inner, outer, rate, params.epsilon, **sgd)
-    batches = [inner] * params.steps
-    return hg.unrolled(problem, w, alpha, batches, outer, rate, params.truncate or None, **sgd)
+    batches = [inner] * (params.steps if params.method == "unrolled" else 1)
+    truncate = 0 if part == "direct" else params.truncate or None
+    return hg.unrolled(problem, w, alpha, batches, outer, rate, truncate, **sgd)

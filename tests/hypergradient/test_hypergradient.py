@@ -96,7 +96,8 @@ def test_series_of_k_terms_is_unrolling_by_k_steps_at_the_best_response(toy):
         steps = hg.unrolled(toy, best, alpha, [None] * 9, None, xi, truncate=terms)
         near(series.response, steps.response)
         near(series.direct, steps.direct)
-        assert series.info["residual"] == pytest.approx(steps.info["residual"], abs=1e-9)
+        if terms:
+            assert series.info["residual"] == pytest.approx(steps.info["residual"], abs=1e-9)
 
 
 @pytest.mark.parametrize("l2", [1.0, 1e-4])

@@ -104,7 +104,11 @@ def edges(channels, nodes, images, size, dtype=torch.float64) -> Case:
 
 KERNELS = {
     "pooling": (pooling, [*SIZES, (8, 2, 1, 1, 5, (1, 1))], [[0], [1], [0, 2]]),
-    "separable": (separable, [*SIZES, (8, 2, 1, 1, 5, (6, 5)), (40, 1, 2, 1, 2, (4, 4))], [[0], [1], [0, 1], [2, 5]]),
+    "separable": (
+        separable,
+        [*SIZES, (8, 2, 1, 1, 5, (6, 5)), (40, 1, 2, 1, 2, (4, 4))],
+        [[0], [1], [0, 1], [2, 5], [4], [8, 24]],  # 4, 8 and 24: scales of a first and of last blocks
+    ),
     "nasbench201_edges": (edges, EDGE_SIZES, [[0], [1], [2], [0, 3], [1, 2]]),
 }
 SIZED = [(name, size) for name, (_, sizes, _) in KERNELS.items() for size in sizes]
