@@ -122,9 +122,9 @@ def changes(tree: ast.AST) -> Iterator[tuple[int, Callable[[], None]]]:
         yield from ((line, change) for change in made)
 
 
-def drawn(room: str, count: int, draw: random.Random) -> Iterator[tuple[str, str, str]]:
+def drawn(copy: Path, room: str, count: int, draw: random.Random) -> Iterator[tuple[str, str, str]]:
     """Yield name, file and text of `count` random mutations of a room."""
-    files = {path: path.read_text(encoding="utf-8") for path in sorted((ROOT / "hdarts" / room).glob("*.py"))}
+    files = {path: path.read_text(encoding="utf-8") for path in sorted((copy / "hdarts" / room).glob("*.py"))}
     places = [(path, i) for path, text in files.items() for i, _ in enumerate(changes(ast.parse(text)))]
     for path, i in draw.sample(places, count):
         tree = ast.parse(files[path])
@@ -195,12 +195,18 @@ def run_tests(copy: Path, log: Path, tests: list[str]) -> None:
 def tried(copy: Path, file: str, text: str, tests: list[str]) -> str:
     """Return the test that catches a mutation of a file, or ""."""
     path = copy / "hdarts" / file
-    path.write_text(text, encoding="utf-8")
-    os.utime(path, (next(SECONDS), next(SECONDS)))  # a new time: no compiled file of another mutation is used
+    whole = path.read_text(encoding="utf-8")
     try:
+        write(path, text)
         return caught_by(copy, tests)
     finally:
-        shutil.copy2(ROOT / "hdarts" / file, path)
+        write(path, whole)
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file with a time that no other version has, so that Python compiles it again."""
+    path.write_text(text, encoding="utf-8")
+    os.utime(path, (second := next(SECONDS), second))
 
 
 def main() -> None:
@@ -214,13 +220,13 @@ def main() -> None:
             sys.exit(f"{failed} fails without a mutation:\n{(copy / 'tests.log').read_text(encoding='utf-8')}")
         print("| mutation | caught by |\n| --- | --- |", flush=True)
         for name, (file, old, new) in NAMED.items():
-            text = (ROOT / "hdarts" / file).read_text(encoding="utf-8")
+            text = (copy / "hdarts" / file).read_text(encoding="utf-8")
             assert text.count(old) == 1, f"{name}: the text {old!r} is not once in {file}; adapt the mutation"
             caught = tried(copy, file, text.replace(old, new), [PLAIN])
             survived += not caught
             print(f"| {name} | {caught or '**survived**'} |", flush=True)
         for room, tests in ROOMS.items():
-            for name, file, text in drawn(room, count, random.Random(f"{seed} {room}")):
+            for name, file, text in drawn(copy, room, count, random.Random(f"{seed} {room}")):
                 print(f"| {name} | {tried(copy, file, text, tests) or '**survived**'} |", flush=True)
     sys.exit(survived > 0)
 
