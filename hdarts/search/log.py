@@ -58,7 +58,8 @@ class Log:
         for name in names:
             self.run.write_table(name, self.tables[name])
 
-    def start_epoch(self) -> None:
+    def start_measuring(self) -> None:
+        """Note the time: measurements are no cost of the search."""
         self.since = time.perf_counter()
 
     def hypergradient(self, state: State, hypergradient: Hypergradient, rate: float, steps: int) -> None:
@@ -111,9 +112,7 @@ class Log:
             **entropies(state.alpha, self.space),
         }
         self.tables["metrics"].append(row)
-        seconds = time.perf_counter() - self.since
-        times = {"epoch": state.epoch + 1, "seconds": seconds, "images_per_second": images / seconds}
-        self.tables["timings"].append(times)
+        self._time(state.epoch + 1, state.seconds, images / state.seconds)
         self._alpha(state, state.epoch + 1)
         self.write(*self.tables)
         self.events(self.tables["metrics"])
@@ -122,8 +121,12 @@ class Log:
     def ranking(self, epoch: int, rows: list[Row]) -> None:
         """Write the ranking of candidates, and its time as one more epoch after the last."""
         self.run.write_table("ranking", rows)
-        self.tables["timings"].append({"epoch": epoch, "seconds": time.perf_counter() - self.since})
+        self._time(epoch, 0.0, math.nan)
         self.write("timings")
+
+    def _time(self, epoch: int, seconds: float, speed: float) -> None:
+        times = {"seconds": seconds, "measuring_seconds": time.perf_counter() - self.since, "images_per_second": speed}
+        self.tables["timings"].append({"epoch": epoch, **times})
 
     def _alpha(self, state: State, epoch: int) -> None:
         for kind, rows in zip(self.space.kinds, state.alpha.tolist(), strict=True):

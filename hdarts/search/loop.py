@@ -10,6 +10,7 @@ never opened here.
 """
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -125,7 +126,7 @@ def search_epoch(
     state.rate.fill_(rate)
     step_weights = phase.weight_step if rate > 0 else phase.loss
     steps = min(map(len, levels))  # a step takes a pair; the longer level yields as many as the shorter
-    log.start_epoch()
+    began = time.perf_counter() - state.seconds
     for inner_batch, outer_batch in pairs(params, levels, state):
         at, noise = training_alpha(params, state)
         attempt = partial(try_step, phase, inner_batch, outer_batch, at, noise)
@@ -138,10 +139,12 @@ def search_epoch(
                 if not frozen:
                     phase.alpha_step(part_of(hypergradient, params.part))
             state.count(step_weights(inner_batch, at, noise), len(inner_batch[1]))
+        state.seconds = time.perf_counter() - began
         if (state.step < steps or clock.requested) and clock.due_in_epoch():
             log.write("hypergradients")
             save(run, params, state, clock)
-    state.check()
+    state.check()  # waits for a GPU
+    state.seconds = time.perf_counter() - began
 
 
 def end_epoch(
@@ -155,6 +158,7 @@ def end_epoch(
     clock: CheckpointClock,
 ) -> Row:
     """Measure the accuracy, write the tables, save if that is due, and return the row of the epoch."""
+    log.start_measuring()
     last = is_last(params, state, state.epoch + 1)
     row = log.end_epoch(state, weight_rate(params, state.epoch), measure_epoch(params, problem, state, data, last))
     if not params.candidates:  # candidates are ranked at the end only
@@ -303,7 +307,7 @@ def choose(
         alpha = alpha.to(state.alpha)
         return accuracy(problem, state.weights.value(alpha), alpha, data.validation, params.batch_size)
 
-    log.start_epoch()
+    log.start_measuring()
     ranking = rank(params, state.space, validate)
     log.ranking(params.epochs + 1, [row for row, _ in ranking])
     truth.write({params.epochs + 1: ranking[0][1]})

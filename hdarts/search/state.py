@@ -1,5 +1,6 @@
 """The state of a search and its checkpoints."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +32,7 @@ class State:
     weights: Weights
     epoch: int = 0
     step: int = 0
+    seconds: float = 0.0  # that the completed steps of the epoch took
     sums: Tensor = field(default_factory=lambda: torch.zeros(len(SUMS), dtype=torch.float64))
     rate: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))  # of the weights' current step
     space: SearchSpace = DARTS
@@ -74,7 +76,7 @@ class State:
             )
 
     def start_next_epoch(self) -> None:
-        self.epoch, self.step = self.epoch + 1, 0
+        self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
         self.sums.zero_()
 
     @property
@@ -86,7 +88,8 @@ class State:
         return {"alpha": self.alpha, **self.weights.tensors()}
 
     def saved(self) -> dict[str, Any]:
-        plain = {"epoch": self.epoch, "step": self.step, "sums": dict(zip(SUMS, self.sums.tolist(), strict=True))}
+        plain = {"epoch": self.epoch, "step": self.step, "seconds": self.seconds}
+        plain |= {"sums": dict(zip(SUMS, self.sums.tolist(), strict=True))}
         return {**plain, "alpha": self.alpha, "adam": self.adam.state_dict(), "weights": self.weights.tensors()}
 
     def restore(self, saved: dict[str, Any] | None) -> None:
@@ -94,6 +97,7 @@ class State:
         if saved is None:
             return
         self.epoch, self.step = saved["epoch"], saved["step"]
+        self.seconds = saved.get("seconds", math.nan if self.step else 0.0)  # earlier versions did not save it
         self.sums.copy_(torch.tensor([saved["sums"][name] for name in SUMS], dtype=torch.float64))
         self.alpha.copy_(saved["alpha"])
         capturable = self.adam.param_groups[0]["capturable"]

@@ -82,11 +82,8 @@ def _train(training: Training) -> Iterator[Row]:
         learning_rate = cosine(params.learning_rate, params.learning_rate_min, epoch, params.epochs)
         drop_path = params.drop_path * epoch / params.epochs
 
-        started, resumed_images = time.monotonic(), float(training.sums[2])
-        train_epoch(training, learning_rate, drop_path)
-        train_loss, train_accuracy, images = means(training.sums)
-        speed = (images - resumed_images) / (time.monotonic() - started)
-
+        train_loss, train_accuracy, images = train_epoch(training, learning_rate, drop_path)
+        trained = time.monotonic()
         with autocast(training.sums.device, params.precision):
             test_sums = test_network(training.network, training.test_images, params.batch_size, training.processes)
         test_loss, test_accuracy, _ = means(test_sums)
@@ -94,25 +91,34 @@ def _train(training: Training) -> Iterator[Row]:
 
         row = {"epoch": epoch + 1, "train_loss": train_loss, "train_accuracy": train_accuracy, "test_loss": test_loss}
         row |= {"test_accuracy": test_accuracy, "learning_rate": learning_rate, "drop_path": drop_path}
-        record(training, row, seconds=time.monotonic() - started, images_per_second=speed)
+        times = {"seconds": training.seconds, "measuring_seconds": time.monotonic() - trained}
+        record(training, row, **times, images_per_second=images / training.seconds)
         yield row
 
 
-def train_epoch(training: Training, learning_rate: float, drop_path: float) -> None:
-    """Take the remaining steps of an epoch, and save a checkpoint every `checkpoint_minutes` or after a signal."""
+def train_epoch(training: Training, learning_rate: float, drop_path: float) -> tuple[float, float, float]:
+    """Take the remaining steps of an epoch and return its `means`.
+
+    Saves a checkpoint every `checkpoint_minutes` or after a signal.
+    """
     params, epoch, clock = training.params, training.epoch, training.clock
     training.optimiser.param_groups[0]["lr"] = learning_rate
     training.parallel.train()
     steps = len(training.batches)
     batches = training.batches.epoch(params.evaluation_seed, "evaluate", epoch, start=training.step)
     label = f"{params.slug()} epoch {epoch + 1}/{params.epochs}"
+    began = time.monotonic() - training.seconds
     for images, labels in progress(batches, total=steps - training.step, label=label):
         logits = take_step(training, images, labels, drop_path)
         training.sums += training.processes.sum(tally(logits, labels))
         training.step += 1
+        training.seconds = time.monotonic() - began
         clock.agree()
         if (training.step < steps or clock.requested) and clock.due_in_epoch():
             save(training)
+    epoch_means = means(training.sums)  # waits for a GPU
+    training.seconds = time.monotonic() - began
+    return epoch_means
 
 
 def take_step(training: Training, images: Tensor, labels: Tensor, drop_path: float) -> Tensor:
@@ -184,7 +190,7 @@ def record(training: Training, row: Row, **times: float) -> None:
     """
     params, run = training.params, training.run
     training.rows.append(row)
-    training.epoch, training.step = row["epoch"], 0
+    training.epoch, training.step, training.seconds = row["epoch"], 0, 0.0
     training.sums.zero_()
     run.write_table("metrics", training.rows)
     training.events(training.rows)

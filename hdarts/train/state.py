@@ -35,6 +35,7 @@ class Training:
     sums: Tensor  # `tally` of the completed steps of the current epoch
     epoch: int = 0  # completed epochs
     step: int = 0  # completed steps of the current epoch
+    seconds: float = 0.0  # that they took
     rows: list[dict[str, Any]] = field(default_factory=list)  # one per completed epoch
 
     @property
@@ -52,6 +53,7 @@ def save(training: Training, keep_as: str = "") -> None:
         "optimiser": training.optimiser.state_dict(),
         "epoch": training.epoch,
         "step": training.step,
+        "seconds": training.seconds,
         "sums": training.sums,
         "rows": training.rows,
     }
@@ -74,6 +76,7 @@ def resume(training: Training) -> None:
     training.optimiser.load_state_dict(state["optimiser"])
     training.epoch, training.rows = state["epoch"], state["rows"]
     training.step = min(state["step"], len(training.batches))  # more processes may leave out a short last batch
+    training.seconds = state.get("seconds", math.nan if training.step else 0.0)  # earlier versions did not save it
     training.sums.copy_(state["sums"])
     if training.rows:
         training.run.write_table("metrics", training.rows)

@@ -2,6 +2,7 @@
 
 from math import nan
 
+import numpy as np
 import pandas as pd
 
 from hdarts.params import SearchParams, read_yaml, recorded
@@ -105,10 +106,9 @@ def methods(study: str) -> dict[str, SearchParams]:
 
 
 def true_accuracies(study: str) -> pd.DataFrame:
-    """Return the true accuracies of every epoch's cell: arm, seed, `seconds` since the start, columns of truth.csv."""
-    times = _concatenate(
-        [table.assign(**labels, seconds=table["seconds"].cumsum()) for labels, table in search_tables(study, "timings")]
-    )
+    """Return the true accuracies of every epoch's cell: arm, seed, `seconds` of steps so far, columns of truth.csv."""
+    tables = search_tables(study, "timings")
+    times = _concatenate([table.assign(**run, seconds=table["seconds"].fillna(0).cumsum()) for run, table in tables])
     truth = _concatenate([table.assign(**labels) for labels, table in search_tables(study, "truth")])
     if truth.empty or times.empty:
         return truth.assign(seconds=0.0)
@@ -149,9 +149,12 @@ def mean_agreement(study: str) -> pd.DataFrame:
 
 
 def search_seconds(study: str) -> pd.DataFrame:
-    """Return the time that each search took, from its timings.csv: run, arm, seed, seconds."""
+    """Return the time that the steps of each search took, from its timings.csv: run, arm, seed, seconds.
+
+    Searches of 0.1.0 include the time of their measurements.
+    """
     tables = search_tables(study, "timings")
-    return pd.DataFrame([{**labels, "seconds": float(table["seconds"].to_numpy().sum())} for labels, table in tables])
+    return pd.DataFrame([{**labels, "seconds": float(np.nansum(table["seconds"]))} for labels, table in tables])
 
 
 def peak_memory(study: str) -> pd.DataFrame:

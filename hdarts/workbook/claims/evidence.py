@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from hdarts.runs.paths import below_runs
 from hdarts.runs.run import read_table
 from hdarts.workbook.analysis import Row, tables
@@ -113,8 +115,8 @@ def _measured(row: Row) -> Row:
     """Return the recorded measures of a search.
 
     `validation_accuracy` best of the epochs (per cent), `skip_free` 1 where the normal cell has no skip connection,
-    `seconds`, `eigenvalue` of the Hessian in alpha and `drop` of accuracy by discretisation (points), both after the
-    last epoch, `direct_share` |direct| / (|direct| + |response|), mean over the logged steps, and its least.
+    `seconds` of its steps, `eigenvalue` of the Hessian in alpha and `drop` of accuracy by discretisation (points), both
+    after the last epoch, `direct_share` |direct| / (|direct| + |response|), mean over the logged steps, and its least.
     """
     measures: Row = {"full": _is_full(row, SEARCH_SIZES)}
     folder = below_runs(row["run"])
@@ -123,7 +125,7 @@ def _measured(row: Row) -> Row:
     if "skips_normal" in row:
         measures["skip_free"] = float(row["skips_normal"] == 0)
     if len(times := read_table(folder, "timings")):
-        measures["seconds"] = float(times["seconds"].to_numpy().sum())
+        measures["seconds"] = float(np.nansum(times["seconds"]))
     if len(metrics := read_table(folder, "metrics")):
         last = metrics.iloc[-1].to_dict()
         measures["eigenvalue"] = last.get("eigenvalue", math.nan)

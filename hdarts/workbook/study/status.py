@@ -48,7 +48,8 @@ class RunProgress:
             return cls()
         try:
             last = _rows(run.folder / "metrics.csv")[-1]
-            seconds = [float(row["seconds"]) for row in _rows(run.folder / "timings.csv")[-5:]]
+            times = _rows(run.folder / "timings.csv")[-5:]
+            seconds = [float(row["seconds"] or 0) + float(row.get("measuring_seconds") or 0) for row in times]
             accuracy = float(last.get("validation_accuracy") or last["test_accuracy"])
             left = (epochs - int(last["epoch"])) * sum(seconds) / len(seconds)
         except (OSError, ValueError, LookupError, ArithmeticError, csv.Error):
