@@ -32,3 +32,8 @@ def use_machine(params: Machine) -> torch.device:
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     """Return the autocast context of a precision; float32 changes nothing."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def at_least_float32(x: torch.Tensor) -> torch.Tensor:
+    """Return `x` in float32 unless it has as many digits: losses of bfloat16 logits would keep two or three."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

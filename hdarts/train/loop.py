@@ -18,7 +18,7 @@ from hdarts.data import Images, Splits, in_order
 from hdarts.params import EvaluateParams
 from hdarts.runs.checkpoint import CheckpointClock
 from hdarts.runs.cuda_graph import host_may_read
-from hdarts.runs.device import autocast
+from hdarts.runs.device import at_least_float32, autocast
 from hdarts.runs.lock import exclusive
 from hdarts.runs.memory import naming_a_batch_that_fits
 from hdarts.runs.progress import progress
@@ -147,9 +147,10 @@ def differentiate(
     masks = generator(params.evaluation_seed, "drop path", training.epoch, training.step)
     with autocast(images.device, params.precision):
         logits, auxiliary = training.parallel(images[:first], drop_path, generator=masks, **share)
+    logits = at_least_float32(logits)
     loss = F.cross_entropy(logits, labels)
     if auxiliary is not None:
-        loss = loss + params.auxiliary * F.cross_entropy(auxiliary, labels)
+        loss = loss + params.auxiliary * F.cross_entropy(at_least_float32(auxiliary), labels)
     if world > 1:
         loss = loss * (world * len(labels) / batch_size)  # gradients are averaged over the processes
     training.optimiser.zero_grad()
@@ -165,7 +166,7 @@ def test_network(network: nn.Module, images: Images, batch_size: int, processes:
     tallies = torch.zeros(-(-len(images) // batch_size), 3, dtype=torch.float64, device=images.labels.device)
     for number, (x, y) in enumerate(in_order(images, batch_size)):
         if number % processes.world == processes.rank:
-            tallies[number] = tally(network(x)[0], y)
+            tallies[number] = tally(at_least_float32(network(x)[0]), y)
     return processes.sum(tallies).sum(0)
 
 

@@ -16,6 +16,7 @@ import pytest
 import torch
 from helpers.tiny_training import TINY
 from torch import nn
+from torch.nn import functional as F
 
 import hdarts.train.loop
 from hdarts.data import Augmentation, Batches, load
@@ -274,6 +275,19 @@ def test_the_result_depends_on_the_evaluation_seed_only(uninterrupted):
 def test_weight_0_leaves_out_the_auxiliary_head():
     names = outcome(trained(auxiliary=0.0, epochs=1))[1]
     assert not [name for name in names if name.startswith("auxiliary")]
+
+
+def test_losses_of_a_network_in_bfloat16_have_the_digits_of_float32(monkeypatch):
+    """In training, for both classifiers, and in the test."""
+    seen, cross_entropy = set(), F.cross_entropy
+
+    def recorded(logits, *rest, **options):
+        seen.add(logits.dtype)
+        return cross_entropy(logits, *rest, **options)
+
+    monkeypatch.setattr(F, "cross_entropy", recorded)
+    trained(precision="bfloat16", epochs=1)
+    assert seen == {torch.float32}
 
 
 def test_a_last_batch_of_one_image_is_left_out():
