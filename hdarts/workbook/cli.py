@@ -56,7 +56,7 @@ def hdarts(
 @app.command()
 def run(
     study: StudyFile,
-    jobs: Annotated[int, typer.Option(help="runs at a time on this host; 0: one per core, at most 8")] = 0,
+    jobs: Annotated[int, typer.Option(help="runs at a time on this host; 0: one per core, at most 8, and per GPU")] = 0,
     engine: Annotated[Literal["local", "dask"], typer.Option(help="this host, or the workers of a cluster")] = "local",
     scheduler: Annotated[str, typer.Option(help="address of a running Dask scheduler")] = "",
     cluster: Annotated[Path | None, typer.Option(help="a cluster file, such as params/clusters/slurm.yaml")] = None,
@@ -221,8 +221,8 @@ def _engine(plan: Plan, jobs: int, cluster: Cluster | None) -> tuple[str, Callab
     """Return where the runs of a study are computed, in words, and the generator of their outcomes."""
     if cluster is not None:
         return f"by workers of kind {cluster.kind}", partial(run_on_cluster, plan, cluster)
-    jobs = jobs or min(8, runner.cores())
-    return f"{jobs} at a time", partial(runner.run_locally, plan, jobs)
+    at_once = jobs or min(8, runner.cores())
+    return f"{at_once} at a time", partial(runner.run_locally, plan, at_once, per_gpu=jobs or 1)
 
 
 def _run(plan: Plan, table: LiveTable, where: str, start: Callable[[], Ends]) -> dict[str, runner.Outcome]:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass
 from functools import partial
 from graphlib import TopologicalSorter
@@ -28,6 +28,7 @@ from hdarts.params import notebook_defaults
 from hdarts.runs.paths import runs_folder
 from hdarts.runs.run import Run, read_result
 from hdarts.workbook.study import Plan, PlannedRun
+from hdarts.workbook.study.gpus import Gpus, Slots, device_of, gpu_count
 
 GRACE = 60  # seconds for a stopped run to finish its step and save
 
@@ -82,12 +83,17 @@ def _failure(notebook: Mapping[str, Any], seconds: float | None) -> Outcome:
 
 
 def run_one(
-    run: PlannedRun, root: Path, threads: int, timeout: float | None = None, stop: Callable[[], bool] | None = None
+    run: PlannedRun,
+    root: Path,
+    threads: int,
+    timeout: float | None = None,
+    stop: Callable[[], bool] | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> Outcome:
     """Execute one run in a separate process and return its outcome; its output goes to `log.txt` in its folder.
 
     The process is signalled to save and exit after `timeout` minutes, or once `stop()`, polled every second, is true;
-    it is killed `GRACE` seconds after the timeout.
+    it is killed `GRACE` seconds after the timeout. `variables` are added to its environment.
     """
     count = os.environ.get("OMP_NUM_THREADS", str(threads))  # a user's setting applies to all libraries
     counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), count)
@@ -108,7 +114,7 @@ def run_one(
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
-            env={**counts, **os.environ, **fixed},
+            env={**counts, **os.environ, **fixed, **(variables or {})},
             start_new_session=True,  # Ctrl-C reaches only `hdarts run`, which passes it on
         ) as process,
     ):
@@ -217,11 +223,20 @@ def _result(future: Future[Outcome]) -> Outcome:
     return Outcome("failed", None, f"{type(error).__name__}: {error}".splitlines()[0], code)
 
 
-def run_locally(plan: Plan, jobs: int) -> Generator[tuple[PlannedRun, Outcome], None, None]:
-    """Yield every run of a study with its outcome, `jobs` of them at a time, which share the cores."""
-    with ThreadPoolExecutor(jobs) as executor:
-        threads = max(1, cores() // jobs)
-        work = partial(run_one, root=plan.root, threads=threads, timeout=plan.study.timeout)
+def run_locally(plan: Plan, jobs: int, per_gpu: int = 1) -> Generator[tuple[PlannedRun, Outcome], None, None]:
+    """Yield every run of a study with its outcome, `jobs` of them at a time, which share the cores.
+
+    Of the runs that may use a GPU, `per_gpu` are on each at a time, if this host has any.
+    """
+    count = gpu_count(plan.runs)
+    gpus, on_gpus = Gpus(count, per_gpu), min(jobs, count * per_gpu)
+
+    def work(run: PlannedRun) -> Outcome:
+        at_once = on_gpus if on_gpus and device_of(run) != "cpu" else jobs
+        with gpus.lent(run) as variables:
+            return run_one(run, plan.root, max(1, cores() // at_once), plan.study.timeout, variables=variables)
+
+    with Slots(jobs, on_gpus) as executor:
         yield from run_all(plan.runs, executor, work, partial(_stop_children, set()))
 
 
