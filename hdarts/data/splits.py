@@ -3,7 +3,7 @@
 import hashlib
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,6 +68,11 @@ class Splits:
     test: Images | None
     digest: str
     skipped: int = 0
+
+    def to(self, device: str | torch.device) -> "Splits":
+        """Return the same with all parts on a device."""
+        validation, test = (part and part.to(device) for part in (self.validation, self.test))
+        return replace(self, train=self.train.to(device), validation=validation, test=test)
 
     def summary(self) -> dict[str, Any]:
         """Return the entry of `provenance.json`: which images were used, and all that an exported network needs."""
@@ -148,8 +153,8 @@ def load(
     if damaged:
         message = f"{source.name}: left out {len(damaged)} damaged images, the first is {damaged[0]}"
         print(message, file=sys.stderr)
-    parts = [part and part.to(device) for part in (train, validation, tested)]
-    return Splits(source.name, source.classes, *parts, sha.hexdigest(), len(damaged))  # type: ignore[arg-type]
+    splits = Splits(source.name, source.classes, train, validation, tested, sha.hexdigest(), len(damaged))
+    return splits.to(device)
 
 
 def split_sizes(

@@ -1,11 +1,13 @@
 """The device and the precision in which a loop computes."""
 
 import os
+from typing import Any
 
 import torch
 
-from hdarts.errors import ParameterError
+from hdarts.errors import OutOfMemory, ParameterError
 from hdarts.params import Machine, Precision
+from hdarts.runs.memory import is_out_of_memory
 
 
 def use_machine(params: Machine) -> torch.device:
@@ -21,12 +23,23 @@ def use_machine(params: Machine) -> torch.device:
         torch.backends.cudnn.benchmark = False
     if params.deterministic != torch.are_deterministic_algorithms_enabled():  # setting it imports torch's compiler
         torch.use_deterministic_algorithms(params.deterministic)
-    if params.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    automatic = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return torch.empty(0, device=params.device).device
-    except (RuntimeError, AssertionError):
-        raise ParameterError(f"parameter `device` = {params.device!r}: cannot be used on this machine") from None
+        device = torch.empty(0, device=automatic if params.device == "auto" else params.device).device
+    except (RuntimeError, AssertionError) as error:
+        named = f"parameter `device` = {params.device!r}"
+        if is_out_of_memory(error):
+            raise OutOfMemory(f"{named}: other processes use all memory of the GPU") from None
+        found = f"PyTorch finds {torch.cuda.device_count()} GPUs"
+        raise ParameterError(f"{named}: cannot be used on this machine, where {found}") from None
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # streams and graphs belong to the current device
+    return device
+
+
+def moved(part: Any, device: torch.device) -> Any:
+    """Return `part` on a device; parts without a method `to` have no tensors."""
+    return part.to(device) if hasattr(part, "to") else part
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:

@@ -58,6 +58,23 @@ def naming_a_batch_that_fits(batch_size: int, attempt: Callable[[int], object] |
     raise OutOfMemory(f"out of memory at batch_size {batch_size}: {advice} ({reason})")
 
 
+@contextmanager
+def explaining_full_memory() -> Iterator[None]:
+    """Turn an out-of-memory error outside of a step into an `OutOfMemory` that says what is free on the GPU."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, OutOfMemory) or not is_out_of_memory(error):
+            raise
+    else:
+        return
+    room = ""
+    if torch.cuda.is_initialized():
+        free, total = (size >> 20 for size in torch.cuda.mem_get_info())
+        room = f" ({free} of {total} MiB of the GPU are free)"
+    raise OutOfMemory(f"out of memory outside of a step{room}: images, network or other processes need too much")
+
+
 def _free(error: BaseException) -> None:
     """Free the tensors of a failed step, which the frames of its traceback and reference cycles keep alive."""
     traceback.clear_frames(error.__traceback__)

@@ -25,9 +25,9 @@ from hdarts.params import SearchParams, identity
 from hdarts.runs import checkpoint
 from hdarts.runs.checkpoint import CheckpointClock, last_checkpoint
 from hdarts.runs.cuda_graph import CudaGraph, host_may_read
-from hdarts.runs.device import use_machine
+from hdarts.runs.device import moved, use_machine
 from hdarts.runs.lock import exclusive
-from hdarts.runs.memory import naming_a_batch_that_fits, peak_memory
+from hdarts.runs.memory import explaining_full_memory, naming_a_batch_that_fits, peak_memory
 from hdarts.runs.progress import progress
 from hdarts.runs.randomness import generator
 from hdarts.runs.run import Run, tidy
@@ -78,7 +78,8 @@ def search(
         if params.method == "random":
             draw_cell(params, run, device, supernet.space if supernet else SPACES[params.space])
         else:
-            yield from _search(params, run, device, data, supernet, hypernetwork, hypergradient)
+            with explaining_full_memory():
+                yield from _search(params, run, device, data, supernet, hypernetwork, hypergradient)
         if finish:
             finish_run(params, run)
 
@@ -94,6 +95,7 @@ def _search(
 ) -> Iterator[Row]:
     events = event_files(run.folder, params.tensorboard)
     with events as write, CheckpointClock(params).listening() as clock:
+        data, supernet, hypernetwork = (moved(part, device) for part in (data, supernet, hypernetwork))
         data = data or load_splits(params, device)
         problem = Classification(supernet or make_supernet(params, data), params.precision)
         levels = batches(params, data)

@@ -20,7 +20,7 @@ from hdarts.runs.checkpoint import CheckpointClock
 from hdarts.runs.cuda_graph import host_may_read
 from hdarts.runs.device import at_least_float32, autocast
 from hdarts.runs.lock import exclusive
-from hdarts.runs.memory import naming_a_batch_that_fits
+from hdarts.runs.memory import explaining_full_memory, naming_a_batch_that_fits
 from hdarts.runs.progress import progress
 from hdarts.runs.randomness import generator
 from hdarts.runs.run import Run, tidy
@@ -67,6 +67,7 @@ def train(
         exclusive(run.folder) if processes.is_main else nullcontext(),
         event_files(run.folder, params.tensorboard and processes.is_main) as write,
         clock.listening(),
+        explaining_full_memory(),
     ):
         yield from _train(prepare(params, run, clock, data, network, processes, write))
         if finish and processes.is_main:

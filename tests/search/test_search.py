@@ -492,6 +492,28 @@ def test_custom_parts_are_passed_as_objects():
     assert (s.alpha_at(run) < s.alpha_at(run, 0)).all()
 
 
+def test_custom_parts_are_moved_to_the_device_of_the_search():
+    params = parameters(method="hypernetwork", epochs=1)
+    data = s.load_splits(params, CPU)
+    supernet = s.make_supernet(params, data)
+    moves = []
+
+    @dataclasses.dataclass
+    class Elsewhere:
+        part: object
+
+        def to(self, device):
+            moves.append(device)
+            return self.part
+
+    parts = {"data": data, "supernet": supernet, "hypernetwork": s.make_hypernetwork(params, supernet)}
+    assert list(s.search(params, Run.open(params), **{name: Elsewhere(part) for name, part in parts.items()}))
+    assert moves == [CPU] * 3
+    onto = data.to("meta")
+    assert onto.validation is not None and onto.test is None
+    assert {x.device.type for part in (onto.train, onto.validation) for x in vars(part).values()} == {"meta"}
+
+
 def test_a_step_that_was_not_finite_is_found_later():
     """As on a GPU, where the host reads no number in a step."""
     params = parameters(method="darts-first")
