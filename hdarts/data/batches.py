@@ -110,10 +110,12 @@ class Batches:
         order = order.to(self.images.labels.device)
         whole = order.split(self.batch_size)[start : len(self)]
         shares = [rows[self._share(len(rows))] for rows in whole]
-        steps = zip(whole, shares, self.images.pixel_batches(shares), strict=True)
-        for step, (rows, share, pixels) in enumerate(steps, start):
-            draws = self._draws(len(rows), generator(seed, purpose, "augmentation", epoch, step))
-            yield self._augmented(pixels, draws), self.images.labels.index_select(0, share)
+        at = (generator(seed, purpose, "augmentation", epoch, step) for step in range(start, len(self)))
+        draws = [self._draws(len(rows), one) for rows, one in zip(whole, at, strict=True)]
+        every = torch.cat([*draws, torch.zeros(5, 0, dtype=torch.int64)], 1).to(order.device)  # one copy per epoch
+        parts = every.split([len(rows) for rows in shares], 1)
+        for share, pixels, part in zip(shares, self.images.pixel_batches(shares), parts, strict=True):
+            yield self._augmented(pixels, part), self.images.labels.index_select(0, share)
 
     def endless(self, seed: int, purpose: str) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of epoch 0, 1, ... without end."""
@@ -127,8 +129,7 @@ class Batches:
 
     def _draws(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw the augmentation of a whole batch; return that of the share."""
-        draws = self.augmentation.draw(count, *self.images.shape[1:], generator)[:, self._share(count)]
-        return draws.to(self.images.labels.device, non_blocking=True)
+        return self.augmentation.draw(count, *self.images.shape[1:], generator)[:, self._share(count)]
 
     def _augmented(self, pixels: Tensor, draws: Tensor) -> Tensor:
         x = _normalise(self.augmentation.crop_and_flip(pixels, draws), self.images)

@@ -231,19 +231,24 @@ def phases(problem: Classification, state: State, method: Method, unlogged: Meth
 
 
 def training_alpha(params: SearchParams, state: State) -> tuple[Tensor, Tensor]:
-    """Return the alpha at which the weights take this step, and the step's noise, of the same shape.
+    """Return the alpha at which the weights take this step, and the step's noise (0 if it is not used).
 
     It is the current alpha, except while alpha is frozen: a global hypernetwork learns at normal draws of width
     `global_scale`, shared weights at random cells.
     """
-    shape, at = state.alpha.shape, (state.epoch, state.step)
-    epsilon = torch.randn(shape, generator=generator(params.search_seed, "noise", *at)).to(state.alpha)
+    at = (state.epoch, state.step)
+
+    def drawn(purpose: str) -> Tensor:
+        draw = torch.randn(state.alpha.shape, generator=generator(params.search_seed, purpose, *at))
+        return draw.to(state.alpha, non_blocking=True)  # the host goes on
+
+    epsilon = drawn("noise") if params.noise else torch.zeros_like(state.alpha)
     if state.epoch >= params.frozen_epochs:
         return state.alpha, epsilon
     if params.method == "shared-weights":
-        return one_hot_alpha(random_cell(state.space, params.search_seed, "global", *at)).to(state.alpha), epsilon
-    draw = torch.randn(shape, generator=generator(params.search_seed, "global", *at))
-    return params.global_scale * draw.to(state.alpha), epsilon
+        cell = one_hot_alpha(random_cell(state.space, params.search_seed, "global", *at))
+        return cell.to(state.alpha, non_blocking=True), epsilon
+    return params.global_scale * drawn("global"), epsilon
 
 
 def try_step(phase: Phases, inner: Batch, outer: Batch, alpha: Tensor, noise: Tensor, images: int) -> None:

@@ -10,7 +10,7 @@ import torch
 from helpers import small_runs
 from helpers.host_watch import DEVICE, HostWatch
 
-from hdarts.search import loop, method_hypergradient
+from hdarts.search import batches, load_splits, loop, method_hypergradient
 from hdarts.search.state import State
 from hdarts.search.weights import Classification
 from hdarts.space import DARTS, NASBENCH201, SearchSpace
@@ -77,6 +77,23 @@ def test_no_step_of_a_search_waits_for_the_device(
 def test_no_step_in_bfloat16_waits_for_the_device(space: SearchSpace, monkeypatch: pytest.MonkeyPatch) -> None:
     watch = watched(Half, space, "first order", monkeypatch)
     assert not watch.copies and not watch.reads
+
+
+@pytest.mark.parametrize(
+    ("changes", "copies"),
+    [({"method": "darts-first", "noise": 0.0}, 0), ({"noise": 0.1}, 1), ({"noise": 0.1, "global_epochs": 1}, 2)],
+)
+def test_the_batches_of_an_epoch_and_the_noise_of_a_step_are_copied(changes: dict[str, Any], copies: int) -> None:
+    """The order and augmentation of all images at once; in each step the noise and a random alpha, if there are any."""
+    params: Any = small_runs.params({**small_runs.SEARCH, "crop_padding": 2, "flip": True, "cutout": 4, **changes})
+    data = load_splits(params, torch.device("cpu")).to(DEVICE)
+    state = State.fresh(params, Supernet(DARTS, 2, 3, 10), None, DEVICE)
+    with HostWatch() as watch:
+        assert len(list(batches(params, data)[0].epoch(0, "inner", 0))) == 5
+    assert len(watch.copies) == 2 and not watch.reads
+    with HostWatch() as watch:
+        loop.training_alpha(params, state)
+    assert len(watch.copies) == copies and not watch.reads
 
 
 def test_copies_and_reads_are_found() -> None:
