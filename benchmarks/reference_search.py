@@ -46,20 +46,30 @@ class PlainSearch:
     def epochs(self, data: Splits) -> Iterator[dict[str, float]]:
         """Search; yield the learning rate, the training loss and the validation results of each epoch."""
         params, seed = self.params, self.params.search_seed
-        augmentation = Augmentation(params.crop_padding, params.flip, params.cutout)
-        assert data.validation is not None
-        inner, outer = (Batches(part, params.batch_size, augmentation) for part in (data.train, data.validation))
         schedule = CosineAnnealingLR(self.sgd, params.epochs, params.learning_rate_min)
         for epoch in range(params.epochs):
             rate, losses, images = float(schedule.get_last_lr()[0]), 0.0, 0
-            pairs = zip(inner.epoch(seed, "inner", epoch), outer.epoch(seed, "outer", epoch), strict=True)
-            for step, (training, validation) in enumerate(pairs):
+            for step, (training, validation) in enumerate(self.pairs(data, epoch)):
                 self.step_alpha(training, validation)
                 noise = torch.randn(self.alpha.shape, generator=generator(seed, "noise", epoch, step))
                 losses += len(training[1]) * self.step_weights(training, noise.to(self.alpha))
                 images += len(training[1])
             schedule.step()
             yield {"learning_rate": rate, "train_loss": losses / images, **self.validated(data)}
+
+    def pairs(self, data: Splits, epoch: int) -> Iterator[tuple[Batch, Batch]]:
+        """Yield a batch of each level until both have yielded all images, or one has, with `drop_last`."""
+        params, part = self.params, {"inner": data.train, "outer": data.validation}
+        augmentation = Augmentation(params.crop_padding, params.flip, params.cutout)
+        passes: dict[str, list[Batch]] = {"inner": [], "outer": []}
+        counts = []
+        for name, batches in passes.items():
+            loader = Batches(part[name], params.batch_size, augmentation, params.drop_last)  # type: ignore[arg-type]
+            for number in range(4):
+                batches += loader.epoch(params.search_seed, name, epoch, number=number)
+                counts += [len(batches)] if number == 0 else []
+        steps = min(counts) if params.drop_last else max(counts)
+        yield from zip(passes["inner"][:steps], passes["outer"][:steps], strict=True)
 
     def logits(self, w: Tensor, a: Tensor, images: Tensor) -> Tensor:
         named = {self.names[name]: value for name, value in self.layout.unpack(w).items()}

@@ -5,7 +5,7 @@ batches on the device of the images, and `in_order` yields all of them once. Res
 with worker processes (`streaming`). The test part is not opened unless requested.
 """
 
-from hdarts.data.batches import Augmentation, Batches, in_order
+from hdarts.data.batches import Augmentation, Batches, count_batches, in_order
 from hdarts.data.sources import data_folders
 from hdarts.data.splits import DatasetInfo, Images, Splits, dataset_info, load, split_sizes
 
@@ -15,6 +15,7 @@ __all__ = [
     "DatasetInfo",
     "Images",
     "Splits",
+    "count_batches",
     "data_folders",
     "dataset_info",
     "in_order",

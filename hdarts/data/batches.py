@@ -71,14 +71,23 @@ class Augmentation:
         return x.flatten(2).mul_(rows.maximum(columns)).view(x.shape)
 
 
+def count_batches(images: int, batch_size: int, drop_last: bool, processes: int = 1) -> int:
+    """Return the number of batches in one pass over `images`.
+
+    With `drop_last`, the images of a last short batch are left out. Otherwise they are only if that batch has fewer
+    than two images per process, whose BatchNorm cannot normalise a single value per channel.
+    """
+    whole, rest = divmod(images, batch_size)
+    return whole + int(not drop_last and rest >= 2 * processes)
+
+
 @dataclass(frozen=True, eq=False)
 class Batches:
     """Shuffled batches of `images`: step s of an epoch is a function of (seed, purpose, epoch, s) only.
 
     So `epoch(..., start=k)` yields exactly the k-th and later batches of the whole pass. A batch is `(x, y)`:
-    x `(B, C, H, W)` float32, normalised, channels last in memory; y `(B,)` int64. With `drop_last` an epoch leaves out
-    the images of a last short batch, so that all shapes are static. With `share` (i, n), each batch is the i-th of n
-    equal parts of the whole one, for the i-th of n processes.
+    x `(B, C, H, W)` float32, normalised, channels last in memory; y `(B,)` int64. `drop_last`: see `count_batches`.
+    With `share` (i, n), each batch is the i-th of n equal parts of the whole one, for the i-th of n processes.
     """
 
     images: Images
@@ -94,28 +103,36 @@ class Batches:
             )
 
     def __len__(self) -> int:
-        count = len(self.images)
-        return count // self.batch_size if self.drop_last else -(-count // self.batch_size)
+        return count_batches(len(self.images), self.batch_size, self.drop_last, self.share[1])
 
     def offset(self, step: int) -> tuple[int, int]:
         """Return the position of this share's first image in the whole batch of a step, and the size of that batch."""
         whole = min(self.batch_size, len(self.images) - step * self.batch_size)
         return whole * self.share[0] // self.share[1], whole
 
-    def epoch(self, seed: int, purpose: str, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the batches of one pass from step `start` on."""
+    def epoch(
+        self, seed: int, purpose: str, epoch: int, start: int = 0, number: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches of one pass from step `start` on; `number` counts the passes of an epoch with several."""
         if not 0 <= start <= len(self):
             raise ParameterError(f"start is {start} and has to be from 0 to {len(self)}, the steps of an epoch")
-        order = torch.randperm(len(self.images), generator=generator(seed, purpose, "order", epoch))
+        at = (epoch, number) if number else (epoch,)
+        order = torch.randperm(len(self.images), generator=generator(seed, purpose, "order", *at))
         order = order.to(self.images.labels.device)
         whole = order.split(self.batch_size)[start : len(self)]
         shares = [rows[self._share(len(rows))] for rows in whole]
-        at = (generator(seed, purpose, "augmentation", epoch, step) for step in range(start, len(self)))
-        draws = [self._draws(len(rows), one) for rows, one in zip(whole, at, strict=True)]
+        draw = (generator(seed, purpose, "augmentation", *at, step) for step in range(start, len(self)))
+        draws = [self._draws(len(rows), one) for rows, one in zip(whole, draw, strict=True)]
         every = torch.cat([*draws, torch.zeros(5, 0, dtype=torch.int64)], 1).to(order.device)  # one copy per epoch
         parts = every.split([len(rows) for rows in shares], 1)
         for share, pixels, part in zip(shares, self.images.pixel_batches(shares), parts, strict=True):
             yield self._augmented(pixels, part), self.images.labels.index_select(0, share)
+
+    def repeated(self, seed: int, purpose: str, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches of an epoch from step `start` on without end: one freshly shuffled pass after another."""
+        for number in itertools.count(start // len(self)):
+            yield from self.epoch(seed, purpose, epoch, start % len(self), number)
+            start = 0
 
     def endless(self, seed: int, purpose: str) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of epoch 0, 1, ... without end."""

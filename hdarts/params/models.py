@@ -38,6 +38,7 @@ class Parameters(BaseModel):
         "tensorboard": False,
         "stream": False,
         "workers": 2,
+        "drop_last": True,
     }
     renamed_values: ClassVar[Mapping[str, Mapping[str, str]]] = {"rest": {"own": "learned"}}
     not_identifying: ClassVar[frozenset[str]] = frozenset(
@@ -133,6 +134,7 @@ class SearchParams(Parameters, Machine, Images, Checkpoints, SGD):
     search_seed: CountOrZero
     validation_fraction: Annotated[float, Field(gt=0, lt=1)]
     split_seed: CountOrZero
+    drop_last: bool  # leave out last short batches, and end an epoch with the shorter level
     space: Literal["darts", "nasbench201"]
     channels: Count
     layers: Count  # cells of a DARTS network; of each of the three stages of NAS-Bench-201

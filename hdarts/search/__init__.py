@@ -5,6 +5,7 @@ from hdarts.search.loop import part_of, search, weight_rate
 from hdarts.search.result import finish, summary
 from hdarts.search.setup import (
     batches,
+    epoch_steps,
     load_splits,
     make_hypernetwork,
     make_supernet,
@@ -18,6 +19,7 @@ __all__ = [
     "alpha_at",
     "batches",
     "entropies",
+    "epoch_steps",
     "finish",
     "load_splits",
     "make_hypernetwork",

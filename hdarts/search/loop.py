@@ -13,6 +13,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
@@ -36,7 +37,7 @@ from hdarts.runs.tensorboard import event_files
 from hdarts.search.log import Log
 from hdarts.search.ranking import random_cell, rank
 from hdarts.search.result import finish as finish_run
-from hdarts.search.setup import batches, load_splits, make_supernet, method_hypergradient
+from hdarts.search.setup import batches, epoch_steps, load_splits, make_supernet, method_hypergradient
 from hdarts.search.state import State, save
 from hdarts.search.truth import TruthFile
 from hdarts.search.validation import accuracy, measure_epoch
@@ -127,9 +128,9 @@ def search_epoch(
     rate, frozen = weight_rate(params, state.epoch), state.epoch < params.frozen_epochs
     state.rate.fill_(rate)
     step_weights = phase.weight_step if rate > 0 else phase.loss
-    steps = min(map(len, levels))  # a step takes a pair; the longer level yields as many as the shorter
+    steps = epoch_steps(params, *(len(level.images) for level in levels))
     began = time.perf_counter() - state.seconds
-    for inner_batch, outer_batch in pairs(params, levels, state):
+    for inner_batch, outer_batch in pairs(params, levels, state, steps):
         at, noise = training_alpha(params, state)
         attempt = partial(try_step, phase, inner_batch, outer_batch, at, noise)
         with locating_errors(run, state), naming_a_batch_that_fits(params.batch_size, attempt):
@@ -171,15 +172,16 @@ def end_epoch(
     return row
 
 
-def pairs(params: SearchParams, levels: tuple[Batches, Batches], state: State) -> Iterator[tuple[Batch, Batch]]:
-    """Yield the remaining pairs of inner and outer batches of the epoch, with a progress bar."""
+def pairs(
+    params: SearchParams, levels: tuple[Batches, Batches], state: State, steps: int
+) -> Iterator[tuple[Batch, Batch]]:
+    """Yield the remaining pairs of inner and outer batches of an epoch of `steps`, with a progress bar."""
     inner, outer = (
-        level.epoch(params.search_seed, name, state.epoch, state.step)
+        level.repeated(params.search_seed, name, state.epoch, state.step)
         for name, level in zip(("inner", "outer"), levels, strict=True)
     )
-    count = min(map(len, levels)) - state.step
     label = f"{params.slug()} epoch {state.epoch + 1}/{params.epochs}"
-    yield from progress(zip(inner, outer, strict=False), count, label)
+    yield from progress(islice(zip(inner, outer, strict=False), steps - state.step), steps - state.step, label)
 
 
 def weight_rate(params: SearchParams, epoch: int) -> float:

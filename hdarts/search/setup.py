@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hdarts import hypergradient as hg
 from hdarts.bilevel import Hypergradient
-from hdarts.data import Augmentation, Batches, Splits, load
+from hdarts.data import Augmentation, Batches, Splits, count_batches, load
 from hdarts.hypernetwork import MLP, ByKind, Chunked, Linear, LowRank
 from hdarts.kernels.output_layer import Rate
 from hdarts.params import SearchParams
@@ -39,8 +39,19 @@ def batches(params: SearchParams, data: Splits) -> tuple[Batches, Batches]:
     """Return the augmented batches of the inner (training) and the outer (validation) level."""
     assert data.validation is not None
     augmentation = Augmentation(params.crop_padding, params.flip, params.cutout)
-    inner, outer = (Batches(part, params.batch_size, augmentation) for part in (data.train, data.validation))
+    settings = params.batch_size, augmentation, params.drop_last
+    inner, outer = (Batches(part, *settings) for part in (data.train, data.validation))
     return inner, outer
+
+
+def epoch_steps(params: SearchParams, training: int, validation: int) -> int:
+    """Return the number of steps of an epoch, for the numbers of images of both levels.
+
+    A step takes a batch of each level. An epoch ends with the longer level; the shorter one restarts, freshly shuffled,
+    so that no image is left out. With `drop_last`, as in hdarts 0.1, it ends with the shorter level.
+    """
+    batches = [count_batches(images, params.batch_size, params.drop_last) for images in (training, validation)]
+    return min(batches) if params.drop_last else max(batches)
 
 
 def make_supernet(params: SearchParams, data: Splits) -> Supernet:

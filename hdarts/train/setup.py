@@ -85,8 +85,7 @@ def prepare(
         data.train.to(device),
         params.batch_size,
         Augmentation(params.crop_padding, params.flip, params.cutout),
-        # BatchNorm cannot learn from a last batch of one image per process
-        drop_last=0 < len(data.train) % params.batch_size < 2 * processes.world,
+        drop_last=False,
         share=(processes.rank, processes.world),
     )
     network = network or new_network(params, genotype, data)

@@ -98,6 +98,25 @@ def test_endless_batches_run_through_the_epochs() -> None:
         assert torch.equal(x, x_same) and torch.equal(y, y_same)
 
 
+@pytest.mark.parametrize("start", [0, 2, 3, 7])
+def test_an_epoch_with_several_passes_is_shuffled_and_augmented_anew_in_each(start: int) -> None:
+    batches = Batches(some_images(25), 10, Augmentation(2, True, 4), drop_last=False)
+    whole = [batch for number in range(4) for batch in batches.epoch(7, "outer", 5, number=number)]
+    for (x, y), (x_same, y_same) in zip(whole[start:], batches.repeated(7, "outer", 5, start), strict=False):
+        assert torch.equal(x, x_same) and torch.equal(y, y_same)
+    passes = [torch.cat([y for _, y in whole[first : first + 3]]).tolist() for first in (0, 3, 6)]
+    assert all(sorted(one) == list(range(25)) for one in passes)
+    assert len({tuple(one) for one in passes}) == 3
+
+
+@pytest.mark.parametrize(("images", "processes", "steps"), [(20, 1, 2), (21, 1, 2), (22, 1, 3), (23, 2, 2), (24, 2, 3)])
+def test_a_last_batch_has_at_least_two_images_per_process(images: int, processes: int, steps: int) -> None:
+    """BatchNorm cannot normalise one image whose maps have one pixel; DARTS stops there with an error."""
+    shares = [Batches(some_images(images), 10, drop_last=False, share=(i, processes)) for i in range(processes)]
+    assert [len(list(share.epoch(0, "train", 0))) for share in shares] == [len(share) for share in shares]
+    assert {len(share) for share in shares} == {steps}
+
+
 def test_a_last_short_batch_is_kept_on_request_and_by_in_order() -> None:
     images = some_images(23)
     assert [len(y) for _, y in Batches(images, 10).epoch(0, "train", 0)] == [10, 10]

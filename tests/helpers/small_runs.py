@@ -29,7 +29,8 @@ SMALL = {**MACHINE, **IMAGES, **RECORDS, **SGD, "weight_decay": 3e-4, "clip": 5.
 SEARCH: dict[str, Any] = {
     "notebook": "03_search",
     **SMALL,
-    "limit": 160,
+    "limit": 100,
+    "validation_fraction": 0.3,  # 5 steps: the last training batch is short, and the validation images are used 3 times
     "hypernetwork": "linear",
     "noise": 0.1,
     "log_every": 1,
@@ -52,8 +53,8 @@ def signal_at(patch: pytest.MonkeyPatch, epoch: int, step: int, number: int, tim
     """Send this process a signal in that step of that epoch (the first epoch is 1, its first step 0)."""
     whole = Batches.epoch
 
-    def with_signal(self, seed, purpose, at, start=0):
-        for count, batch in enumerate(whole(self, seed, purpose, at, start), start):
+    def with_signal(self, seed, purpose, at, start=0, *more, **named):
+        for count, batch in enumerate(whole(self, seed, purpose, at, start, *more, **named), start):
             if (at + 1, count) == (epoch, step) and purpose != "outer":
                 for _ in range(times):
                     os.kill(os.getpid(), number)

@@ -49,7 +49,7 @@ TWO = yaml.safe_load("""{
     rest: [learned, generated], centred: [false, true], noise: [0.1, 0.05], antithetic: [false, true],
     initialisation: [default, zero-response],
     global_epochs: [0, 1], global_scale: [1.0, 2.0], schedule_epochs: [0, 4], stop_when_skips: [0, 2],
-    discretise_epochs: [0, 1], eigenvalue_epochs: [0, 2], log_every: [10, 1],
+    drop_last: [false, true], discretise_epochs: [0, 1], eigenvalue_epochs: [0, 2], log_every: [10, 1],
     candidates: [0, 0], hypernetwork_input: [alpha, softmax]
 }""")
 SEARCH, OTHER = ({name: values[which] for name, values in TWO.items()} for which in (0, 1))
@@ -168,9 +168,10 @@ def test_not_identifying_lists_existing_parameters_only():
 def test_parameters_recorded_by_release_0_1_0_are_read_and_keep_their_identity():
     added = SearchParams.added_later.keys()
     old = {name: value for name, value in SEARCH.items() if name not in added} | {"rest": "own"}
-    assert recorded(SearchParams, old) == check(SearchParams, {**SEARCH, "stream": False, "workers": 2})
+    same = {**SEARCH, "stream": False, "workers": 2, "drop_last": True}
+    assert recorded(SearchParams, old) == check(SearchParams, same)
     assert identity(recorded(SearchParams, old)) == "6f98c1a7"
-    assert SearchParams.identifying(old) == SearchParams.identifying(SEARCH)
+    assert SearchParams.identifying(old) == SearchParams.identifying(same)
 
 
 def test_identity_is_the_same_for_one_and_one_point_zero_and_differs_between_stages():

@@ -54,6 +54,7 @@ CASES = {
     "centred": SMALL | {"hypernetwork": "linear", "noise": 0.1, "centred": True, "antithetic": True},
     "response": SMALL | {"hypernetwork": "linear", "part": "response"},
     "direct": SMALL | {"method": "darts-second", "part": "direct"},
+    "drop_last": SMALL | {"method": "darts-first", "drop_last": True},
     **{f"{name} in DARTS": {"space": "darts", "layers": 3, **changes} for name, changes in METHODS.items()},
 }
 
@@ -75,7 +76,7 @@ def random_images(purpose: str, count: int) -> Images:
     return Images(pixels, labels, torch.full((3,), 0.5), torch.full((3,), 0.3))
 
 
-DATA = Splits("random", ("a", "b", "c"), random_images("train", 20), random_images("validation", 20), None, "digest")
+DATA = Splits("random", ("a", "b", "c"), random_images("train", 20), random_images("validation", 12), None, "digest")
 
 
 def plain_search(params: SearchParams, model: Supernet) -> PlainSearch:

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +20,7 @@ from PIL import Image
 
 from hdarts import search as s
 from hdarts.bilevel import Hypergradient, Reparametrised
-from hdarts.data import load, splits
+from hdarts.data import Images, load, splits
 from hdarts.errors import ParameterError
 from hdarts.hypernetwork import ByKind, Linear
 from hdarts.params import SearchParams, identity, read_yaml
@@ -28,13 +30,14 @@ from hdarts.runs.paths import notebooks_folder, with_defaults
 from hdarts.runs.randomness import generator
 from hdarts.runs.run import Run
 from hdarts.search.log import Log
+from hdarts.search.loop import pairs as loop_pairs
 from hdarts.search.loop import training_alpha
 from hdarts.search.weights import Classification, Exploration, GeneratedWeights, SGDSettings, Step
 from hdarts.space import DARTS, Genotype
 
 SMALL = {
     "data": "generated",
-    "limit": 80,
+    "limit": 64,
     "channels": 2,
     "layers": 3,
     "epochs": 2,
@@ -128,6 +131,36 @@ def test_a_folder_in_use_is_refused_before_any_file_is_written(method):
     with exclusive(run.folder), pytest.raises(ParameterError, match="is in use by process"):
         list(s.search(params, run))
     assert [path.name for path in run.folder.iterdir() if path.name[0] != "."] == ["params.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("training", "validation", "drop_last", "steps"),
+    [
+        (40, 40, False, 3),
+        (60, 20, False, 4),
+        (20, 60, False, 4),
+        (33, 33, False, 2),
+        (40, 40, True, 2),
+        (60, 20, True, 1),
+    ],
+)
+def test_an_epoch_leaves_out_no_image_unless_it_drops_the_last_batches(training, validation, drop_last, steps):
+    params = parameters(drop_last=drop_last, crop_padding=0)
+    data = s.load_splits(params, CPU)
+    parts = [Images(data.train.pixels[[0] * n], torch.arange(n), data.mean, data.std) for n in (training, validation)]
+    levels = s.batches(params, dataclasses.replace(data, train=parts[0], validation=parts[1]))
+    assert s.epoch_steps(params, training, validation) == steps
+    seen = [list(loop_pairs(params, levels, at_step(step), steps)) for step in range(steps)]
+    labels = [[[y.tolist() for _, y in level] for level in zip(*rest, strict=True)] for rest in seen]
+    assert len(labels[0][0]) == steps
+    for level, count in enumerate((training, validation)):
+        assert all(rest[level] == labels[0][level][step:] for step, rest in enumerate(labels)), "from a later step"
+        once = list(itertools.chain(*labels[0][level]))[:count]
+        assert len(set(once)) == (len(once) if drop_last else count - (count % 16 == 1))
+
+
+def at_step(step: int) -> Any:
+    return SimpleNamespace(epoch=1, step=step)
 
 
 def test_a_search_learns():
@@ -455,7 +488,7 @@ def test_a_hypernetwork_whose_step_grows_with_alpha_causes_a_warning():
 
 def test_a_batch_larger_than_the_set_is_refused():
     params = parameters(batch_size=64)
-    with pytest.raises(ParameterError, match=r"batch_size is 64 .* 40"):
+    with pytest.raises(ParameterError, match=r"batch_size is 64 .* 32"):
         list(s.search(params, Run.open(params)))
 
 

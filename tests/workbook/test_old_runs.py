@@ -26,8 +26,10 @@ def old_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "runs"))
 
 
-def test_a_finished_study_of_an_old_release_is_finished():
-    plan = plan_study(ROOT / "params" / "studies" / "tiny.yaml")
+def test_a_finished_study_of_an_old_release_is_finished_with_its_epochs(tmp_path: Path):
+    study = (ROOT / "params" / "studies" / "tiny.yaml").read_text()
+    (tmp_path / "tiny.yaml").write_text(study.replace("data: generated,", "data: generated, drop_last: true,", 1))
+    plan = plan_study(tmp_path / "tiny.yaml")
     assert [run.name for run in plan.runs] == [SEARCH, SELECTION, EVALUATION]
     assert {outcome_of(run.folder).state for run in plan.runs} == {"done"}
 

@@ -17,10 +17,11 @@ import pandas as pd
 import psutil
 import torch
 
-from hdarts.data import DatasetInfo, dataset_info
+from hdarts.data import DatasetInfo, count_batches, dataset_info
 from hdarts.errors import ParameterError
 from hdarts.params import EvaluateParams, SearchParams
 from hdarts.runs.randomness import generator
+from hdarts.search import epoch_steps
 from hdarts.space import SPACES, Genotype, discretise
 from hdarts.train import read_genotype
 from hdarts.workbook.study import PlannedRun, runner
@@ -38,7 +39,7 @@ FREE = SearchParams.not_identifying - {"device", "threads"} | {
     *("momentum", "weight_decay", "clip", "part", "alpha_learning_rate", "alpha_beta1", "alpha_beta2"),
     *("alpha_weight_decay", "alpha_scale", "epsilon", "damping", "candidates", "initialisation", "noise"),
     *("global_epochs", "global_scale", "stop_when_skips", "discretise_epochs", "eigenvalue_epochs", "log_every"),
-    *("auxiliary", "drop_path"),
+    *("drop_last", "auxiliary", "drop_path"),
 }
 
 
@@ -165,9 +166,10 @@ def repetitions(p: SearchParams | EvaluateParams, images: DatasetInfo) -> dict[s
     """Return how often a run repeats each phase; an unknown number of test images counts as a fifth of the others."""
     if isinstance(p, EvaluateParams):
         test = p.test_limit or images.train / 5
-        steps = p.epochs * math.ceil(images.train / p.batch_size)
+        steps = p.epochs * count_batches(images.train, p.batch_size, drop_last=False)
         return {"weight_step": steps, "accuracy": p.epochs * test / p.batch_size}
-    steps, batches = min(images.train, images.validation) // p.batch_size, math.ceil(images.validation / p.batch_size)
+    steps = epoch_steps(p, images.train, images.validation)
+    batches = math.ceil(images.validation / p.batch_size)
     weight_epochs, alpha_epochs = p.frozen_epochs or p.epochs, p.epochs - p.frozen_epochs
     validations = p.epochs + p.candidates + (0 if p.candidates else p.epochs // (p.discretise_epochs or math.inf))
     alpha_steps = alpha_epochs * steps + p.frozen_epochs * steps / p.log_every

@@ -58,7 +58,7 @@ class Snapshot:
 
         They depend on (seed, level, size) only. Raises ParameterError for more images than the level has.
         """
-        inner, outer = batches(self.params.model_copy(update={"batch_size": size}), self.data)
+        inner, outer = batches(self.params.model_copy(update={"batch_size": size, "drop_last": True}), self.data)
         loader = {"inner": inner, "outer": outer}[level]
         purpose = f"microscope {level}"  # changing this name would draw other batches
         return list(islice(loader.endless(seed, purpose), count))
