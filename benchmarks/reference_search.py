@@ -62,13 +62,12 @@ class PlainSearch:
         params, part = self.params, {"inner": data.train, "outer": data.validation}
         augmentation = Augmentation(params.crop_padding, params.flip, params.cutout)
         passes: dict[str, list[Batch]] = {"inner": [], "outer": []}
-        counts = []
         for name, batches in passes.items():
             loader = Batches(part[name], params.batch_size, augmentation, params.drop_last)  # type: ignore[arg-type]
             for number in range(4):
                 batches += loader.epoch(params.search_seed, name, epoch, number=number)
-                counts += [len(batches)] if number == 0 else []
-        steps = min(counts) if params.drop_last else max(counts)
+        counts = [len(images) / params.batch_size for images in part.values() if images is not None]
+        steps = math.floor(min(counts)) if params.drop_last else math.ceil(max(counts))
         yield from zip(passes["inner"][:steps], passes["outer"][:steps], strict=True)
 
     def logits(self, w: Tensor, a: Tensor, images: Tensor) -> Tensor:

@@ -47,6 +47,10 @@ NAMED = {  # mistake: file below hdarts/, text that occurs there once, its repla
     "difference divided by 2 and multiplied by eps": (
         "hypergradient/unrolling.py", "(plus - minus) / (2 * eps)", "(plus - minus) / 2 * eps",
     ),
+    "last short batch left out": ("data/batches.py", "int(not drop_last and rest >= 2 * processes)", "0"),
+    "epoch ends with the shorter level": (
+        "search/setup.py", "min(batches) if params.drop_last else max(batches)", "min(batches)",
+    ),
     "no decay of alpha": ("search/state.py", "weight_decay=params.alpha_weight_decay", "weight_decay=0.0"),
     "Adam's default betas": ("search/state.py", "betas=betas,", ""),
     "no decay of the weights": ("kernels/output_layer.py", ".add_(value, alpha=decay)", ""),
