@@ -1,6 +1,7 @@
 """Find a data set: those known by name, Parquet files, and folders of images."""
 
 import functools
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +28,8 @@ TORCHVISION_ERRORS = (
     ValueError,
     AssertionError,
 )  # absent, offline or damaged
-KNOWN = ("digits", "generated", *DOWNLOADS)
+GENERATED = ("digits", "generated")  # without files
+KNOWN = (*GENERATED, *DOWNLOADS)
 
 
 def find(name: str, folder: str, limit: int, test_limit: int, download: bool = True) -> Source:
@@ -40,18 +42,39 @@ def find(name: str, folder: str, limit: int, test_limit: int, download: bool = T
         return digits()
     if name == "generated":
         return generated(limit or 1000, test_limit or 500)
-    if name in DOWNLOADS:
-        present = [place / name for place in data_folders(folder) if has_parquet(place / name)]
-        return parquet(present[0]) if present else downloaded(name, folder, download)
-    for path in (Path(name).expanduser(), *(place / name for place in data_folders(folder))):
-        if has_parquet(path):
-            return parquet(path)
-        if path.is_dir():
-            return image_folder(path)
+    path = locate(name, folder)
+    if path is None:
+        return downloaded(name, folder, download)
+    return parquet(path) if has_parquet(path) else image_folder(path)
+
+
+def locate(name: str, folder: str) -> Path | None:
+    """Return the Parquet file or folder of a set; None if it is known by name and not there as Parquet files.
+
+    Raises ParameterError for any other name that is neither.
+    """
+    places = [] if name in GENERATED else [place / name for place in data_folders(folder)]
+    for path in places if name in KNOWN else [Path(name).expanduser(), *places]:
+        if has_parquet(path) or (path.is_dir() and name not in KNOWN):
+            return path
+    if name in KNOWN:
+        return None
     raise ParameterError(
         f"data set {name!r} is unknown: use one of {', '.join(KNOWN)}, a Parquet file, "
         "or a folder of train-*.parquet or of images by class"
     )
+
+
+def signature(path: Path | None) -> str:
+    """Return a digest of names, sizes and times of the files of a set, which opens none; "" for None (`locate`)."""
+    if path is None:
+        return ""
+    folder = path.parent if path.is_file() else path
+    sha, patterns = hashlib.sha256(), ["*.parquet"] if has_parquet(path) else ["*/*.*", "*/*/*.*"]
+    for file in sorted(file for pattern in patterns for file in folder.glob(pattern) if file.is_file()):
+        status = file.stat()
+        sha.update(os.fsencode(f"{file.relative_to(folder)} {status.st_size} {status.st_mtime_ns}\n"))
+    return sha.hexdigest()
 
 
 def data_folders(folder: str) -> list[Path]:

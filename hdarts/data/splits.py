@@ -2,8 +2,8 @@
 
 import hashlib
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hdarts.data.decode import RawImages, Source, read
-from hdarts.data.sources import find
+from hdarts.data.sources import KNOWN, find, locate, signature
 from hdarts.data.streaming import CHUNK, StreamedImages, require_files, scan
 from hdarts.data.subsets import balanced_subset, stratified_split
 from hdarts.errors import ParameterError
@@ -58,7 +58,8 @@ class Splits:
     """The parts of a set, all normalised by the statistics of the training part.
 
     `validation` is None for validation_fraction 0, `test` unless it was requested. `digest` is the SHA-256 of labels
-    and pixels of all parts; `skipped` counts the damaged images that were left out.
+    and pixels of all parts; `skipped` counts the damaged images that were left out; `origin` has the
+    arguments of `load`, and as `files` the `sources.signature` of the files that it read.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Splits:
     test: Images | None
     digest: str
     skipped: int = 0
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     def to(self, device: str | torch.device) -> "Splits":
         """Return the same with all parts on a device."""
@@ -80,6 +82,7 @@ class Splits:
         return {
             "name": self.name,
             "digest": self.digest,
+            "origin": dict(self.origin),
             **{name: len(part) for name, part in parts.items() if part is not None},
             "damaged_left_out": self.skipped,
             "shape": list(self.train.shape),
@@ -127,8 +130,11 @@ def load(
 
     Raises ParameterError for any impossible request, naming the value or the file.
     """
+    origin = {name: value for name, value in locals().items() if name != "device"}
     _validate(limit, test_limit, image_size, validation_fraction, device)
-    source = find(name_or_path, folder, limit, test_limit)
+    source, path = find(name_or_path, folder, limit, test_limit), locate(name_or_path, folder)
+    name = name_or_path if name_or_path in KNOWN else str(path.absolute())  # type: ignore[union-attr]
+    origin |= {"name_or_path": name, "files": signature(path)}
 
     def read_part(images: RawImages, count: int, parameter: str) -> tuple[Any, Tensor, list[str]]:
         rows = _subset(images.labels, count, len(source.classes), f"{parameter} of {source.name}")
@@ -153,7 +159,7 @@ def load(
     if damaged:
         message = f"{source.name}: left out {len(damaged)} damaged images, the first is {damaged[0]}"
         print(message, file=sys.stderr)
-    splits = Splits(source.name, source.classes, train, validation, tested, sha.hexdigest(), len(damaged))
+    splits = Splits(source.name, source.classes, train, validation, tested, sha.hexdigest(), len(damaged), origin)
     return splits.to(device)
 
 

@@ -30,6 +30,7 @@ from hdarts.workbook.page import write_missing_pages
 from hdarts.workbook.page.report import write_report
 from hdarts.workbook.page.report.pdf import browser, write_pdf
 from hdarts.workbook.study import Plan, PlannedRun, plan_study, record_plan, runner
+from hdarts.workbook.study.images import refuse_changed_images
 from hdarts.workbook.study.preflight import preflight
 from hdarts.workbook.study.status import LiveTable, counts, show
 
@@ -74,6 +75,7 @@ def run(
         return _estimate(plan, jobs or min(8, runner.cores()))
     workers = read_cluster(plan.study.cluster, cluster, scheduler) if engine == "dask" else None
     before = _outcomes(plan)
+    refuse_changed_images(run for run in plan.runs if before[run.name].state == "done")
     if todo := [run for run in plan.runs if before[run.name].state != "done"]:
         preflight(todo)
     with exclusive(plan.folder):

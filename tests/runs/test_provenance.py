@@ -4,16 +4,14 @@ import json
 import shutil
 
 import pytest
-import torch
 from helpers import ROOT
+from helpers.images import write_images
 from helpers.small_runs import EVALUATION, SEARCH, computed, params
-from PIL import Image
 
 from hdarts.errors import ParameterError
 from hdarts.params import ToyBilevelParams
 from hdarts.runs.paths import with_defaults
 from hdarts.runs.provenance import read_starts
-from hdarts.runs.randomness import generator
 from hdarts.runs.run import Run
 
 OLD = ROOT / "tests" / "fixtures" / "runs-0.1.0" / "tiny" / "search" / "linear-s2-133319f7" / "provenance.json"
@@ -57,18 +55,10 @@ def test_a_damaged_list_is_refused_and_left_as_it_is(run, content):
     assert path.read_text() == content
 
 
-def images(folder) -> None:
-    for part in ("train", "test"):
-        for number in range(20):
-            pixels = torch.randint(0, 256, (8, 8, 3), generator=generator(number, part)).byte()
-            path = folder / part / "ab"[number % 2] / f"{number:02}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels.numpy()).save(path)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_whose_images_changed_is_refused_until_they_are_restored(kind, tmp_path):
-    images(tmp_path / "images")
+    for part in ("train", "test"):
+        write_images(tmp_path / "images" / part)
     wanted = {**KINDS[kind], "data": str(tmp_path / "images"), "limit": 0, "epochs": 2, "batch_size": 4}
     if kind == "evaluation":
         wanted["test_limit"] = 0
@@ -77,7 +67,7 @@ def test_a_run_whose_images_changed_is_refused_until_they_are_restored(kind, tmp
         break
     (start,) = read_starts(folder := Run.open(params(wanted)).folder)
     assert start["kernels"]["compiled"] or start["kernels"]["pytorch"]
-    one, other = sorted((tmp_path / "images" / "train" / "a").iterdir())[:2]
+    one, other = sorted((tmp_path / "images" / "train" / "ant").iterdir())[:2]
     kept = one.read_bytes()
     shutil.copy(other, one)
     before = {path: path.read_bytes() for path in folder.iterdir()}
