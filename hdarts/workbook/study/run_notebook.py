@@ -1,33 +1,44 @@
-"""One run in a separate process: `python -m hdarts.workbook.study.run_notebook`, its task on standard input.
+"""One run in a separate process, which executes its notebook in a kernel.
 
-The task names the notebook, the run folder, the working folder and the changed parameters. The parent keeps the pipe
-open while it wants the run. When the pipe closes, as it does when the parent is killed, the kernel and this process end
-at once; the run can resume from its last checkpoint.
+The process ends with the one that started it, the kernel with it; the run can resume from its last checkpoint.
 
 Unlike papermill, this process forwards a stop signal to the kernel: a loop there saves after its current step, and
 without one the kernel ends. A second signal ends everything at once.
 """
 
-import json
+import multiprocessing
 import os
 import shutil
 import signal
 import sys
 import tempfile
 import threading
+from collections.abc import Mapping
+from multiprocessing import connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
 from hdarts.errors import EXIT_CODES, CannotWrite, Stopped, of_the_disk
 from hdarts.runs.atomic import write_atomic
 from hdarts.runs.signals import on_request
+from hdarts.workbook.study.process import enter
 
 
-def main() -> None:
-    """Execute the task on standard input; exit with the code of an error of hdarts.errors, 0 or 1."""
-    task = json.loads(_first_line())
+class Task(NamedTuple):
+    """A notebook to execute: its file, the run folder, the working folder, and the changed parameters."""
+
+    notebook: str
+    folder: str
+    cwd: str
+    parameters: dict[str, Any]
+
+
+def run_notebook(task: Task, environment: Mapping[str, str]) -> None:
+    """Execute the task; exit with the code of an error of hdarts.errors, 0 or 1. Output goes to log.txt."""
+    enter(environment, Path(task.folder) / "log.txt")
+    kernel = _forked_kernel()
     # a folder for the sockets of the kernel, whose names must be shorter than 104 characters
     private = tempfile.mkdtemp(prefix="hdarts-", dir="/tmp" if len(tempfile.gettempdir()) > 60 else None)
     os.environ["IPYTHONDIR"] = f"{private}/ipython"  # concurrent kernels share no profile and no history
@@ -36,16 +47,16 @@ def main() -> None:
 
     def pass_on(number: int) -> None:
         signals.append(number)
-        kernel = psutil.Process().children()
-        if not kernel:  # not started yet, or ended
+        kernels = psutil.Process().children()
+        if not kernels or (kernel is not None and not kernel.launched):  # not started yet, or ended
             _end(private, Stopped.exit_code)
-        for process in kernel:
+        for process in kernels:
             process.terminate()
 
     code = 1
     try:
         with on_request(pass_on, lambda number, _: _end(private, 128 + number)):
-            code = execute(**task, connection=f"{private}/kernel.json")
+            code = execute(task, f"{private}/kernel.json")
     except Exception as error:
         if of_the_disk(error):
             code = CannotWrite.exit_code
@@ -56,14 +67,25 @@ def main() -> None:
     sys.exit(Stopped.exit_code if signals else code)
 
 
-def execute(notebook: str, folder: str, cwd: str, parameters: dict[str, Any], connection: str) -> int:
-    """Execute `notebook` into `folder`/notebook.ipynb, convert it to notebook.html, and return the exit code.
+def _forked_kernel() -> Any:
+    """Return a kernel that waits, if this process is a fork that has what a kernel imports, else None."""
+    if "ipykernel.kernelapp" not in sys.modules:
+        return None
+    from hdarts.workbook.study.forked_kernel import ForkedKernel, launch_forked
 
-    The kernel communicates over IPC. Without a separate `connection` file, jupyter_client would give the sockets of all
+    kernel = ForkedKernel()
+    launch_forked(kernel)
+    return kernel
+
+
+def execute(task: Task, connection_file: str) -> int:
+    """Execute the notebook into the run folder, convert it to notebook.html, and return the exit code.
+
+    The kernel communicates over IPC. Without a separate connection file, jupyter_client would give the sockets of all
     kernels the same names in the working folder, and kernels that start together would use each other's.
     """
     # jsonschema would spend a second at import on a grammar for addresses that no notebook contains
-    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[assignment]
     from nbclient.exceptions import DeadKernelError
     from papermill import PapermillExecutionError, execute_notebook
     from papermill.iorw import papermill_io
@@ -71,19 +93,19 @@ def execute(notebook: str, folder: str, cwd: str, parameters: dict[str, Any], co
 
     from hdarts.workbook.page.notebook import write_page
 
-    output = Path(folder) / "notebook.ipynb"
+    output = Path(task.folder) / "notebook.ipynb"
     papermill_io.register(str(output), WholeFiles)
     try:
         execute_notebook(
-            notebook,
+            task.notebook,
             str(output),
-            parameters,
+            task.parameters,
             kernel_name="python3",
-            cwd=cwd,
+            cwd=task.cwd,
             progress_bar=False,
             stdout_file=sys.stdout,
             stderr_file=sys.stderr,
-            config=Config({"KernelManager": {"transport": "ipc", "connection_file": connection}}),
+            config=Config({"KernelManager": {"transport": "ipc", "connection_file": connection_file}}),
         )
         code = 0
     except PapermillExecutionError as error:  # shown in the notebook
@@ -107,14 +129,11 @@ class WholeFiles:
         return path
 
 
-def _first_line() -> bytes:
-    """Read unbuffered: a thread waiting in `sys.stdin` would hold its lock when the interpreter ends."""
-    with open(0, "rb", buffering=0, closefd=False) as pipe:
-        return pipe.readline()
-
-
 def _follow_parent(private: str) -> None:
-    while os.read(0, 4096):
+    """End this process when the one that started it, or the server that it is a fork of, has ended."""
+    started, server = multiprocessing.parent_process(), os.getppid()
+    assert started is not None
+    while not connection.wait([started.sentinel], timeout=1) and os.getppid() == server:
         pass
     _end(private)
 
@@ -124,7 +143,3 @@ def _end(private: str, code: int = 128 + signal.SIGTERM) -> None:
         child.kill()
     shutil.rmtree(private, ignore_errors=True)
     os._exit(code)
-
-
-if __name__ == "__main__":
-    main()

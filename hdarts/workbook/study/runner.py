@@ -9,19 +9,14 @@ The state of a run is read from its folder, so every process on every host sees 
 import json
 import math
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass
-from functools import partial
 from graphlib import TopologicalSorter
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Literal
-
-import psutil
 
 from hdarts.errors import EXIT_CODES, CannotWrite, Stopped, of_the_disk
 from hdarts.params import notebook_defaults
@@ -29,6 +24,8 @@ from hdarts.runs.paths import runs_folder
 from hdarts.runs.run import Run, read_result
 from hdarts.workbook.study import Plan, PlannedRun
 from hdarts.workbook.study.gpus import Gpus, Slots, device_of, gpu_count
+from hdarts.workbook.study.process import ended, start, stop_all
+from hdarts.workbook.study.run_notebook import Task, run_notebook
 
 GRACE = 60  # seconds for a stopped run to finish its step and save
 
@@ -106,23 +103,10 @@ def run_one(
     folder = Run.open(run.params).folder  # writes params.yaml, or refuses a folder of other parameters
     for name in ("notebook.ipynb", "notebook.html"):
         (folder / name).unlink(missing_ok=True)  # the state of an earlier start
-    paths = {"notebook": str(run.notebook), "folder": str(folder), "cwd": str(root)}
-    with (
-        (folder / "log.txt").open("ab") as log,
-        subprocess.Popen(
-            [sys.executable, "-m", "hdarts.workbook.study.run_notebook"],
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            env={**counts, **os.environ, **fixed, **(variables or {})},
-            start_new_session=True,  # Ctrl-C reaches only `hdarts run`, which passes it on
-        ) as process,
-    ):
-        assert process.stdin is not None
-        process.stdin.write(json.dumps({**paths, "parameters": _changed_parameters(run)}).encode() + b"\n")
-        process.stdin.flush()
-        timed_out = _wait(process, timeout, stop)
-    outcome, code = outcome_of(folder), process.returncode
+    task = Task(str(run.notebook), str(folder), str(root), _changed_parameters(run))
+    process = start(run_notebook, task, {**counts, **os.environ, **fixed, **(variables or {})})
+    timed_out = _wait(process, timeout, stop)
+    outcome, code = outcome_of(folder), process.exitcode
     if outcome.state == "done":
         return outcome
     if timed_out:
@@ -138,22 +122,19 @@ def _changed_parameters(run: PlannedRun) -> dict[str, Any]:
     return {name: v for name, v in run.params.model_dump().items() if name not in defaults or v != defaults[name]}
 
 
-def _wait(process: subprocess.Popen, timeout: float | None, stop: Callable[[], bool] | None) -> bool:
+def _wait(process: Any, timeout: float | None, stop: Callable[[], bool] | None) -> bool:
     """Wait until a process ends, and end it after `timeout` minutes; return whether that was necessary."""
     ends = math.inf if timeout is None else time.monotonic() + 60 * timeout
     while (left := ends - time.monotonic()) > 0:
-        try:
-            process.wait(min(left, 1) if stop else None if left == math.inf else left)
+        if ended(process, min(left, 1) if stop else None if left == math.inf else left):
             return False
-        except subprocess.TimeoutExpired:
-            if stop and stop():
-                process.terminate()
-                stop = None  # a second signal would end it at once
+        if stop and stop():
+            process.terminate()
+            stop = None  # a second signal would end it at once
     process.terminate()
-    try:
-        process.wait(GRACE)
-    except subprocess.TimeoutExpired:
+    if not ended(process, GRACE):
         process.terminate()
+        ended(process, None)
     return True
 
 
@@ -237,12 +218,4 @@ def run_locally(plan: Plan, jobs: int, per_gpu: int = 1) -> Generator[tuple[Plan
             return run_one(run, plan.root, max(1, cores() // at_once), plan.study.timeout, variables=variables)
 
     with Slots(jobs, on_gpus) as executor:
-        yield from run_all(plan.runs, executor, work, partial(_stop_children, set()))
-
-
-def _stop_children(signalled: set[int]) -> None:
-    """Signal each active process once to save and exit; a second signal would end it at once."""
-    for child in psutil.Process().children():
-        if child.pid not in signalled:
-            signalled.add(child.pid)
-            child.terminate()
+        yield from run_all(plan.runs, executor, work, stop_all)
