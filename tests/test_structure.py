@@ -120,14 +120,16 @@ use_machine(with_defaults(params.SearchParams, {}))
 @pytest.mark.parametrize(
     ("start", "unused"),
     [
+        ("import hdarts.workbook.cli", {"numpy", "pandas", "pydantic", "torch", "psutil"}),
+        ("import hdarts.workbook.commands", {"numpy", "pandas", "torch", "jinja2", "nbconvert"}),
         (
-            "import hdarts.workbook.cli, hdarts.workbook.analysis.selection, hdarts.plots",
+            "import hdarts.workbook.commands, hdarts.workbook.analysis.selection, hdarts.plots",
             {"torch", "scipy.optimize", "scipy.stats", "seaborn"},
         ),
         ("import hdarts.workbook.study.run_notebook, hdarts.workbook.page.notebook", {"torch", "pandas"}),
         (RANDOM, {"torch._dynamo", "torchvision", "sklearn", "scipy.stats", "scipy.optimize", "matplotlib"}),
     ],
-    ids=["the command, selecting, drawing", "a run's process", "a search that computes nothing"],
+    ids=["help", "status", "the command, selecting, drawing", "a run's process", "a search that computes nothing"],
 )
 def test_a_start_imports_nothing_that_it_does_not_use(start, unused):
     loaded = json.loads(python(f"{start}\nimport json, sys\nprint(json.dumps([*sys.modules]))"))

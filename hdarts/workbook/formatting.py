@@ -1,10 +1,8 @@
 """Numbers and tables as text, the same in the terminal and on pages."""
 
 import math
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import pandas as pd
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 def format_value(value: Any) -> str:
@@ -29,12 +27,13 @@ def format_column(values: list[Any]) -> list[str]:
     return [word and f"{value:.{decimals}f}" for value, word in zip(values, words, strict=True)]
 
 
-def format_table(frame: "pd.DataFrame") -> str:
-    """Return a table as aligned text: numbers to the right, words to the left."""
+def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows of the same columns as aligned text: numbers to the right, words to the left."""
     columns = []
-    for name in frame.columns:
-        words = [str(name), *map(format_value, frame[name])]
+    for name in rows[0]:
+        values = [row[name] for row in rows]
+        words = [str(name), *map(format_value, values)]
         width = max(map(len, words))
-        align = str.rjust if frame[name].dtype.kind in "biuf" else str.ljust
-        columns.append([align(word, width) for word in words])
+        numbers = all(isinstance(value, int | float) for value in values)
+        columns.append([(str.rjust if numbers else str.ljust)(word, width) for word in words])
     return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))

@@ -31,7 +31,7 @@ WRITES = {
 AGAIN = {"metrics.csv", "hypergradients.csv", "alpha.csv", "timings.csv", "checkpoint.pt", "checkpoint.previous"}
 KINDS: dict[str, dict[str, Any]] = {"search": SEARCH, "evaluation": EVALUATION}
 COMMAND = "the command"
-WORKERS = {"a run's process": "hdarts.workbook.study.run_notebook", "a kernel": "ipykernel_launcher"}
+WORKERS = ["a run's process", "a kernel"]
 REPORTED = {"a run's process": "its process was killed by signal 9", "a kernel": "ernel died"}
 STUDY = ROOT / "params" / "studies" / "tiny.yaml"
 
@@ -87,7 +87,7 @@ def killed_at_a_moment(what: str, runs: Path, seconds: float, victim: str = COMM
     time.sleep(seconds)
     if victim == COMMAND:
         process.kill()
-    while victim != COMMAND and process.poll() is None and not killed_below(process.pid, WORKERS[victim]):
+    while victim != COMMAND and process.poll() is None and not killed_below(process.pid, victim):
         time.sleep(0.01)  # between two runs
     out, err = process.communicate(timeout=300)
     gone(runs)
@@ -95,14 +95,20 @@ def killed_at_a_moment(what: str, runs: Path, seconds: float, victim: str = COMM
     return [] if reported else [f"exit code {process.returncode} without a reason: {out}{err}"]
 
 
-def killed_below(command: int, module: str) -> bool:
-    """Kill the process that runs a module for a command; return whether there was one."""
+def killed_below(command: int, victim: str) -> bool:
+    """Kill the process of a run of a command, or its kernel; return whether there was one."""
     with contextlib.suppress(psutil.NoSuchProcess):
-        for process in psutil.Process(command).children(recursive=True):
-            if module in process.cmdline():
+        for run in runs_of(psutil.Process(command)):
+            for process in [run] if victim == "a run's process" else run.children():
                 process.kill()
                 return True
     return False
+
+
+def runs_of(command: psutil.Process) -> list[psutil.Process]:
+    """Return the processes of runs: the children of the command's fork server."""
+    servers = [child for child in command.children() if "multiprocessing.forkserver" in " ".join(child.cmdline())]
+    return [run for server in servers for run in server.children()]
 
 
 @contextmanager

@@ -112,9 +112,10 @@ def plan_study(path: Path, scale: str = "full") -> studies.Plan:
 COMMAND = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore Ctrl-C
-import hdarts.workbook.cli as command, helpers.small_project as small_project
-command.plan_study = small_project.plan_study
-command.main()
+import helpers.small_project as small_project
+from hdarts.workbook import cli, commands
+commands.plan_study = small_project.plan_study
+cli.main()
 """
 
 

@@ -13,13 +13,13 @@ from helpers import ROOT
 from helpers.command import called
 from helpers.small_project import COMMAND, STUDY, end, plan_study, write_project
 
-from hdarts.workbook import cli as command
+from hdarts.workbook import commands
 
 
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(command, "plan_study", plan_study)
+    monkeypatch.setattr(commands, "plan_study", plan_study)
     return write_project(tmp_path)
 
 
@@ -74,8 +74,8 @@ def test_a_study_that_is_done_runs_nothing_and_prints_its_results(study: Path, m
 def test_a_study_that_is_done_needs_no_torch(study: Path) -> None:
     finish(study, 12)
     program = "import sys\n" + COMMAND.replace(
-        "command.main()",
-        "try: command.main()\nexcept SystemExit as end: print(end.code, {'torch', 'papermill'} & set(sys.modules))",
+        "cli.main()",
+        "try: cli.main()\nexcept SystemExit as end: print(end.code, {'torch', 'papermill'} & set(sys.modules))",
     )
     done = subprocess.run(
         [sys.executable, "-c", program, "run", str(study)],
@@ -140,5 +140,5 @@ def test_only_checkpoints_that_a_run_was_not_to_keep_are_removed(tmp_path: Path,
     (tmp_path / "checkpoint.pt").write_bytes(b"weights")
     (tmp_path / "params.yaml").write_text(f"keep_checkpoint: {str(kept).lower()}\n")
     run: Any = SimpleNamespace(folder=tmp_path, params=SimpleNamespace(keep_checkpoint=False))
-    command._remove_left_checkpoints(run)
+    commands._remove_left_checkpoints(run)
     assert (tmp_path / "checkpoint.pt").exists() == kept

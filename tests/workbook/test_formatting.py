@@ -33,7 +33,7 @@ def test_numbers_of_a_column_have_the_same_decimals_unless_one_loses_its_digits(
 
 def test_tables_are_aligned() -> None:
     frame = pd.DataFrame({"method": ["a", "long"], "accuracy": [97.256, 9.5], "seed": [2, 20], "note": [None, "x"]})
-    assert format_table(frame).splitlines() == [
+    assert format_table(frame.to_dict("records")).splitlines() == [
         "method  accuracy  seed  note",
         "a          97.26     2",
         "long         9.5    20  x",

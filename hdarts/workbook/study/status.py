@@ -6,12 +6,13 @@ are read every two seconds; reading thousands of folders would take too long.
 
 import csv
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -96,12 +97,15 @@ def _duration(seconds: float | None) -> str:
     return f"{seconds / size:.0f} {unit}" if size < 3600 else f"{seconds / size:.1f} {unit}"
 
 
-def counts(plan: Plan, states: Mapping[str, str]) -> pd.DataFrame:
+def counts(plan: Plan, states: Mapping[str, str]) -> list[dict[str, Any]]:
     """Count the runs of each stage by state."""
-    frame = pd.DataFrame({"stage": [run.stage for run in plan.runs], "state": [states[r.name] for r in plan.runs]})
-    table = pd.crosstab(frame["stage"], frame["state"]).reindex(list(plan.study.stages))
-    table.insert(0, "runs", table.sum(axis=1))
-    return table.reset_index()
+    found = Counter((run.stage, states[run.name]) for run in plan.runs)
+    names = sorted(set(states.values()))
+    return [
+        {"stage": stage, "runs": sum(counted.values()), **counted}
+        for stage in plan.study.stages
+        for counted in [{name: found[stage, name] for name in names}]
+    ]
 
 
 def show(plan: Plan, states: Mapping[str, str]) -> None:

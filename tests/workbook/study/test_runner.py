@@ -9,9 +9,10 @@ from pathlib import Path
 from threading import Event
 
 import nbformat
+import psutil
 import pytest
 import yaml
-from helpers.faults import gone, processes_of, wait_until
+from helpers.faults import gone, processes_of, runs_of, wait_until
 from helpers.small_project import STUDY, end, finished, hdarts, plan_study, write_project
 
 from hdarts.workbook.study import Plan, PlannedRun
@@ -274,7 +275,8 @@ def halted(path: Path, runs: Path, number: signal.Signals) -> subprocess.Popen[s
     wait_until((runs / "two" / "study.yaml").exists)
     (runs / "two" / "halt").touch()
     wait_until(lambda: outcome_of(first.folder).state == "done" and second.name in order.read_text())
-    assert len(processes_of(runs)) == 3  # the command, the run's process, the kernel
+    (run,) = runs_of(psutil.Process(process.pid))
+    assert len(run.children()) == 1 and len(processes_of(runs)) == 5  # also the command, its fork server and tracker
     process.send_signal(number)
     process.wait(30)
     gone(runs)

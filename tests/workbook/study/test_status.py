@@ -16,7 +16,7 @@ from helpers.small_project import COMMAND, end, plan_study, write_project
 from helpers.small_runs import EVALUATION, SEARCH, params
 from rich.console import Console
 
-from hdarts.workbook import cli as command
+from hdarts.workbook import commands
 from hdarts.workbook.study import Plan, PlannedRun
 from hdarts.workbook.study.runner import Outcome, outcome_of
 from hdarts.workbook.study.status import LiveTable, RunProgress, view
@@ -152,7 +152,7 @@ def test_a_terminal_shows_a_live_table_below_the_lines(tmp_path: Path, runs: Pat
 def test_status_prints_the_same_table_and_cuts_no_line_in_a_pipe(
     tmp_path: Path, runs: Path, monkeypatch, capsys
 ) -> None:
-    monkeypatch.setattr(command, "plan_study", plan_study)
+    monkeypatch.setattr(commands, "plan_study", plan_study)
     path = write_project(tmp_path)
     first, *_ = plan_study(path).runs
     end(first.folder, {})
