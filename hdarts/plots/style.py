@@ -10,6 +10,7 @@ from typing import Any, ParamSpec
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 from matplotlib.transforms import Bbox
 
 WIDTH = 6.3  # inches, the text width of an A4 report
@@ -23,7 +24,7 @@ DASHES = ((5, 1.5), (1, 1.2), (6, 1.5, 1, 1.5), (3, 1, 1, 1, 1, 1), (9, 2))
 LINES: tuple[Any, ...] = ("-", *((0, dashes) for dashes in DASHES))
 
 RC: dict[Any, Any] = {
-    "figure.dpi": 120,
+    "figure.dpi": 200,
     "font.family": "sans-serif",
     "font.size": 8,
     "axes.titlesize": 9,
@@ -68,8 +69,9 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
             figure = draw(*args, **kwargs)
             for axes in figure.axes:  # else looked up at each drawing, to choose the number of ticks
                 axes.tick_params(labelsize=RC["xtick.labelsize"])
-            figure.draw_without_rendering()  # creates the ticks and their texts in this style
+            figure.canvas.draw()  # creates the ticks and their texts in this style
             figure.set_layout_engine("none")  # keeps all places, whatever it is saved as
+            figure.stale = False  # until it changes, `render` need not draw it again
             return figure
 
     return inside
@@ -114,10 +116,13 @@ def render(figure: Figure, kind: str = "svg") -> bytes:
     """Return the bytes of a figure as `svg` or `png` (200 dpi); the same figure gives the same bytes on any day."""
     buffer = io.BytesIO()
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    if kind == "png" and not figure.stale and isinstance(figure.canvas, FigureCanvasAgg):
+        imsave(buffer, figure.canvas.buffer_rgba(), format="png", dpi=figure.dpi, metadata=metadata)
+        return buffer.getvalue()
     bounds = _bounds(figure)
     box = bounds if bounds.y0 < 0 else None
     with style():
-        figure.savefig(buffer, format=kind, dpi=200, metadata=metadata, bbox_inches=box, pad_inches=0)
+        figure.savefig(buffer, format=kind, dpi=figure.dpi, metadata=metadata, bbox_inches=box, pad_inches=0)
     return buffer.getvalue()
 
 

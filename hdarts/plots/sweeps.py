@@ -47,7 +47,7 @@ def sweep_map(frame: pd.DataFrame, x: str, y: str) -> Figure:
     table.index, table.columns = ([f"{number:g}" for number in axis] for axis in (table.index, table.columns))
     figure = new_figure(1.2 + 0.5 * len(table), 4.6)
     axes = figure.subplots()
-    mesh = heat_map(axes, table, annot=True, fmt=".1f", annot_kws={"size": 7})
+    mesh = heat_map(axes, table, ".1f")
     for row, best in enumerate(np.argmax(table.fillna(-np.inf), axis=1)):
         for ink, wide in (("black", 2.8), ("white", 1.2)):  # seen on light and on dark fields
             axes.add_patch(Rectangle((best + 0.04, row + 0.04), 0.92, 0.92, fill=False, ec=ink, lw=wide))
