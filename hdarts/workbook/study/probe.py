@@ -1,13 +1,12 @@
 """Measure a step of a run on noise, in a separate process: the seconds of its phases, and its peak memory.
 
-A separate process can be killed, and peak memory never falls within a process. It is forked from a server that has
-imported PyTorch and computed nothing. The batches grow up to that of the run; if time or memory do not suffice for it,
+A separate process can be killed, and peak memory never falls within a process. Like the process of a run it is a fork
+of a server that has computed nothing. The batches grow up to that of the run; if time or memory do not suffice for it,
 its cost is extrapolated linearly from the last two.
 """
 
 import contextlib
 import io
-import multiprocessing
 import os
 import signal
 import tempfile
@@ -37,6 +36,7 @@ from hdarts.search.validation import accuracy
 from hdarts.search.weights import Classification
 from hdarts.space import Genotype
 from hdarts.train import prepare, test_network, train_epoch
+from hdarts.workbook.study.process import contexts
 
 REPEATS = 3  # of the whole batch; more on a GPU, where graphs are captured at the fourth call
 SHARE = 0.8  # of the free memory: a step that takes more is killed
@@ -79,8 +79,7 @@ class StepCost:
 
 def measure_step(probe: Probe, limit: float) -> StepCost | str:
     """Measure steps of a run for at most `limit` seconds; return their cost, or the reason there is none."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "torch._dynamo"])  # imported by optimisers
+    context = contexts()[0]
     receiver, sender = context.Pipe(duplex=False)
     free = psutil.virtual_memory().available / 2**20
     rows, reason = [], ""

@@ -21,6 +21,7 @@ PRELOADED = [
     *("hdarts.workbook.analysis.diagnostics", "hdarts.workbook.claims", "hdarts.workbook.page.notebook"),
     *("torch._dynamo", "torchvision.datasets", "sklearn.datasets", "scipy.stats", "scipy.optimize"),
     *("papermill", "nbclient", "ipykernel.kernelapp", "matplotlib.pyplot", "matplotlib_inline.backend_inline"),
+    "hdarts.workbook.study.probe",
     "hdarts.workbook.cli",  # the main module of `hdarts run`, which multiprocessing imports into each process
 ]
 _lock = threading.Lock()
@@ -34,7 +35,7 @@ def start(target: Callable[..., None], task: Any, environment: Mapping[str, str]
     multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
     with _lock, _environment(environment):
         if not _contexts:
-            _contexts.extend(_ways())
+            _contexts.extend(contexts())
         while True:
             process = _contexts[0].Process(target=target, args=(task, dict(environment)))
             try:
@@ -64,7 +65,7 @@ def stop_all() -> None:
         _running.pop().terminate()
 
 
-def _ways() -> list[Any]:
+def contexts() -> list[Any]:
     """Return multiprocessing's ways to start a process, the fastest first."""
     spawn = multiprocessing.get_context("spawn")
     if sys.platform != "linux":
