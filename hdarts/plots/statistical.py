@@ -94,10 +94,11 @@ def heat_map(axes: Axes, table: pd.DataFrame, numbers: str = "", **settings: Any
     Each cell shows its value in the format `numbers`, such as ".1f", if given. Seaborn would draw the figure twice.
     """
     mesh = axes.pcolormesh(table, cmap="cividis", edgecolors="white", **settings)
-    for (row, column), value in np.ndenumerate(table.to_numpy() if numbers else np.empty((0, 0))):
+    values = table.to_numpy() if numbers else np.empty((0, 0))
+    shades = np.asarray(mesh.norm(values))
+    for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
-            dark = mesh.norm(value) < 0.5
-            ink = "white" if dark else INK
+            ink = "white" if shades[row, column] < 0.5 else INK
             axes.text(column + 0.5, row + 0.5, format(value, numbers), ha="center", va="center", color=ink, size=7)
     axes.invert_yaxis()
     axes.set_xticks(np.arange(table.shape[1]) + 0.5, table.columns)

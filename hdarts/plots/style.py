@@ -115,7 +115,7 @@ def _bounds(figure: Figure) -> Bbox:
 def render(figure: Figure, kind: str = "svg") -> bytes:
     """Return the bytes of a figure as `svg` or `png` (200 dpi); the same figure gives the same bytes on any day."""
     buffer = io.BytesIO()
-    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
     if kind == "png" and not figure.stale and isinstance(figure.canvas, FigureCanvasAgg):
         imsave(buffer, figure.canvas.buffer_rgba(), format="png", dpi=figure.dpi, metadata=metadata)
         return buffer.getvalue()

@@ -11,7 +11,8 @@ from importlib.metadata import EntryPoint
 from multiprocessing.connection import Connection
 from typing import Any
 
-from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
+from jupyter_client.provisioning.factory import KernelProvisionerFactory
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 
 class ForkedKernel:
