@@ -28,7 +28,7 @@ class ForkedKernel:
         receiver.close()
         self.pid = self.process.pid
 
-    def launch(self, arguments: list[str], environment: dict[str, str], cwd: str | None) -> None:
+    def launch(self, arguments: list[str], environment: dict[str, str], cwd: str) -> None:
         """Let the process become the kernel of these command-line arguments."""
         self.launched = True
         self.sender.send((arguments, environment, cwd))
@@ -60,8 +60,7 @@ def _kernel(receiver: Connection, sender: Connection) -> None:
     os.setsid()
     os.environ.clear()
     os.environ.update(environment)
-    if cwd:
-        os.chdir(cwd)
+    os.chdir(cwd)
     parent = f"--IPKernelApp.parent_handle={environment['JPY_PARENT_PID']}"  # its default was read at the import
     sys.argv[:] = ["ipykernel_launcher", *arguments, parent]
     from ipykernel import kernelapp
@@ -79,8 +78,9 @@ class ForkProvisioner(LocalProvisioner):
         if kernel is None or kernel.launched or cmd[0] != sys.executable or module not in cmd:
             return await super().launch_kernel(cmd, **kwargs)
         environment = {**kwargs["env"], "JPY_PARENT_PID": str(os.getpid())}
-        kernel.launch(cmd[cmd.index(module) + 1 :], environment, kwargs.get("cwd"))
-        self.process, self.pid, self.pgid, self.cwd = kernel, kernel.pid, kernel.pid, kwargs.get("cwd")
+        cwd = kwargs.get("cwd") or os.getcwd()  # papermill has changed it
+        kernel.launch(cmd[cmd.index(module) + 1 :], environment, cwd)
+        self.process, self.pid, self.pgid, self.cwd = kernel, kernel.pid, kernel.pid, cwd
         return self.connection_info
 
 
