@@ -9,6 +9,7 @@ import signal
 import sys
 from importlib.metadata import EntryPoint
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from jupyter_client.provisioning.factory import KernelProvisionerFactory
@@ -78,7 +79,7 @@ class ForkProvisioner(LocalProvisioner):
         if kernel is None or kernel.launched or cmd[0] != sys.executable or module not in cmd:
             return await super().launch_kernel(cmd, **kwargs)
         environment = {**kwargs["env"], "JPY_PARENT_PID": str(os.getpid())}
-        cwd = kwargs.get("cwd") or os.getcwd()  # papermill has changed it
+        cwd = str(kwargs.get("cwd") or Path.cwd())  # papermill has changed it
         kernel.launch(cmd[cmd.index(module) + 1 :], environment, cwd)
         self.process, self.pid, self.pgid, self.cwd = kernel, kernel.pid, kernel.pid, cwd
         return self.connection_info
