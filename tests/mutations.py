@@ -36,6 +36,12 @@ NAMED = {  # mistake: file below hdarts/, text that occurs there once, its repla
     "inner and outer batches swapped": (
         "search/loop.py", "for inner_batch, outer_batch in pairs(", "for outer_batch, inner_batch in pairs(",
     ),
+    "weights step at the alpha before its step": (
+        "search/loop.py", "        return state.alpha, epsilon\n", "        return state.alpha.clone(), epsilon\n",
+    ),
+    "last batch dropped": (
+        "search/loop.py", "in pairs(params,", "in (lambda *given: list(pairs(*given))[:-1])(params,",
+    ),
     "learning rate of the epoch before": (
         "search/loop.py", "rate, frozen = weight_rate(params, state.epoch)",
         "rate, frozen = weight_rate(params, max(state.epoch - 1, 0))",
