@@ -100,9 +100,9 @@ class State:
         self.seconds = saved.get("seconds", math.nan if self.step else 0.0)  # earlier versions did not save it
         self.sums.copy_(torch.tensor([saved["sums"][name] for name in SUMS], dtype=torch.float64))
         self.alpha.copy_(saved["alpha"])
-        capturable = self.adam.param_groups[0]["capturable"]
+        # depends on this device, not on that of the checkpoint, and so does where the optimiser counts its steps
+        saved["adam"]["param_groups"][0]["capturable"] = self.adam.param_groups[0]["capturable"]
         self.adam.load_state_dict(saved["adam"])
-        self.adam.param_groups[0]["capturable"] = capturable  # depends on this device, not on that of the checkpoint
         for name, tensor in self.weights.tensors().items():
             tensor.copy_(saved["weights"][name])
 
