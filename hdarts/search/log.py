@@ -65,21 +65,19 @@ class Log:
     def hypergradient(self, state: State, hypergradient: Hypergradient, rate: float, steps: int) -> None:
         """Record the norms of both parts for each kind of cell, their cosine, entropies, and diagnostics."""
         row: Row = {"step": state.steps_done(steps), "epoch": state.epoch + 1, "step_in_epoch": state.step}
-        for name in ("direct", "response", "total"):
-            part = getattr(hypergradient, name)
-            row |= {f"{name}_{kind}": float(rows.norm()) for kind, rows in zip(self.space.kinds, part, strict=True)}
-        direct, response = hypergradient.direct.flatten(), hypergradient.response.flatten()
-        row["cosine"] = float(torch.cosine_similarity(direct, response, dim=0))
+        parts = {name: getattr(hypergradient, name) for name in ("direct", "response", "total")}
+        cosine = torch.cosine_similarity(parts["direct"].flatten(), parts["response"].flatten(), dim=0)
+        norms = torch.stack([*(rows.norm() for part in parts.values() for rows in part), cosine])
+        edges = parts["total"].norm(dim=-1).flatten()
+        values = torch.cat([norms, edges]).tolist()  # read at once: on a GPU the host waits
+        names = [f"{name}_{kind}" for name in parts for kind in self.space.kinds]
+        row |= dict(zip([*names, "cosine"], values[: len(norms)], strict=True))
         row |= entropies(state.alpha, self.space)
         if isinstance(state.weights, GeneratedWeights):
             row |= state.weights.diagnostics(state.alpha, rate)
             self._warn(state, row["effective_step"])
-        edges = hypergradient.total.norm(dim=-1)
-        row |= {
-            f"{kind}_{source}-{node}": float(edges[k, e])
-            for k, kind in enumerate(self.space.kinds)
-            for e, (source, node) in enumerate(self.space.edges)
-        }
+        named = [f"{kind}_{source}-{node}" for kind in self.space.kinds for source, node in self.space.edges]
+        row |= dict(zip(named, values[len(norms) :], strict=True))
         self.tables["hypergradients"].append(row)
 
     def _warn(self, state: State, step: float) -> None:
