@@ -10,7 +10,7 @@ from hdarts.params import EvaluateParams, check
 from hdarts.runs.checkpoint import CheckpointClock
 from hdarts.runs.run import Run
 from hdarts.space import Genotype
-from hdarts.train import loop, prepare, test_network
+from hdarts.train import loop, prepare
 
 CELL = "|nor_conv_3x3~0|+|avg_pool_3x3~0|skip_connect~1|+|nor_conv_1x1~0|none~1|nor_conv_3x3~2|"
 
@@ -34,5 +34,5 @@ def test_no_step_of_a_training_waits_for_the_device(genotype: str, tmp_path, mon
         training.sums += loop.tally(logits, batches[0][1])
     assert len(watch.copies) == 1 and not watch.reads  # the masks of drop path
     with HostWatch() as watch:
-        test_network(training.network, training.test_images, 10)
+        loop.test_network(training.network, training.test_images, 10)
     assert not watch.copies and not watch.reads
