@@ -148,14 +148,9 @@ def convert_benchmark(
     output: Annotated[Path | None, typer.Option(help="Parquet file to write; default: in the data folder")] = None,
 ) -> None:
     """Convert the official table of NAS-Bench-201. Needs its package, nats_bench."""
-    from hdarts.data import data_folders, nasbench201_table
-    from hdarts.runs.atomic import write_atomic
+    from hdarts.workbook.convert_benchmark import convert_benchmark
 
-    frame = nasbench201_table.convert(nasbench201_table.open_official(official))
-    nasbench201_table.BenchmarkTable.from_frame(frame, official)  # refuses an incomplete table
-    target = output or data_folders("")[-1] / "nasbench201" / nasbench201_table.FILE
-    write_atomic(target, frame.to_parquet(index=False))
-    print(f"{len(frame):,} cells: {target}")
+    print(convert_benchmark(official, output))
 
 
 def main() -> None:
