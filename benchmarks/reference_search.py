@@ -41,20 +41,30 @@ class PlainSearch:
         betas, decay = (params.alpha_beta1, params.alpha_beta2), params.alpha_weight_decay
         self.adam = torch.optim.Adam([self.alpha], params.alpha_learning_rate, betas, weight_decay=decay)
         rate, momentum, decay = params.learning_rate, params.momentum, params.weight_decay
-        self.sgd = torch.optim.SGD(self.trained, rate, momentum, weight_decay=decay)
+        self.sgd = torch.optim.SGD(self.trained, rate, momentum, weight_decay=decay, nesterov=params.nesterov)
 
     def epochs(self, data: Splits) -> Iterator[dict[str, float]]:
         """Search; yield the learning rate, the training loss and the validation results of each epoch."""
         params, seed = self.params, self.params.search_seed
         schedule = CosineAnnealingLR(self.sgd, params.epochs, params.learning_rate_min)
         for epoch in range(params.epochs):
-            rate, losses, images = float(schedule.get_last_lr()[0]), 0.0, 0
-            for step, (training, validation) in enumerate(self.pairs(data, epoch)):
-                self.step_alpha(training, validation)
+            rate, losses, images = 0.0, 0.0, 0
+            batches = list(self.pairs(data, epoch))
+            for step, (training, validation) in enumerate(batches):
+                if params.schedule == "step":  # within the epoch, as in the code of NAS-Bench-201
+                    high, low = params.learning_rate, params.learning_rate_min
+                    turned = math.cos(math.pi * (epoch + step / len(batches)) / params.epochs)
+                    self.sgd.param_groups[0]["lr"] = low + (high - low) * (1 + turned) / 2
+                if params.order == "alpha-first":
+                    self.step_alpha(training, validation)
+                rate = rate or float(self.sgd.param_groups[0]["lr"])  # of the first step
                 noise = torch.randn(self.alpha.shape, generator=generator(seed, "noise", epoch, step))
                 losses += len(training[1]) * self.step_weights(training, noise.to(self.alpha))
                 images += len(training[1])
-            schedule.step()
+                if params.order == "weights-first":
+                    self.step_alpha(training, validation)
+            if params.schedule == "epoch":
+                schedule.step()
             yield {"learning_rate": rate, "train_loss": losses / images, **self.validated(data)}
 
     def pairs(self, data: Splits, epoch: int) -> Iterator[tuple[Batch, Batch]]:
@@ -105,13 +115,16 @@ class PlainSearch:
         (slope,) = torch.autograd.grad(self.loss(w, alpha, training), w)
         velocity = self.sgd.state[w].get("momentum_buffer", torch.zeros_like(w))
         velocity = sgd["momentum"] * velocity + slope + sgd["weight_decay"] * w
+        if nesterov := self.params.nesterov:
+            velocity = slope + sgd["weight_decay"] * w + sgd["momentum"] * velocity
         ahead = (w - sgd["lr"] * velocity).detach().requires_grad_()
         v, direct = torch.autograd.grad(self.loss(ahead, alpha, validation), (ahead, alpha))
         eps = self.params.epsilon / v.norm()
         plus, minus = (
             torch.autograd.grad(self.loss(w.detach() + sign * eps * v, alpha, training), alpha)[0] for sign in (1, -1)
         )
-        return direct, -sgd["lr"] * (plus - minus) / (2 * eps)
+        moved = sgd["lr"] * (1 + sgd["momentum"] if nesterov else 1)  # per unit of the slope
+        return direct, -moved * (plus - minus) / (2 * eps)
 
     def step_weights(self, batch: Batch, noise: Tensor) -> float:
         """Step the weights on a training batch at a = alpha + sigma noise, and return the loss; w at a enters it at a.

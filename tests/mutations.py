@@ -43,8 +43,8 @@ NAMED = {  # mistake: file below hdarts/, text that occurs there once, its repla
         "search/loop.py", "in pairs(params,", "in (lambda *given: list(pairs(*given))[:-1])(params,",
     ),
     "learning rate of the epoch before": (
-        "search/loop.py", "rate, frozen = weight_rate(params, state.epoch)",
-        "rate, frozen = weight_rate(params, max(state.epoch - 1, 0))",
+        "search/loop.py", "rate = weight_rate(params, state.epoch,",
+        "rate = weight_rate(params, max(state.epoch - 1, 0),",
     ),
     "cosine ends at 0": (
         "search/loop.py", "cosine(params.learning_rate, params.learning_rate_min,", "cosine(params.learning_rate, 0.0,",
@@ -53,6 +53,10 @@ NAMED = {  # mistake: file below hdarts/, text that occurs there once, its repla
     "difference divided by 2 and multiplied by eps": (
         "hypergradient/unrolling.py", "(plus - minus) / (2 * eps)", "(plus - minus) / 2 * eps",
     ),
+    "alpha first where weights are": ("search/loop.py", ' if params.order == "weights-first" else None', " and None"),
+    "rate of the epoch where the step's is": ("search/loop.py", "state.step / steps)", "0.0)"),
+    "plain momentum where Nesterov's is": ("search/setup.py", "params.clip, params.nesterov)", "params.clip)"),
+    "plain look-ahead of Nesterov's momentum": ("search/setup.py", ', "nesterov": params.nesterov}', "}"),
     "last short batch left out": ("data/batches.py", "int(not drop_last and rest >= 2 * processes)", "0"),
     "epoch ends with the shorter level": (
         "search/setup.py", "min(batches) if params.drop_last else max(batches)", "min(batches)",

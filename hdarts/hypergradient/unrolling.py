@@ -26,26 +26,29 @@ def finite_difference(
     momentum: float = 0.0,
     velocity: Tensor | None = None,
     weight_decay: float = 0.0,
+    nesterov: bool = False,
 ) -> Hypergradient:
     """Second-order DARTS: one look-ahead step, and a difference quotient instead of the product C^T v.
 
-        w_look = w - step_size (momentum velocity + d inner/dw + weight_decay w)
+        w_look = w - step_size (momentum velocity + d inner/dw + weight_decay w)     (one step of `unrolled`)
         direct = d outer/d alpha (w_look),   v = d outer/dw (w_look),   eps = epsilon / ||v||
         response = -step_size (d inner/d alpha (w + eps v) - d inner/d alpha (w - eps v)) / (2 eps)
 
-    Several public codes divide by 2 and multiply by eps, instead of dividing by 2 eps; their response is eps^2 times
-    as large. v = 0 gives response 0. Cost: four gradients, two of them in alpha only.
+    Several public codes divide by 2 and multiply by eps, instead of dividing by 2 eps; their response is eps^2 times as
+    large. With `nesterov`, the look-ahead is such a step, and the response 1 + momentum times as large. v = 0 gives
+    response 0. Cost: four gradients, two of them in alpha only.
     """
     start = perf_counter()
     _check_step(step_size, momentum, velocity, weight_decay, w)
     check(epsilon > 0, "epsilon", epsilon, "a number above 0")
     (slope,) = gradients(problem.inner, w, alpha, inner_batch, "the inner loss", of=("w",))
-    w_look, _ = _sgd_step(w, velocity, slope, step_size, momentum, weight_decay)
+    w_look, _ = _sgd_step(w, velocity, slope, step_size, momentum, weight_decay, nesterov)
     v, d = gradients(problem.outer, w_look, alpha, outer_batch, "the outer loss at the look-ahead weights")
     eps = epsilon / torch.linalg.vector_norm(v).clamp(min=torch.finfo(v.dtype).tiny / epsilon)  # v = 0: plus = minus
     (plus,) = gradients(problem.inner, w + eps * v, alpha, inner_batch, "the inner loss at w + eps v", of=("alpha",))
     (minus,) = gradients(problem.inner, w - eps * v, alpha, inner_batch, "the inner loss at w - eps v", of=("alpha",))
-    return result(d, -step_size * (plus - minus) / (2 * eps), start)
+    response = -step_size * (plus - minus) / (2 * eps)
+    return result(d, (1 + momentum) * response if nesterov else response, start)
 
 
 @torch.no_grad()
@@ -61,6 +64,7 @@ def unrolled(
     momentum: float = 0.0,
     velocity: Tensor | None = None,
     weight_decay: float = 0.0,
+    nesterov: bool = False,
 ) -> Hypergradient:
     """Exact derivative of T = len(inner_batches) steps of SGD, back-propagated through the last K = `truncate` (or T).
 
@@ -70,10 +74,11 @@ def unrolled(
 
         s <- s - step_size p,   response += C^T s,   p <- p + H s + weight_decay s,   s <- momentum s
 
-    at the weights before that step. Those are stored (K vectors); graphs are rebuilt one by one, so their memory does
-    not grow with K. K = 0 gives response 0, and no p. Cost: T + K + 1 gradients and K products. `residual` is the final
-    norm of p, which steps further back would propagate; `contraction` is the factor by which it shrinks per step
-    (geometric mean).
+    (`nesterov`: w <- w - step_size (d inner/dw + weight_decay w + momentum b), s <- s - momentum step_size p, and q = s
+    - step_size p in place of s in the two products and the decay) at the weights before that step. Those are stored (K
+    vectors); graphs are rebuilt one by one, so their memory does not grow with K. K = 0 gives response 0, and no p.
+    Cost: T + K + 1 gradients and K products. `residual` is the final norm of p, which steps further back would
+    propagate; `contraction` is the factor by which it shrinks per step (geometric mean).
     """
     start = perf_counter()
     _check_step(step_size, momentum, velocity, weight_decay, w)
@@ -86,7 +91,7 @@ def unrolled(
         if step > steps - kept:
             path.append((w, batch))
         (slope,) = gradients(problem.inner, w, alpha, batch, f"the inner loss at step {step} of {steps}", of=("w",))
-        w, velocity = _sgd_step(w, velocity, slope, step_size, momentum, weight_decay)
+        w, velocity = _sgd_step(w, velocity, slope, step_size, momentum, weight_decay, nesterov)
 
     of = ("w", "alpha") if kept else ("alpha",)
     *ends, d = gradients(problem.outer, w, alpha, outer_batch, f"the outer loss after {steps} steps", of)
@@ -95,10 +100,11 @@ def unrolled(
     p = ends[0]
     s, response, length = torch.zeros_like(p), torch.zeros_like(d), norm(p)
     for w_before, batch in reversed(path):
-        s = s - step_size * p
-        hessian_s, cross_s = products(problem.inner, w_before, alpha, batch, "the inner loss")(s)  # its graph ends here
-        response += cross_s
-        p = p + hessian_s + weight_decay * s
+        s = s - (momentum if nesterov else 1) * step_size * p
+        q = s - step_size * p if nesterov else s
+        hessian_q, cross_q = products(problem.inner, w_before, alpha, batch, "the inner loss")(q)  # its graph ends here
+        response += cross_q
+        p = p + hessian_q + weight_decay * q
         s = momentum * s
     info: dict[str, Any] = {"iterations": kept, "residual": norm(p)}
     if not is_capturing(p) and length:
@@ -107,12 +113,18 @@ def unrolled(
 
 
 def _sgd_step(
-    w: Tensor, velocity: Tensor | None, slope: Tensor, step_size: Rate, momentum: float, weight_decay: float
+    w: Tensor,
+    velocity: Tensor | None,
+    slope: Tensor,
+    step_size: Rate,
+    momentum: float,
+    weight_decay: float,
+    nesterov: bool,
 ) -> tuple[Tensor, Tensor]:
     """Return weights and velocity after one step of SGD as in torch.optim, with coupled weight decay."""
     decayed = slope + weight_decay * w
     velocity = decayed if velocity is None else momentum * velocity + decayed
-    return w - step_size * velocity, velocity
+    return w - step_size * (decayed + momentum * velocity if nesterov else velocity), velocity
 
 
 def _check_step(step_size: Rate, momentum: float, velocity: Tensor | None, weight_decay: float, w: Tensor) -> None:

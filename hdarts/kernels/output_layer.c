@@ -58,10 +58,11 @@ int vjp(const Layer *l, const int64_t *ends, const REAL *w, const REAL *g, REAL 
 }
 
 /* v <- m v + (s sum_k g_k z_k + d w), w <- w - rate v, for W with z (k, segment, width) and g (k, row), and for b with
-   z = 1; settings: s, m, d, rate. */
+   z = 1; settings: s, m, d, rate, and 1 for Nesterov's w <- w - rate (slope + m v) with the new v. */
 int step(const Layer *l, const int64_t *ends, REAL *w, REAL *v, REAL *b, REAL *speed, int64_t factors, const REAL *g,
          const REAL *z, const REAL *settings) {
     REAL scale = settings[0], m = settings[1], d = settings[2], rate = settings[3];
+    int nesterov = settings[4] != 0;
     int64_t vectors = vectors_of(l), last = l->width - V;
     PARALLEL for (int64_t t = 0; t < l->threads; t++)
         for (int64_t r = first_of(l, t), of = 0; r < first_of(l, t + 1); r++) {
@@ -75,13 +76,14 @@ int step(const Layer *l, const int64_t *ends, REAL *w, REAL *v, REAL *b, REAL *s
                     slope += scale * g[k * l->rows + r] * LOAD(z + (k * l->segments + of) * l->width + at);
                 vec faster = m * (c + 1 < vectors ? LOAD(speeds + at) : old_v) + slope;
                 *(vec *)(speeds + at) = faster;
-                *(vec *)(row + at) = here - rate * faster;
+                if (nesterov) *(vec *)(row + at) = here - rate * (slope + m * faster);
+                else *(vec *)(row + at) = here - rate * faster;
             }
             if (!b) continue;
             REAL slope = d * b[r];
             for (int64_t k = 0; k < factors; k++) slope += scale * g[k * l->rows + r];
             speed[r] = m * speed[r] + slope;
-            b[r] -= rate * speed[r];
+            b[r] -= rate * (nesterov ? slope + m * speed[r] : speed[r]);
         }
     return 0;
 }

@@ -21,10 +21,22 @@ ROWS = 4096  # per block of the SGD pass: its weights and momentum stay in the c
 Rate = float | Tensor  # a learning rate; a scalar tensor on a GPU is read there, so that a captured step follows it
 
 
-def sgd_(value: Tensor, velocity: Tensor, gradient: Tensor, scale: Tensor, rate: Rate, momentum: float, decay: float):
-    """Take one step of `torch.optim.SGD` in place: v <- m v + (s g + d w), w <- w - rate v; s is the clip factor."""
+def sgd_(
+    value: Tensor, velocity: Tensor, gradient: Tensor, scale: Tensor, rate: Rate, momentum: float, decay: float,
+    nesterov: bool = False,
+) -> None:  # fmt: skip
+    """Take one step of `torch.optim.SGD` in place: v <- m v + (s g + d w), w <- w - rate v; s is the clip factor.
+
+    With `nesterov`, w <- w - rate (s g + d w + m v) with the new v.
+    """
+    old = velocity.clone() if nesterov else None
     velocity.mul_(momentum).addcmul_(gradient, scale).add_(value, alpha=decay)
-    descend_(value, velocity, rate)
+    descend_(value, velocity if old is None else look_ahead(velocity, old, momentum), rate)
+
+
+def look_ahead(velocity: Tensor, old: Tensor, momentum: float) -> Tensor:
+    """Return Nesterov's direction slope + m v, where v = m old + slope."""
+    return torch.sub((1 + momentum) * velocity, old, alpha=momentum)
 
 
 def descend_(value: Tensor, velocity: Tensor, rate: Rate) -> None:
@@ -46,8 +58,8 @@ class Gradient(Protocol):
         """Sum of the squares of all its entries."""
         ...
 
-    def step_(self, phi: Tensor, velocity: Tensor, scale: Tensor, rate: Rate, momentum: float, decay: float) -> None:
-        """Take one SGD step on `phi` and its `velocity` in place, the gradient multiplied by `scale`."""
+    def step_(self, phi: Tensor, velocity: Tensor, scale: Tensor, rate: Rate, *sgd: Any) -> None:
+        """Take one SGD step on `phi` and its `velocity` in place; `sgd`: momentum, decay, nesterov (see `sgd_`)."""
         ...
 
 
@@ -63,8 +75,8 @@ class Dense:
     def squared_norm(self) -> Tensor:
         return self.value.square().sum()
 
-    def step_(self, phi: Tensor, velocity: Tensor, scale: Tensor, rate: Rate, momentum: float, decay: float) -> None:
-        sgd_(phi, velocity, self.value, scale, rate, momentum, decay)
+    def step_(self, phi: Tensor, velocity: Tensor, scale: Tensor, rate: Rate, *sgd: Any) -> None:
+        sgd_(phi, velocity, self.value, scale, rate, *sgd)
 
 
 class LayerSizes(SizeStruct):
@@ -129,26 +141,26 @@ class SegmentedLinear:
 
     def step_(
         self, parameters: Tensor, velocity: Tensor, g: Tensor, z: Tensor, scale: Tensor, rate: Rate, momentum: float,
-        decay: float,
+        decay: float, nesterov: bool = False,
     ) -> None:  # fmt: skip
         """Take an SGD step in place along sum_k g_k z_k^T: `g` `(k, rows)`, `z` `(k, segments, width)` (see `sgd_`)."""
         w, v = self.matrix(parameters), self.matrix(velocity)
         b, speed = self.offset(parameters), self.offset(velocity)
         kernel = self.kernel(parameters)
         if kernel is not None:
-            settings = torch.cat(
-                [scale.reshape(1).to(parameters), parameters.new_tensor([momentum, decay, float(rate)])]
-            )
+            plain = parameters.new_tensor([momentum, decay, float(rate), float(nesterov)])
+            settings = torch.cat([scale.reshape(1).to(parameters), plain])
             kernel.call("step", *self._sizes, w, v, b, speed, len(g), g.contiguous(), z.contiguous(), settings)
             return
         g = g * scale
         for segment, start, end in self.row_blocks():
             speeds = v[start:end]
+            old = speeds.clone() if nesterov else None
             torch.addmm(speeds, g[:, start:end].T, z[:, segment], beta=momentum, out=speeds)
             speeds.add_(w[start:end], alpha=decay)
-            descend_(w[start:end], speeds, rate)
+            descend_(w[start:end], speeds if old is None else look_ahead(speeds, old, momentum), rate)
         if b is not None and speed is not None:
-            sgd_(b, speed, g.sum(0), g.new_ones(()), rate, momentum, decay)
+            sgd_(b, speed, g.sum(0), g.new_ones(()), rate, momentum, decay, nesterov)
 
     def kernel(self, parameters: Tensor) -> Kernel | None:
         """Return the kernel for these parameters, or None; it needs rows of at least 4 values."""
@@ -204,11 +216,11 @@ class Factored:
         return total
 
     @torch.no_grad()
-    def step_(self, phi: Tensor, velocity: Tensor, scale: Tensor, rate: Rate, momentum: float, decay: float) -> None:
+    def step_(self, phi: Tensor, velocity: Tensor, scale: Tensor, rate: Rate, *sgd: Any) -> None:
         """Take one SGD step on [trunk | W | b] in place, block by block (see `sgd_`)."""
         n = self.trunk.numel()
-        sgd_(phi[:n], velocity[:n], self.trunk, scale, rate, momentum, decay)
-        self.layer.step_(phi[n:], velocity[n:], self.g, self.z, scale, rate, momentum, decay)
+        sgd_(phi[:n], velocity[:n], self.trunk, scale, rate, *sgd)
+        self.layer.step_(phi[n:], velocity[n:], self.g, self.z, scale, rate, *sgd)
 
 
 def clip_factor(squared_norms: Sequence[Tensor], most: float) -> tuple[Tensor, Tensor]:

@@ -34,26 +34,14 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
     stage: ClassVar[str]
     added_later: ClassVar[Mapping[str, Any]] = {
-        "sync_batch_norm": False,
-        "tensorboard": False,
-        "stream": False,
-        "workers": 2,
-        "drop_last": True,
+        **{"sync_batch_norm": False, "tensorboard": False, "stream": False, "workers": 2},
+        **{"drop_last": True, "order": "alpha-first", "nesterov": False, "schedule": "epoch"},
     }
     renamed_values: ClassVar[Mapping[str, Mapping[str, str]]] = {"rest": {"own": "learned"}}
     not_identifying: ClassVar[frozenset[str]] = frozenset(
         {
-            "run",
-            "device",
-            "threads",
-            "deterministic",
-            "checkpoint_epochs",
-            "checkpoint_minutes",
-            "keep_epochs",
-            "keep_checkpoint",
-            "tensorboard",
-            "stream",
-            "workers",
+            *("run", "device", "threads", "deterministic", "tensorboard", "stream", "workers"),
+            *("checkpoint_epochs", "checkpoint_minutes", "keep_epochs", "keep_checkpoint"),
         }
     )
     run: Text
@@ -175,6 +163,9 @@ class SearchParams(Parameters, Machine, Images, Checkpoints, SGD):
     initialisation: Literal["default", "zero-response"]
     global_epochs: CountOrZero
     global_scale: Positive
+    order: Literal["alpha-first", "weights-first"]  # of the two steps on a pair of batches
+    nesterov: bool  # momentum of the weights
+    schedule: Literal["epoch", "step"]  # how often the learning rate of the weights changes
     schedule_epochs: CountOrZero
     stop_when_skips: CountOrZero
     discretise_epochs: CountOrZero
@@ -198,6 +189,8 @@ class SearchParams(Parameters, Machine, Images, Checkpoints, SGD):
             raise ValueError("antithetic: true needs noise above 0")
         if self.rest == "generated" and self.hypernetwork == "chunked":
             raise ValueError("rest: generated needs hypernetwork linear, low-rank or mlp; chunked makes only kernels")
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov: true needs momentum above 0")
         if self.global_epochs and (self.method != "hypernetwork" or self.centred):
             raise ValueError("global_epochs: needs method hypernetwork, not centred; 0 trains along alpha's path")
         if self.global_epochs >= self.epochs and not (self.candidates and self.global_epochs == self.epochs):

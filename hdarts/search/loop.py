@@ -125,23 +125,25 @@ def search_epoch(
     clock: CheckpointClock,
 ) -> None:
     """Take the remaining iterations of an epoch: hypergradient, alpha step, weight step; save when that is due."""
-    rate, frozen = weight_rate(params, state.epoch), state.epoch < params.frozen_epochs
-    state.rate.fill_(rate)
-    step_weights = phase.weight_step if rate > 0 else phase.loss
+    frozen = state.epoch < params.frozen_epochs
+    step_weights = phase.weight_step if weight_rate(params, state.epoch) > 0 else phase.loss
     steps = epoch_steps(params, *(len(level.images) for level in levels))
     began = time.perf_counter() - state.seconds
     for inner_batch, outer_batch in pairs(params, levels, state, steps):
+        rate = weight_rate(params, state.epoch, state.step / steps)
+        state.rate.fill_(rate)
         at, noise = training_alpha(params, state)
         attempt = partial(try_step, phase, inner_batch, outer_batch, at, noise)
         with locating_errors(run, state), naming_a_batch_that_fits(params.batch_size, attempt):
             logged = state.steps_done(steps) % params.log_every == 0
+            step = step_weights(inner_batch, at, noise) if params.order == "weights-first" else None
             if logged or not frozen:
                 hypergradient = (phase.hypergradient if logged else phase.unlogged)(inner_batch, outer_batch)
                 if logged:
                     log.hypergradient(state, hypergradient, rate, steps)
                 if not frozen:
                     phase.alpha_step(part_of(hypergradient, params.part))
-            state.count(step_weights(inner_batch, at, noise), len(inner_batch[1]))
+            state.count(step or step_weights(inner_batch, at, noise), len(inner_batch[1]))
         state.seconds = time.perf_counter() - began
         if (state.step < steps or clock.requested) and clock.due_in_epoch():
             log.write("hypergradients")
@@ -184,15 +186,17 @@ def pairs(
     yield from progress(islice(zip(inner, outer, strict=False), steps - state.step), steps - state.step, label)
 
 
-def weight_rate(params: SearchParams, epoch: int) -> float:
+def weight_rate(params: SearchParams, epoch: int, done: float = 0.0) -> float:
     """Return the learning rate of the weights: a cosine over the epochs in which they learn, then 0.
 
-    With `schedule_epochs` a search uses the first part of a longer cosine, such as 50 epochs of one of 100.
+    It changes by epoch or, with `schedule` step, with the fraction of the epoch that is `done`. With `schedule_epochs`
+    a search uses the first part of a longer cosine, such as 50 epochs of one of 100.
     A local search (`global_epochs` 0, thesis algorithm 2) steps alpha and weights in all epochs. A global one (thesis
     4.4.3) first trains the hypernetwork on wide draws of alpha, with alpha frozen, then steps alpha alone.
     """
     learning = params.frozen_epochs or params.schedule_epochs or params.epochs
-    return cosine(params.learning_rate, params.learning_rate_min, epoch, learning) if epoch < learning else 0.0
+    now = epoch + (done if params.schedule == "step" else 0.0)
+    return cosine(params.learning_rate, params.learning_rate_min, now, learning) if epoch < learning else 0.0
 
 
 class Phases(NamedTuple):

@@ -86,7 +86,7 @@ def make_weights(params: SearchParams, model: Supernet, hypernetwork: ByKind | N
 
     All have the precision of `model.initial_w`: a custom supernet can search in float64.
     """
-    settings = SGDSettings(params.momentum, params.weight_decay, params.clip)
+    settings = SGDSettings(params.momentum, params.weight_decay, params.clip, params.nesterov)
     w = model.initial_w(generator(params.search_seed, "weights")).to(device)
     if params.method != "hypernetwork":
         return LearnedWeights(w, settings)
@@ -118,7 +118,8 @@ def method_hypergradient(
         return hg.neumann(problem, w, alpha, inner, outer, rate, params.terms)
     if params.method == "conjugate-gradient":
         return hg.conjugate_gradient(problem, w, alpha, inner, outer, params.iterations, damping=params.damping)
-    sgd = {"momentum": params.momentum, "velocity": weights.velocity, "weight_decay": params.weight_decay}
+    sgd: dict[str, Any] = {"momentum": params.momentum, "weight_decay": params.weight_decay}
+    sgd |= {"velocity": weights.velocity, "nesterov": params.nesterov}
     if params.method == "darts-second" and part != "direct":
         return hg.finite_difference(problem, w, alpha, inner, outer, rate, params.epsilon, **sgd)
     batches = [inner] * (params.steps if params.method == "unrolled" else 1)

@@ -53,6 +53,12 @@ class SGDSettings(NamedTuple):
     momentum: float
     decay: float
     clip: float
+    nesterov: bool = False
+
+    @property
+    def sgd(self) -> tuple[float, float, bool]:
+        """The last arguments of `sgd_`."""
+        return self.momentum, self.decay, self.nesterov
 
 
 class Step(NamedTuple):
@@ -105,7 +111,7 @@ class LearnedWeights:
         g, loss, correct = _inner_gradient(problem, self.w, alpha, batch)
         norm, scale = clip_factor([g.square().sum()], self.settings.clip)
         step = _finite(Step(loss, correct, norm))
-        sgd_(self.w, self.velocity, g, scale, rate, self.settings.momentum, self.settings.decay)
+        sgd_(self.w, self.velocity, g, scale, rate, *self.settings.sgd)
         return step
 
     def follow(self, change: Tensor) -> None:
@@ -201,10 +207,10 @@ class GeneratedWeights:
         squared_norms = [one.squared_norm() for one in of_phi] + [of_rest.square().sum()]
         norm, scale = clip_factor(squared_norms, self.settings.clip)
         step = _finite(Step(loss, correct, norm))
-        h, (momentum, decay, _) = self.hypernetwork, self.settings
+        h = self.hypernetwork
         for one, phi, velocity in zip(of_phi, h.split_phi(self.phi), h.split_phi(self.phi_velocity), strict=True):
-            one.step_(phi, velocity, scale, rate, momentum, decay)
-        sgd_(self.rest, self.rest_velocity, of_rest, scale, rate, momentum, decay)
+            one.step_(phi, velocity, scale, rate, *self.settings.sgd)
+        sgd_(self.rest, self.rest_velocity, of_rest, scale, rate, *self.settings.sgd)
         return step
 
     @torch.no_grad()

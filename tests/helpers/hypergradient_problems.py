@@ -112,8 +112,9 @@ def back_propagated(
         if len(batches) - step == keep:
             w, velocity = w.detach().requires_grad_(), velocity.detach()
         (slope,) = torch.autograd.grad(problem.inner(w, a, batch), w, create_graph=True)
-        velocity = sgd.get("momentum", 0) * velocity + slope + sgd.get("weight_decay", 0) * w
-        w = w - step_size * velocity
+        slope, momentum = slope + sgd.get("weight_decay", 0) * w, sgd.get("momentum", 0)
+        velocity = momentum * velocity + slope
+        w = w - step_size * (slope + momentum * velocity if sgd.get("nesterov") else velocity)
     (total,) = torch.autograd.grad(problem.outer(w, a, outer_batch), a, retain_graph=True)
     fixed = alpha.clone().requires_grad_()
     value = problem.outer(w.detach(), fixed, outer_batch) + 0 * fixed.sum()

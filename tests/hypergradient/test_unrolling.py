@@ -17,6 +17,7 @@ from torch import Tensor
 from hdarts import hypergradient as hg
 
 SGD = [{}, {"momentum": 0.9}, {"weight_decay": 0.1}, {"momentum": 0.5, "weight_decay": 0.1}]
+SGD.append({**SGD[-1], "nesterov": True})
 every_optimiser = pytest.mark.parametrize("optimiser", SGD, ids=str)
 all_toys = pytest.mark.parametrize("toy", [*TOYS, ILL_CONDITIONED], ids=repr)
 

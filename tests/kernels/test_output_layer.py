@@ -43,8 +43,8 @@ def implementation(request) -> None:
 class Problem:
     """Fit w = [h(phi, a) | rest] to a target that changes at each step; large gradients are clipped."""
 
-    def __init__(self, h, antithetic: bool):
-        self.h, self.draw, self.antithetic = h, generator(0, "factored"), antithetic
+    def __init__(self, h, antithetic: bool, nesterov: bool):
+        self.h, self.draw, self.antithetic, self.nesterov = h, generator(0, "factored"), antithetic, nesterov
         self.phi = h.initial_phi(self.draw).double()
         self.rest = torch.randn(3, generator=self.draw, dtype=torch.float64)
 
@@ -61,7 +61,7 @@ class Problem:
     def by_torch(self, phi: Tensor, rest: Tensor) -> list[float]:
         """Take `STEPS` steps in place; return the norms before clipping."""
         free = [phi.requires_grad_(), rest.requires_grad_()]
-        optimiser = torch.optim.SGD(free, RATE, MOMENTUM, weight_decay=DECAY)
+        optimiser = torch.optim.SGD(free, RATE, MOMENTUM, weight_decay=DECAY, nesterov=self.nesterov)
         norms = []
         for _ in range(STEPS):
             inputs, (target, weight) = self.inputs(), self.target()
@@ -88,8 +88,8 @@ class Problem:
                 of_rest += g[len(g) - 3 :]
             assert gradient is not None
             norm, scale = clip_factor([gradient.squared_norm(), of_rest.square().sum()], CLIP)
-            gradient.step_(phi, velocities[0], scale, RATE, MOMENTUM, DECAY)
-            sgd_(rest, velocities[1], of_rest, scale, RATE, MOMENTUM, DECAY)
+            gradient.step_(phi, velocities[0], scale, RATE, MOMENTUM, DECAY, self.nesterov)
+            sgd_(rest, velocities[1], of_rest, scale, RATE, MOMENTUM, DECAY, self.nesterov)
             norms.append(float(norm))
         return norms
 
@@ -99,9 +99,9 @@ def close(a, b) -> None:
 
 
 @every
-@pytest.mark.parametrize("antithetic", [False, True])
-def test_two_hundred_steps_equal_those_of_torch(h, antithetic: bool, implementation):
-    plain, ours = Problem(h, antithetic), Problem(h, antithetic)
+@pytest.mark.parametrize(("antithetic", "nesterov"), [(False, False), (True, False), (False, True)])
+def test_two_hundred_steps_equal_those_of_torch(h, antithetic: bool, nesterov: bool, implementation):
+    plain, ours = Problem(h, antithetic, nesterov), Problem(h, antithetic, nesterov)
     expected = plain.by_torch(plain.phi, plain.rest)
     norms = ours.by_factors(ours.phi, ours.rest, [torch.zeros_like(ours.phi), torch.zeros_like(ours.rest)])
     close(torch.tensor(norms), torch.tensor(expected))
@@ -178,7 +178,8 @@ def test_the_compiled_layer_equals_that_of_pytorch(width: int, sizes, bias: bool
 
     def all_three() -> list[Tensor]:
         updated, speed = parameters.clone(), velocity.clone()
-        layer.step_(updated, speed, g, z, scale, RATE, MOMENTUM, DECAY)
+        for nesterov in (False, True):
+            layer.step_(updated, speed, g, z, scale, RATE, MOMENTUM, DECAY, nesterov)
         layer.write(parameters, z[0], out)
         return [out.clone(), layer.vjp(parameters, g[0]), updated, speed]
 

@@ -49,7 +49,8 @@ TWO = yaml.safe_load("""{
     rest: [learned, generated], centred: [false, true], noise: [0.1, 0.05], antithetic: [false, true],
     initialisation: [default, zero-response],
     global_epochs: [0, 1], global_scale: [1.0, 2.0], schedule_epochs: [0, 4], stop_when_skips: [0, 2],
-    drop_last: [false, true], discretise_epochs: [0, 1], eigenvalue_epochs: [0, 2], log_every: [10, 1],
+    drop_last: [false, true], order: [alpha-first, weights-first], nesterov: [false, true], schedule: [epoch, step],
+    discretise_epochs: [0, 1], eigenvalue_epochs: [0, 2], log_every: [10, 1],
     candidates: [0, 0], hypernetwork_input: [alpha, softmax]
 }""")
 SEARCH, OTHER = ({name: values[which] for name, values in TWO.items()} for which in (0, 1))
@@ -106,6 +107,7 @@ def test_the_error_names_a_missing_parameter(name: str):
         ({"steps": 2, "truncate": 3}, "truncate: 3 is more than steps: 2"),
         ({"centred": True, "noise": 0.0}, "centred: true learns nothing without noise"),
         ({"antithetic": True, "noise": 0.0}, "antithetic: true needs noise above 0"),
+        ({"nesterov": True, "momentum": 0.0}, "nesterov: true needs momentum above 0"),
     ],
 )
 def test_the_error_names_a_wrong_value_and_what_is_allowed(wrong: dict[str, Any], message: str):

@@ -47,6 +47,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "hyperdarts-1": {"hypernetwork": "linear"},
     "hyperdarts-2": {"hypernetwork": "mlp", "hidden_size": 3},
 }
+OFFICIAL = {"order": "weights-first", "nesterov": True, "schedule": "step"}
 SMALL = {"space": "nasbench201", "layers": 1}
 CASES = {
     **{name: SMALL | changes for name, changes in METHODS.items()},
@@ -54,6 +55,8 @@ CASES = {
     "centred": SMALL | {"hypernetwork": "linear", "noise": 0.1, "centred": True, "antithetic": True},
     "response": SMALL | {"hypernetwork": "linear", "part": "response"},
     "direct": SMALL | {"method": "darts-second", "part": "direct"},
+    "darts-second, official": SMALL | OFFICIAL | METHODS["darts-second"],
+    "hyperdarts-1, official": SMALL | OFFICIAL | METHODS["hyperdarts-1"],
     "drop_last": SMALL | {"method": "darts-first", "drop_last": True},
     **{f"{name} in DARTS": {"space": "darts", "layers": 3, **changes} for name, changes in METHODS.items()},
 }

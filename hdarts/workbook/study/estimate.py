@@ -39,7 +39,7 @@ FREE = SearchParams.not_identifying - {"device", "threads"} | {
     *("momentum", "weight_decay", "clip", "part", "alpha_learning_rate", "alpha_beta1", "alpha_beta2"),
     *("alpha_weight_decay", "alpha_scale", "epsilon", "damping", "candidates", "initialisation", "noise"),
     *("global_epochs", "global_scale", "stop_when_skips", "discretise_epochs", "eigenvalue_epochs", "log_every"),
-    *("drop_last", "auxiliary", "drop_path"),
+    *("drop_last", "order", "nesterov", "schedule", "auxiliary", "drop_path"),
 }
 
 
