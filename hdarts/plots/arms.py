@@ -68,11 +68,11 @@ def seconds_by_arm(frame: pd.DataFrame) -> Figure:
 
 @styled
 def validation_against_test(frame: pd.DataFrame) -> Figure:
-    """Return test accuracy of the trained cells over their search-validation accuracy.
+    """Return test accuracy of the trained cells after their last epoch over their search-validation accuracy.
 
-    Columns: `arm`, `validation_accuracy`, `test_accuracy`, both in per cent, one row per run.
+    Columns: `arm`, `validation_accuracy`, `last_test_accuracy`, both in per cent, one row per cell.
     """
-    columns = ["validation_accuracy", "test_accuracy"]
+    columns = ["validation_accuracy", "last_test_accuracy"]
     return scatter_by_arm(require(frame, ["arm", *columns], "validation against test accuracy"), *columns)
 
 

@@ -11,6 +11,7 @@ LABELS = {
     "validation_accuracy": "search-validation accuracy (%)",
     "embedding": "length of the embedding vectors z",
     "peak_memory_mib": "most memory held (MiB)",
+    "last_test_accuracy": "test accuracy, last epoch (%)",
     "test_accuracy": "test accuracy (%)",
     "cifar10_test": "true CIFAR-10 test accuracy (%)",
     "seconds": "time (s)",

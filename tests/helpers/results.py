@@ -18,11 +18,21 @@ def put(folder: Path, result: dict | None, **tables: list[dict]) -> None:
         write_atomic(folder / "result.json", json.dumps(result).encode())
 
 
+NOTEBOOKS = {
+    "search": "03_search",
+    "hypergradients": "04_hypergradients",
+    "select": "05_select",
+    "evaluate": "06_evaluate",
+    "analysis": "07_analysis",
+}
+READS = {"04_hypergradients": "search", "06_evaluate": "genotype"}  # the parameter that names the run it reads
+
+
 class MadeUpStudy:
     """A study in the folder `mine` whose runs are written one by one."""
 
     def __init__(self, runs: Path) -> None:
-        self.runs, self.rows = runs, []
+        self.runs, self.rows, self.stages = runs, [], {}
 
     def add(
         self,
@@ -32,13 +42,17 @@ class MadeUpStudy:
         needs: str = "",
         params: dict | None = None,
         tables: dict[str, list[dict]] | None = None,
+        notebook: str = "",
         **labels: Any,
     ) -> str:
-        """Add a run, unfinished if `result` is None; return its name."""
-        run = f"mine/{stage}/{name}"
+        """Add a run, unfinished if `result` is None; return its name. The notebook is that of the stage's name."""
+        run, notebook = f"mine/{stage}/{name}", notebook or NOTEBOOKS[stage]
         put(self.runs / run, result, **(tables or {}))
-        if params is not None:
+        reads = {READS[notebook]: needs} if needs and notebook in READS else {}
+        if params := {**reads, **(params or {})}:
             write_atomic(self.runs / run / "params.yaml", yaml.safe_dump(params))
+        self.stages[stage] = {"notebook": notebook}
+        write_atomic(self.runs / "mine" / "study.yaml", yaml.safe_dump({"study": "mine", "stages": self.stages}))
         self.rows.append({"run": run, "stage": stage, "needs": needs, **labels})
         write_atomic(
             self.runs / "mine" / "runs.csv", pd.DataFrame(self.rows, dtype=object).to_csv(index=False).encode()

@@ -11,13 +11,13 @@ from hdarts import plots
 
 @pytest.mark.parametrize("equal", [False, True])
 def test_a_strip_shows_all_values_apart_and_bars_at_the_means(equal: bool):
-    runs = RUNS.assign(test_accuracy=96.0) if equal else RUNS
-    axes = plots.strip(runs, "arm", "test_accuracy").axes[0]
+    runs = RUNS.assign(last_test_accuracy=96.0) if equal else RUNS
+    axes = plots.strip(runs, "arm", "last_test_accuracy").axes[0]
     points: Any = np.concatenate([np.asarray(swarm.get_offsets()) for swarm in axes.collections])
-    assert np.allclose(np.sort(points[:, 1]), np.sort(runs["test_accuracy"]))
+    assert np.allclose(np.sort(points[:, 1]), np.sort(runs["last_test_accuracy"]))
     assert len({tuple(point) for point in points.round(6)}) == len(runs), "no point is behind another"
     means = np.concatenate([np.asarray(line.get_ydata()) for line in axes.lines])
-    assert np.allclose(np.sort(means), np.sort(np.asarray(runs.groupby("arm")["test_accuracy"].mean())))
+    assert np.allclose(np.sort(means), np.sort(np.asarray(runs.groupby("arm")["last_test_accuracy"].mean())))
     assert [text.get_text() for text in axes.get_xticklabels()][-1] == "random\nn = 3"
 
 
@@ -29,7 +29,7 @@ def test_reference_lines_have_their_labels():
 def test_validation_against_test_has_a_point_per_run_and_names_each_arm():
     figure = plots.validation_against_test(RUNS)
     (points,) = figure.axes[0].collections
-    assert np.array_equal(np.asarray(points.get_offsets()), RUNS[["validation_accuracy", "test_accuracy"]])
+    assert np.array_equal(np.asarray(points.get_offsets()), RUNS[["validation_accuracy", "last_test_accuracy"]])
     assert set(ARMS) <= set(words(figure))
 
 

@@ -10,7 +10,7 @@ from hdarts.params import SearchParams, read_yaml, recorded
 from hdarts.runs.paths import below_runs
 from hdarts.runs.run import read_result
 from hdarts.train import read_genotype
-from hdarts.workbook.analysis import tables
+from hdarts.workbook.analysis import runs, tables
 from hdarts.workbook.analysis.selection import candidate, select
 from hdarts.workbook.claims.evidence import read_evidence
 from hdarts.workbook.study import plan_study
@@ -38,7 +38,8 @@ def test_tables_of_an_old_study_have_its_numbers():
     result = read_result(below_runs(EVALUATION))
     assert result is not None
     (row,) = tables.evaluations("tiny").to_dict("records")
-    assert (row["search_seed"], row["test_accuracy"]) == (2, result["best_test_accuracy"])
+    assert (row["search_seed"], row["last_test_accuracy"]) == (2, result["last_test_accuracy"])
+    assert row["best_epoch_test_accuracy"] == result["best_test_accuracy"]
     (arm,) = tables.by_arm("tiny").to_dict("records")
     assert (arm["searches"], arm["evaluations"]) == (1, 1)
     assert tables.epochs("tiny")["epoch"].tolist() == [1, 2]
@@ -59,5 +60,5 @@ def test_a_renamed_value_of_an_old_parameter_file_is_read():
     values = read_yaml(below_runs(SEARCH) / "params.yaml")
     assert values["rest"] == "own"
     assert recorded(SearchParams, values).rest == "learned"
-    (row,) = tables.finished_runs("tiny", "search")
+    (row,) = runs.finished_runs("tiny", runs.SEARCH)
     assert row["rest"] == "learned"

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,13 +12,12 @@ from numpy.typing import ArrayLike
 
 CONFIDENCE = 0.95  # of all intervals
 LEAST = 3  # values of a t interval
-RESAMPLES = 2**20  # a paired test of up to 20 pairs enumerates all sign flips
-SHARES = 20_000  # an unpaired test enumerates up to this many divisions of the values
+RESAMPLES = 100_000  # a paired test enumerates up to this many sign vectors: those of 16 pairs
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean, sample standard deviation, interval of the mean, smallest and largest of `n` values."""
+    """Mean, sample standard deviation, t interval of the mean, smallest and largest of `n` values."""
 
     n: int
     mean: float
@@ -31,17 +30,21 @@ class Summary:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Result of a sign-flip test: mean difference a - b, two-sided `p`, and the smallest possible `p` of `n` pairs."""
+    """Result of a sign-flip test: mean difference a - b, two-sided p, the smallest possible of n pairs, its name."""
 
     difference: float
     p: float
     n: int
     smallest_p: float
+    method: str
 
 
 @dataclass(frozen=True)
 class Correlation:
-    """A rank correlation with its interval and two-sided `p`; nan where it is not defined."""
+    """A rank correlation with its interval by Fisher's z and two-sided `p`; nan where it is not defined.
+
+    Of `n` pairs in `groups` groups (1: not grouped).
+    """
 
     method: str
     value: float
@@ -49,13 +52,16 @@ class Correlation:
     high: float
     p: float
     n: int
+    groups: int = 1
 
     def __str__(self) -> str:
         symbol = {"spearman": "Spearman ρ", "kendall": "Kendall τ"}[self.method]
         if math.isnan(self.value):
-            return f"{symbol} is not defined for these {self.n} runs"
-        interval = f"{CONFIDENCE:.0%} interval {self.low:.2f} to {self.high:.2f}"
-        return f"{symbol} = {self.value:.2f} ({'no interval' if math.isnan(self.low) else interval}, n = {self.n})"
+            return f"{symbol} is not defined: no two runs of one arm differ in both values"
+        interval = f"{CONFIDENCE:.0%} interval by Fisher's z {self.low:.2f} to {self.high:.2f}"
+        within = f" within {self.groups} arms" if self.groups > 1 else ""
+        interval = "no interval" if math.isnan(self.low) else interval
+        return f"{symbol}{within} = {self.value:.2f} ({interval}, n = {self.n})"
 
 
 def summary(values: ArrayLike) -> Summary:
@@ -82,9 +88,9 @@ def paired_test(a: ArrayLike, b: ArrayLike) -> PairedTest:
 
         p = share of the 2^n sign vectors s with |sum s_i (a_i - b_i)| >= |sum (a_i - b_i)|
 
-    Under the null hypothesis each difference is as likely to be its negative (Fisher, 1935). Exact for up to 20 pairs;
-    for more, scipy draws 2^20 sign vectors with a fixed seed. Raises ValueError for unequal lengths, no pairs, or
-    values that are not finite.
+    Under the null hypothesis each difference is as likely to be its negative (Fisher, 1935). Exact for up to 16 pairs;
+    for more, scipy draws 100,000 sign vectors with a fixed seed, and `method` says so. Raises ValueError for unequal
+    lengths, no pairs, or values that are not finite.
 
     Three pairs that all favour a are not significant, because no three pairs can be:
 
@@ -96,32 +102,42 @@ def paired_test(a: ArrayLike, b: ArrayLike) -> PairedTest:
     if len(x) != len(y):
         raise ValueError(f"a paired test needs one b for each a; there are {len(x)} and {len(y)}")
     n, differences = len(x), x - y
-    p = 1.0 if n == 1 else _permutation_p((differences,), lambda d, axis: d.mean(axis), "samples", RESAMPLES)
-    return PairedTest(float(differences.mean()), p, n, smallest_p(n))
-
-
-def unpaired_test(a: ArrayLike, b: ArrayLike) -> tuple[float, float]:
-    """Return the mean difference a - b and the two-sided p of the permutation test of two independent samples.
-
-    Exact for up to 20,000 divisions of the values into two samples; for more, scipy draws as many, with a fixed seed.
-    Raises ValueError for fewer than two values in a sample, or values that are not finite.
-    """
-    x, y = _finite(a, "a"), _finite(b, "b")
-    p = _permutation_p((x, y), lambda u, v, axis: u.mean(axis) - v.mean(axis), "independent", SHARES)
-    return float(x.mean() - y.mean()), p
-
-
-def _permutation_p(data: tuple[np.ndarray, ...], statistic: Callable[..., Any], kind: str, resamples: int) -> float:
+    if n == 1:  # which scipy refuses
+        return PairedTest(float(differences[0]), 1.0, 1, 1.0, "sign-flip test")
     result = scipy.stats.permutation_test(
-        data,
-        statistic,
-        permutation_type=kind,
+        (differences,),
+        lambda d, axis: d.mean(axis),
+        permutation_type="samples",
         vectorized=True,
-        n_resamples=resamples,
+        n_resamples=RESAMPLES,
         batch=2**14,  # bounds the memory
         rng=np.random.default_rng(0),
     )
-    return float(result.pvalue)
+    drawn = f"{RESAMPLES:,} random sign vectors" if 2**n > RESAMPLES else f"all {2**n} sign vectors"
+    return PairedTest(float(differences.mean()), float(result.pvalue), n, smallest_p(n), f"sign-flip test, {drawn}")
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Return the p values of a family of tests adjusted by Holm (1979): at most a share p of families has a false one.
+
+        adjusted p_(i) = max over j <= i of min(1, (m - j + 1) p_(j))        p_(1) <= ... <= p_(m)
+
+    >>> holm([0.04, 0.01, 0.5])
+    [0.08, 0.03, 0.5]
+    """
+    order = np.argsort(p, kind="stable")
+    adjusted = np.minimum(1, np.maximum.accumulate((len(p) - np.arange(len(p))) * np.asarray(p, dtype=float)[order]))
+    return [float(value) for value in adjusted[np.argsort(order, kind="stable")]]
+
+
+def family(n: int, level: float = 0.05) -> str:
+    """Return one sentence on the `n` tests of a page."""
+    if n == 0:
+        return "This page makes no statistical test."
+    return (
+        f"This page makes {n} statistical test{'s' if n > 1 else ''}: if every null hypothesis were true, about "
+        f"{n * level:.2g} would have p < {level:g} by chance. p_holm is p adjusted for all of them (Holm, 1979)."
+    )
 
 
 def unpaired_interval(a: ArrayLike, b: ArrayLike) -> tuple[float, float]:
@@ -181,32 +197,59 @@ def what_n_can_show(n: int, level: float = 0.05) -> str:
     )
 
 
-def rank_correlation(x: ArrayLike, y: ArrayLike, method: Literal["spearman", "kendall"] = "spearman") -> Correlation:
+def rank_correlation(
+    x: ArrayLike,
+    y: ArrayLike,
+    method: Literal["spearman", "kendall"] = "spearman",
+    groups: Sequence[Hashable] | None = None,
+) -> Correlation:
     """Return Spearman's rho or Kendall's tau-b (scipy) with a 95 % interval by Fisher's z.
 
         tanh(arctanh(r) -+ q s),   s^2 = (1 + r^2 / 2) / (n - 3) for rho (Bonett and Wright, 2000),
                                    s^2 = 0.437 / (n - 4) for tau (Fieller, Hartley and Pearson, 1957)
 
-    with q the normal quantile. So that a perfect order of a few runs does not give an interval of width 0, |r| is at
-    most 1 minus half the step between two possible values. No interval (nan) for up to 4 pairs; all nan where x or y is
-    constant.
+    with q the normal quantile. `groups` names the group of each pair: rho is then that of the ranks within each group,
+    as distances from the group's mean rank, so that differences between groups do not count; each group beyond the
+    first takes one off n in s and in the t test of rho. Groups of one pair are left out.
+
+    So that a perfect order of a few runs does not give an interval of width 0, |r| is at most 1 minus half the step
+    between two possible values. No interval (nan) for up to 4 pairs; all nan where x or y is constant.
     """
     u, v = _finite(x, "x"), _finite(y, "y")
     if len(u) != len(v):
         raise ValueError(f"a rank correlation needs one y for each x; there are {len(u)} and {len(v)}")
-    n = len(u)
-    if n < 2 or np.ptp(u) == 0 or np.ptp(v) == 0:
-        return Correlation(method, math.nan, math.nan, math.nan, math.nan, n)
-    result: Any = scipy.stats.spearmanr(u, v) if method == "spearman" else scipy.stats.kendalltau(u, v)
-    r, p = float(result.statistic), float(result.pvalue)
+    of_group: dict[Hashable, list[int]] = {}
+    for place, group in enumerate(groups or [""] * len(u)):
+        of_group.setdefault(group, []).append(place)
+    places = [place for place in of_group.values() if len(place) > 1]
+    n, k = sum(map(len, places)), len(places)
+    if not any(np.ptp(u[place]) for place in places) or not any(np.ptp(v[place]) for place in places):
+        return Correlation(method, math.nan, math.nan, math.nan, math.nan, n, k)
+    free = n - max(0, k - 1)  # as many pairs as one group would have
+    if method == "spearman":
+        a, b = (np.concatenate([_centred_ranks(z[place]) for place in places]) for z in (u, v))
+        r = float(np.clip(a @ b / math.sqrt((a @ a) * (b @ b)), -1, 1))
+        t = math.inf if abs(r) == 1 else abs(r) * math.sqrt(max(free - 2, 0) / (1 - r * r))
+        p = 2 * float(scipy.stats.t.sf(t, free - 2)) if free > 2 else math.nan
+    else:
+        tau: Any = scipy.stats.kendalltau(u, v)
+        r, p = float(tau.statistic), float(tau.pvalue)
+    return Correlation(method, r, *_fisher_interval(method, r, free), p, n, k)
+
+
+def _centred_ranks(values: np.ndarray) -> np.ndarray:
+    ranks = scipy.stats.rankdata(values)
+    return ranks - ranks.mean()
+
+
+def _fisher_interval(method: str, r: float, n: int) -> tuple[float, float]:
     if n <= 4:
-        return Correlation(method, r, math.nan, math.nan, p, n)
+        return math.nan, math.nan
     step = 12 / (n * (n * n - 1)) if method == "spearman" else 4 / (n * (n - 1))
     clipped = max(-1 + step / 2, min(1 - step / 2, r))
     deviation = math.sqrt((1 + clipped**2 / 2) / (n - 3) if method == "spearman" else 0.437 / (n - 4))
     half = float(scipy.stats.norm.ppf((1 + CONFIDENCE) / 2)) * deviation
-    low, high = math.tanh(math.atanh(clipped) - half), math.tanh(math.atanh(clipped) + half)
-    return Correlation(method, r, low, high, p, n)
+    return math.tanh(math.atanh(clipped) - half), math.tanh(math.atanh(clipped) + half)
 
 
 def _finite(values: ArrayLike | Sequence[float], name: str) -> np.ndarray:

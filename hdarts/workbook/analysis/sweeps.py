@@ -7,7 +7,7 @@ import pandas as pd
 
 from hdarts.params import SearchParams, read_yaml
 from hdarts.runs.paths import below_runs
-from hdarts.workbook.analysis import Row, tables
+from hdarts.workbook.analysis import Row, runs
 
 
 def find_sweeps(study: str) -> dict[str, pd.DataFrame]:
@@ -17,7 +17,7 @@ def find_sweeps(study: str) -> dict[str, pd.DataFrame]:
     settings; its name is the common start of the names of its arms.
     """
     groups: dict[str, list[Row]] = {}
-    for row in tables.finished_runs(study, "search"):
+    for row in runs.finished_runs(study, runs.SEARCH):
         if row["varied"]:
             left_out = {"run", "search_seed", *row["varied"]}
             params = SearchParams.identifying(read_yaml(below_runs(row["run"]) / "params.yaml"))
@@ -37,8 +37,8 @@ def find_sweeps(study: str) -> dict[str, pd.DataFrame]:
 
 def outside_sweeps(table: pd.DataFrame, sweeps: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Return the rows of a table of searches whose runs are in none of the sweeps."""
-    runs = [run for sweep in sweeps.values() for run in sweep["run"]]
-    return table.loc[~table["run"].isin(runs)] if runs else table
+    names = [run for sweep in sweeps.values() for run in sweep["run"]]
+    return table.loc[~table["run"].isin(names)] if names else table
 
 
 def numeric_labels(sweep: pd.DataFrame) -> list[str]:

@@ -1,28 +1,31 @@
 """True accuracies, from the table of NAS-Bench-201, of the cells that the searches of a study found."""
 
+from math import nan
+
 import pandas as pd
 
 from hdarts.data.nasbench201_table import DARTS_PUBLISHED, BenchmarkTable, table_path
 from hdarts.space import NASBENCH201, Genotype
 from hdarts.workbook.analysis.diagnostics.methods import DIFFERENCE, DIRECT, HYPERNETWORK
+from hdarts.workbook.analysis.runs import parameters
 from hdarts.workbook.analysis.statistics import paired_test, rank_correlation
 from hdarts.workbook.analysis.table_search import best_so_far
 from hdarts.workbook.analysis.tables import search_tables, snapshot_agreement, true_accuracies
 
-# the method of an arm as notebook 04 names it; all other arms use a hypernetwork
-METHOD_OF_ARM = {"darts-first": DIRECT, "darts-second": DIFFERENCE}
+# how notebook 04 names the methods of searches
+METHODS = {"darts-first": DIRECT, "darts-second": DIFFERENCE, "hypernetwork": HYPERNETWORK}
 ACCURACY = "cifar10_test"
 
 
 def final_cells(study: str) -> pd.DataFrame:
-    """Return the last row of truth.csv of each search: arm, seed, seconds so far, `collapsed`, and its columns.
+    """Return the last row of truth.csv of each finished search: run, arm, seed, seconds, `collapsed`, and its columns.
 
     A cell is collapsed if no path from its input to its output contains a convolution: nothing in it can learn.
     """
-    epochs = true_accuracies(study)
+    epochs = true_accuracies(study, finished=True)
     if epochs.empty:
         return epochs
-    last = epochs.sort_values("epoch", kind="stable").groupby(["arm", "seed"], as_index=False, sort=False).tail(1)
+    last = epochs.sort_values("epoch", kind="stable").groupby("run", as_index=False, sort=False).tail(1)
     order = list(dict.fromkeys(epochs["arm"]))
     last = last.sort_values("arm", key=lambda arms: arms.map(order.index), kind="stable")
     return last.assign(collapsed=last["cell"].map(collapsed)).reset_index(drop=True)
@@ -76,17 +79,17 @@ def rankings(study: str) -> pd.DataFrame:
 
 
 def hypergradient_errors(study: str) -> pd.DataFrame:
-    """Return each search's hypergradient error and final accuracy: arm, seed, relative_error, cifar10_test.
+    """Return each search's hypergradient error and final accuracy: run, arm, seed, relative_error, cifar10_test.
 
     The error is that of the total, by the arm's method, against a long unrolling; a mean over the snapshots.
     """
     rows, cells = snapshot_agreement(study), final_cells(study)
     if rows.empty or cells.empty:
         return pd.DataFrame()
-    method = rows["arm"].map(lambda arm: METHOD_OF_ARM.get(arm, HYPERNETWORK))
-    rows = rows.loc[(rows["part"] == "total") & (rows["method"] == method), ["arm", "seed", "relative_error"]]
-    means = rows.groupby(["arm", "seed"], as_index=False, sort=False).mean()
-    return means.merge(cells[["arm", "seed", ACCURACY]], on=["arm", "seed"])
+    method = rows["search"].map(lambda run: METHODS.get(parameters(run).get("method", "")))
+    rows = rows.loc[(rows["part"] == "total") & (rows["method"] == method), ["search", "relative_error"]]
+    means = rows.groupby("search", as_index=False, sort=False).mean()
+    return means.merge(cells[["run", "arm", "seed", ACCURACY]], left_on="search", right_on="run").drop(columns="search")
 
 
 def reference_accuracies() -> dict[str, float]:
@@ -108,19 +111,23 @@ def table_searches() -> pd.DataFrame:
     return kept.pivot(index="lookups", columns="search", values="test_accuracy").reset_index()
 
 
-def compare_arms(study: str, one: str, other: str) -> str:
-    """Return a sentence comparing the true accuracies of two arms, paired by search seed; "" below two common seeds."""
+def compare_arms(study: str, one: str, other: str) -> tuple[str, float]:
+    """Return a sentence comparing the true accuracies of two arms, paired by search seed, and the p of its test.
+
+    Below two common seeds the sentence is "" and p is nan.
+    """
     cells = final_cells(study)
     if cells.empty:
-        return ""
-    pairs = cells.pivot(index="seed", columns="arm", values=ACCURACY).reindex(columns=[one, other]).dropna()
+        return "", nan
+    pairs = cells.pivot_table(index="seed", columns="arm", values=ACCURACY).reindex(columns=[one, other]).dropna()
     if len(pairs) < 2:
-        return ""
+        return "", nan
     test = paired_test(pairs[one], pairs[other])
     noise = ""
     if table_path() is not None:
         noise = f"; standard deviation of one cell trained again: {BenchmarkTable.read().noise('cifar10'):.2f} points"
-    return (
+    sentence = (
         f"{one} minus {other}: {test.difference:+.2f} points of true accuracy, mean over {test.n} paired seeds, "
-        f"sign-flip test p = {test.p:.3g} (smallest possible with {test.n} pairs: {test.smallest_p:.3g}){noise}"
+        f"{test.method}, p = {test.p:.3g} (smallest possible with {test.n} pairs: {test.smallest_p:.3g}){noise}"
     )
+    return sentence, test.p

@@ -4,10 +4,13 @@
 smaller than the thesis's are marked "at mini scale".
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from math import isnan
 
 import pandas as pd
 
+from hdarts.workbook.analysis.statistics import holm
 from hdarts.workbook.claims.claims import CLAIMS
 from hdarts.workbook.claims.evidence import Evidence, NotRun, read_evidence
 from hdarts.workbook.claims.finding import CONTRADICTED, NOT_RUN, SUPPORTED, Finding
@@ -26,17 +29,24 @@ __all__ = [
 ]
 
 
-def verdicts(evidence: Evidence) -> pd.DataFrame:
-    """Return the claims of the thesis with the result for each from the runs of a study.
+def verdicts(evidence: Evidence, more: Mapping[str, float] | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the claims of the thesis with the result for each from the runs of a study, and all tests of the page.
 
-    Columns: id, claim, verdict, result, ran, line, runs (names, separated by spaces).
+    Columns of the first: id, claim, verdict, result, p and p_holm (of each part, separated by semicolons), ran, line,
+    runs (names, separated by spaces). Of the second: test (the id of a claim, or a name of `more`, {name: p}), p, and
+    p_holm, adjusted for all of these tests. A p that is nan is no test.
     """
+    findings = {claim.id: assess(evidence, claim.rule) for claim in CLAIMS}
+    all_p = [(name, p) for name, finding in findings.items() for p in finding.p] + list((more or {}).items())
+    tests = pd.DataFrame([row for row in all_p if not isnan(row[1])], columns=["test", "p"])
+    tests["p_holm"] = holm(list(tests["p"]))
     rows = []
     for claim in CLAIMS:
-        finding = assess(evidence, claim.rule)
-        rows.append({"id": claim.id, "claim": claim.text, "verdict": finding.verdict, "result": finding.result})
+        finding, own = findings[claim.id], tests[tests["test"] == claim.id]
+        both = {name: "; ".join(f"{p:.2g}" for p in own[name]) for name in ("p", "p_holm")}
+        rows.append({"id": claim.id, "claim": claim.text, "verdict": finding.verdict, "result": finding.result, **both})
         rows[-1] |= {"ran": finding.ran, "line": claim.line, "runs": " ".join(finding.runs)}
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows), tests
 
 
 def assess(evidence: Evidence, rule: Callable[[Evidence], Finding]) -> Finding:
@@ -46,5 +56,5 @@ def assess(evidence: Evidence, rule: Callable[[Evidence], Finding]) -> Finding:
     except NotRun as missing:
         return Finding("", f"missing: {missing}", NOT_RUN, ())
     if finding.verdict in (SUPPORTED, CONTRADICTED) and not evidence.full_scale(finding.runs):
-        return Finding(finding.ran, finding.result, f"{finding.verdict} at mini scale", finding.runs)
+        return replace(finding, verdict=f"{finding.verdict} at mini scale")
     return finding

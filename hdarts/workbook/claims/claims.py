@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from functools import partial
 
+from hdarts.workbook.analysis.tables import LAST
 from hdarts.workbook.claims.finding import Finding
 from hdarts.workbook.claims.rules import (
     best_setting,
     correlation,
     difference,
-    group_difference,
     nearer,
     trend,
     zero_direct_part,
@@ -26,35 +26,33 @@ class Claim:
     rule: partial[Finding]
 
 
+better_cells = partial(difference, of=LAST, want="higher")
+
 # fmt: off
 CLAIMS = [
     Claim("hd1-cifar10", "hyperDARTS-1 finds better cells than DARTS: test accuracy on CIFAR-10", 957,
         "higher testing accuracies on both CIFAR-10 and CIFAR-100",
-        partial(difference, arms=("hyperdarts-1", "darts-second"), of="test_accuracy", want="higher", data="cifar10")),
+        partial(better_cells, arms=("hyperdarts-1", "darts-second"), data="cifar10")),
     Claim("hd1-cifar100", "hyperDARTS-1 finds better cells than DARTS: test accuracy on CIFAR-100", 958,
         "a higher testing accuracy on CIFAR-100",
-        partial(difference, arms=("hyperdarts-1", "darts-second"), of="test_accuracy", want="higher",
-                data="cifar100")),
+        partial(better_cells, arms=("hyperdarts-1", "darts-second"), data="cifar100")),
     Claim("hd2-cifar10", "hyperDARTS-2 finds better cells than DARTS: test accuracy on CIFAR-10", 1162,
         "higher testing accuracies on both CIFAR-10 and CIFAR-100",
-        partial(difference, arms=("hyperdarts-2", "darts-second"), of="test_accuracy", want="higher", data="cifar10")),
+        partial(better_cells, arms=("hyperdarts-2", "darts-second"), data="cifar10")),
     Claim("hd2-cifar100", "hyperDARTS-2 finds better cells than DARTS: test accuracy on CIFAR-100", 1163,
         "a higher testing accuracy on CIFAR-100",
-        partial(difference, arms=("hyperdarts-2", "darts-second"), of="test_accuracy", want="higher",
-                data="cifar100")),
+        partial(better_cells, arms=("hyperdarts-2", "darts-second"), data="cifar100")),
     Claim("hd1-response",
         "hyperDARTS-1 by equation 22 to the letter (the response alone) finds better cells than DARTS", 598,
         r"\frac{\partial \mathcal{L}_{val}(\mathbf{w}_\phi",
-        partial(difference, arms=("hyperdarts-1-response", "darts-second"), of="test_accuracy", want="higher",
-                data="cifar10")),
+        partial(better_cells, arms=("hyperdarts-1-response", "darts-second"), data="cifar10")),
     Claim("hd2-response",
         "hyperDARTS-2 by equation 22 to the letter (the response alone) finds better cells than DARTS", 598,
         r"\frac{\partial \mathcal{L}_{val}(\mathbf{w}_\phi",
-        partial(difference, arms=("hyperdarts-2-response", "darts-second"), of="test_accuracy", want="higher",
-                data="cifar10")),
+        partial(better_cells, arms=("hyperdarts-2-response", "darts-second"), data="cifar10")),
     Claim("hd2-hd1", "hyperDARTS-2 finds better cells than hyperDARTS-1", 1167,
         "HyperDARTS-2 shows better performance in finding optimal architectures than hyperDARTS-1",
-        partial(difference, arms=("hyperdarts-2", "hyperdarts-1"), of="test_accuracy", want="higher", data="cifar10")),
+        partial(better_cells, arms=("hyperdarts-2", "hyperdarts-1"), data="cifar10")),
     Claim("cost", "A search by hyperDARTS-1 costs less than one by DARTS", 1195, "with a lower search cost",
         partial(difference, arms=("hyperdarts-1", "darts-second"), of="seconds", want="lower")),
     Claim("cost-2", "A search by hyperDARTS-2 costs less than one by DARTS", 1165,
@@ -89,10 +87,10 @@ CLAIMS = [
         partial(zero_direct_part, arms=("darts-second",))),
     Claim("selection", "Validation accuracy of the search predicts test accuracy of the cell", 818,
         "positive correlation between validation accuracies during cell search and testing accuracies",
-        partial(correlation, x="validation_accuracy", y="test_accuracy", want="higher")),
+        partial(correlation, x="validation_accuracy", y=LAST, want="higher")),
     Claim("skips", "Cells without skip connection in the normal cell are worse", 894,
         "identified as overfitted (without conducting architecture evaluation) if there is no skip connection",
-        partial(group_difference, of="test_accuracy", by="skip_free", want="lower")),
+        partial(correlation, x="skip_free", y=LAST, want="lower")),
     Claim("flat", "The landscape of hyperDARTS-2 is flatter than that of hyperDARTS-1", 1167,
         "seems to be flatter around the true solution",
         partial(difference, arms=("hyperdarts-2", "hyperdarts-1"), of="eigenvalue", want="lower")),

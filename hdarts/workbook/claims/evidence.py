@@ -10,7 +10,9 @@ import numpy as np
 from hdarts.runs.paths import below_runs
 from hdarts.runs.run import read_table
 from hdarts.workbook.analysis import Row, tables
+from hdarts.workbook.analysis.runs import EXAMINE, SEARCH, finished_evaluations, finished_runs, scale_note
 from hdarts.workbook.analysis.statistics import expected_maximum
+from hdarts.workbook.analysis.tables import LAST
 
 # sizes of the thesis (its sections 4.8.1, 4.8.2); a run with fewer is a mini run
 SEARCH_SIZES = {"channels": 16, "layers": 8, "epochs": 45}  # 45: the shortest of its experiment 1.3
@@ -27,23 +29,26 @@ class Evidence:
     """The rows of a study. Search seeds and evaluation seeds are never mixed.
 
     `searches`: one row per finished search: run, arm, search_seed, its other labels and parameters, and its measures
-    (`_measured`). `cells`: one row per tested cell and data set: `test_accuracy` is the mean over the evaluations of
-    the cell (`accuracies`), other columns are those of its search. `snapshots`: what notebook 04 measured, one row per
-    run, epoch, method and part.
+    (`_measured`). `cells`: one row per cell and test (data set): `last_test_accuracy` is the mean over the evaluations
+    of the cell (`accuracies`), other columns are those of its search. `snapshots`: what notebook 04 measured, one row
+    per run, epoch, method and part. `scale`: what `study.yaml` says of it, "" at full scale.
     """
 
     study: str
     searches: list[Row]
     cells: list[Row]
     snapshots: list[Row]
+    scale: str = ""
 
     def of_arm(self, arm: str, measures: Iterable[str], **where: str) -> list[Row]:
         """Return the rows of an arm with these measures and these values (as text); raises `NotRun` if none."""
-        tested = "test_accuracy" in measures
+        tested = LAST in measures
         rows = matching(self.cells if tested else self.searches, arm=arm, **where)
         name = f"arm {arm}" + "".join(f", {key} {value}" for key, value in where.items())
         if not rows:
             raise NotRun(f"no {'tested cell' if tested else 'search'} of {name}")
+        if len(stages := {row["stage"]: None for row in rows if "stage" in row}) > 1:
+            raise NotRun(f"one stage of searches: {name} is in {' and '.join(stages)}")
         return measured(rows, measures, name)
 
     def by_seed(self, arm: str, measure: str, **where: str) -> dict[int, Row]:
@@ -56,14 +61,14 @@ class Evidence:
 
     def expected_best(self, n: int, data: str) -> tuple[float, int]:
         """Return the expected best test accuracy of n random cells, nan if fewer were tested; and how many were."""
-        accuracies = [row["test_accuracy"] for row in matching(self.cells, arm="random", data=data)]
+        accuracies = [row[LAST] for row in matching(self.cells, arm="random", data=data)]
         return expected_maximum(accuracies, n) if n <= len(accuracies) else math.nan, len(accuracies)
 
     def full_scale(self, runs: Iterable[str]) -> bool:
-        """Whether all these runs have the thesis's data and sizes, and the study is not at mini scale."""
+        """Whether all these runs have the thesis's data and sizes, and the study is not recorded as one at a scale."""
         rows = (*self.searches, *self.cells, *self.snapshots)
         full = {run: row["full"] for row in rows for run in row["run"].split()}
-        return not self.study.endswith("-mini") and all(full.get(run, False) for run in runs)
+        return not self.scale and all(full.get(run, False) for run in runs)
 
 
 def matching(rows: Iterable[Row], **where: str) -> list[Row]:
@@ -102,13 +107,12 @@ def _same(cell: Any, text: str) -> bool:
 
 def read_evidence(study: str) -> Evidence:
     """Return the evidence from the finished runs of a study."""
-    searches = [row | _measured(row) for row in tables.finished_runs(study, "search")]
+    searches = [row | _measured(row) for row in finished_runs(study, SEARCH)]
     full = {row["run"]: row["full"] for row in searches}
-    agreement = tables.snapshot_agreement(study)
-    examined = tables.finished_runs(study, "hypergradients")
-    full_of = {row["run"]: full.get(row.get("search", ""), False) for row in examined}
-    rows = [{str(name): value for name, value in row.items()} for row in agreement.to_dict("records")]
-    return Evidence(study, searches, _cells(study, searches), [row | {"full": full_of[row["run"]]} for row in rows])
+    full_of = {row["run"]: full.get(row["params"].get("search", ""), False) for row in finished_runs(study, EXAMINE)}
+    rows: list[Row] = tables.snapshot_agreement(study).to_dict("records")  # pyright: ignore[reportAssignmentType]
+    snapshots = [row | {"full": full_of[row["run"]]} for row in rows]
+    return Evidence(study, searches, _cells(study, searches), snapshots, scale_note(study))
 
 
 def _measured(row: Row) -> Row:
@@ -138,16 +142,17 @@ def _measured(row: Row) -> Row:
 
 
 def _cells(study: str, searches: list[Row]) -> list[Row]:
-    """Return one row per cell and data set: the mean over all evaluations of that cell, selected or not."""
+    """Return one row per cell and test: the mean over all different evaluations of that cell, selected or not."""
     by_run = {row["run"]: row for row in searches}
     rows = []
-    for (search, data), tests in grouped(tables.finished_evaluations(study), "search", "data").items():
+    for (search, _), tests in grouped(finished_evaluations(study), "search", "test").items():
         source = by_run.get(search, {name: tests[0][name] for name in ("arm", "search_seed")})
-        accuracies = [test["best_test_accuracy"] for test in tests]
+        accuracies = [test[LAST] for test in tests]
         row = {
-            "data": data,
+            "data": tests[0].get("data", ""),
+            "test": tests[0]["test"],
             "search_data": source.get("data", ""),
-            "test_accuracy": sum(accuracies) / len(accuracies),
+            LAST: sum(accuracies) / len(accuracies),
             "accuracies": accuracies,
             "selected": any(test["selected"] for test in tests),
             "full": all(_is_full(test, EVALUATION_SIZES) for test in tests) and source.get("full", False),

@@ -17,13 +17,14 @@ Want = Literal["higher", "lower"]
 
 @dataclass(frozen=True)
 class Effect:
-    """An estimate that is 0 without an effect, its 95 % interval and two-sided p, from `n` independent runs."""
+    """An estimate that is 0 without an effect, its 95 % interval (`by`) and two-sided p, from `n` independent runs."""
 
     value: float
     low: float
     high: float
     p: float
     n: int
+    by: str = "t interval"
 
     def decide(self, want: Want) -> str:
         """Return the verdict on the claim that the effect is above (below) 0.
@@ -36,18 +37,19 @@ class Effect:
         return SUPPORTED if (self.value > 0) == (want == "higher") else CONTRADICTED
 
     def __str__(self) -> str:
-        interval = "no interval" if math.isnan(self.low) else f"{self.low:+.3g} to {self.high:+.3g}"
+        interval = "no interval" if math.isnan(self.low) else f"95 % {self.by} {self.low:+.3g} to {self.high:+.3g}"
         return f"{self.value:+.3g} ({interval}, p = {self.p:.2g}, n = {self.n})"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The result for a claim: what was run, the result with its interval, the verdict, and the names of the runs."""
+    """The result for a claim: what was run, the result, the verdict, the names of the runs, and the p of each test."""
 
     ran: str
     result: str
     verdict: str
     runs: tuple[str, ...]
+    p: tuple[float, ...] = ()
 
 
 def paired(differences: ArrayLike) -> Effect:
@@ -74,4 +76,5 @@ def combine(findings: list[Finding]) -> Finding:
     ran, result = (
         "; ".join(dict.fromkeys(words)) for words in zip(*((f.ran, f.result) for f in findings), strict=True)
     )
-    return Finding(ran, result, joint_verdict(finding.verdict for finding in findings), tuple(runs))
+    p = tuple(p for finding in findings for p in finding.p)
+    return Finding(ran, result, joint_verdict(finding.verdict for finding in findings), tuple(runs), p)

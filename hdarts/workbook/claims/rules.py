@@ -6,17 +6,14 @@ search seed; a searched cell counts once, with the mean over its evaluations.
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from statistics import fmean
 
 import numpy as np
 
 from hdarts.workbook.analysis import Row
-from hdarts.workbook.analysis.statistics import (
-    rank_correlation,
-    summary,
-    unpaired_interval,
-    unpaired_test,
-)
+from hdarts.workbook.analysis.statistics import rank_correlation, summary, unpaired_interval
+from hdarts.workbook.analysis.tables import LAST
 from hdarts.workbook.claims.evidence import Evidence, NotRun, grouped, matching, measured
 from hdarts.workbook.claims.finding import (
     CONTRADICTED,
@@ -32,7 +29,7 @@ from hdarts.workbook.claims.finding import (
 
 NOTHING = 1e-6  # a share below this is rounding
 UNITS = {
-    "test_accuracy": "test accuracy, points",
+    LAST: "test accuracy of the last epoch, points",
     "validation_accuracy": "search-validation accuracy, points",
     "skip_free": "share of normal cells without skip connection",
     "eigenvalue": "largest eigenvalue of the Hessian in alpha",
@@ -55,32 +52,31 @@ def _compare(
     evidence: Evidence, first: str, second: str, of: str, want: Want, margin: float, where: dict[str, str]
 ) -> Finding:
     a, b = (evidence.by_seed(arm, of, **where) for arm in (first, second))
-    if of == "test_accuracy" and len(a) == len(b) == 1 and all(row["selected"] for row in (*a.values(), *b.values())):
+    if of == LAST and len(a) == len(b) == 1 and all(row["selected"] for row in (*a.values(), *b.values())):
         return _selected(evidence, first, second, *a.values(), *b.values())
     if not (seeds := [seed for seed in a if seed in b]):
         raise NotRun(f"{first} and {second} have no search seed in common")
     x, y = (np.array([rows[seed][of] for seed in seeds], dtype=float) for rows in (a, b))
     if of == "seconds":
         x, y = np.log2(x), np.log2(y)
-    effect = paired(x - y)
-    text = f"{first} - {second}: {effect} [{UNITS.get(of, of)}]"
+    shift = margin if want == "higher" else -margin
+    effect, tested = paired(x - y), paired(x - y + shift)
+    text = f"{first} - {second}: {replace(effect, p=tested.p)} [{UNITS.get(of, of)}]"
     if of == "seconds":
         text = f"{first} takes {2**effect.value:.2f} times as long as {second}: {text}"
-    verdict = effect.decide(want)
     if margin:
-        text += f"; tested with a margin of {margin:g}"
-        verdict = paired(x - y + (margin if want == "higher" else -margin)).decide(want)
-    runs = _names(rows[seed] for rows in (a, b) for seed in seeds)
-    return Finding(f"{first}, {second}: {_seeds(seeds)}", f"{text}.{too_few(len(seeds))}", verdict, runs)
+        text += f"; p is that of a test with a margin of {margin:g}"
+    runs, ran = _names(rows[seed] for rows in (a, b) for seed in seeds), f"{first}, {second}: {_seeds(seeds)}"
+    return Finding(ran, f"{text}.{too_few(len(seeds))}", tested.decide(want), runs, (tested.p,))
 
 
 def _selected(evidence: Evidence, first: str, second: str, a: Row, b: Row) -> Finding:
     """Return the finding for one selected cell per arm, which compares two cells and not the methods."""
     low, high = unpaired_interval(a["accuracies"], b["accuracies"])
-    interval = "no interval" if math.isnan(low) else f"{low:+.3g} to {high:+.3g} over evaluation seeds"
+    interval = "no interval" if math.isnan(low) else f"Welch's 95 % t interval {low:+.3g} to {high:+.3g}, over seeds"
     counts = " and ".join(str(len(row["accuracies"])) for row in (a, b))
     text = (
-        f"Best of n: {first} - {second}: {a['test_accuracy'] - b['test_accuracy']:+.3g} points ({interval}). One "
+        f"Best of n: {first} - {second}: {a[LAST] - b[LAST]:+.3g} points ({interval}). One "
         f"selected cell per arm cannot rank methods. {_best_by_chance(evidence, (first, second), str(a['data']))}"
     )
     return Finding(f"{first}, {second}: one selected cell each, {counts} evaluations", text, UNDECIDED, _names([a, b]))
@@ -108,7 +104,8 @@ def trend(evidence: Evidence, arm: str, over: str, of: str, want: Want, **where:
     effect = paired(correlations)
     values = ", ".join(f"{value:g}" for value in _values(rows, over))
     text = f"Spearman's ρ of {_words(of)} with {_words(over)}, mean over seeds: {effect}.{too_few(effect.n)}"
-    return Finding(f"{arm}: {_words(over)} {values}; {_seeds(seeds)}", text, effect.decide(want), _names(rows))
+    ran = f"{arm}: {_words(over)} {values}; {_seeds(seeds)}"
+    return Finding(ran, text, effect.decide(want), _names(rows), (effect.p,))
 
 
 def best_setting(evidence: Evidence, arm: str, setting: str, over: str, want: Want, **where: str) -> Finding:
@@ -126,32 +123,19 @@ def best_setting(evidence: Evidence, arm: str, setting: str, over: str, want: Wa
     effect = paired(list(changes.values()))
     ran = f"{arm}: {_words(over)} {ends[0]:g} and {ends[1]:g}; {_seeds(changes)}"
     text = f"log2 of the best {_words(setting)} at {_words(over)} {ends[1]:g} over that at {ends[0]:g}: {effect}."
-    return Finding(ran, text + too_few(effect.n), effect.decide(want), _names(rows))
+    return Finding(ran, text + too_few(effect.n), effect.decide(want), _names(rows), (effect.p,))
 
 
 def correlation(evidence: Evidence, x: str, y: str, want: Want) -> Finding:
-    """Are two measures of the searched cells correlated? Spearman's correlation, one point per cell of all arms."""
+    """Are two measures of the searched cells correlated? Spearman's correlation within arms, one point per cell."""
     cells = _searched_cells(evidence, x, y)
-    if len(cells) < 3:
-        raise NotRun(f"three tested cells that were searched; there are {len(cells)}")
-    rho = rank_correlation([row[x] for row in cells], [row[y] for row in cells])
-    verdict = Effect(rho.value, rho.low, rho.high, rho.p, rho.n).decide(want)
-    return Finding(
-        f"{len(cells)} searched cells of {len(grouped(cells, 'arm'))} arms", f"{rho}.", verdict, _names(cells)
-    )
-
-
-def group_difference(evidence: Evidence, of: str, by: str, want: Want) -> Finding:
-    """Is a measure of the cells with `by` = 1 higher (lower) than that of the others? Unpaired, all arms."""
-    cells = _searched_cells(evidence, of, by)
-    marked, others = ([row[of] for row in cells if row[by] == value] for value in (1, 0))
-    ran = f"{len(marked)} cells that are {_words(by)}, {len(others)} others, of {len(grouped(cells, 'arm'))} arms"
-    if min(len(marked), len(others)) < 2:
-        raise NotRun(f"two cells of both kinds; there are {ran}")
-    gap, p = unpaired_test(marked, others)
-    effect = Effect(gap, *unpaired_interval(marked, others), p, len(cells))
-    text = f"{_words(by)} - others: {effect} [{UNITS.get(of, of)}]."
-    return Finding(ran, text, effect.decide(want), _names(cells))
+    rho = rank_correlation([row[x] for row in cells], [row[y] for row in cells], groups=[row["arm"] for row in cells])
+    if math.isnan(rho.p):
+        raise NotRun(f"three tested cells of one arm that differ in both measures; there are {len(cells)} cells in all")
+    effect = Effect(rho.value, rho.low, rho.high, rho.p, rho.n)
+    text = f"{_words(x)} and {_words(y)}: {rho}, p = {rho.p:.2g}."
+    ran = f"{rho.n} searched cells of {rho.groups} arms"
+    return Finding(ran, text, effect.decide(want), _names(cells), (rho.p,))
 
 
 def _searched_cells(evidence: Evidence, *measures: str) -> list[Row]:
@@ -165,15 +149,18 @@ def _searched_cells(evidence: Evidence, *measures: str) -> list[Row]:
 def zero_direct_part(evidence: Evidence, arms: Sequence[str]) -> Finding:
     """Is the direct part of the hypergradient 0? Contradicted where it is not 0 at any logged step of any search.
 
-    No test is needed: the shares are computed at every logged step, not sampled.
+    Arm by arm, since their shares differ. No test is needed: the shares are computed at every logged step, not sampled.
     """
-    rows = [row for arm in arms for row in evidence.of_arm(arm, ["direct_share", "least_direct_share"])]
+    return combine([_zero(arm, evidence.of_arm(arm, ["direct_share", "least_direct_share"])) for arm in arms])
+
+
+def _zero(arm: str, rows: list[Row]) -> Finding:
     shares = summary([row["direct_share"] for row in rows])
     least = min(row["least_direct_share"] for row in rows)
     verdict = CONTRADICTED if least > NOTHING else SUPPORTED if shares.maximum <= NOTHING else UNDECIDED
     span = f"{shares.mean:.2f} ({shares.minimum:.2f} to {shares.maximum:.2f} over searches)"
-    text = f"|direct| / (|direct| + |response|): {span}, at least {least:.2g} at every logged step."
-    return Finding(f"{', '.join(arms)}: {len(rows)} searches", text, verdict, _names(rows))
+    text = f"{arm}: |direct| / (|direct| + |response|) is {span}, at least {least:.2g} at every logged step."
+    return Finding(f"{arm}: {len(rows)} searches", text, verdict, _names(rows))
 
 
 def nearer(
@@ -201,7 +188,7 @@ def _nearer(evidence: Evidence, arm: str, method: str, than: str, want: Want, of
     a, b = (fmean(means[run] for run in runs) for means in (first, second))
     text = f"{arm}, {part}: {_words(of)} of {method} {a:.2f}, of {than} {b:.2f}: {effect}.{too_few(effect.n)}"
     ran = f"{arm}: {len(runs)} searches, {len(grouped(rows, 'epoch'))} snapshots each"
-    return Finding(ran, text, effect.decide(want), tuple(runs))
+    return Finding(ran, text, effect.decide(want), tuple(runs), (effect.p,))
 
 
 def _means(rows: list[Row], arm: str, method: str, of: str) -> dict[str, float]:

@@ -12,43 +12,45 @@ from pandas.io.formats.style import Styler
 from hdarts.runs.paths import below_runs
 from hdarts.workbook.analysis import Row, tables
 from hdarts.workbook.analysis.statistics import summary
+from hdarts.workbook.analysis.tables import LAST
 from hdarts.workbook.claims.evidence import Evidence, grouped, matching
 from hdarts.workbook.claims.thesis import table
 
 
 def intervals(evidence: Evidence) -> pd.DataFrame:
-    """Return mean, sample standard deviation and 95 % t interval of the mean of everything that was run.
+    """Return mean, sample standard deviation and Student's 95 % t interval of the mean of everything that was run.
 
-    Columns: arm, setting, what, over (search seeds | evaluation seeds | cells), n, mean, sd, low, high, minimum,
-    maximum; accuracies in per cent. A cell's accuracy is over its evaluations, an arm's over the means of its cells.
+    Columns: arm, setting, what, over (search seeds | evaluation seeds | cells), n, mean, sd, t_low, t_high, minimum,
+    maximum; accuracies in per cent, those of tests of the last epoch. A cell's accuracy is over its evaluations, an
+    arm's over the means of its cells. Fewer than 3 values have no interval.
     """
     rows = []
     for (arm, setting), searches in grouped(evidence.searches, "arm", "setting").items():
         if scores := [row["validation_accuracy"] for row in searches if "validation_accuracy" in row]:
             rows.append(_row(arm, setting, "search-validation accuracy", "search seeds", scores))
-    for (arm, setting, data), cells in grouped(evidence.cells, "arm", "setting", "data").items():
+    for (arm, setting, test), cells in grouped(evidence.cells, "arm", "setting", "test").items():
         for cell in cells:
-            what = f"test accuracy on {data}, cell of search seed {cell['search_seed']}"
+            what = f"test accuracy on {test}, cell of search seed {cell['search_seed']}"
             rows.append(_row(arm, setting, what, "evaluation seeds", cell["accuracies"]))
         if len(cells) > 1:
-            means = [cell["test_accuracy"] for cell in cells]
-            rows.append(_row(arm, setting, f"test accuracy on {data}", "cells", means))
+            means = [cell[LAST] for cell in cells]
+            rows.append(_row(arm, setting, f"test accuracy on {test}", "cells", means))
     return pd.DataFrame(rows)
 
 
 def best_of_n(evidence: Evidence) -> pd.DataFrame:
     """Return the accuracy of each arm's best cell, and the expected one of the best of as many random cells.
 
-    Columns: arm, data, searches (n), best (per cent, mean over the evaluations of the selected cell, or of the best
-    cell where several were tested), chance (expected best of n random cells, chosen by test accuracy; empty where fewer
-    than n were tested).
+    Columns: arm, data, searches (n), best (per cent, last epoch, mean over the evaluations of the selected cell, or of
+    the best cell where none was selected), chance (expected best of n random cells, chosen by test accuracy; empty
+    where fewer than n were tested).
     """
     rows = []
     for (arm, data), cells in grouped(evidence.cells, "arm", "data").items():
         if arm == "random":
             continue
         n = max(1, len(matching(evidence.searches, arm=arm)))
-        best = max(cells, key=lambda row: (row["selected"], row["test_accuracy"]))["test_accuracy"]
+        best = max(cells, key=lambda row: (row["selected"], row[LAST]))[LAST]
         chance, _ = evidence.expected_best(n, data)
         rows.append({"arm": arm, "data": data, "searches": n, "best": best, "chance": chance})
     return pd.DataFrame(rows)
@@ -74,7 +76,8 @@ def with_links(verdicts: pd.DataFrame, folder: Path) -> Styler:
 
 
 def _row(arm: str, setting: str, what: str, over: str, values: list[float]) -> Row:
-    numbers = {"sd" if name == "deviation" else name: value for name, value in asdict(summary(values)).items()}
+    names = {"deviation": "sd", "low": "t_low", "high": "t_high"}
+    numbers = {names.get(name, name): value for name, value in asdict(summary(values)).items()}
     return {"arm": arm, "setting": setting, "what": what, "over": over, **numbers}
 
 
@@ -82,20 +85,20 @@ def accuracy_and_cost(study: str) -> pd.DataFrame:
     """Return figure 35 of the thesis as a table: its rows (table 23) on both data sets, and each tested arm of `study`.
 
     Columns: `panel`, `model`, `accuracy` and its `deviation` (per cent; nan where not known), and `cost` of all its
-    searches together in `unit`, GPU days or, here, minutes of this machine (random cells: 0).
+    searches together in `unit`, GPU days or, here, minutes of this machine (random cells: 0). The thesis's accuracies
+    are those of the best epoch, chosen on the test set, ours those of the last.
     """
     rows: list[Row] = []
     theirs = table(23)
-    for data, panel in (("cifar10", "thesis: CIFAR-10"), ("cifar100", "thesis: CIFAR-100")):
+    for data, panel in (("cifar10", "thesis: CIFAR-10, best epoch"), ("cifar100", "thesis: CIFAR-100, best epoch")):
         numbers = {"cost": theirs["search_days"], "accuracy": theirs[data], "deviation": theirs[f"{data}_sd"]}
         rows += pd.DataFrame({"panel": panel, "model": theirs["model"], **numbers, "unit": "GPU days"}).to_dict(
             "records"
         )
     tested = tables.evaluations(study)
-    here = f"here: {tested['data'].iloc[0]}" if len(tested) else "here"
+    here = f"here: {tested['test'].iloc[0]}, last epoch" if len(tested) else "here"
     for row in tables.by_arm(study).to_dict("records"):
         cost = float(row.get("search_seconds", nan)) / 60
         plotted: Row = {"panel": here, "model": row["arm"], "cost": 0.0 if isnan(cost) else cost, "unit": "min"}
-        accuracies = {"accuracy": row.get("test_accuracy_mean", nan), "deviation": row.get("test_accuracy_sd", nan)}
-        rows.append(plotted | accuracies)
+        rows.append(plotted | {"accuracy": row.get(f"{LAST}_mean", nan), "deviation": row.get(f"{LAST}_sd", nan)})
     return pd.DataFrame(rows).dropna(subset=["accuracy"])

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 
 import numpy as np
 import pytest
@@ -9,13 +10,14 @@ from scipy import stats
 
 from hdarts.workbook.analysis.statistics import (
     expected_maximum,
+    family,
+    holm,
     paired_test,
     proportion,
     rank_correlation,
     smallest_p,
     summary,
     unpaired_interval,
-    unpaired_test,
     what_n_can_show,
 )
 
@@ -70,13 +72,14 @@ def test_paired_test_counts_all_sign_flips(n: int):
     assert paired_test(differences, np.zeros(n)).p == share
 
 
-def test_more_than_twenty_pairs_are_tested_on_drawn_sign_flips(monkeypatch):
-    monkeypatch.setattr("hdarts.workbook.analysis.statistics.RESAMPLES", 20_000)
+def test_many_pairs_are_tested_on_random_sign_vectors_and_the_method_says_so():
     differences = np.random.default_rng(0).normal(0.5, 1, size=30)
     result = paired_test(differences, np.zeros(30))
     assert result == paired_test(differences, np.zeros(30)), "the seed is fixed"
     normal = 2 * stats.norm.sf(abs(differences.sum()) / np.sqrt((differences**2).sum()))
     assert result.p == pytest.approx(normal, abs=0.01)
+    assert result.method == "sign-flip test, 100,000 random sign vectors"
+    assert paired_test(differences[:6], np.zeros(6)).method == "sign-flip test, all 64 sign vectors"
 
 
 def test_ties_survive_rounding():
@@ -101,10 +104,16 @@ def test_sentence_says_what_n_pairs_can_show():
     assert what_n_can_show(4).count(".") - what_n_can_show(4).count("0.") == 1, "one sentence"
 
 
-def test_unpaired_test_counts_all_divisions_of_the_values():
-    # of the C(4, 2) = 6 ways to choose two of 1, 2, 4, 8 only {1, 2} and {4, 8} lie so far apart
-    difference, p = unpaired_test([4, 8], [1, 2])
-    assert (difference, p) == pytest.approx((4.5, 2 / 6))
+def test_holm_multiplies_the_smallest_p_most_and_keeps_the_order():
+    assert holm([0.01, 0.04, 0.03, 0.5]) == pytest.approx([0.04, 0.09, 0.09, 0.5])
+    assert holm([0.6, 0.6]) == [1.0, 1.0] and holm([]) == [] and holm([0.2]) == [0.2]
+
+
+@pytest.mark.parametrize(
+    ("n", "words"), [(0, "no statistical test"), (1, "1 statistical test:"), (40, "40 statistical tests: .* about 2 ")]
+)
+def test_a_page_states_how_many_tests_it_makes(n: int, words: str):
+    assert re.search(words, family(n))
 
 
 def test_share_has_the_interval_of_clopper_and_pearson():
@@ -120,6 +129,20 @@ def test_rank_correlations_are_those_of_scipy():
         result = rank_correlation(x, x + y, method)  # pyright: ignore[reportArgumentType]
         assert (result.value, result.p) == pytest.approx(tuple(theirs))
         assert -1 < result.low < result.value < result.high < 1
+
+
+def test_correlation_within_groups_is_a_partial_one_of_ranks():
+    x, y = np.random.default_rng(0).normal(size=(2, 12))
+    groups, shift = ["a"] * 5 + ["b"] * 6 + ["c"], np.array([0.0] * 5 + [100.0] * 6 + [500.0])
+    result = rank_correlation(x + shift, y + shift, groups=groups)
+    assert (result.n, result.groups) == (11, 2), "the only one of c is left out"
+    u, v = (np.concatenate([stats.rankdata(z[:5]) - 3, stats.rankdata(z[5:11]) - 3.5]) for z in (x, y))
+    r = np.corrcoef(u, v)[0, 1]
+    assert result.value == pytest.approx(r)
+    assert result.p == pytest.approx(2 * stats.t.sf(abs(r) * math.sqrt(8 / (1 - r * r)), 8)), "11 - 2 - 1 left"
+    half = 1.959964 * math.sqrt((1 + r * r / 2) / (10 - 3))
+    assert result.low == pytest.approx(math.tanh(math.atanh(r) - half))
+    assert "within 2 arms" in str(result)
 
 
 def test_spearman_interval_of_a_case_worked_by_hand():
@@ -167,7 +190,7 @@ def test_undefined_correlation_says_so():
         (lambda: rank_correlation([1, 2], [1, 2, 3]), "there are 2 and 3"),
         (lambda: smallest_p(0), "n = 0"),
         (lambda: proportion(5, 4), "5 of 4 is not a proportion"),
-        (lambda: unpaired_test([1.0], [math.inf]), "b: 1 of 1"),
+        (lambda: unpaired_interval([1.0], [math.inf]), "b: 1 of 1"),
         (lambda: what_n_can_show(-1), "n = -1"),
     ],
 )

@@ -1,5 +1,6 @@
 """True accuracies of a study's searches: final cells, means by arm, collapse, and rankings compared with the table."""
 
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +19,7 @@ ENDS = {("darts-second", 2): SKIPS, ("darts-second", 20): GOOD, ("hyperdarts-1",
 
 @pytest.fixture
 def table(tmp_path: Path, monkeypatch) -> BenchmarkTable:
-    """A study of four searches, and a table."""
+    """A study of four searches, a fifth that is running, and a table."""
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("HDARTS_DATA", str(write_table(tmp_path / "data")))
     table, study = BenchmarkTable.from_frame(random_table()), MadeUpStudy(tmp_path / "runs")
@@ -27,18 +28,21 @@ def table(tmp_path: Path, monkeypatch) -> BenchmarkTable:
         tables = {"truth": truth, "timings": [{"epoch": e, "seconds": 2.0} for e in (1, 2)]}
         if arm == "shared-weights":
             tables["ranking"] = ranking(table)
-        labels = {"arm": arm, "search_seed": seed}
-        study.add("search", f"{arm}-{seed}", {"skips_normal": 1}, tables=tables, **labels)
+        labels, params = {"arm": arm, "search_seed": seed}, {"method": METHOD_OF.get(arm, arm)}
+        run = study.add("search", f"{arm}-{seed}", {"skips_normal": 1}, params=params, tables=tables, **labels)
         errors = [
             {"epoch": 1, "method": m, "part": p, "cosine": 0.0, "relative_error": len(m)}
             for m in METHODS
             for p in PARTS
         ]
-        study.add("hypergradients", f"{arm}-{seed}", {"x": 1}, tables={"hypergradient_methods": errors}, **labels)
+        study.add("hypergradients", f"{arm}-{seed}", {"x": 1}, run, tables={"hypergradient_methods": errors}, **labels)
+    running = [{"epoch": 1, **table.lookup(GOOD)}]
+    study.add("search", "running", None, tables={"truth": running}, arm="darts-second", search_seed=200)
     return table
 
 
 TWO = (("a", 0.0), ("b", 1.5))
+METHOD_OF = {"hyperdarts-1": "hypernetwork"}
 METHODS = ("reference", "first order", "DARTS (finite difference)", "hypernetwork")
 PARTS = ("total", "direct", "response")
 
@@ -95,15 +99,16 @@ def test_error_of_an_arms_method_is_merged_with_its_final_accuracy(table: Benchm
 
 
 def test_one_common_seed_is_no_comparison(table: BenchmarkTable):
-    assert truth.compare_arms(STUDY, "hyperdarts-1", "darts-second") == "", "one common seed shows nothing"
+    sentence, p = truth.compare_arms(STUDY, "hyperdarts-1", "darts-second")
+    assert sentence == "" and math.isnan(p), "one common seed shows nothing"
 
 
 def test_comparison_states_the_smallest_possible_p(table: BenchmarkTable, monkeypatch):
     rows = [{"arm": arm, "seed": seed, "cifar10_test": 90.0 + bonus} for seed in range(4) for arm, bonus in TWO]
     monkeypatch.setattr(truth, "final_cells", lambda study: pd.DataFrame(rows))
-    sentence = truth.compare_arms(STUDY, "b", "a")
-    assert sentence.startswith(
-        "b minus a: +1.50 points of true accuracy, mean over 4 paired seeds, sign-flip test p = 0.125"
+    sentence, p = truth.compare_arms(STUDY, "b", "a")
+    assert p == 0.125 and sentence.startswith(
+        "b minus a: +1.50 points of true accuracy, mean over 4 paired seeds, sign-flip test, all 16 sign vectors"
     )
     assert sentence.endswith(f"standard deviation of one cell trained again: {table.noise('cifar10'):.2f} points")
 

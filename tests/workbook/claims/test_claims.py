@@ -1,5 +1,6 @@
 """Verdicts follow from runs by stated rules: decided only where the runs can decide, and never beyond their scale."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,13 +11,13 @@ import pytest
 from helpers.results import MadeUpStudy
 
 from hdarts.workbook.claims import CLAIMS, assess, best_of_n, intervals, verdicts, with_links
+from hdarts.workbook.claims.claims import Claim
 from hdarts.workbook.claims.evidence import Evidence, read_evidence
 from hdarts.workbook.claims.finding import Finding, joint_verdict, paired
 from hdarts.workbook.claims.rules import (
     best_setting,
     correlation,
     difference,
-    group_difference,
     nearer,
     trend,
     zero_direct_part,
@@ -24,8 +25,8 @@ from hdarts.workbook.claims.rules import (
 
 SEEDS = (2, 20, 200, 2000, 3, 30)
 BETTER = {"a": [90.5, 91.0, 90.2, 91.5, 90.1, 90.8], "b": [90.0, 90.1, 90.0, 90.2, 90.0, 90.3]}
-predicts = partial(correlation, x="validation_accuracy", y="test_accuracy", want="higher")
-skip_free_is_worse = partial(group_difference, of="test_accuracy", by="skip_free", want="lower")
+predicts = partial(correlation, x="validation_accuracy", y="last_test_accuracy", want="higher")
+skip_free_is_worse = partial(correlation, x="skip_free", y="last_test_accuracy", want="lower")
 
 
 def higher(*arms: str, of: str = "validation_accuracy", **more: Any) -> partial[Finding]:
@@ -37,23 +38,23 @@ def evidence(
     searches: dict[str, list[float]],
     measure: str = "validation_accuracy",
     full: bool = True,
-    study: str = "thesis",
+    scale: str = "",
     **columns: Any,
 ) -> Evidence:
     """A study of finished searches, {arm: one value per seed}; `columns` are labels of all of them."""
     rows = [
-        {"run": f"{study}/{arm}-{seed}", "arm": arm, "search_seed": seed, measure: value, "full": full, **columns}
+        {"run": f"thesis-mini/{arm}-{seed}", "arm": arm, "search_seed": seed, measure: value, "full": full, **columns}
         for arm, values in searches.items()
         for seed, value in zip(SEEDS, values, strict=False)
     ]
-    return Evidence(study, rows, [], [])
+    return Evidence("thesis-mini", rows, [], [], scale)
 
 
 def of_cells(rows: list[dict], study: str = "thesis") -> Evidence:
     """A study of tested cells; what a row leaves out is filled in."""
     plain = {"data": "cifar10", "search_data": "cifar10", "selected": False, "full": True}
     filled = [
-        {**plain, "search_seed": seed, "accuracies": [row["test_accuracy"]], "run": f"{study}/{n}", **row}
+        {**plain, "search_seed": seed, "accuracies": [row["last_test_accuracy"]], "run": f"{study}/{n}", **row}
         for n, (seed, row) in enumerate(zip(SEEDS * 9, rows, strict=False))
     ]
     return Evidence(study, filled, filled, [])
@@ -87,7 +88,7 @@ def test_difference_is_paired_over_common_seeds():
     finding = assess(evidence({"a": [91.0, 93.0, 95.0], "b": [90.0, 90.0]}), higher("a", "b"))
     assert "search seeds 2, 20" in finding.ran
     assert "a - b: +2 (no interval, p = 0.5, n = 2)" in finding.result
-    assert finding.runs == ("thesis/a-2", "thesis/a-20", "thesis/b-2", "thesis/b-20")
+    assert finding.runs == ("thesis-mini/a-2", "thesis-mini/a-20", "thesis-mini/b-2", "thesis-mini/b-20")
 
 
 def test_claim_of_several_parts_needs_all_of_them():
@@ -116,8 +117,9 @@ def test_effect_is_the_mean_difference_with_the_exact_test():
     assert (effect.value, effect.n, effect.p) == (2.0, 3, 0.25)
 
 
-@pytest.mark.parametrize("known", [evidence(BETTER, full=False), evidence(BETTER, study="thesis-mini")])
-def test_small_runs_and_mini_studies_decide_at_mini_scale_only(known: Evidence):
+@pytest.mark.parametrize("known", [evidence(BETTER, full=False), evidence(BETTER, scale="half of the seeds")])
+def test_small_runs_and_studies_at_a_scale_decide_at_mini_scale_only(known: Evidence):
+    """Whatever their names: those of full size are called thesis-mini as well."""
     assert assess(known, higher("a", "b")).verdict == "supported at mini scale"
     assert assess(known, higher("b", "a")).verdict == "contradicted at mini scale"
     assert assess(known, higher("a", "a")).verdict == "undecided"
@@ -129,7 +131,7 @@ def test_small_runs_and_mini_studies_decide_at_mini_scale_only(known: Evidence):
         (higher("a", "c"), "no search of arm c"),
         (higher("a", "b", batch_size="48"), "no search of arm a, batch_size 48"),
         (higher("a", "b", of="eigenvalue"), "eigenvalue was not measured in arm a"),
-        (higher("a", "b", of="test_accuracy"), "no tested cell of arm a"),
+        (higher("a", "b", of="last_test_accuracy"), "no tested cell of arm a"),
         (
             partial(trend, arm="a", over="batch_size", of="validation_accuracy", want="lower"),
             "batch_size was not measured in arm a",
@@ -156,39 +158,52 @@ def test_settings_of_one_seed_are_not_averaged():
 
 def test_one_selected_cell_per_arm_cannot_rank_methods_and_is_compared_with_random_ones():
     rows: list[dict] = [
-        {"arm": "a", "selected": True, "test_accuracy": 97.5, "accuracies": [97.4, 97.6]},
-        {"arm": "b", "selected": True, "test_accuracy": 97.0, "accuracies": [97.0, 97.0]},
-        *({"arm": "random", "test_accuracy": value} for value in (96.0, 97.0, 98.0)),
+        {"arm": "a", "selected": True, "last_test_accuracy": 97.5, "accuracies": [97.4, 97.6]},
+        {"arm": "b", "selected": True, "last_test_accuracy": 97.0, "accuracies": [97.0, 97.0]},
+        *({"arm": "random", "last_test_accuracy": value} for value in (96.0, 97.0, 98.0)),
     ]
-    finding = assess(of_cells(rows), higher("a", "b", of="test_accuracy", data="cifar10"))
+    finding = assess(of_cells(rows), higher("a", "b", of="last_test_accuracy", data="cifar10"))
     assert finding.verdict == "undecided"
     assert "Best of n: a - b: +0.5 points" in finding.result and "cannot rank methods" in finding.result
     assert "Expected best of 1 random cells: 97.00 %" in finding.result
 
 
 def test_claim_on_one_data_set_uses_no_cells_of_another():
-    rows = [{"arm": arm, "test_accuracy": 97.0} for arm in ("a", "b")]
-    finding = assess(of_cells(rows), higher("a", "b", of="test_accuracy", data="cifar100"))
+    rows = [{"arm": arm, "last_test_accuracy": 97.0} for arm in ("a", "b")]
+    finding = assess(of_cells(rows), higher("a", "b", of="last_test_accuracy", data="cifar100"))
     assert finding.verdict == "not run here" and "data cifar100" in finding.result
 
 
 def test_validation_predicts_test_accuracy_where_the_interval_of_the_correlation_excludes_zero():
-    rising = [{"arm": "a", "validation_accuracy": 80.0 + n, "test_accuracy": 90.0 + n} for n in range(8)]
+    rising = [{"arm": "a", "validation_accuracy": 80.0 + n, "last_test_accuracy": 90.0 + n} for n in range(8)]
     assert assess(of_cells(rising), predicts).verdict == "supported"
-    falling = [row | {"test_accuracy": -row["test_accuracy"]} for row in rising]
+    falling = [row | {"last_test_accuracy": -row["last_test_accuracy"]} for row in rising]
     assert assess(of_cells(falling), predicts).verdict == "contradicted"
     assert assess(of_cells(rising[:4]), predicts).verdict == "undecided"
     assert assess(of_cells(rising[:2]), predicts).verdict == "not run here"
 
 
-def test_cells_without_skips_are_compared_with_the_others():
-    rows = [{"arm": "a", "skip_free": float(n % 2), "test_accuracy": 97 - n % 2 + n / 100} for n in range(8)]
+def test_cells_without_skips_are_compared_with_the_others_of_their_arm():
+    rows = [
+        {"arm": arm, "skip_free": float(n % 2), "last_test_accuracy": base - n % 2 + n / 100}
+        for arm, base in (("a", 97.0), ("b", 60.0))
+        for n in range(8)
+    ]
     finding = assess(of_cells(rows), skip_free_is_worse)
-    assert finding.verdict == "supported" and "4 cells that are skip free, 4 others" in finding.ran
+    assert finding.verdict == "supported" and finding.ran == "16 searched cells of 2 arms"
     assert assess(of_cells(rows[:4]), skip_free_is_worse).verdict == "undecided"
     assert assess(of_cells(rows[:1]), skip_free_is_worse).verdict == "not run here"
-    three = assess(of_cells(rows[:3]), skip_free_is_worse)
-    assert "1 cells that are skip free, 2 others" in three.result, "one value has no spread"
+
+
+def test_a_correlation_between_arms_is_none_within_them():
+    """Arms that differ in both measures, in which the measures are unrelated: pooled, rho would be 0.9."""
+    rows = [
+        {"arm": arm, "validation_accuracy": base + x, "last_test_accuracy": base + y}
+        for arm, base in (("a", 10.0), ("b", 50.0), ("c", 90.0))
+        for x, y in ((0, 1), (1, 3), (2, 0), (3, 2))
+    ]
+    finding = assess(of_cells(rows), predicts)
+    assert finding.verdict == "undecided" and "within 3 arms = 0.00" in finding.result
 
 
 def settings(best: dict[int, float]) -> Evidence:
@@ -210,7 +225,7 @@ def settings(best: dict[int, float]) -> Evidence:
 def test_best_learning_rate_changes_with_the_batch_size():
     rule = partial(best_setting, arm="a", setting="learning_rate", over="batch_size", want="higher")
     finding = assess(settings({32: 0.025, 64: 0.1}), rule)
-    assert finding.verdict == "supported" and "+2 (+2 to +2" in finding.result
+    assert finding.verdict == "supported" and "+2 (95 % t interval +2 to +2" in finding.result
     assert assess(settings({32: 0.05, 64: 0.05}), rule).verdict == "undecided"
     assert assess(settings({32: 0.1, 64: 0.05}), rule).verdict == "contradicted"
 
@@ -228,6 +243,12 @@ def test_trend_is_computed_within_each_seed():
 def test_direct_part_is_zero_only_if_it_is_at_every_step(least: float, mean: float, verdict: str):
     known = evidence({"a": [mean, mean]}, "direct_share", least_direct_share=least)
     assert assess(known, partial(zero_direct_part, arms=("a",))).verdict == verdict
+
+
+def test_direct_parts_of_two_models_are_not_pooled():
+    known = evidence({"a": [0.06, 0.08], "b": [0.72, 0.74]}, "direct_share", least_direct_share=0.05)
+    result = assess(known, partial(zero_direct_part, arms=("a", "b"))).result
+    assert "a: |direct| / (|direct| + |response|) is 0.07 (0.06 to 0.08" in result and "is 0.73" in result
 
 
 def errors(of_method: dict[str, list[float]]) -> Evidence:
@@ -258,7 +279,7 @@ def test_error_beyond_the_uncertainty_of_the_reference_is_not_eliminated():
 
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two searches; the first is selected and tested twice as selected and once by itself, on two data sets."""
+    """Two searches, the first selected, tested with two seeds as selected, with three by itself, on two data sets."""
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
     study = MadeUpStudy(tmp_path)
     for seed in (2, 20):
@@ -279,10 +300,14 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     select = study.add("select", "a", chosen, "mine/search/a-2 mine/search/a-20", {}, arm="a")
     ten, hundred = {"data": "cifar10"}, {"data": "cifar100"}
     for seed, accuracy in ((0, 60.0), (1, 64.0)):
-        tested = {"best_test_accuracy": accuracy, "data": "cifar10"}
-        study.add("evaluate", f"a-{seed}", tested, select, ten, arm="a", evaluation_seed=seed)
-    study.add("evaluate", "unselected", {"best_test_accuracy": 65.0}, "mine/search/a-2", ten, arm="a")
-    study.add("evaluate-100", "a", {"best_test_accuracy": 30.0}, select, hundred, arm="a")
+        tested = {"last_test_accuracy": accuracy, "data": "cifar10"}
+        params = {**ten, "evaluation_seed": seed}
+        study.add("evaluate", f"a-{seed}", tested, select, params, arm="a", evaluation_seed=seed)
+        study.add("evaluate", f"a-2-{seed}", tested, "mine/search/a-2", params, arm="a", evaluation_seed=seed)
+    third = {**ten, "evaluation_seed": 2}
+    study.add("evaluate", "unselected", {"last_test_accuracy": 65.0}, "mine/search/a-2", third, arm="a")
+    tested = {"last_test_accuracy": 30.0}
+    study.add("evaluate-100", "a", tested, select, hundred, notebook="06_evaluate", arm="a")
     study.add("evaluate", "missing", None, "mine/search/a-20", ten, arm="a")
     return tmp_path / "mine"
 
@@ -297,21 +322,48 @@ def test_search_is_one_row_with_its_measures(study: Path):
 
 def test_cell_is_one_row_per_data_set(study: Path):
     ten, hundred = read_evidence("mine").cells
-    assert (ten["data"], ten["test_accuracy"], ten["accuracies"]) == ("cifar10", 63.0, [60.0, 64.0, 65.0])
-    assert (hundred["data"], hundred["test_accuracy"], hundred["search_data"]) == ("cifar100", 30.0, "cifar10")
+    assert (ten["data"], ten["last_test_accuracy"], ten["accuracies"]) == ("cifar10", 63.0, [60.0, 64.0, 65.0])
+    assert (hundred["data"], hundred["last_test_accuracy"], hundred["search_data"]) == ("cifar100", 30.0, "cifar10")
     assert {cell["search_seed"] for cell in (ten, hundred)} == {2} and ten["selected"]
 
 
 def test_every_claim_has_a_row_for_an_unfinished_study(study: Path):
-    found = verdicts(read_evidence("mine"))
+    found, _ = verdicts(read_evidence("mine"))
     assert list(found["id"]) == [claim.id for claim in CLAIMS]
     assert set(found["verdict"]) == {"not run here"}
     assert found["result"].str.startswith("missing: ").all()
 
 
+def test_p_of_every_test_is_adjusted_for_all_tests_of_the_page(monkeypatch: pytest.MonkeyPatch):
+    claims = [
+        Claim("first", "a is better than b", 1, "", higher("a", "b")),
+        Claim("both", "a is better than b and c", 1, "", higher("a", "b", "c")),
+        Claim("missing", "d is better", 1, "", higher("d", "a")),
+    ]
+    monkeypatch.setattr("hdarts.workbook.claims.CLAIMS", claims)
+    table, tests = verdicts(evidence(BETTER | {"c": BETTER["a"]}), {"other": 0.02, "not made": math.nan})
+    assert tests["test"].tolist() == ["first", "both", "both", "other"]
+    assert tests["p"].tolist() == [0.03125, 0.03125, 1.0, 0.02]
+    assert tests["p_holm"].tolist() == [0.09375, 0.09375, 1.0, 0.08]
+    assert table["p"].tolist() == ["0.031", "0.031; 1", ""] and table["p_holm"].tolist() == ["0.094", "0.094; 1", ""]
+
+
+def test_p_of_a_claim_with_a_margin_is_that_of_the_deciding_test():
+    known = evidence({"a": [90.0, 90.1, 90.2, 89.9, 90.0, 90.1], "b": [90.1, 90.0, 90.1, 90.1, 90.2, 90.0]})
+    finding = assess(known, higher("a", "b", margin=0.5))
+    assert finding.p == (0.03125,) and "p = 0.031" in finding.result
+
+
+def test_arms_of_two_stages_are_not_pooled():
+    rows = [row | {"stage": stage} for stage in ("short", "long") for row in evidence(BETTER).searches]
+    finding = assess(Evidence("thesis", rows, [], []), higher("a", "b"))
+    assert finding.verdict == "not run here" and "arm a is in short and long" in finding.result
+
+
 def test_every_claim_has_a_row_for_a_study_that_was_never_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
-    assert set(verdicts(read_evidence("nothing"))["verdict"]) == {"not run here"}
+    table, tests = verdicts(read_evidence("nothing"))
+    assert set(table["verdict"]) == {"not run here"} and tests.empty and set(table["p"]) == {""}
 
 
 def test_intervals_keep_search_seeds_and_evaluation_seeds_apart(study: Path):
@@ -325,15 +377,17 @@ def test_intervals_keep_search_seeds_and_evaluation_seeds_apart(study: Path):
 
 
 def test_arm_of_several_cells_has_the_interval_of_their_means():
-    cells = [{"arm": "a", "test_accuracy": value, "accuracies": [value - 1, value + 1]} for value in (90.0, 92.0, 94.0)]
+    cells = [
+        {"arm": "a", "last_test_accuracy": value, "accuracies": [value - 1, value + 1]} for value in (90.0, 92.0, 94.0)
+    ]
     last = intervals(of_cells(cells)).to_dict("records")[-1]
     assert (last["over"], last["n"], last["mean"]) == ("cells", 3, 92.0)
-    assert (last["low"], last["high"]) == pytest.approx((92 - 4.302653 * 2 / 3**0.5, 92 + 4.302653 * 2 / 3**0.5))
+    assert (last["t_low"], last["t_high"]) == pytest.approx((92 - 4.302653 * 2 / 3**0.5, 92 + 4.302653 * 2 / 3**0.5))
 
 
 def test_best_of_n_is_compared_with_the_best_of_n_random_cells():
-    cells = [{"arm": "a", "test_accuracy": value, "selected": value == 91.0} for value in (90.0, 91.0)]
-    random = [{"arm": "random", "test_accuracy": value} for value in (90.0, 92.0, 94.0)]
+    cells = [{"arm": "a", "last_test_accuracy": value, "selected": value == 91.0} for value in (90.0, 91.0)]
+    random = [{"arm": "random", "last_test_accuracy": value} for value in (90.0, 92.0, 94.0)]
     (row,) = best_of_n(of_cells(cells + random)).to_dict("records")
     assert (row["searches"], row["best"], row["chance"]) == (2, 91.0, pytest.approx((92 + 94 + 94) / 3))
     (row,) = best_of_n(of_cells(cells + random[:1])).to_dict("records")

@@ -91,6 +91,15 @@ def test_results_come_first_then_figures_tables_and_runs(plan: Plan) -> None:
     assert places == sorted(places)
 
 
+def test_head_states_the_tests_and_the_last_epoch_comes_before_the_best_one(plan: Plan) -> None:
+    end(plan.runs[0].folder, {"best_test_accuracy": 98.0, "arm": "a", "last_test_accuracy": 97.0})
+    end(plan.runs[-1].folder, {"note": "This page makes 3 statistical tests."})
+    words = Page(plan).words
+    note, results = words.index("This page makes 3 statistical tests."), words.index("hyperdarts-1")
+    last, best = (words.index(head) for head in ("test accuracy of the last epoch", "chosen on the test set"))
+    assert note < results < last < best
+
+
 def test_figures_of_the_analysis_are_in_the_order_of_their_captions(plan: Plan) -> None:
     *captioned, single = Page(plan).alternatives
     assert captioned == ["Accuracy & spread", "softmax(alpha)"], "`extra` has no caption"

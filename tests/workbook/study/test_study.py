@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hdarts.errors import ParameterError
 from hdarts.params import SearchParams
 from hdarts.workbook import study as studies
-from hdarts.workbook.analysis.tables import scale_note
+from hdarts.workbook.analysis.runs import scale_note
 from hdarts.workbook.study import Plan, PlannedRun, read_runs, record_plan
 from hdarts.workbook.study.file import Stage
 

@@ -36,6 +36,11 @@ FILES = {
     "provenance": "provenance.json",
     "log": "log.txt",
 }
+# columns of results with names that say more
+HEADS = {
+    "last_test_accuracy": "test accuracy of the last epoch",
+    "best_test_accuracy": "best epoch's test accuracy (chosen on the test set)",
+}
 RUNS = "runs"  # a column of a table that names runs, separated by spaces
 FIGURE_DPI = 200  # of a picture that does not state it
 SMALL = 1000  # pixels; figures of single runs are at most this wide, and link to the full size
@@ -110,6 +115,7 @@ def write_report(plan: "Plan", outcomes: "dict[str, Outcome]") -> tuple[Path | N
         made_with=provenance(),
         outcomes=outcomes,
         analysed=bool(analyses),
+        notes=[note for run in analyses if (note := (read_result(run.folder) or {}).get("note"))],
         tables=[_table(*table, plan.folder) for table in tables],
         figures=figures,
         stages=[_stage(name, plan, outcomes) for name in plan.study.stages],
@@ -127,7 +133,8 @@ def _stage(name: str, plan: "Plan", outcomes: "dict[str, Outcome]") -> PageStage
     for run in runs:
         outcome = outcomes[run.name]
         result = (read_result(run.folder) or {}) if outcome.state == "done" else {}
-        short = {key: value for key, value in result.items() if _is_short(value)}
+        first = {key: result[key] for key in HEADS if key in result}
+        short = {HEADS.get(key, key): value for key, value in {**first, **result}.items() if _is_short(value)}
         rows.append({**(run.labels or {"run": Path(run.name).name}), "state": outcome.state, **short})
         rows[-1] |= {"seconds": outcome.seconds and round(outcome.seconds, 1), "error": outcome.error}
         figures = [] if run.params.stage == "analysis" else _figures(run.folder, plan.folder, SMALL)
