@@ -121,10 +121,12 @@ class Batches:
         order = order.to(self.images.labels.device)
         whole = order.split(self.batch_size)[start : len(self)]
         shares = [rows[self._share(len(rows))] for rows in whole]
-        draw = (generator(seed, purpose, "augmentation", *at, step) for step in range(start, len(self)))
-        draws = [self._draws(len(rows), one) for rows, one in zip(whole, draw, strict=True)]
-        every = torch.cat([*draws, torch.zeros(5, 0, dtype=torch.int64)], 1).to(order.device)  # one copy per epoch
-        parts = every.split([len(rows) for rows in shares], 1)
+        draws = [torch.zeros(5, 0, dtype=torch.int64)]
+        for step, rows in enumerate(whole, start):
+            source = generator(seed, purpose, "augmentation", *at, step)
+            draws.append(self.augmentation.draw(len(rows), *self.images.shape[1:], source)[:, self._share(len(rows))])
+        parts = torch.cat(draws, 1).to(order.device)  # one copy per epoch
+        parts = parts.split([len(rows) for rows in shares], 1)
         for share, pixels, part in zip(shares, self.images.pixel_batches(shares), parts, strict=True):
             yield self._augmented(pixels, part), self.images.labels.index_select(0, share)
 
@@ -134,19 +136,10 @@ class Batches:
             yield from self.epoch(seed, purpose, epoch, start % len(self), number)
             start = 0
 
-    def endless(self, seed: int, purpose: str) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the batches of epoch 0, 1, ... without end."""
-        for epoch in itertools.count():
-            yield from self.epoch(seed, purpose, epoch)
-
     def _share(self, count: int) -> slice:
         """Return the share's images of a whole batch of `count`."""
         rank, shares = self.share
         return slice(count * rank // shares, count * (rank + 1) // shares)
-
-    def _draws(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draw the augmentation of a whole batch; return that of the share."""
-        return self.augmentation.draw(count, *self.images.shape[1:], generator)[:, self._share(count)]
 
     def _augmented(self, pixels: Tensor, draws: Tensor) -> Tensor:
         x = _normalise(self.augmentation.crop_and_flip(pixels, draws), self.images)

@@ -1,7 +1,5 @@
 """Batches against a plain loop over images, their order, and their refusals."""
 
-import itertools
-
 import pytest
 import torch
 
@@ -88,14 +86,6 @@ def test_a_pass_from_a_later_step_yields_exactly_the_rest_of_the_whole_pass(star
     assert len(whole) == len(batches) == 4 and len(rest) == 4 - start
     for (x, y), (x_rest, y_rest) in zip(whole[start:], rest, strict=True):
         assert torch.equal(x, x_rest) and torch.equal(y, y_rest)
-
-
-def test_endless_batches_run_through_the_epochs() -> None:
-    batches = Batches(some_images(30), 10, Augmentation(2, True, 4))
-    epochs = [batch for epoch in range(3) for batch in batches.epoch(7, "outer", epoch)]
-    endless = itertools.islice(batches.endless(7, "outer"), len(epochs))
-    for (x, y), (x_same, y_same) in zip(epochs, endless, strict=True):
-        assert torch.equal(x, x_same) and torch.equal(y, y_same)
 
 
 @pytest.mark.parametrize("start", [0, 2, 3, 7])

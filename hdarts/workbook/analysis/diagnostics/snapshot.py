@@ -1,8 +1,8 @@
 """The state of a search after an epoch: its problem, weights and alpha, read from a checkpoint."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,8 @@ class Snapshot:
         inner, outer = batches(self.params.model_copy(update={"batch_size": size, "drop_last": True}), self.data)
         loader = {"inner": inner, "outer": outer}[level]
         purpose = f"microscope {level}"  # changing this name would draw other batches
-        return list(islice(loader.endless(seed, purpose), count))
+        epochs = (loader.epoch(seed, purpose, epoch) for epoch in itertools.count())
+        return list(itertools.islice(itertools.chain.from_iterable(epochs), count))
 
 
 def read_search(name: str) -> Run:
