@@ -117,7 +117,7 @@ def kernels_used() -> dict[str, Any]:
         used["fault"] = str(faults[0])
     if used["compiled"]:
         cc = find_compiler()
-        used |= {"compiler": cc.name, "flags": " ".join(cc.flags), "openmp": bool(cc.openmp)}
+        used |= {"compiler": cc.version.partition("\n")[0], "flags": " ".join(cc.flags), "openmp": bool(cc.openmp)}
     return used
 
 

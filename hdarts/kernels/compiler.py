@@ -45,11 +45,6 @@ class Compiler(NamedTuple):
     def flags(self) -> list[str]:
         return [*FLAGS, *PROCESSOR, *self.openmp]
 
-    @property
-    def name(self) -> str:
-        """First line of its version."""
-        return self.version.splitlines()[0] if self.version else self.command[0]
-
 
 def cache_folder() -> Path:
     """Return the folder of compiled libraries."""
@@ -104,9 +99,8 @@ def library(source: Path, **definitions: str) -> ctypes.CDLL:
                 return ctypes.CDLL(str(target), mode=os.RTLD_NOW)
             _build(list(cc.command), [*command, "-c", str(source)], target)
     except OSError as error:
-        raise CannotCompile(
-            f"{target.parent}: {error.strerror or error}; name another folder in HDARTS_CACHE"
-        ) from None
+        fault = f"{target.parent}: {error.strerror or error}"
+        raise CannotCompile(f"{fault}; name another folder in HDARTS_CACHE") from None
     try:
         return ctypes.CDLL(str(target), mode=os.RTLD_NOW)
     except OSError as error:

@@ -58,8 +58,7 @@ def save(training: Training, keep_as: str = "") -> None:
         "rows": training.rows,
     }
     if training.processes.is_main:
-        memory = peak_memory(str(training.sums.device))
-        training.run.add_provenance(kernels=kernels_used(), peak_memory_mib=memory)
+        training.run.add_provenance(kernels=kernels_used(), peak_memory_mib=peak_memory(str(training.sums.device)))
         checkpoint.save(training.run.folder, state, identity(training.params), keep_as)
     if training.clock.requested:  # no process exits before the main one has saved
         training.processes.wait()

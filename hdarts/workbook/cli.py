@@ -110,6 +110,15 @@ def init(
 
 
 @app.command()
+def doctor() -> None:
+    """Show what hdarts finds here: versions, threads, memory, GPUs, compiled kernels, data and caches."""
+    from hdarts.workbook.doctor import findings  # imports torch
+
+    for topic, found in findings().items():
+        print(f"{topic}: {found}")
+
+
+@app.command()
 def export(
     run: Annotated[str, typer.Argument(metavar="RUN", help="an evaluation: name below runs/, or folder")],
     to: Annotated[Path | None, typer.Option(help="folder to write; default: export in the run folder")] = None,

@@ -21,7 +21,7 @@ from hdarts.workbook.study.status import LiveTable, counts, show
 def run(study: Path, jobs: int, engine: str, scheduler: str, cluster: Path | None, dry_run: bool, scale: str) -> int:
     """Run what is missing of a study, write its report, and return the highest exit code of its runs."""
     from hdarts.workbook.study.images import refuse_changed_images
-    from hdarts.workbook.study.preflight import preflight
+    from hdarts.workbook.study.preflight import announce_slow_kernels, preflight
 
     plan = plan_study(study, scale=scale)
     if (scheduler or cluster) and engine == "local":
@@ -37,6 +37,8 @@ def run(study: Path, jobs: int, engine: str, scheduler: str, cluster: Path | Non
     refuse_changed_images(run for run in plan.runs if before[run.name].state == "done")
     if todo := [run for run in plan.runs if before[run.name].state != "done"]:
         preflight(todo)
+        if engine == "local":
+            announce_slow_kernels(todo)
     with exclusive(plan.folder):
         if changed := record_plan(plan):
             print(changed)

@@ -33,6 +33,16 @@ def preflight(runs: Iterable[PlannedRun]) -> None:
             raise ParameterError(f"run {run.name}: {error}") from None
 
 
+def announce_slow_kernels(runs: Iterable[PlannedRun]) -> None:
+    """Print why compiled kernels cannot be used, if so: the runs of a study print it to their logs only."""
+    if any(isinstance(run.params, SearchParams | EvaluateParams) for run in runs):
+        import torch
+
+        from hdarts.kernels.bindings import load_kernel
+
+        load_kernel("output_layer", 16, torch.zeros(1))
+
+
 def _check_batch(params: SearchParams | EvaluateParams, fraction: float, known: dict[tuple, tuple[int, int]]) -> None:
     from hdarts.data import split_sizes  # imports torch
 
