@@ -156,8 +156,8 @@ def tested_cells(study: str) -> pd.DataFrame:
     tested = evaluations(study)
     if tested.empty:
         return tested
-    groups = tested.groupby(["arm", "search", "test"], as_index=False, sort=False)
-    return groups[["validation_accuracy", LAST, BEST]].mean()
+    rows = tested.loc[:, ["arm", "search", "test", "validation_accuracy", LAST, BEST]]
+    return rows.groupby(["arm", "search", "test"], as_index=False, sort=False).mean()
 
 
 def selected_genotypes(study: str) -> dict[str, Row]:
