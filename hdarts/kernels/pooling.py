@@ -80,6 +80,7 @@ class _Compiled(torch.autograd.Function):
     def backward(ctx: Any, *g: Any) -> Any:
         spec, kernel = ctx.spec, ctx.kernel
         mixing, *x, mean, rstd = ctx.saved_tensors
+        g = tuple(one.contiguous(memory_format=torch.channels_last) for one in g)  # also for what `onto` comes from
 
         def by_kernel() -> list[Tensor | None]:
             sources, node_grads, weights = [*map(channels_last, x)], [*map(channels_last, g)], mixing.contiguous()

@@ -154,9 +154,10 @@ def _halves(x: Tensor, weights: list[Tensor], sources: int = 1, results: int = 1
     the half of its channels from the even pixels, then the half from the odd ones.
     """
     height, width = x.shape[2:]
-    even = F.conv2d(x[:, :, ::2, ::2], weights[0], groups=sources)
-    odd = F.pad(x, (0, width % 2, 0, height % 2))[:, :, 1::2, 1::2]
-    odd = F.conv2d(odd, weights[1], groups=sources)
+    both = x, F.pad(x, (0, width % 2, 0, height % 2))
+    # pixels are selected in (N, H, W, C), so that the gradients are channels-last too
+    halves = [one.permute(0, 2, 3, 1)[:, i::2, i::2].permute(0, 3, 1, 2) for i, one in enumerate(both)]
+    even, odd = (F.conv2d(half, weight, groups=sources) for half, weight in zip(halves, weights, strict=True))
     return torch.cat(
         [half for pair in zip(even.chunk(results, 1), odd.chunk(results, 1), strict=True) for half in pair], 1
     )
