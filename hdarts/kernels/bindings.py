@@ -18,7 +18,6 @@ from hdarts.kernels.compiler import CannotCompile, TurnedOff, find_compiler, lib
 
 C_TYPES = {torch.float32: "float", torch.float64: "double"}
 REGISTER_BYTES = 64 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 32
-MAX_TERMS = 32  # of the sum at a node in separable.c
 SLOWER = "compiled kernels cannot be used, so PyTorch computes the same, 2 to 3 times slower"
 ONE_THREAD = "compiled kernels use one thread, because torch's OpenMP is not that of the compiler; name another in CC"
 
@@ -59,6 +58,10 @@ class Kernel:
     library: ctypes.CDLL
     lanes: int
 
+    def chunks(self, channels: int) -> tuple[int, int]:
+        """Number of vectors for these channels, the last one padded, and their lanes."""
+        return -(-channels // self.lanes), self.lanes
+
     def call(self, name: str, sizes: SizeStruct, *arguments: Any) -> None:
         """Call a function of the library; tensors and lists of tensors are passed as pointers."""
         if getattr(self.library, name)(ctypes.byref(sizes), *map(_c_argument, arguments)):
@@ -93,9 +96,8 @@ def load_kernel(name: str, channels: int, x: Tensor) -> Kernel | None:
 
 
 def _load(name: str, dtype: torch.dtype, lanes: int) -> Kernel | CannotCompile:
-    definitions = {"REAL": C_TYPES[dtype], "V": str(lanes), "MAX_TERMS": str(MAX_TERMS)}
     try:
-        kernel = Kernel(library(Path(__file__).with_name(f"{name}.c"), **definitions), lanes)
+        kernel = Kernel(library(Path(__file__).with_name(f"{name}.c"), REAL=C_TYPES[dtype], V=str(lanes)), lanes)
     except CannotCompile as fault:
         if not isinstance(fault, TurnedOff):
             print(f"notice: {SLOWER}: {fault}", file=sys.stderr)

@@ -6,6 +6,7 @@
 
 #pragma once
 
+#include "moments.h"
 #include "winograd.h"
 
 /* Sizes of zero-padded images that tiles of 2x2 pixels cover. */
@@ -151,17 +152,8 @@ static void convolve(const Shape *s, Grid grid, int64_t images, vec *padded, con
 
 /* --- backward ---------------------------------------------------------------------------------------------------- */
 
-#define ANY(call, ...) (lanes == V ? call(V, __VA_ARGS__) : call(lanes, __VA_ARGS__)) /* no branch per pixel */
-
-/* Through BatchNorm: the gradient in y is factor (g - first - (y - mean) second). */
-typedef struct { vec factor, first, second, mean; } Norm;
-
 /* Gradients in some images: one norm per vector, the gradients in the nodes, y. */
 typedef struct { const Norm *norms; const REAL *const *g; const vec *y; int64_t pixel; } Slopes;
-
-INLINE vec slope_of(int64_t lanes, Norm norm, const REAL *g, vec y) {
-    return norm.factor * (gather(g, lanes) - norm.first - (y - norm.mean) * norm.second);
-}
 
 static const REAL *slope_at(const Shape *s, Slopes of, int64_t v) {
     return of.g[v / chunks_of(s)] + of.pixel * s->channels + v % chunks_of(s) * V;

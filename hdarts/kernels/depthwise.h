@@ -1,6 +1,13 @@
-/* Depthwise convolution of one tile, also used for the gradient in the input, and the gradient in the weights. */
+/* Depthwise convolution of one chunk of a tile, also used for the gradient in the input, and that in the weights. */
+
+#pragma once
 
 #include "lanes.h"
+
+enum { WIDE = V * sizeof(REAL) == 64 }; /* registers: 32 with 512 bits, else 16 */
+
+/* A zero-padded image or gradient, or a part of one: pixels are `unit` vectors apart. */
+typedef struct { int64_t rows, columns, wide, unit, stride, dilation; } Plane; /* `wide`: columns with the padding */
 
 /* depthwise weights (channel, tap) -> (chunk, tap); reversed if `flip` */
 static inline void load_depthwise(const Shape *s, const REAL *w, int64_t e, int flip, vec *to) {
@@ -14,55 +21,60 @@ static inline void load_depthwise(const Shape *s, const REAL *w, int64_t e, int 
         }
 }
 
-/* out (rows, columns) = sum over taps of w times the shifted padded image, `wide` values per row */
-INLINE void depthwise_of(const int size, const vec *padded, int64_t wide, const vec *w, int64_t rows, int64_t columns,
-                         int64_t stride, int64_t dilation, vec *out) {
-    for (int64_t r = 0; r < rows; r++) {
-        int64_t c = 0;
-        for (; c + 4 <= columns; c += 4) {
-            vec a[4];
-            for (int q = 0; q < 4; q++) a[q] = (vec){0};
-            const vec *corner = padded + r * stride * wide + c * stride;
-            for (int i = 0; i < size; i++)
-                for (int j = 0; j < size; j++) {
-                    const vec *x = corner + i * dilation * wide + j * dilation, weight = w[i * size + j];
-                    for (int q = 0; q < 4; q++) a[q] += weight * x[q * stride];
-                }
-            for (int q = 0; q < 4; q++) out[r * columns + c + q] = a[q];
-        }
-        for (; c < columns; c++) {
-            vec a = {0};
-            for (int i = 0; i < size; i++)
-                for (int j = 0; j < size; j++)
-                    a += w[i * size + j] * padded[(r * stride + i * dilation) * wide + c * stride + j * dilation];
-            out[r * columns + c] = a;
-        }
+/* `many` (at most 8) adjacent results */
+INLINE void taps_of(const int many, const int size, const int add, Plane of, const vec *x, const vec *w, vec *out) {
+    vec a[8];
+    FOR(q, many) a[q] = (vec){0};
+    FOR(i, size) FOR(j, size) {
+        const vec *from = x + (i * of.wide + j) * of.dilation * of.unit, weight = w[i * size + j];
+        FOR(q, many) a[q] += weight * from[q * of.stride * of.unit];
+    }
+    if (add) FOR(q, many) a[q] += out[q * of.unit];
+    FOR(q, many) out[q * of.unit] = a[q];
+}
+
+INLINE void depthwise_of(const int size, const int add, Plane of, const vec *padded, const vec *w, vec *out) {
+    enum { MOST = WIDE ? 8 : 4 };
+    for (int64_t r = 0; r < of.rows; r++) {
+        const vec *row = padded + r * of.stride * of.wide * of.unit;
+        int64_t c = 0, apart = of.stride * of.unit;
+        for (; c + MOST <= of.columns; c += MOST, out += MOST * of.unit)
+            taps_of(MOST, size, add, of, row + c * apart, w, out);
+        for (; c + 4 <= of.columns; c += 4, out += 4 * of.unit) taps_of(4, size, add, of, row + c * apart, w, out);
+        for (; c < of.columns; c++, out += of.unit) taps_of(1, size, add, of, row + c * apart, w, out);
     }
 }
 
-static inline void depthwise(int64_t kernel, const vec *padded, int64_t wide, const vec *w, int64_t rows,
-                             int64_t columns, int64_t stride, int64_t dilation, vec *out) {
-    if (kernel == 3) depthwise_of(3, padded, wide, w, rows, columns, stride, dilation, out);
-    else depthwise_of(5, padded, wide, w, rows, columns, stride, dilation, out);
+/* out (rows, columns) = or += sum over taps of w times the shifted padded image */
+static inline void depthwise(int64_t kernel, Plane of, const vec *padded, const vec *w, vec *out, int add) {
+    if (kernel == 3 && add) depthwise_of(3, 1, of, padded, w, out);
+    else if (kernel == 3) depthwise_of(3, 0, of, padded, w, out);
+    else if (add) depthwise_of(5, 1, of, padded, w, out);
+    else depthwise_of(5, 0, of, padded, w, out);
 }
 
-/* weight gradient: sums[tap] += sum over pixels of g times the shifted padded image; both have `wide` values per row,
-   and the pixels of g, the gradient in the result, are `stride` apart. */
-INLINE void correlate_of(const int size, const vec *padded, const vec *g, int64_t wide, int64_t rows, int64_t columns,
-                         int64_t stride, int64_t dilation, vec *sums) {
-    vec a[25];
-    for (int t = 0; t < size * size; t++) a[t] = (vec){0};
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t c = 0; c < columns; c++) {
-            int64_t at = (r * wide + c) * stride;
-            for (int i = 0; i < size; i++)
-                for (int j = 0; j < size; j++) a[i * size + j] += g[at] * padded[at + (i * wide + j) * dilation];
+/* Weight gradient: sums[tap] += sum over pixels of g times the shifted padded image, for some rows of taps; g, the
+   gradient in the result, has the layout of the image: its pixels are `stride` pixels apart. */
+INLINE void correlate_of(const int first, const int last, const int size, Plane of, const vec *padded, const vec *g,
+                         vec *sums) {
+    vec a[5][5];
+    FOR(i, last - first) FOR(j, size) a[i][j] = (vec){0};
+    padded += first * of.wide * of.dilation * of.unit;
+    for (int64_t r = 0; r < of.rows; r++)
+        for (int64_t c = 0; c < of.columns; c++) {
+            int64_t at = (r * of.wide + c) * of.stride * of.unit;
+            const vec *x = padded + at, here = g[at];
+            FOR(i, last - first) FOR(j, size) a[i][j] += here * x[(i * of.wide + j) * of.dilation * of.unit];
         }
-    for (int t = 0; t < size * size; t++) sums[t] += a[t];
+    FOR(i, last - first) FOR(j, size) sums[(first + i) * size + j] += a[i][j];
 }
 
-static inline void correlate(int64_t kernel, const vec *padded, const vec *g, int64_t wide, int64_t rows,
-                             int64_t columns, int64_t stride, int64_t dilation, vec *sums) {
-    if (kernel == 3) correlate_of(3, padded, g, wide, rows, columns, stride, dilation, sums);
-    else correlate_of(5, padded, g, wide, rows, columns, stride, dilation, sums);
+static inline void correlate(int64_t kernel, Plane of, const vec *padded, const vec *g, vec *sums) {
+    if (kernel == 3) correlate_of(0, 3, 3, of, padded, g, sums);
+    else if (WIDE) correlate_of(0, 5, 5, of, padded, g, sums);
+    else { /* as many sums as there are registers */
+        correlate_of(0, 2, 5, of, padded, g, sums);
+        correlate_of(2, 4, 5, of, padded, g, sums);
+        correlate_of(4, 5, 5, of, padded, g, sums);
+    }
 }

@@ -53,14 +53,19 @@ static inline REAL sum_of(vec x) {
     return x[0];
 }
 
+/* Memory for vectors, aligned: those that cross a line of the cache take twice the time. NULL if there is none. */
+static inline vec *vectors(int64_t count) {
+    return aligned_alloc(64, (count * sizeof(vec) + 63) / 64 * 64);
+}
+
 /* Scratch memory of the thread, kept between calls: fresh pages cost more than the work done in them. */
-static inline vec *scratch(int64_t vectors) {
+static inline vec *scratch(int64_t count) {
     static _Thread_local vec *memory = NULL;
     static _Thread_local int64_t size = 0;
-    if (vectors > size) {
+    if (count > size) {
         free(memory);
-        memory = aligned_alloc(64, (vectors * sizeof(vec) + 63) / 64 * 64);
-        size = memory ? vectors : 0;
+        memory = vectors(count);
+        size = memory ? count : 0;
     }
     return memory;
 }
@@ -89,6 +94,11 @@ static inline void sum_threads(const double *parts, int64_t threads, int64_t n, 
     }
 }
 
+#define FOR(i, n) for (int i = 0; i < n; i++)
+#define ANY(call, ...) (lanes == V ? call(V, __VA_ARGS__) : call(lanes, __VA_ARGS__)) /* no branch per pixel */
 #define INLINE static inline __attribute__((always_inline))
 #define FOR_THREADS _Pragma("omp parallel for schedule(static, 1) num_threads(s->threads)")
+#define GROUPS_OF(t, together) /* of images */ \
+    int64_t end = s->images * ((t) + 1) / s->threads, n = s->images * (t) / s->threads, images; \
+    images = end - n < (together) ? end - n : (together), n < end; n += images
 #define IMAGES_OF(t) int64_t n = s->images * (t) / s->threads; n < s->images * ((t) + 1) / s->threads; n++

@@ -18,9 +18,6 @@ enum { BLOCK = 64 };                                        /* pixels at a time:
 #define BLOCKS_OF(area) int64_t p = 0, size; size = area - p < BLOCK ? area - p : BLOCK, p < area; p += BLOCK
 #define NODES_AND_CHUNKS(s) \
     int64_t node = 0; node < s->nodes; node++) for (int64_t k = 0, lanes; lanes = lanes_of(s, k), k < chunks_of(s); k++
-#define GROUPS_OF(t) /* of images */ \
-    int64_t last = s->images * ((t) + 1) / s->threads, n = s->images * (t) / s->threads, images; \
-    images = last - n < grid.together ? last - n : grid.together, n < last; n += images
 
 static int64_t at_lane(const Shape *s, int64_t o, int64_t node, int64_t k) {
     return ((o * s->nodes + node) * chunks_of(s) + k) * V;
@@ -93,27 +90,13 @@ INLINE void mix(int64_t lanes, Part of, const REAL *a, const vec *factor, vec sh
     }
 }
 
-/* Moments of one vector over some pixels; four independent sums hide the latency of the addition. */
-static void add_strided(Moments *into, const vec *y, int64_t step, int64_t pixels) {
-    vec sums[4] = {{0}}, squares[4] = {{0}};
-    int64_t p = 0;
-    for (; p + 4 <= pixels; p += 4) FOR(q, 4) sums[q] += y[(p + q) * step];
-    for (; p < pixels; p++) sums[0] += y[p * step];
-    vec mean = (sums[0] + sums[1] + sums[2] + sums[3]) / (REAL)pixels;
-    for (p = 0; p + 4 <= pixels; p += 4)
-        FOR(q, 4) { vec apart = y[(p + q) * step] - mean; squares[q] += apart * apart; }
-    for (; p < pixels; p++) { vec apart = y[p * step] - mean; squares[0] += apart * apart; }
-    vec all = squares[0] + squares[1] + squares[2] + squares[3];
-    for (int l = 0; l < V; l++) merge(into + l, (Moments){pixels, mean[l], all[l]});
-}
-
 /* Write y, its mean and 1 / sqrt(variance + EPSILON). */
 static int convolve_all(const Shape *s, const REAL *x, const REAL *const *w, vec *const *y, REAL *mean, REAL *rstd) {
     Grid grid = grid_of(s);
-    int64_t area = s->height * s->width, all = at_lane(s, 2, 0, 0), room = PLACES * APART * (chunks_of(s) + GROUP);
+    int64_t area = s->height * s->width, all = 2 * grid.vectors, room = PLACES * APART * (chunks_of(s) + GROUP);
     int failed = 0;
     Moments *moments = calloc(s->threads * all, sizeof *moments);
-    vec *w1 = malloc(weights_of(s, 1 + PLACES) * sizeof *w1), *w3 = w1 + weights_of(s, 1);
+    vec *w1 = vectors(weights_of(s, 1 + PLACES)), *w3 = w1 + weights_of(s, 1);
     if (!moments || !w1) { free(moments); free(w1); return 1; }
     arrange(s, w[0], 1, w1);
     arrange(s, w[1], 3, w3);
@@ -122,12 +105,12 @@ static int convolve_all(const Shape *s, const REAL *x, const REAL *const *w, vec
         vec *padded = scratch(padded_of(s, grid) + room);
         if (!padded) { failed = 1; continue; }
         memset(padded, 0, padded_of(s, grid) * sizeof *padded);
-        for (GROUPS_OF(t)) {
+        for (GROUPS_OF(t, grid.together)) {
             for (int64_t i = 0; i < images; i++) load_relu(s, grid, x + in_x(s, (n + i) * area, 0), i, padded);
             vec *here[2] = {y[0] + in_y(s, n * area, 0, 0), y[1] + in_y(s, n * area, 0, 0)};
             convolve(s, grid, images, padded, w1, w3, here[0], here[1], padded + padded_of(s, grid));
             for (int64_t v = 0; v < 2 * grid.vectors; v++)
-                add_strided(moments + t * all + v * V, here[v / grid.vectors] + v % grid.vectors, grid.vectors,
+                add_moments(moments + t * all + v, here[v / grid.vectors] + v % grid.vectors, grid.vectors,
                             images * area);
         }
     }
@@ -252,9 +235,9 @@ static void weight_gradients(const Shape *s, const double *sums, const REAL *rst
 typedef struct { vec *w1, *w3, *sums; Norm *norms; int64_t apart; } Shared;
 
 static Shared shared_of(const Shape *s, int learn) {
-    int64_t of_w = back_weights_of(s), apart = learn ? weights_of(s, 1 + PLACES) : 0, vectors = grid_of(s).vectors;
-    int64_t ready = (1 + PLACES) * of_w, norms = 2 * vectors * sizeof(Norm) / sizeof(vec);
-    vec *memory = malloc((ready + norms + s->threads * apart) * sizeof(vec));
+    int64_t of_w = back_weights_of(s), apart = learn ? weights_of(s, 1 + PLACES) : 0;
+    int64_t ready = (1 + PLACES) * of_w, norms = 2 * grid_of(s).vectors * sizeof(Norm) / sizeof(vec);
+    vec *memory = vectors(ready + norms + s->threads * apart);
     if (!memory) return (Shared){0};
     vec *sums = memory + ready + norms;
     memset(sums, 0, s->threads * apart * sizeof(vec));
@@ -308,7 +291,7 @@ int backward(const Shape *s, const REAL *x, const REAL *const *w, const REAL *we
         if (!padded) { failed = 1; continue; }
         memset(padded, 0, padded_of(s, grid) * sizeof *padded);
         vec *thread_sums = of.sums ? of.sums + t * of.apart : NULL;
-        for (GROUPS_OF(t)) back(s, grid, of, x, y, weights, g, n, images, gx, thread_sums, padded);
+        for (GROUPS_OF(t, grid.together)) back(s, grid, of, x, y, weights, g, n, images, gx, thread_sums, padded);
     }
     if (of.sums) {
         collect(s, of.sums, of.apart, 1, w_g[0]);

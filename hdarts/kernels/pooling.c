@@ -46,10 +46,11 @@ INLINE void spread_of(const vec *corner, int64_t wide, const int rows, const int
 }
 
 /* Load one chunk of one source of one image; compute its 3x3 maxima and its averages within the image. */
-static void pools(const Shape *s, const REAL *x, int64_t n, int64_t k, vec *tile, vec *largest, vec *average) {
+static void pools(const Shape *s, const REAL *x, int64_t n, int64_t k, int64_t lanes, vec *tile, vec *largest,
+                  vec *average) {
     int64_t area = s->height * s->width, columns = columns_out(s);
     const REAL *from = x + n * area * s->channels + k * V;
-    for (int64_t p = 0; p < area; p++) tile[p] = gather(from + p * s->channels, lanes_of(s, k));
+    for (int64_t p = 0; p < area; p++) tile[p] = gather(from + p * s->channels, lanes);
     for (int64_t r = 0; r < rows_out(s); r++)
         for (int64_t c = 0; c < columns; c++) {
             Window w = window(s, r, c);
@@ -61,163 +62,190 @@ static void pools(const Shape *s, const REAL *x, int64_t n, int64_t k, vec *tile
         }
 }
 
-/* Add to `nodes`; write mean and 1 / sqrt(variance + EPSILON) of the pools. operations: 2, or 3 with identity. */
-int forward(const Shape *s, int64_t operations, const REAL *const *x, const REAL *mixing, REAL *mean, REAL *rstd,
-            REAL *const *nodes) {
-    int64_t sources = s->sources, chunks = chunks_of(s), lanes = 2 * sources * chunks * V, pixels = pixels_out(s);
+typedef struct { vec *tile, *back, *of[3]; } Room; /* of[o]: results of operation o; the identity's is the tile */
+
+static Room room_of(const Shape *s) {
     int64_t area = s->height * s->width;
+    vec *tile = scratch(2 * area + 2 * pixels_out(s)), *pool = tile + 2 * area;
+    return (Room){tile, tile + area, {pool, pool + pixels_out(s), tile}};
+}
+
+#define CHUNKS_OF_SOURCES(s) \
+    int64_t source = 0; source < s->sources; source++) for (int64_t k = 0, lanes; \
+        lanes = lanes_of(s, k), k < chunks_of(s); k++
+
+/* Vector of a chunk in the statistics. */
+static int64_t at_vector(const Shape *s, int64_t o, int64_t source, int64_t k) {
+    return (o * s->sources + source) * chunks_of(s) + k;
+}
+
+/* Mean and 1 / sqrt(variance + EPSILON) of the pools. */
+static int statistics(const Shape *s, const REAL *const *x, REAL *mean, REAL *rstd) {
+    int64_t all = at_vector(s, 2, 0, 0);
     int failed = 0;
-    Moments *moments = calloc(s->threads * lanes, sizeof *moments);
+    Moments *moments = calloc(s->threads * all, sizeof *moments);
     if (!moments) return 1;
     FOR_THREADS
     for (int64_t t = 0; t < s->threads; t++) {
-        vec *tile = scratch(area + 2 * pixels), *pool[2] = {tile + area, tile + area + pixels};
-        if (!tile) { failed = 1; continue; }
+        Room room = room_of(s);
+        if (!room.tile) { failed = 1; continue; }
         for (IMAGES_OF(t))
-            for (int64_t source = 0; source < sources; source++)
-                for (int64_t k = 0; k < chunks; k++) {
-                    pools(s, x[source], n, k, tile, pool[0], pool[1]);
-                    for (int64_t o = 0; o < 2; o++)
-                        add_moments(moments + t * lanes + ((o * sources + source) * chunks + k) * V, pool[o], pixels);
-                }
+            for (CHUNKS_OF_SOURCES(s)) {
+                pools(s, x[source], n, k, lanes, room.tile, room.of[0], room.of[1]);
+                FOR(o, 2)
+                    add_moments(moments + t * all + at_vector(s, o, source, k), room.of[o], 1, pixels_out(s));
+            }
     }
-    if (!failed) normalisation(moments, s->threads, lanes, mean, rstd);
+    normalisation(moments, s->threads, all, mean, rstd);
     free(moments);
-    if (failed) return 1;
+    return failed;
+}
+
+INLINE void mix(int64_t lanes, const vec *largest, const vec *average, const vec *tile, const vec *factor, vec shift,
+                REAL identity, int64_t pixels, int64_t step, REAL *to) {
+    for (int64_t p = 0; p < pixels; p++, to += step) {
+        vec sum = gather(to, lanes) + shift + factor[0] * largest[p] + factor[1] * average[p];
+        if (tile) sum += identity * tile[p];
+        put(sum, to, lanes);
+    }
+}
+
+/* Add to `nodes`; write mean and 1 / sqrt(variance + EPSILON) of the pools. operations: 2, or 3 with identity. */
+int forward(const Shape *s, int64_t operations, const REAL *const *x, const REAL *mixing, REAL *mean, REAL *rstd,
+            REAL *const *nodes) {
+    int64_t pixels = pixels_out(s), c = s->channels;
+    int failed = statistics(s, x, mean, rstd);
     FOR_THREADS
     for (int64_t t = 0; t < s->threads; t++) {
-        vec *tile = scratch(area + 2 * pixels), *pool[2] = {tile + area, tile + area + pixels};
-        if (!tile) { failed = 1; continue; }
+        Room room = room_of(s);
+        if (!room.tile || failed) { failed = 1; continue; }
         for (IMAGES_OF(t))
-            for (int64_t k = 0; k < chunks; k++)
-                for (int64_t source = 0; source < sources; source++) {
-                    pools(s, x[source], n, k, tile, pool[0], pool[1]);
-                    for (int64_t node = 0; node < s->nodes; node++) {
-                        const REAL *a = mixing + node * operations * sources + source;
-                        vec factor[2], shift = {0};
-                        REAL identity = operations == 3 ? a[2 * sources] : 0;
-                        for (int64_t o = 0; o < 2; o++) {
-                            int64_t at = (o * sources + source) * chunks + k;
-                            factor[o] = ((const vec *)rstd)[at] * a[o * sources];
-                            shift -= ((const vec *)mean)[at] * factor[o];
-                        }
-                        REAL *to = nodes[node] + n * pixels * s->channels + k * V;
-                        for (int64_t p = 0; p < pixels; p++) {
-                            vec sum = gather(to + p * s->channels, lanes_of(s, k)) + shift;
-                            sum += factor[0] * pool[0][p] + factor[1] * pool[1][p];
-                            if (operations == 3) sum += identity * tile[p];
-                            put(sum, to + p * s->channels, lanes_of(s, k));
-                        }
+            for (CHUNKS_OF_SOURCES(s)) {
+                pools(s, x[source], n, k, lanes, room.tile, room.of[0], room.of[1]);
+                for (int64_t node = 0; node < s->nodes; node++) {
+                    const REAL *a = mixing + node * operations * s->sources + source;
+                    vec factor[2], shift = {0};
+                    FOR(o, 2) {
+                        int64_t at = at_vector(s, o, source, k);
+                        factor[o] = ((const vec *)rstd)[at] * a[o * s->sources];
+                        shift -= ((const vec *)mean)[at] * factor[o];
                     }
+                    ANY(mix, room.of[0], room.of[1], operations == 3 ? room.tile : NULL, factor, shift,
+                        operations == 3 ? a[2 * s->sources] : 0, pixels, c, nodes[node] + n * pixels * c + k * V);
                 }
+            }
     }
     return failed;
 }
 
-/* sums (node, 1 + 3 sources, chunk, lane): of g, and for each operation and source of g (pool - mean), or of g x */
+/* Sums (node, operation, source, 2, chunk, lane) for the gradient g in a node: of g, and of g (result - mean); the mean
+   of the identity is 0. */
+static int64_t at_sums(const Shape *s, int64_t operations, int64_t node, int64_t o, int64_t source) {
+    return ((node * operations + o) * s->sources + source) * 2 * chunks_of(s) * V;
+}
+
 static int gradient_sums(const Shape *s, int64_t operations, const REAL *const *x, const REAL *mean,
                          const REAL *const *g, double *sums) {
-    int64_t sources = s->sources, chunks = chunks_of(s), pixels = pixels_out(s), area = s->height * s->width;
-    int64_t of_node = (1 + 3 * sources) * chunks * V, all = s->nodes * of_node;
+    int64_t chunks = chunks_of(s), pixels = pixels_out(s), all = at_sums(s, operations, s->nodes, 0, 0);
     int failed = 0;
     double *parts = calloc(s->threads * all, sizeof *parts);
     if (!parts) return 1;
     FOR_THREADS
     for (int64_t t = 0; t < s->threads; t++) {
-        vec *tile = scratch(area + 2 * pixels), *of[3] = {tile + area, tile + area + pixels, tile};
-        if (!tile) { failed = 1; continue; }
+        Room room = room_of(s);
+        if (!room.tile) { failed = 1; continue; }
         for (IMAGES_OF(t))
-            for (int64_t source = 0; source < sources; source++)
-                for (int64_t k = 0; k < chunks; k++) {
-                    pools(s, x[source], n, k, tile, of[0], of[1]);
-                    vec middle[3] = {{0}};
-                    for (int64_t o = 0; o < 2; o++)
-                        middle[o] = ((const vec *)mean)[(o * sources + source) * chunks + k];
-                    for (int64_t node = 0; node < s->nodes; node++) {
-                        const REAL *slope = g[node] + n * pixels * s->channels + k * V;
-                        vec sum = {0}, with[3] = {{0}};
-                        for (int64_t p = 0; p < pixels; p++) {
-                            vec one = gather(slope + p * s->channels, lanes_of(s, k));
-                            sum += one;
-                            for (int o = 0; o < 2; o++) with[o] += one * (of[o][p] - middle[o]);
-                            if (operations == 3) with[2] += one * tile[p];
-                        }
-                        double *into = parts + t * all + node * of_node + k * V;
-                        for (int l = 0; l < V; l++) {
-                            if (source == 0) into[l] += sum[l];
-                            for (int64_t o = 0; o < 3; o++)
-                                into[(1 + o * sources + source) * chunks * V + l] += with[o][l];
-                        }
-                    }
-                }
+            for (CHUNKS_OF_SOURCES(s)) {
+                pools(s, x[source], n, k, lanes, room.tile, room.of[0], room.of[1]);
+                for (int64_t node = 0; node < s->nodes; node++)
+                    for (int64_t o = 0; o < operations; o++)
+                        ANY(add_gradients, g[node] + n * pixels * s->channels + k * V, s->channels, room.of[o], 1,
+                            o < 2 ? ((const vec *)mean)[at_vector(s, o, source, k)] : (vec){0}, pixels,
+                            parts + t * all + at_sums(s, operations, node, o, source) + k * V, chunks * V);
+            }
     }
     sum_threads(parts, s->threads, all, sums);
     free(parts);
     return failed;
 }
 
+/* Gradients in mixing: sums of g times the normalised results. */
+static void mixing_gradients(const Shape *s, int64_t operations, const double *sums, const REAL *rstd, REAL *mixing_g) {
+    int64_t lanes = chunks_of(s) * V;
+    for (int64_t i = 0; i < s->nodes * operations * s->sources; i++) {
+        int64_t o = i / s->sources % operations, source = i % s->sources;
+        double sum = 0;
+        for (int64_t l = 0; l < lanes; l++)
+            sum += sums[(2 * i + 1) * lanes + l] * (o < 2 ? rstd[at_vector(s, o, source, 0) * V + l] : 1);
+        mixing_g[i] = sum;
+    }
+}
+
+/* Of one pool, for the mixed gradient. */
+static Norm norm_of(const Shape *s, int64_t operations, const REAL *mixing, const REAL *mean, const REAL *rstd,
+                    const double *sums, int64_t o, int64_t source, int64_t k) {
+    int64_t at = at_vector(s, o, source, k), count = s->images * pixels_out(s);
+    Norm norm = {((const vec *)rstd)[at], {0}, {0}, ((const vec *)mean)[at]};
+    for (int64_t node = 0; node < s->nodes; node++) {
+        const double *of = sums + at_sums(s, operations, node, o, source) + k * V;
+        REAL weight = mixing[(node * operations + o) * s->sources + source] / count;
+        for (int l = 0; l < V; l++) {
+            norm.first[l] += weight * of[l];
+            norm.second[l] += weight * of[chunks_of(s) * V + l];
+        }
+    }
+    norm.second *= norm.factor * norm.factor;
+    return norm;
+}
+
+/* Gradient in one chunk of an image of a source, into room->back. */
+INLINE void back_tile(int64_t lanes, const Shape *s, int64_t operations, const REAL *mixing, const Norm *norms,
+                      const REAL *const *g, int64_t at, const Room *room) {
+    int64_t columns = columns_out(s);
+    memset(room->back, 0, s->height * s->width * sizeof *room->back);
+    for (int64_t r = 0; r < rows_out(s); r++)
+        for (int64_t c = 0; c < columns; c++) {
+            int64_t p = r * columns + c;
+            vec of[3] = {{0}}, most = room->of[0][p];
+            for (int64_t node = 0; node < s->nodes; node++) {
+                vec slope = gather(g[node] + at + p * s->channels, lanes);
+                for (int64_t o = 0; o < operations; o++) of[o] += mixing[(node * operations + o) * s->sources] * slope;
+            }
+            FOR(o, 2)
+                of[o] = norms[o].factor * (of[o] - norms[o].first - (room->of[o][p] - norms[o].mean) * norms[o].second);
+            Window w = window(s, r, c);
+            int64_t corner = w.top * s->width + w.left;
+            const vec *tile = room->tile + corner;
+            vec *back = room->back + corner;
+            of[1] *= share(w);
+            if (whole(w)) spread_of(tile, s->width, 3, 3, most, of[0], of[1], back);
+            else spread_of(tile, s->width, w.bottom - w.top, w.right - w.left, most, of[0], of[1], back);
+            if (operations == 3) room->back[p] += of[2];
+        }
+}
+
 /* Gradients in x (unless gx is NULL) and mixing, for the gradients g in the nodes. */
 int backward(const Shape *s, int64_t operations, const REAL *const *x, const REAL *mixing, const REAL *mean,
              const REAL *rstd, const REAL *const *g, REAL *const *gx, REAL *mixing_g) {
-    int64_t sources = s->sources, chunks = chunks_of(s), pixels = pixels_out(s), area = s->height * s->width;
-    int64_t of_node = (1 + 3 * sources) * chunks * V, columns = columns_out(s), count = s->images * pixels;
+    int64_t area = s->height * s->width, c = s->channels;
     int failed = 0;
-    double *sums = malloc(s->nodes * of_node * sizeof *sums);
+    double *sums = malloc(at_sums(s, operations, s->nodes, 0, 0) * sizeof *sums);
     if (!sums || gradient_sums(s, operations, x, mean, g, sums)) { free(sums); return 1; }
-    for (int64_t node = 0; node < s->nodes; node++)
-        for (int64_t o = 0; o < operations; o++)
-            for (int64_t source = 0; source < sources; source++) {
-                const double *with = sums + node * of_node + (1 + o * sources + source) * chunks * V;
-                double sum = 0;
-                for (int64_t i = 0; i < chunks * V; i++)
-                    sum += o < 2 ? with[i] * rstd[(o * sources + source) * chunks * V + i] : with[i];
-                mixing_g[(node * operations + o) * sources + source] = sum;
-            }
+    mixing_gradients(s, operations, sums, rstd, mixing_g);
     if (!gx) { free(sums); return 0; }
     FOR_THREADS
     for (int64_t t = 0; t < s->threads; t++) {
-        vec *tile = scratch(2 * area + 2 * pixels), *back = tile + area, *pool[2] = {back + area, back + area + pixels};
-        if (!tile) { failed = 1; continue; }
+        Room room = room_of(s);
+        if (!room.tile) { failed = 1; continue; }
         for (IMAGES_OF(t))
-            for (int64_t source = 0; source < sources; source++)
-                for (int64_t k = 0; k < chunks; k++) {
-                    const REAL *a = mixing + source;
-                    vec middle[2], scale[2], first[2] = {{0}}, second[2] = {{0}};
-                    for (int64_t o = 0; o < 2; o++) {
-                        int64_t at = (o * sources + source) * chunks + k;
-                        middle[o] = ((const vec *)mean)[at], scale[o] = ((const vec *)rstd)[at];
-                        for (int64_t node = 0; node < s->nodes; node++) {
-                            const double *of = sums + node * of_node + k * V;
-                            const double *with = of + (1 + o * sources + source) * chunks * V;
-                            REAL weight = a[(node * operations + o) * sources] / count;
-                            for (int l = 0; l < V; l++) first[o][l] += weight * of[l], second[o][l] += weight * with[l];
-                        }
-                        second[o] *= scale[o] * scale[o];
-                    }
-                    pools(s, x[source], n, k, tile, pool[0], pool[1]);
-                    memset(back, 0, area * sizeof *back);
-                    for (int64_t r = 0; r < rows_out(s); r++)
-                        for (int64_t c = 0; c < columns; c++) {
-                            int64_t p = r * columns + c;
-                            vec of[3] = {{0}};
-                            for (int64_t node = 0; node < s->nodes; node++) {
-                                vec slope = gather(g[node] + (n * pixels + p) * s->channels + k * V, lanes_of(s, k));
-                                for (int64_t o = 0; o < operations; o++)
-                                    of[o] += a[(node * operations + o) * sources] * slope;
-                            }
-                            for (int o = 0; o < 2; o++) /* through BatchNorm */
-                                of[o] = scale[o] * (of[o] - first[o] - (pool[o][p] - middle[o]) * second[o]);
-                            Window w = window(s, r, c);
-                            int64_t at = w.top * s->width + w.left;
-                            of[1] *= share(w);
-                            if (whole(w)) spread_of(tile + at, s->width, 3, 3, pool[0][p], of[0], of[1], back + at);
-                            else spread_of(tile + at, s->width, w.bottom - w.top, w.right - w.left, pool[0][p], of[0],
-                                           of[1], back + at);
-                            if (operations == 3) back[p] += of[2];
-                        }
-                    REAL *to = gx[source] + n * area * s->channels + k * V;
-                    for (int64_t p = 0; p < area; p++) put(back[p], to + p * s->channels, lanes_of(s, k));
-                }
+            for (CHUNKS_OF_SOURCES(s)) {
+                Norm norms[2];
+                FOR(o, 2) norms[o] = norm_of(s, operations, mixing, mean, rstd, sums, o, source, k);
+                pools(s, x[source], n, k, lanes, room.tile, room.of[0], room.of[1]);
+                ANY(back_tile, s, operations, mixing + source, norms, g, n * pixels_out(s) * c + k * V, &room);
+                REAL *to = gx[source] + n * area * c + k * V;
+                for (int64_t p = 0; p < area; p++) put(room.back[p], to + p * c, lanes);
+            }
     }
     free(sums);
     return failed;

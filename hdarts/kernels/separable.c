@@ -1,304 +1,339 @@
-/* Separable convolutions of all edges of a wave: relu, depthwise, pointwise, and the statistics BatchNorm needs.
+/* Separable convolutions of all edges of a wave: relu, depthwise, pointwise and BatchNorm, mixed for the target nodes.
 
-   One image of one edge is a tile that stays in the cache of a core through all operations; only the input and the
-   result y of the pointwise convolution are in main memory. BatchNorm, relu and the weight of the operation are applied
-   where y is read. Called by separable.py, which has the equation. MAX_TERMS is the largest number of terms of a node's
-   sum. Every function returns 0, or 1 if it is out of memory.
+   A stage is one pass over the images: all first blocks of all operations, then all second blocks, and so on;
+   statistics are complete after it. Edges and operations are the inner loops, so that the image of a source and the
+   gradient of a node are read once and remain in the cache; the steps on a band of rows remain in the first cache.
+   Only y, the result of a pointwise convolution, and gradients between blocks are in main memory. BatchNorm, relu and
+   the weight of the operation are applied where y is read. Called by separable.py, which has the equation. Functions
+   called from there return 0, or 1 if out of memory.
 
-   Layouts, slowest axis first:
-     outer   each source and node is a tensor (image, row, column, channel): PyTorch's channels-last
-     inner   y (edge, image, chunk, pixel, lane): channels in chunks of V, the last one padded with zeros
-     statistics (edge, chunk, lane); weights as in PyTorch, edges first */
+   Layouts, slowest axis first; channels are in chunks of V lanes, the last one padded with zeros:
+     sources, nodes and their gradients  (image, row, column, channel), each one a tensor: PyTorch's channels-last
+     y of each block                     (edge, image, row, column, chunk, lane)
+     statistics                          (block, mean or 1 / sqrt(variance + EPSILON), edge, chunk, lane)
+     weights of each block               depthwise, pointwise, gamma, beta, as in PyTorch, edges first */
 
-#include "depthwise.h"
-#include "moments.h"
+#include "wave.h"
 
-#define PIXELS 8 /* per step of a pointwise product: as many independent sums */
+/* --- forward ------------------------------------------------------------------------------------------------------ */
 
-/* One chunk of statistics or of BatchNorm's weights, or `other` where they are NULL. */
-static vec lanes_at(const REAL *of, int64_t at, REAL other) {
-    vec x;
-    if (of) return ((const vec *)of)[at];
-    for (int l = 0; l < V; l++) x[l] = other;
-    return x;
+#define BANDS_OF(all, columns) \
+    int64_t band = BAND / ((columns) * chunks_of(s)) + 1, r = 0, rows; \
+    rows = (all) - r < band ? (all) - r : band, r < (all); r += rows
+#define BLOCKS_OF(w) const Block *b = (w)->blocks; b < (w)->blocks + (w)->count; b++
+
+/* Sizes of the depthwise convolution of some rows, and its first pixel in a padded image. */
+static Plane plane_of(const Wave *w, const Block *b, int64_t rows) {
+    return (Plane){rows, columns_out(&b->s), wide_of(w, b), chunks_of(w->s), b->s.stride, b->s.dilation};
 }
 
-/* Load a source, or x after its BatchNorm, through relu into the inside of `padded` (chunk, row, column). */
-static void load(const Shape *s, const REAL *const *outer, const REAL *x, const REAL *mean, const REAL *rstd,
-                 const REAL *gamma, const REAL *beta, int64_t e, int64_t n, vec *padded) {
-    int64_t p = padding_of(s), wide = s->width + 2 * p, high = s->height + 2 * p, chunks = chunks_of(s);
-    int64_t pixels = s->height * s->width;
-    for (int64_t k = 0; k < chunks; k++) {
-        int64_t lanes = lanes_of(s, k);
-        vec *to = padded + k * high * wide + p * wide + p;
-        if (x) {
-            const vec *from = (const vec *)x + ((e * s->images + n) * chunks + k) * pixels;
-            int64_t at = e * chunks + k;
-            vec scale = lanes_at(rstd, at, 1) * lanes_at(gamma, at, 1);
-            vec shift = lanes_at(beta, at, 0) - lanes_at(mean, at, 0) * scale;
-            for (int64_t r = 0; r < s->height; r++)
-                for (int64_t c = 0; c < s->width; c++) to[r * wide + c] = relu(from[r * s->width + c] * scale + shift);
-        } else {
-            const REAL *from = outer[e / s->nodes] + n * pixels * s->channels + k * V;
-            for (int64_t r = 0; r < s->height; r++)
-                for (int64_t c = 0; c < s->width; c++)
-                    to[r * wide + c] = relu(gather(from + (r * s->width + c) * s->channels, lanes));
-        }
+static int64_t at_window(const Wave *w, const Block *b, int64_t r) {
+    int64_t p = padding_of(&b->s);
+    return at_pixel(w, b, r * b->s.stride - p, -p);
+}
+
+/* The depthwise convolution of `rows` rows of results from row r on. */
+static void spread_rows(const Wave *w, const Block *b, int64_t e, const vec *padded, int64_t r, int64_t rows, vec *to) {
+    for (int64_t k = 0, taps = b->s.kernel * b->s.kernel; k < chunks_of(w->s); k++)
+        depthwise(b->s.kernel, plane_of(w, b, rows), padded + at_window(w, b, r) + k, weights_at(w, e, b) + k * taps,
+                  to + k, 0);
+}
+
+/* y of one image and one edge, and its moments. */
+static void convolve(const Wave *w, const Block *b, const Room *room, vec *padded, int64_t e, int64_t n,
+                     Moments *moments) {
+    const Shape *s = &b->s;
+    int64_t chunks = chunks_of(s), columns = columns_out(s), loaded = 0;
+    const vec *pointwise = weights_at(w, e, b) + 50 * chunks;
+    Tile tiles[chunks];
+    memset(tiles, 0, sizeof tiles);
+    for (BANDS_OF(rows_out(s), columns)) {
+        int64_t needed = r + rows + padding_of(s); /* rows of the block before, which has as many */
+        if (needed > s->height) needed = s->height;
+        if (b->depth) load_rows(w, b, e, n, loaded, needed, padded);
+        loaded = needed;
+        spread_rows(w, b, e, padded, r, rows, room->spread);
+        vec *y = y_of(b, e, n) + r * columns * chunks;
+        product((const REAL *)room->spread, chunks * V, 1, pointwise, chunks, s->channels, y, chunks, rows * columns,
+                chunks, 0);
+        for (int64_t k = 0; k < chunks; k++) add_tile(tiles + k, y + k, chunks, rows * columns);
+    }
+    for (int64_t k = 0; k < chunks; k++) merge_tile(moments + k, tiles[k]);
+}
+
+INLINE void add_scaled(int64_t lanes, const vec *y, int64_t unit, int64_t pixels, vec scale, vec shift, int start,
+                       REAL *node, int64_t step) {
+    for (int64_t p = 0; p < pixels; p++) {
+        vec one = scale * y[p * unit] + shift;
+        if (!start) one += gather(node + p * step, lanes);
+        put(one, node + p * step, lanes);
     }
 }
 
-/* pointwise weights (out, in) -> (in, chunk of outs), or, if `back`, (out, chunk of ins) */
-static void load_pointwise(const Shape *s, const REAL *w, int64_t e, int back, vec *to) {
-    int64_t c = s->channels, chunks = chunks_of(s);
-    w += e * c * c;
-    for (int64_t row = 0; row < c; row++)
-        for (int64_t k = 0; k < chunks; k++) {
-            vec x = {0};
-            for (int64_t l = 0; l < lanes_of(s, k); l++)
-                x[l] = back ? w[row * c + k * V + l] : w[(k * V + l) * c + row];
-            to[row * chunks + k] = x;
-        }
-}
-
-/* out = sum over channels of x (chunk, row, column) times w (channel, chunk); may read, but does not write, beyond the
-   end. Chunk k of pixel (row, column) is stored in out[k * plane + row * wide + column * step]. */
-static void pointwise(const vec *x, const vec *w, int64_t channels, int64_t rows, int64_t columns, vec *out,
-                      int64_t plane, int64_t wide, int64_t step) {
-    int64_t chunks = (channels + V - 1) / V;
-    for (int64_t k = 0; k < chunks; k++)
-        for (int64_t r = 0; r < rows; r++)
-            for (int64_t p = 0; p < columns; p += PIXELS) {
-                vec a[PIXELS], *to = out + k * plane + r * wide + p * step;
-                for (int q = 0; q < PIXELS; q++) a[q] = (vec){0};
-                for (int64_t c = 0; c < channels; c++) {
-                    const REAL *from = (const REAL *)(x + (c / V * rows + r) * columns + p) + c % V;
-                    vec weight = w[c * chunks + k];
-                    for (int q = 0; q < PIXELS; q++) a[q] += weight * from[q * V];
-                }
-                if (p + PIXELS <= columns)
-                    for (int q = 0; q < PIXELS; q++) to[q * step] = a[q];
-                else
-                    for (int64_t q = 0; p + q < columns; q++) to[q * step] = a[q];
-            }
-}
-
-/* weight gradient: sums (out, chunk of ins) += sum over pixels of g[out] x[ins] */
-static void outer_products(const vec *g, const vec *x, int64_t channels, int64_t pixels, vec *sums) {
-    enum { OUTS = V < 8 ? V : 8 }; /* at a time, in one chunk */
-    int64_t chunks = (channels + V - 1) / V;
-    for (int64_t first = 0; first < channels; first += OUTS) {
-        const REAL *outs = (const REAL *)(g + first / V * pixels) + first % V;
-        for (int64_t k = 0; k < chunks; k++) {
-            vec a[OUTS];
-            for (int q = 0; q < OUTS; q++) a[q] = (vec){0};
-            for (int64_t p = 0; p < pixels; p++) {
-                vec here = x[k * pixels + p];
-                for (int q = 0; q < OUTS; q++) a[q] += here * outs[p * V + q];
-            }
-            for (int64_t q = 0; q < OUTS && first + q < channels; q++) sums[(first + q) * chunks + k] += a[q];
-        }
-    }
-}
-
-static vec through_relu(vec g, vec result) { return (vec)((mask)g & (result > 0)); }
-
-/* --- called from Python ------------------------------------------------------------------------------------------ */
-
-/* y, its mean and 1 / sqrt(variance + EPSILON), from the sources `outer`, or, where x is not NULL, from an inner y with
-   its BatchNorm: x_gamma (x - x_mean) x_rstd + x_beta, where gamma and beta may be NULL, for 1 and 0. */
-int forward(const Shape *s, const REAL *const *outer, const REAL *x, const REAL *x_mean, const REAL *x_rstd,
-            const REAL *x_gamma, const REAL *x_beta, const REAL *w_depthwise, const REAL *w_pointwise, REAL *y,
-            REAL *mean, REAL *rstd) {
-    int64_t edges = edges_of(s), chunks = chunks_of(s), taps = s->kernel * s->kernel, p = padding_of(s);
-    int64_t wide = s->width + 2 * p, high = s->height + 2 * p, pixels = pixels_out(s), lanes = edges * chunks * V;
-    int failed = 0;
-    Moments *moments = calloc(s->threads * lanes, sizeof *moments);
-    if (!moments) return 1;
+/* nodes[node] = sum over operations and sources of BatchNorm of the last block */
+static void mix(const Wave *w, REAL *const *nodes) {
+    const Shape *s = w->s;
+    int64_t c = s->channels, columns = columns_out(s), chunks = chunks_of(s);
     FOR_THREADS
-    for (int64_t t = 0; t < s->threads; t++) {
-        vec *padded = scratch(chunks * (wide * high + pixels + taps + s->channels) + PIXELS);
-        if (!padded) { failed = 1; continue; }
-        vec *wd = padded + chunks * wide * high, *wp = wd + chunks * taps, *spread = wp + chunks * s->channels;
-        memset(padded, 0, chunks * wide * high * sizeof *padded);
-        for (int64_t e = 0; e < edges; e++) {
-            load_depthwise(s, w_depthwise, e, 0, wd);
-            load_pointwise(s, w_pointwise, e, 0, wp);
-            for (IMAGES_OF(t)) {
-                vec *out = (vec *)y + (e * s->images + n) * chunks * pixels;
-                load(s, outer, x, x_mean, x_rstd, x_gamma, x_beta, e, n, padded);
-                for (int64_t k = 0; k < chunks; k++)
-                    depthwise(s->kernel, padded + k * wide * high, wide, wd + k * taps, rows_out(s), columns_out(s),
-                              s->stride, s->dilation, spread + k * pixels);
-                pointwise(spread, wp, s->channels, 1, pixels, out, pixels, 0, 1);
-                for (int64_t k = 0; k < chunks; k++)
-                    add_moments(moments + t * lanes + (e * chunks + k) * V, out + k * pixels, pixels);
-            }
-        }
-    }
-    normalisation(moments, s->threads, lanes, mean, rstd);
-    free(moments);
-    return failed;
+    for (int64_t t = 0; t < s->threads; t++)
+        for (IMAGES_OF(t))
+            for (BANDS_OF(rows_out(s), columns))
+                for (int64_t node = 0; node < s->nodes; node++)
+                    for (int64_t e = node, start = 1; e < edges_of(s); e += s->nodes)
+                        for (BLOCKS_OF(w)) {
+                            if (!b->last) continue;
+                            for (int64_t k = 0, lanes; lanes = lanes_of(s, k), k < chunks; k++)
+                                ANY(add_scaled, y_of(b, e, n) + r * columns * chunks + k, chunks, rows * columns,
+                                    scale_of(b, e, k), shift_of(b, e, k), start,
+                                    nodes[node] + (n * pixels_out(s) + r * columns) * c + k * V, c);
+                            start = 0;
+                        }
 }
 
-/* nodes[node] = sum over operations and sources of gamma (y - mean) rstd + beta */
-int mix(const Shape *s, int64_t operations, const REAL *const *y, const REAL *const *mean, const REAL *const *rstd,
-        const REAL *const *gamma, const REAL *const *beta, REAL *const *nodes) {
+/* --- backward ----------------------------------------------------------------------------------------------------- */
+
+/* Sums of each thread (thread, block, edge): for BatchNorm, of g and g (y - mean), (2, chunk, lane); and gradients in
+   the weights, depthwise (chunk, tap) and pointwise (out, chunk of ins), NULL if they are constants. The gradients
+   between blocks (slot, edge, image, pixel, chunk, lane). */
+typedef struct {
+    double *sums;
+    Norm *norms; /* (block, edge, chunk) */
+    vec *weights, *inner;
+    int64_t of_sums, of_weights;
+} Gradients;
+
+static double *sums_at(const Wave *w, const Gradients *of, int64_t t, const Block *b, int64_t e) {
+    return of->sums + ((t * w->count + (b - w->blocks)) * edges_of(w->s) + e) * of->of_sums;
+}
+
+static Norm *norms_at(const Wave *w, const Gradients *of, const Block *b, int64_t e) {
+    return of->norms + ((b - w->blocks) * edges_of(w->s) + e) * chunks_of(w->s);
+}
+
+static vec *weights_g_at(const Wave *w, const Gradients *of, int64_t t, const Block *b, int64_t e) {
+    return of->weights + ((t * w->count + (b - w->blocks)) * edges_of(w->s) + e) * of->of_weights;
+}
+
+static vec *inner_of(const Wave *w, const Gradients *of, const Block *b, int64_t e, int64_t n) {
+    return of->inner + ((b->slot * edges_of(w->s) + e) * w->s->images + n) * pixels_out(w->s) * chunks_of(w->s);
+}
+
+/* Sums for the last BatchNorm of each operation, for the gradients g in the nodes. */
+static void gradient_sums(const Wave *w, const REAL *const *g, const Gradients *of) {
+    const Shape *s = w->s;
     int64_t chunks = chunks_of(s), pixels = pixels_out(s);
     FOR_THREADS
     for (int64_t t = 0; t < s->threads; t++)
         for (IMAGES_OF(t))
-            for (int64_t node = 0; node < s->nodes; node++)
-                for (int64_t k = 0; k < chunks; k++) {
-                    const vec *from[MAX_TERMS];
-                    vec factor[MAX_TERMS], shift = {0};
-                    int count = 0;
-                    for (int64_t e = node; e < edges_of(s); e += s->nodes)
-                        for (int64_t o = 0; o < operations; o++, count++) {
-                            from[count] = (const vec *)y[o] + ((e * s->images + n) * chunks + k) * pixels;
-                            int64_t at = e * chunks + k;
-                            factor[count] = lanes_at(rstd[o], at, 1) * lanes_at(gamma[o], at, 1);
-                            shift += lanes_at(beta[o], at, 0) - lanes_at(mean[o], at, 0) * factor[count];
-                        }
-                    REAL *to = nodes[node] + n * pixels * s->channels + k * V;
-                    for (int64_t p = 0; p < pixels; p++) {
-                        vec sum = shift;
-                        for (int i = 0; i < count; i++) sum += factor[i] * from[i][p];
-                        put(sum, to + p * s->channels, lanes_of(s, k));
-                    }
-                }
-    return 0;
+            for (int64_t e = 0; e < edges_of(s); e++)
+                for (BLOCKS_OF(w))
+                    for (int64_t k = 0, lanes; lanes = lanes_of(s, k), b->last && k < chunks; k++)
+                        ANY(add_gradients, g[e % s->nodes] + n * pixels * s->channels + k * V, s->channels,
+                            y_of(b, e, n) + k, chunks, b->mean[e * chunks + k], pixels,
+                            sums_at(w, of, t, b, e) + k * V, chunks * V);
 }
 
-/* Sums for the gradient of BatchNorm: sums (2, edge, chunk, lane) = sum of g, sum of g (y - mean). */
-int gradient_sums(const Shape *s, const REAL *y, const REAL *mean, const REAL *const *g, double *sums) {
-    int64_t edges = edges_of(s), chunks = chunks_of(s), pixels = pixels_out(s), lanes = edges * chunks * V;
-    double *parts = calloc(s->threads * 2 * lanes, sizeof *parts);
-    if (!parts) return 1;
-    FOR_THREADS
-    for (int64_t t = 0; t < s->threads; t++)
-        for (int64_t e = 0; e < edges; e++)
-            for (IMAGES_OF(t))
-                for (int64_t k = 0; k < chunks; k++) {
-                    const vec *here = (const vec *)y + ((e * s->images + n) * chunks + k) * pixels;
-                    const REAL *slope = g[e % s->nodes] + n * pixels * s->channels + k * V;
-                    vec middle = ((const vec *)mean)[e * chunks + k], first = {0}, second = {0};
-                    for (int64_t p = 0; p < pixels; p++) {
-                        vec x = gather(slope + p * s->channels, lanes_of(s, k));
-                        first += x;
-                        second += x * (here[p] - middle);
-                    }
-                    double *into = parts + t * 2 * lanes + (e * chunks + k) * V;
-                    for (int l = 0; l < V; l++) into[l] += first[l], into[lanes + l] += second[l];
-                }
-    sum_threads(parts, s->threads, 2 * lanes, sums);
-    free(parts);
-    return 0;
+INLINE void slopes_of(int64_t lanes, Norm norm, const REAL *g, int64_t step, const vec *y, int64_t unit, int64_t pixels,
+                      vec *to) {
+    for (int64_t p = 0; p < pixels; p++) to[p * unit] = slope_of(lanes, norm, g + p * step, y[p * unit]);
 }
 
-/* Gradients of gamma (y - mean) rstd + beta, for the gradient g in the nodes or `inner` in the values themselves.
-   Those in the sources are added to outer_g; those in an inner x are written to gx, with its sums for BatchNorm.
-   w_depthwise_g and w_pointwise_g may be NULL: then the weights are constants. */
-int backward(const Shape *s, const REAL *const *outer, const REAL *x, const REAL *x_mean, const REAL *x_rstd,
-             const REAL *x_gamma, const REAL *x_beta, const REAL *w_depthwise, const REAL *w_pointwise, const REAL *y,
-             const REAL *mean, const REAL *rstd, const REAL *gamma, const REAL *const *g, const REAL *inner,
-             const double *sums, REAL *const *outer_g, REAL *gx, double *gx_sums, REAL *w_depthwise_g,
-             REAL *w_pointwise_g) {
-    int64_t edges = edges_of(s), chunks = chunks_of(s), taps = s->kernel * s->kernel, c = s->channels;
-    int64_t p = padding_of(s);
-    int64_t wide = s->width + 2 * p, high = s->height + 2 * p, pixels = pixels_out(s), area = s->height * s->width;
-    int64_t lanes = edges * chunks * V, count = s->images * pixels, of_weights = edges * chunks * (taps + c);
-    int failed = 0;
-    vec *weight_parts = w_pointwise_g ? calloc(s->threads * of_weights, sizeof(vec)) : NULL;
-    double *parts = calloc(s->threads * 2 * lanes, sizeof *parts);
-    if (!parts || (w_pointwise_g && !weight_parts)) { free(parts); free(weight_parts); return 1; }
+/* Gradient in y, for some pixels from p on, for the gradient in a node, or in the next block's input. */
+static void slopes(const Wave *w, const Block *b, int64_t e, int64_t n, const REAL *node, const Gradients *of,
+                   int64_t p, int64_t pixels, vec *to) {
+    int64_t chunks = chunks_of(w->s), c = w->s->channels, step = b->last ? c : chunks * V;
+    const REAL *g = b->last ? node + n * pixels_out(w->s) * c : (const REAL *)inner_of(w, of, b, e, n);
+    const Norm *norms = norms_at(w, of, b, e);
+    for (int64_t k = 0; k < chunks; k++) {
+        int64_t lanes = b->last ? lanes_of(w->s, k) : V;
+        ANY(slopes_of, norms[k], g + p * step + k * V, step, y_of(b, e, n) + p * chunks + k, chunks, pixels, to + k);
+    }
+}
+
+/* Write the gradient in the result of the depthwise convolution, `rows` rows from r on, into the inside of `back`; at
+   stride 2, the zeros between its pixels remain. */
+static void through_pointwise(const Wave *w, const Block *b, int64_t e, const vec *slope, int64_t r, int64_t rows,
+                              vec *back) {
+    int64_t chunks = chunks_of(w->s), columns = columns_out(&b->s);
+    const vec *pointwise = weights_at(w, e, b) + 50 * chunks;
+    for (int64_t i = 0; i < rows; i++)
+        product((const REAL *)(slope + i * columns * chunks), chunks * V, 1, pointwise, chunks, w->s->channels,
+                back + at_pixel(w, b, (r + i) * b->s.stride, 0), b->s.stride * chunks, columns, chunks, 0);
+}
+
+/* Add the gradients in the weights of a band. */
+static void learn(const Wave *w, const Block *b, int64_t e, const Room *room, const vec *padded, const vec *back,
+                  int64_t r, int64_t rows, vec *sums) {
+    int64_t chunks = chunks_of(w->s), taps = b->s.kernel * b->s.kernel;
+    spread_rows(w, b, e, padded, r, rows, room->spread);
+    for (int64_t k = 0; k < chunks; k++)
+        correlate(b->s.kernel, plane_of(w, b, rows), padded + at_window(w, b, r) + k,
+                  back + at_pixel(w, b, r * b->s.stride, 0) + k, sums + k * taps);
+    product((const REAL *)room->slope, 1, chunks * V, room->spread, chunks, rows * columns_out(&b->s),
+            sums + chunks * taps, chunks, w->s->channels, chunks, 1);
+}
+
+/* Add the transposed depthwise convolution of `back` to the sums in a source, or write that through relu as gradient of
+   the block before, with its sums. */
+static void leave(const Wave *w, const Block *b, int64_t e, int64_t n, const Room *room, const vec *padded, vec *sum,
+                  const Gradients *of, double *sums) {
+    const Shape *s = &b->s;
+    int64_t chunks = chunks_of(s), p = padding_of(s), taps = s->kernel * s->kernel;
+    const vec *flipped = weights_at(w, e, b) + 25 * chunks, *back = room->back[b->depth > 0];
+    for (BANDS_OF(s->height, s->width))
+        for (int64_t k = 0; k < chunks; k++) {
+            int64_t first = r * s->width * chunks + k;
+            Plane plane = {rows, s->width, wide_of(w, b), chunks, 1, s->dilation};
+            const vec *corner = back + at_pixel(w, b, r - p, -p) + k;
+            if (!b->depth) { depthwise(s->kernel, plane, corner, flipped + k * taps, sum + first, 1); continue; }
+            vec *to = inner_of(w, of, b, e, n) + first;
+            depthwise(s->kernel, plane, corner, flipped + k * taps, to, 0);
+            for (int64_t i = 0; i < rows; i++) {
+                const vec *seen = padded + at_pixel(w, b, r + i, 0) + k;
+                vec *row = to + i * s->width * chunks;
+                for (int64_t j = 0; j < s->width * chunks; j += chunks) row[j] = (vec)((mask)row[j] & (seen[j] > 0));
+            }
+            add_gradients(V, (const REAL *)to, chunks * V, y_of(b - 1, e, n) + first, chunks,
+                         b[-1].mean[e * chunks + k], rows * s->width, sums + k * V, chunks * V);
+        }
+}
+
+/* Gradients of a block on one edge in its input and weights, for one image. */
+static void back_image(const Wave *w, const Block *b, int64_t e, int64_t n, int64_t t, vec *padded, vec *sum,
+                       const REAL *node, const Gradients *of) {
+    const Shape *s = &b->s;
+    const Room *room = w->rooms + t;
+    int64_t columns = columns_out(s);
+    vec *back = room->back[b->depth > 0];
+    if (b->depth) load_rows(w, b, e, n, 0, s->height, padded);
+    for (BANDS_OF(rows_out(s), columns)) {
+        slopes(w, b, e, n, node, of, r * columns, rows * columns, room->slope);
+        through_pointwise(w, b, e, room->slope, r, rows, back);
+        if (of->weights) learn(w, b, e, room, padded, back, r, rows, weights_g_at(w, of, t, b, e));
+    }
+    leave(w, b, e, n, room, padded, sum, of, b->depth ? sums_at(w, of, t, b - 1, e) : NULL);
+}
+
+/* One pass over the images for all blocks of one depth: y and its moments (block, thread, edge, chunk), or, for g, the
+   gradients in the nodes, those in weights and inputs; those in the sources are written at depth 0. */
+static void stage(const Wave *w, const REAL *const *x, int64_t depth, Moments *moments, const REAL *const *g,
+                  const Gradients *of, REAL *const *x_g) {
+    const Shape *s = w->s;
+    int64_t area = area_of(w, w->blocks), direct = s->height * s->width * chunks_of(s), vectors = chunks_of(s);
     FOR_THREADS
     for (int64_t t = 0; t < s->threads; t++) {
-        vec *padded = scratch(chunks * (2 * wide * high + 2 * taps + c + 2 * pixels) + area + PIXELS);
-        if (!padded) { failed = 1; continue; }
-        vec *gd = padded + chunks * wide * high, *wd = gd + chunks * wide * high, *flipped = wd + chunks * taps;
-        vec *wp = flipped + chunks * taps, *back = wp + chunks * c, *gy = back + area, *spread = gy + chunks * pixels;
-        memset(padded, 0, 2 * chunks * wide * high * sizeof *padded);
-        for (int64_t e = 0; e < edges; e++) {
-            vec *wd_sums = weight_parts + t * of_weights + e * chunks * (taps + c), *wp_sums = wd_sums + chunks * taps;
-            load_depthwise(s, w_depthwise, e, 0, wd);
-            load_depthwise(s, w_depthwise, e, 1, flipped);
-            load_pointwise(s, w_pointwise, e, 1, wp);
-            for (IMAGES_OF(t)) {
-                load(s, outer, x, x_mean, x_rstd, x_gamma, x_beta, e, n, padded);
-                /* through BatchNorm: gy = factor (g - first - (y - mean) second) */
-                for (int64_t k = 0; k < chunks; k++) {
-                    int64_t at = e * chunks + k;
-                    const vec *here = (const vec *)y + ((e * s->images + n) * chunks + k) * pixels;
-                    vec middle = ((const vec *)mean)[at], r = ((const vec *)rstd)[at], first, second;
-                    for (int l = 0; l < V; l++) {
-                        first[l] = sums[at * V + l] / count;
-                        second[l] = sums[lanes + at * V + l] / count;
-                    }
-                    second *= r * r;
-                    vec factor = r * lanes_at(gamma, at, 1);
-                    const vec *from = (const vec *)inner + ((e * s->images + n) * chunks + k) * pixels;
-                    const REAL *slope = inner ? NULL : g[e % s->nodes] + n * pixels * c + k * V;
-                    for (int64_t q = 0; q < pixels; q++) {
-                        vec one = inner ? from[q] : gather(slope + q * c, lanes_of(s, k));
-                        gy[k * pixels + q] = factor * (one - first - (here[q] - middle) * second);
-                    }
-                }
-                /* gd has the layout of the image, with zeros around it and, at stride 2, between its pixels */
-                pointwise(gy, wp, c, rows_out(s), columns_out(s), gd + p * wide + p, wide * high, s->stride * wide,
-                          s->stride);
-                for (int64_t k = 0; w_pointwise_g && k < chunks; k++) {
-                    vec *image = padded + k * wide * high;
-                    depthwise(s->kernel, image, wide, wd + k * taps, rows_out(s), columns_out(s), s->stride,
-                              s->dilation, spread + k * pixels);
-                    correlate(s->kernel, image, gd + k * wide * high + p * wide + p, wide, rows_out(s), columns_out(s),
-                              s->stride, s->dilation, wd_sums + k * taps);
-                }
-                if (w_pointwise_g) outer_products(gy, spread, c, pixels, wp_sums);
-                for (int64_t k = 0; k < chunks; k++) {
-                    depthwise(s->kernel, gd + k * wide * high, wide, flipped + k * taps, s->height, s->width, 1,
-                              s->dilation, back);
-                    const vec *seen = padded + k * wide * high + p * wide + p;
-                    if (!x) {
-                        REAL *to = outer_g[e / s->nodes] + n * area * c + k * V;
-                        for (int64_t r = 0; r < s->height; r++)
-                            for (int64_t q = 0; q < s->width; q++, to += c) {
-                                vec one = through_relu(back[r * s->width + q], seen[r * wide + q]);
-                                put(gather(to, lanes_of(s, k)) + one, to, lanes_of(s, k));
-                            }
-                        continue;
-                    }
-                    int64_t at = ((e * s->images + n) * chunks + k) * area;
-                    vec middle = ((const vec *)x_mean)[e * chunks + k], first = {0}, second = {0};
-                    for (int64_t r = 0; r < s->height; r++)
-                        for (int64_t q = 0; q < s->width; q++, at++) {
-                            vec one = through_relu(back[r * s->width + q], seen[r * wide + q]);
-                            ((vec *)gx)[at] = one;
-                            first += one;
-                            second += one * (((const vec *)x)[at] - middle);
+        const Room *room = w->rooms + t;
+        for (GROUPS_OF(t, w->together))
+            for (int64_t source = 0; source < s->sources; source++) {
+                if (!depth) move_source(w, room, n, images, x[source], NULL);
+                if (!depth && g) memset(room->source_g, 0, images * direct * sizeof *room->source_g);
+                for (int64_t e = source * s->nodes; e < (source + 1) * s->nodes; e++)
+                    for (BLOCKS_OF(w))
+                        for (int64_t i = 0; b->depth == depth && i < images; i++) {
+                            vec *padded = depth ? room->padded : room->source + i * area;
+                            int64_t at = ((b - w->blocks) * s->threads + t) * edges_of(s) + e;
+                            vec *sum = room->source_g + i * direct;
+                            if (g) back_image(w, b, e, n + i, t, padded, sum, g[e % s->nodes], of);
+                            else convolve(w, b, room, padded, e, n + i, moments + at * vectors);
                         }
-                    double *into = parts + t * 2 * lanes + (e * chunks + k) * V;
-                    for (int l = 0; l < V; l++) into[l] += first[l], into[lanes + l] += second[l];
-                }
+                if (!depth && g) move_source(w, room, n, images, NULL, x_g[source]);
             }
+    }
+}
+
+/* Sum those of BatchNorm over the threads, into those of thread 0, for the blocks that the stage of `depth` reads. */
+static void join_sums(const Wave *w, int64_t depth, const Gradients *of) {
+    int64_t chunks = chunks_of(w->s), count = w->s->images * pixels_out(w->s);
+    for (BLOCKS_OF(w))
+        for (int64_t e = 0; b->depth == depth && e < edges_of(w->s); e++) {
+            double *sums = sums_at(w, of, 0, b, e);
+            for (int64_t t = 1; t < w->s->threads; t++)
+                for (int64_t i = 0; i < of->of_sums; i++) sums[i] += sums_at(w, of, t, b, e)[i];
+            for (int64_t k = 0; k < chunks; k++) {
+                vec first, second, rstd = b->rstd[e * chunks + k];
+                for (int l = 0; l < V; l++)
+                    first[l] = sums[k * V + l] / count, second[l] = sums[(chunks + k) * V + l] / count;
+                norms_at(w, of, b, e)[k] =
+                    (Norm){scale_of(b, e, k), first, second * rstd * rstd, b->mean[e * chunks + k]};
+            }
+        }
+}
+
+/* Write the gradients in the weights of one edge; those of convolutions may be NULL, of gamma and beta too. */
+static void store_weights(const Wave *w, const Block *b, int64_t e, const Gradients *of, REAL *const *w_g) {
+    int64_t chunks = chunks_of(w->s), c = w->s->channels, taps = b->s.kernel * b->s.kernel;
+    const double *sums = sums_at(w, of, 0, b, e);
+    for (int64_t i = 0; i < c; i++) {
+        if (w_g[2]) w_g[2][e * c + i] = sums[chunks * V + i] * ((const REAL *)(b->rstd + e * chunks))[i];
+        if (w_g[3]) w_g[3][e * c + i] = sums[i];
+        for (int64_t j = 0; of->weights && j < taps + c; j++) {
+            int64_t in = j - taps, at = j < taps ? i / V * taps + j : chunks * taps + i * chunks + in / V;
+            REAL sum = 0;
+            for (int64_t t = 0; t < w->s->threads; t++)
+                sum += weights_g_at(w, of, t, b, e)[at][j < taps ? i % V : in % V];
+            if (j < taps) w_g[0][(e * c + i) * taps + j] = sum;
+            else w_g[1][(e * c + i) * c + in] = sum;
         }
     }
-    if (gx_sums) sum_threads(parts, s->threads, 2 * lanes, gx_sums);
-    for (int64_t e = 0; w_pointwise_g && e < edges; e++)
-        for (int64_t channel = 0; channel < c; channel++) {
-            int64_t start = e * chunks * (taps + c), k = channel / V, l = channel % V;
-            for (int64_t i = 0; i < taps; i++) {
-                REAL sum = 0;
-                for (int64_t t = 0; t < s->threads; t++) sum += weight_parts[t * of_weights + start + k * taps + i][l];
-                w_depthwise_g[(e * c + channel) * taps + i] = sum;
-            }
-            for (int64_t in = 0; in < c; in++) {
-                REAL sum = 0;
-                const vec *row = weight_parts + start + chunks * taps + channel * chunks + in / V;
-                for (int64_t t = 0; t < s->threads; t++) sum += row[t * of_weights][in % V];
-                w_pointwise_g[(e * c + channel) * c + in] = sum;
-            }
+}
+
+/* --- called from Python ------------------------------------------------------------------------------------------- */
+
+/* s: sizes of the sources, edges, and the stride of the wave. Writes nodes, y and statistics. */
+int forward(const Shape *s, int64_t count, const Form *forms, const REAL *const *x, const REAL *const *weights,
+            vec *const *y, vec *statistics, REAL *const *nodes) {
+    int64_t of_block = edges_of(s) * chunks_of(s);
+    Block blocks[count];
+    Wave w = {.s = s, .blocks = blocks, .count = count};
+    set_blocks(&w, forms, weights, y, statistics);
+    Moments *moments = calloc(count * s->threads * of_block, sizeof *moments);
+    int ready = prepare(&w, 0) && moments;
+    for (int64_t depth = 0; ready && depth < w.depths; depth++) {
+        stage(&w, x, depth, moments, NULL, NULL, NULL);
+        for (int64_t b = 0; b < count; b++)
+            if (blocks[b].depth == depth)
+                normalisation(moments + b * s->threads * of_block, s->threads, of_block, (REAL *)blocks[b].mean,
+                              (REAL *)blocks[b].rstd);
+    }
+    if (ready) mix(&w, nodes);
+    free(moments);
+    free(w.weights);
+    free(w.rooms);
+    return !ready;
+}
+
+/* Gradients in the sources and in the weights for the gradients g in the nodes. w_g: as `weights`; NULL where weights
+   are NULL, and convolutions' all NULL if they are constants. If x_g is NULL, only the gradients in gamma and beta of
+   last blocks are written. */
+int backward(const Shape *s, int64_t count, const Form *forms, const REAL *const *x, const REAL *const *weights,
+             vec *const *y, vec *statistics, const REAL *const *g, REAL *const *x_g, REAL *const *w_g) {
+    int64_t chunks = chunks_of(s), parts = s->threads * count * edges_of(s);
+    Block blocks[count];
+    Wave w = {.s = s, .blocks = blocks, .count = count};
+    set_blocks(&w, forms, weights, y, statistics);
+    Gradients of = {.of_sums = 2 * chunks * V, .of_weights = chunks * (25 + s->channels)};
+    int64_t learned = w_g[1] ? parts * of.of_weights : 0;
+    of.sums = calloc(parts * of.of_sums, sizeof *of.sums);
+    of.norms = malloc(count * edges_of(s) * chunks * sizeof *of.norms);
+    of.inner = vectors(w.slots * edges_of(s) * s->images * pixels_out(s) * chunks + learned + 1);
+    int ready = prepare(&w, 1) && of.sums && of.norms && of.inner;
+    if (ready) {
+        of.weights = learned ? of.inner + w.slots * edges_of(s) * s->images * pixels_out(s) * chunks : NULL;
+        if (learned) memset(of.weights, 0, learned * sizeof(vec));
+        gradient_sums(&w, g, &of);
+        for (int64_t depth = w.depths - 1; depth >= 0; depth--) {
+            join_sums(&w, depth, &of);
+            if (x_g) stage(&w, x, depth, NULL, g, &of, x_g);
         }
-    free(parts);
-    free(weight_parts);
-    return failed;
+        FOR_THREADS
+        for (int64_t t = 0; t < s->threads; t++)
+            for (int64_t e = edges_of(s) * t / s->threads; e < edges_of(s) * (t + 1) / s->threads; e++)
+                for (int64_t b = 0; b < count; b++) store_weights(&w, blocks + b, e, &of, w_g + 4 * b);
+    }
+    free(of.sums);
+    free(of.norms);
+    free(of.inner);
+    free(w.weights);
+    free(w.rooms);
+    return !ready;
 }

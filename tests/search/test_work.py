@@ -53,11 +53,14 @@ def test_a_direct_step_asks_for_no_gradient_in_the_weights(
 ) -> None:
     """And nothing of the first cell's inputs, which do not depend on alpha."""
     step = Step(monkeypatch, space=space, method=method, layers=3 if space == "darts" else 1)
-    calls, call = Counter[str](), Kernel.call
-    monkeypatch.setattr(Kernel, "call", lambda self, name, *rest: (calls.update([name]), call(self, name, *rest)))
+    calls, call = Counter[tuple[str, bool]](), Kernel.call
+    # the last but one argument of the functions `backward`: where to write the gradients in the sources
+    monkeypatch.setattr(
+        Kernel, "call", lambda self, name, *rest: (calls.update([(name, rest[-2] is None)]), call(self, name, *rest))
+    )
     found = step.phases.unlogged(step.batch, step.batch)
-    if space == "darts":  # pooling, and 6 blocks of convolutions but for the wave of the first cell's inputs
-        assert calls["backward"] == 12 + 11 * 6
+    if space == "darts":  # pooling and convolutions; nothing inside those of the first cell's inputs
+        assert calls["backward", False] == 22 and calls["backward", True] == 2
     asked = step.asked
     assert step.kernels == FIRST_ORDER[space] and found.total.any() and not found.response.any()
     assert all(needed[0] for name in ("pooling", "edges") for needed in asked.get(name, []))  # the mixture weights
