@@ -540,7 +540,8 @@ def test_custom_parts_are_moved_to_the_device_of_the_search():
             return self.part
 
     parts = {"data": data, "supernet": supernet, "hypernetwork": s.make_hypernetwork(params, supernet)}
-    assert list(s.search(params, Run.open(params), **{name: Elsewhere(part) for name, part in parts.items()}))
+    elsewhere: dict[str, Any] = {name: Elsewhere(part) for name, part in parts.items()}
+    assert list(s.search(params, Run.open(params), **elsewhere))
     assert moves == [CPU] * 3
     onto = data.to("meta")
     assert onto.validation is not None and onto.test is None
