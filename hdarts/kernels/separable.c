@@ -9,7 +9,7 @@
 
    Layouts, slowest axis first; channels are in chunks of V lanes, the last one padded with zeros:
      sources, nodes and their gradients  (image, row, column, channel), each one a tensor: PyTorch's channels-last
-     y of each block                     (edge, image, row, column, chunk, lane)
+     y of each block and source          (node, image, row, column, chunk, lane)
      statistics                          (block, mean or 1 / sqrt(variance + EPSILON), edge, chunk, lane)
      weights of each block               depthwise, pointwise, gamma, beta, as in PyTorch, edges first */
 

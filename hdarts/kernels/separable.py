@@ -104,8 +104,8 @@ class _Compiled(torch.autograd.Function):
         x, weights = _contiguous(spec, inputs)
         forms, shape, (chunks, lanes) = _forms(spec.operations), _shape(spec, x[0]), kernel.chunks(x[0].shape[-1])
         size, edges = shape.size_out(), spec.sources * spec.nodes
-        # one tensor per block: malloc keeps what is below 32 MiB, so that it need not be mapped again at each step
-        y = [x[0].new_empty(edges, len(x[0]), *size, chunks, lanes) for _ in forms]
+        # small tensors: malloc keeps what is below 32 MiB, so that it need not be mapped again at each step
+        y = [x[0].new_empty(spec.nodes, len(x[0]), *size, chunks, lanes) for _ in forms for _ in x]
         statistics = x[0].new_empty(len(forms), 2, edges, chunks, lanes)
         nodes = (len(x[0]), x[0].shape[-1], *size)  # no views, so that hdarts.kernels.pooling can add to them in place
         out = [torch.empty(nodes, dtype=statistics.dtype, memory_format=torch.channels_last) for _ in range(spec.nodes)]

@@ -14,7 +14,7 @@ typedef struct {
     int64_t depth, last; /* place in its operation: 0 reads a source; the last one is added to a node */
     int64_t slot;        /* of the gradients between the blocks of its operation */
     const REAL *depthwise, *pointwise, *gamma, *beta;
-    vec *y, *mean, *rstd;
+    vec *const *y, *mean, *rstd; /* y of the edges of each source */
 } Block;
 
 typedef struct { int64_t kernel, stride, dilation, first; } Form; /* first of its operation */
@@ -57,7 +57,7 @@ static void set_blocks(Wave *w, const Form *forms, const REAL *const *weights, v
         w->depths = depth + 1 > w->depths ? depth + 1 : w->depths;
         w->slots += depth == 1;
         w->blocks[b] = (Block){*w->s, depth, b + 1 == w->count || forms[b + 1].first, w->slots - (depth > 0),
-                               of[0], of[1], of[2], of[3], y[b], mean, mean + of_edges};
+                               of[0], of[1], of[2], of[3], y + b * w->s->sources, mean, mean + of_edges};
         Shape *s = &w->blocks[b].s;
         if (depth) s->height = rows_out(w->s), s->width = columns_out(w->s);
         s->kernel = forms[b].kernel, s->stride = forms[b].stride, s->dilation = forms[b].dilation;
@@ -117,7 +117,8 @@ static int prepare(Wave *w, int back) {
 /* --- inputs of blocks --------------------------------------------------------------------------------------------- */
 
 static vec *y_of(const Block *b, int64_t e, int64_t n) {
-    return b->y + (e * b->s.images + n) * pixels_out(&b->s) * chunks_of(&b->s);
+    const Shape *s = &b->s;
+    return b->y[e / s->nodes] + (e % s->nodes * s->images + n) * pixels_out(s) * chunks_of(s);
 }
 
 /* One chunk of gamma or beta, or `other` where they are NULL. */
