@@ -38,7 +38,7 @@ LIMITED = """
 import resource, psutil, sys, warnings
 from helpers.small_runs import {kind}, computed
 from hdarts.errors import OutOfMemory
-kind = {{**{kind}, "channels": 8, "batch_size": 1024, "limit": 2048, "image_size": 16}}
+kind = {{**{kind}, "channels": 8, "batch_size": 1024, "limit": 4096, "image_size": 16}}
 list(computed({{**{kind}, "epochs": 1, "run": "first"}}))  # libraries allocate what they need
 room = psutil.Process().memory_info().vms + {megabytes} * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (room, room))

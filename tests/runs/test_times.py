@@ -48,8 +48,8 @@ def taken(tmp_path, monkeypatch) -> list[int]:
         monkeypatch.setattr(module, name, taking(seconds, getattr(module, name)))
     whole = Batches.epoch
 
-    def epoch(self: Batches, seed: int, purpose: str, at: int, start: int = 0) -> Any:
-        for batch in whole(self, seed, purpose, at, start):
+    def epoch(self: Batches, seed: int, purpose: str, at: int, start: int = 0, number: int = 0) -> Any:
+        for batch in whole(self, seed, purpose, at, start, number):
             if purpose != "outer":
                 now[0] += 1
                 taken[:] = taken[0] + 1, taken[1] + len(batch[1])

@@ -36,17 +36,21 @@ def start(target: Callable[..., None], task: Any, environment: Mapping[str, str]
     with _lock, _environment(environment):
         if not _contexts:
             _contexts.extend(contexts())
-        while True:
-            process = _contexts[0].Process(target=target, args=(task, dict(environment)))
+        failure: Exception | None = None
+        for way in [_contexts[0], *_contexts]:  # the first one twice: a server that was killed starts again
+            process = way.Process(target=target, args=(task, dict(environment)))
             try:
                 process.start()
-                _running.add(process)
-                return process
             except (OSError, EOFError) as error:
-                if len(_contexts) == 1:
-                    raise
-                del _contexts[0]
-                print(f"notice: the fork server failed ({error!r}); runs start slowly", file=sys.stderr, flush=True)
+                failure = error
+                continue
+            if way is not _contexts[0]:
+                print(f"notice: the fork server failed ({failure!r}); runs start slowly", file=sys.stderr, flush=True)
+                _contexts[:] = [way]
+            _running.add(process)
+            return process
+        assert failure is not None
+        raise failure
 
 
 def ended(process: Any, timeout: float | None) -> bool:
