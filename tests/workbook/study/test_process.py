@@ -58,6 +58,7 @@ def test_a_run_is_a_fork_and_without_a_fork_server_a_new_interpreter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = first_run(tmp_path, monkeypatch, SHOW)
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]  # one of another test may have imported less
     logs = []
     for ways in (process.contexts(), [Broken, *process.contexts()[1:]]):
         monkeypatch.setattr(process, "_contexts", ways)
