@@ -20,7 +20,7 @@ PRELOADED = [
     *("hdarts.search", "hdarts.train", "hdarts.toys", "hdarts.plots", "hdarts.plots.statistical"),
     *("hdarts.workbook.analysis.diagnostics", "hdarts.workbook.claims", "hdarts.workbook.page.notebook"),
     *("torch._dynamo", "torchvision.datasets", "sklearn.datasets", "scipy.stats", "scipy.optimize"),
-    *("papermill", "nbclient", "ipykernel.kernelapp", "matplotlib.pyplot", "matplotlib_inline.backend_inline"),
+    *("papermill", "nbclient", "ipykernel.kernelapp", "matplotlib.figure"),  # pyplot's backend needs a kernel
     "hdarts.workbook.study.probe",
     "hdarts.workbook.cli",  # the main module of `hdarts run`, which multiprocessing imports into each process
 ]

@@ -93,7 +93,8 @@ def run_one(
     it is killed `GRACE` seconds after the timeout. `variables` are added to its environment.
     """
     count = os.environ.get("OMP_NUM_THREADS", str(threads))  # a user's setting applies to all libraries
-    counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), count)
+    defaults = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), count)
+    defaults["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"  # a forked kernel would set it too late
     fixed = {
         "HDARTS_RUNS": str(runs_folder()),
         "HDARTS_PROGRESS": "log",
@@ -104,7 +105,7 @@ def run_one(
     for name in ("notebook.ipynb", "notebook.html"):
         (folder / name).unlink(missing_ok=True)  # the state of an earlier start
     task = Task(str(run.notebook), str(folder), str(root), _changed_parameters(run))
-    process = start(run_notebook, task, {**counts, **os.environ, **fixed, **(variables or {})})
+    process = start(run_notebook, task, {**defaults, **os.environ, **fixed, **(variables or {})})
     timed_out = _wait(process, timeout, stop)
     outcome, code = outcome_of(folder), process.exitcode
     if outcome.state == "done":

@@ -1,5 +1,6 @@
 """The processes of runs: forks of a server, or new interpreters."""
 
+import json
 import multiprocessing
 import os
 import subprocess
@@ -19,6 +20,9 @@ from hdarts.workbook.study.runner import run_one
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="runs are forks only on Linux")
 SHOW = """
 import sys
+import matplotlib.pyplot as plt
+plt.plot([0, 1])
+plt.show()
 print("kernel", os.getppid(), "torch" in sys.modules, int(os.environ["OMP_NUM_THREADS"]), flush=True)
 """
 
@@ -64,6 +68,9 @@ def test_a_run_is_a_fork_and_without_a_fork_server_a_new_interpreter(
         monkeypatch.setattr(process, "_contexts", ways)
         assert run_one(run, tmp_path, threads=1).state == "done"
         (run.folder / "result.json").unlink()
+        cells = json.loads((run.folder / "notebook.ipynb").read_text())["cells"]
+        shown = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
+        assert any("image/png" in data for data in shown), "pyplot shows its figures in the notebook"
         logs.append((run.folder / "log.txt").read_text().splitlines()[-1].split())
         (run.folder / "log.txt").unlink()
     (_, parent, *forked), (_, other, *new) = logs
