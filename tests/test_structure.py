@@ -180,7 +180,7 @@ def test_nothing_is_read_with_pickle_or_eval(path: Path):
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_is_left_to_do(path: Path):
-    marks = "|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X", "raise Not" + "ImplementedError"))
+    marks = "|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X", "Not" + "ImplementedError"))
     assert re.findall(rf"\b({marks})\b", path.read_text()) == []
 
 
