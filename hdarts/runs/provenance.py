@@ -57,10 +57,15 @@ def write_starts(folder: Path, starts: Sequence[Start]) -> None:
     write_atomic(folder / FILE, json.dumps({"starts": starts}, indent=2, default=str) + "\n")
 
 
+def last_images(folder: Path) -> dict[str, Any]:
+    """Return what the last start of a run that read images recorded of them (`Splits.summary`); {} if none did."""
+    images = (start["data"] for start in reversed(read_starts(folder)) if isinstance(start.get("data"), dict))
+    return next(images, {})
+
+
 def refuse_other_images(folder: Path, data: Mapping[str, Any]) -> None:
     """Raise `ParameterError` if the last start of a run that read images read others than `data` describes."""
-    before = [start["data"] for start in read_starts(folder) if isinstance(start.get("data"), dict)]
-    then, now = before[-1].get("digest") if before else None, data.get("digest")
+    then, now = last_images(folder).get("digest"), data.get("digest")
     if then and then != now:
         advice = "restore them, or remove the folder to start this run again from the beginning"
         raise ParameterError(f"{folder}: its images changed: SHA-256 {then} when it began, {now} now; {advice}")

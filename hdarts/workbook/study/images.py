@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 
 from hdarts.errors import ParameterError
-from hdarts.runs.provenance import read_starts
+from hdarts.runs.provenance import last_images
 from hdarts.workbook.study import PlannedRun
 
 
@@ -17,8 +17,8 @@ def refuse_changed_images(finished: Iterable[PlannedRun]) -> None:
     signatures: dict[str, str] = {}
     digests: dict[str, str] = {}
     for run in finished:
-        data = [start["data"] for start in read_starts(run.folder) if isinstance(start.get("data"), dict)]
-        origin = dict(data[-1].get("origin", {})) if data else {}
+        data = last_images(run.folder)
+        origin = dict(data.get("origin", {}))
         if not (files := origin.pop("files", "")):
             continue
         from hdarts.data import load  # imports torch
@@ -38,7 +38,7 @@ def refuse_changed_images(finished: Iterable[PlannedRun]) -> None:
                 digests[key] = load(**origin).digest
             except ParameterError as error:
                 digests[key] = f"none ({error})"
-        then, now = data[-1]["digest"], digests[key]
+        then, now = data["digest"], digests[key]
         if now != then:
             raise ParameterError(
                 f"run {run.name} is done, but its images changed: SHA-256 {then} when it began, {now} now; "
