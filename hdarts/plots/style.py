@@ -122,7 +122,7 @@ def render(figure: Figure, kind: str = "svg") -> bytes:
     bounds = _bounds(figure)
     box = bounds if bounds.y0 < 0 else None
     with style():
-        figure.savefig(buffer, format=kind, dpi=figure.dpi, metadata=metadata, bbox_inches=box, pad_inches=0)
+        figure.savefig(buffer, format=kind, dpi=RC["figure.dpi"], metadata=metadata, bbox_inches=box, pad_inches=0)
     return buffer.getvalue()
 
 
