@@ -30,6 +30,7 @@ def gpu_count(runs: Sequence[PlannedRun]) -> int:
 
 
 def device_of(run: PlannedRun) -> str:
+    """Return the parameter `device` of a run; notebooks without it use the CPU."""
     return getattr(run.params, "device", "cpu")
 
 
