@@ -93,8 +93,10 @@ def run_one(
     it is killed `GRACE` seconds after the timeout. `variables` are added to its environment.
     """
     count = os.environ.get("OMP_NUM_THREADS", str(threads))  # a user's setting applies to all libraries
-    defaults = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), count)
-    defaults["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"  # a forked kernel would set it too late
+    defaults = {
+        **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), count),
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # a forked kernel would set it too late
+    }
     fixed = {
         "HDARTS_RUNS": str(runs_folder()),
         "HDARTS_PROGRESS": "log",
