@@ -17,6 +17,7 @@ from hdarts.space.operations import Convolution
 from hdarts.supernet.custom import CustomOperations, CustomWeight
 from hdarts.supernet.darts import DartsCells
 from hdarts.supernet.layout import Layout, Shape
+from hdarts.supernet.mixture import Mixture
 from hdarts.supernet.nasbench201 import BenchmarkCells
 from hdarts.supernet.waves import Wave, waves
 
@@ -122,8 +123,9 @@ class Supernet:
         """Return logits `(N, classes)` of images `(N, C, H, W)` for architecture parameters `alpha`."""
         return self.mixture(images, w, alpha.softmax(-1))
 
-    def mixture(self, images: Tensor, w: Tensor, weights: Tensor) -> Tensor:
+    def mixture(self, images: Tensor, w: Tensor, mixture: Tensor | Mixture) -> Tensor:
         """Return logits for mixture weights `(kinds, edges, operations)`; one-hot rows give a discrete network."""
+        weights = mixture.weights if isinstance(mixture, Mixture) else mixture
         if tuple(weights.shape) != self.space.alpha_shape:
             raise ParameterError(
                 f"operation weights of shape {tuple(weights.shape)} are not of space {self.space.name}: "
