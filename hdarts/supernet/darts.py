@@ -12,6 +12,7 @@ The function is computed exactly, with fewer calls and less memory than edge by 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,9 +25,20 @@ from hdarts.space import CellPlan, SearchSpace
 from hdarts.space.operations import factorised_reduction
 from hdarts.supernet.custom import CustomOperations, add_custom, check_operations
 from hdarts.supernet.layout import Shape
+from hdarts.supernet.mixture import AUXILIARY, Mixture
 from hdarts.supernet.waves import Wave
 
 Named = Mapping[str, Tensor]
+
+
+class _Call(NamedTuple):
+    """What computes the cells of one kind, besides their inputs."""
+
+    named: Named
+    weights: Sequence[Tensor]  # the mixture weights of each edge
+    offsets: Sequence[Tensor]  # of each computed node; empty: 0
+    mixture: Mixture
+    compiled: bool
 
 
 class DartsCells:
@@ -54,60 +66,62 @@ class DartsCells:
                 else:
                     yield f"cells.{k}.preprocess{i}.0", (cell.channels, channels, 1, 1)
 
-    def __call__(self, x: Tensor, named: Named, weights: Tensor, compiled: bool) -> Tensor:
-        """Return the maps of the last cell for the stem's output `x` and mixture weights `(kinds, edges, operations)`.
+    def __call__(self, x: Tensor, named: Named, mixture: Mixture, compiled: bool) -> Tensor:
+        """Return the maps of the last cell for the stem's output `x`.
 
         `named` has each convolution on all edges of a wave as one tensor, `<cell>.<sources>.<operation>.<i>`.
         """
-        by_kind = {kind: rows.unbind(0) for kind, rows in zip(self.space.kinds, weights.unbind(0), strict=True)}
+        calls = {}
+        for i, (kind, rows) in enumerate(zip(self.space.kinds, mixture.weights.unbind(0), strict=True)):
+            calls[kind] = _Call(named, rows.unbind(0), mixture.offsets_of_nodes(self.space, i), mixture, compiled)
         before = last = F.relu(x)  # both inputs of the next cells are read after ReLU
         for k, cell in enumerate(self.cells):
-            x = self._cell(k, before, last, named, by_kind[cell.kind], compiled)
+            x = self._cell(k, before, last, calls[cell.kind])
             before, last = last, F.relu(x)
         return x
 
-    def _cell(
-        self, k: int, before: Tensor, last: Tensor, named: Named, weights: Sequence[Tensor], compiled: bool
-    ) -> Tensor:
-        """Return the nodes of cell `k`, concatenated, for the outputs of the two cells before, after ReLU.
-
-        `weights` are the mixture weights of each edge of the space.
-        """
-        halves = 2 if self.cells[k].after_reduction else 1
+    def _cell(self, k: int, before: Tensor, last: Tensor, call: _Call) -> Tensor:
+        """Return the nodes of cell `k`, concatenated, for the outputs of the two cells before, after ReLU."""
+        halves, named = 2 if self.cells[k].after_reduction else 1, call.named
         states = {
             0: _preprocess(before, [named[f"cells.{k}.preprocess0.{j}"] for j in range(halves)]),
             1: _preprocess(last, [named[f"cells.{k}.preprocess1.0"]]),
+            **dict(enumerate(call.offsets, self.space.inputs)),
         }
         for wave in self.waves[k]:
             x = [states[source] for source in wave.sources]
-            parts = self._wave(wave, x, f"{k}.{wave.sources}.", named, weights, compiled)
+            parts = self._wave(wave, x, f"{k}.{wave.sources}.", call)
             for node, part in zip(wave.nodes, parts, strict=True):
                 states[node] = states[node] + part if node in states else part
         return torch.cat([states[node] for node in range(self.space.inputs, self.space.inputs + self.space.nodes)], 1)
 
-    def _wave(
-        self, wave: Wave, x: list[Tensor], prefix: str, named: Named, weights: Sequence[Tensor], compiled: bool
-    ) -> tuple[Tensor, ...]:
+    def _wave(self, wave: Wave, x: list[Tensor], prefix: str, call: _Call) -> tuple[Tensor, ...]:
         """Return the sum of the edges' outputs at each target node, for the sources x, `(N, C, H, W)` each.
 
         Weights of the edges from S sources to m nodes are concatenated: `S m C` channels.
         """
-        mixing = torch.stack([weights[self.space.edges.index(edge)] for edge in wave.edges], 1)  # (operations, S m)
+        mixing = torch.stack(
+            [call.weights[self.space.edges.index(edge)] for edge in wave.edges], 1
+        )  # (operations, S m)
         # C equal values per edge and operation, contiguous: F.batch_norm gives wrong gradients on the CPU for
         # channels-last input and an expanded (stride 0) weight
         columns = mixing.unsqueeze(-1).expand(-1, -1, x[0].shape[1]).contiguous().flatten(1).unbind(0)
         scales = dict(zip(self.space.operations, columns, strict=True))
-        nodes = self._convolve(wave, x, prefix, named, scales, compiled)
+        if call.mixture.auxiliary is not None:
+            scales[AUXILIARY] = call.mixture.auxiliary.expand(columns[0].shape).contiguous()
+        nodes = self._convolve(wave, x, prefix, call.named, scales, call.compiled)
         if self.custom:
-            of_wave = {name.removeprefix(prefix): each for name, each in named.items() if name.startswith(prefix)}
+            of_wave = {name.removeprefix(prefix): each for name, each in call.named.items() if name.startswith(prefix)}
             nodes = tuple(add_custom(self.custom, x, wave.stride, of_wave, scales, list(nodes)))
-        if wave.stride == 2 and "skip_connect" in scales:
-            kernels = [named[f"{prefix}skip_connect.{i}"] for i in range(2)]
+        for name in ("skip_connect", AUXILIARY) if wave.stride == 2 else ():
+            if name not in scales:
+                continue
+            kernels = [call.named[f"{prefix}{name}.{i}"] for i in range(2)]
             halves = _halves(F.relu(torch.cat(x, 1)), kernels, len(x), len(x) * len(nodes))
-            terms = _normalise(halves, scales["skip_connect"]).permute(0, 2, 3, 1)
+            terms = _normalise(halves, scales[name]).permute(0, 2, 3, 1)
             sums = terms.unflatten(-1, (len(x), len(nodes), -1)).sum(3).permute(3, 0, 4, 1, 2)
             nodes = tuple(node + more for node, more in zip(nodes, sums, strict=True))
-        return self._pool(wave, x, mixing, nodes, compiled)
+        return self._pool(wave, x, mixing, nodes, call)
 
     def _convolve(
         self, wave: Wave, x: list[Tensor], prefix: str, named: Named, scales: Named, compiled: bool
@@ -126,17 +140,27 @@ class DartsCells:
         return separable(x, weights)
 
     def _pool(
-        self, wave: Wave, x: list[Tensor], mixing: Tensor, nodes: tuple[Tensor, ...], compiled: bool
+        self, wave: Wave, x: list[Tensor], mixing: Tensor, nodes: tuple[Tensor, ...], call: _Call
     ) -> tuple[Tensor, ...]:
         """Return `nodes` with pooling and identity added, as far as the space has them."""
-        pooling = Pooling(len(x), len(nodes), wave.stride, compiled)
-        operations = self.space.operations
-        if not set(pooling.operations) & set(operations):
-            return nodes
-        rows = dict(zip(operations, mixing.unbind(0), strict=True))
+        pooling = Pooling(len(x), len(nodes), wave.stride, call.compiled)
+        rows = dict(zip(self.space.operations, mixing.unbind(0), strict=True))
         absent = torch.zeros_like(mixing[0])  # the weight of an operation that a custom space lacks
-        chosen = torch.stack([rows.get(name, absent) for name in pooling.operations])
-        return pooling(x, chosen.view(-1, len(x), len(nodes)).permute(2, 0, 1), nodes)
+        of_skip, drop = None, call.mixture.drop
+        if wave.stride == 1 and drop is not None:
+            of_skip = rows.pop("skip_connect", None)
+        if wave.stride == 1 and call.mixture.auxiliary is not None:
+            rows["skip_connect"] = rows.get("skip_connect", absent) + call.mixture.auxiliary
+        if set(pooling.operations) & rows.keys():
+            chosen = torch.stack([rows.get(name, absent) for name in pooling.operations])
+            nodes = pooling(x, chosen.view(-1, len(x), len(nodes)).permute(2, 0, 1), nodes)
+        if of_skip is None or drop is None:
+            return nodes
+        each = of_skip.view(len(x), len(nodes)).T
+        return tuple(
+            sum((weight * drop(one) for weight, one in zip(row, x, strict=True)), node)
+            for row, node in zip(each, nodes, strict=True)
+        )
 
 
 def _normalise(x: Tensor, scale: Tensor | None = None) -> Tensor:

@@ -1,9 +1,14 @@
-"""What mixes the operations of each edge: the weights of the operations, and what some relatives of DARTS add to them."""
+"""What mixes the operations of each edge: their weights, and what some relatives of DARTS add."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor
+
+from hdarts.errors import ParameterError
+from hdarts.space import SearchSpace
+
+AUXILIARY = "auxiliary_skip"  # name of the auxiliary skip's weights at stride 2
 
 
 class Mixture(NamedTuple):
@@ -25,3 +30,22 @@ class Mixture(NamedTuple):
     auxiliary: Tensor | None = None
     offsets: Tensor | None = None
     drop: Callable[[Tensor], Tensor] | None = None
+
+    def check(self, space: SearchSpace, auxiliary: bool) -> None:
+        """Raise `ParameterError` unless it fits a supernet of the space; `auxiliary`: one with auxiliary skips."""
+        found, wanted = tuple(self.weights.shape), space.alpha_shape
+        if found != wanted:
+            raise ParameterError(f"operation weights of shape {found} are not of space {space.name}: {wanted}")
+        if self.offsets is not None and tuple(self.offsets.shape) != wanted[:2]:
+            raise ParameterError(f"offsets of shape {tuple(self.offsets.shape)}: space {space.name} has {wanted[:2]}")
+        if self.auxiliary is not None and not auxiliary:
+            raise ParameterError("auxiliary: the supernet has no auxiliary skip; make it with auxiliary_skip=True")
+
+    def offsets_of_nodes(self, space: SearchSpace, kind: int) -> list[Tensor]:
+        """Return the summed offsets of the edges into each computed node of a kind of cell; [] without offsets."""
+        if self.offsets is None:
+            return []
+        sums: dict[int, Tensor] = {}
+        for (_, node), offset in zip(space.edges, self.offsets[kind].unbind(0), strict=True):
+            sums[node] = sums[node] + offset if node in sums else offset
+        return list(sums.values())

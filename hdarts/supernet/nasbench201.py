@@ -18,6 +18,7 @@ from hdarts.kernels.nasbench201_edges import mixed
 from hdarts.space import RESIDUAL, CellPlan, SearchSpace
 from hdarts.supernet.custom import CustomOperations
 from hdarts.supernet.layout import Shape
+from hdarts.supernet.mixture import Mixture
 from hdarts.supernet.waves import Wave
 
 Named = Mapping[str, Tensor]
@@ -52,23 +53,39 @@ class BenchmarkCells:
         for name in ("last.weight", "last.bias"):
             yield name, (self.cells[-1].channels,)
 
-    def __call__(self, x: Tensor, named: Named, weights: Tensor, compiled: bool) -> Tensor:
-        """Return the maps before their mean, for the stem's output `x` and mixture weights `(1, edges, operations)`.
+    def __call__(self, x: Tensor, named: Named, mixture: Mixture, compiled: bool) -> Tensor:
+        """Return the maps before their mean, for the stem's output `x`.
 
         `named` has the convolutions of all edges that leave a node as one tensor, `<cell>.(<node>,).<operation>.0`.
         """
-        edges = weights[0].unbind(0)
+        edges, offsets = mixture.weights[0].unbind(0), mixture.offsets_of_nodes(self.space, 0)
         for k, cell in enumerate(self.cells):
-            x = _residual(k, x, named) if cell.kind == RESIDUAL else self._cell(k, x, named, edges, compiled)
+            if cell.kind == RESIDUAL:
+                x = _residual(k, x, named)
+                continue
+            nodes = [torch.zeros_like(x, memory_format=torch.channels_last) for _ in range(self.space.nodes)]
+            nodes = [node + offset for node, offset in zip(nodes, offsets, strict=True)] if offsets else nodes
+            x = self._cell(k, [x, *nodes], named, edges, mixture, compiled)
         return F.relu(F.batch_norm(x, None, None, named["last.weight"], named["last.bias"], training=True))
 
-    def _cell(self, k: int, x: Tensor, named: Named, weights: Sequence[Tensor], compiled: bool) -> Tensor:
-        empty = [torch.zeros_like(x, memory_format=torch.channels_last) for _ in range(self.space.nodes)]
-        states = [x, *empty]
+    def _cell(
+        self, k: int, states: list[Tensor], named: Named, edges: Sequence[Tensor], mixture: Mixture, compiled: bool
+    ) -> Tensor:
+        """Return the last node of cell `k`, for its input and what the other nodes start from."""
+        skip = self.space.operations.index("skip_connect")
         for wave in self.waves[k]:
             (source,) = wave.sources
             kernels = [named[f"{k}.{wave.sources}.nor_conv_{size}x{size}.0"] for size in (1, 3)]
-            rows = torch.stack([weights[self.space.edges.index(edge)] for edge in wave.edges])
+            rows = torch.stack([edges[self.space.edges.index(edge)] for edge in wave.edges])
+            if mixture.drop is not None or mixture.auxiliary is not None:
+                columns = [*rows.unbind(1)]
+                if mixture.drop is not None:
+                    for node, weight in zip(wave.nodes, columns[skip], strict=True):
+                        states[node] = states[node] + weight * mixture.drop(states[source])
+                    columns[skip] = torch.zeros_like(columns[skip])
+                if mixture.auxiliary is not None:
+                    columns[skip] = columns[skip] + mixture.auxiliary
+                rows = torch.stack(columns, 1)
             states[source + 1 :] = mixed(states[source], kernels, rows, states[source + 1 :], compiled)
         return states[-1]
 

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from hdarts.errors import ParameterError
 from hdarts.space import NASBENCH201, SearchSpace, check_space, plan
-from hdarts.space.operations import Convolution
+from hdarts.space.operations import Convolution, blocks
 from hdarts.supernet.custom import CustomOperations, CustomWeight
 from hdarts.supernet.darts import DartsCells
 from hdarts.supernet.layout import Layout, Shape
-from hdarts.supernet.mixture import Mixture
+from hdarts.supernet.mixture import AUXILIARY, Mixture
 from hdarts.supernet.nasbench201 import BenchmarkCells
 from hdarts.supernet.waves import Wave, waves
 
@@ -30,7 +30,8 @@ class Supernet:
     NAS-Bench-201: residual blocks, last BatchNorm), classifier. `n_cell_w`: weights of each kind. In a cell, the
     weights of one convolution of one operation on all edges of a wave are adjacent: one view of `w`. Batch statistics
     need more than one value per channel: N H W > 1 in the last cell. `custom`: custom operations by name; they are
-    computed edge by edge, followed by BatchNorm.
+    computed edge by edge, followed by BatchNorm. `auxiliary_skip`: every edge has one more skip connection, with the
+    weight `Mixture.auxiliary`; at stride 2 it has weights in `w`, named `auxiliary_skip`.
     """
 
     def __init__(
@@ -41,13 +42,14 @@ class Supernet:
         classes: int,
         image_channels: int = 3,
         custom: CustomOperations | None = None,
+        auxiliary_skip: bool = False,
     ):
         check_space(space)
         for name, value in (("channels", channels), ("classes", classes), ("image_channels", image_channels)):
             if value < 1:
                 raise ParameterError(f"{name} = {value}: has to be at least 1")
         self.space, self.channels, self.classes, self.image_channels = space, channels, classes, image_channels
-        self.custom = dict(custom or {})
+        self.custom, self.auxiliary_skip = dict(custom or {}), auxiliary_skip
         self.compiled = True  # use kernels where this machine can
         self.cells = plan(channels, layers, space)
         self.waves = [waves(space, cell) for cell in self.cells]
@@ -69,7 +71,8 @@ class Supernet:
         """Yield (cell, wave, operation.i, its convolution) of a kind of cell, in the order of `w`."""
         for k, cell in enumerate(self.cells):
             for wave in self.waves[k] if cell.kind == kind else ():
-                for operation, steps in wave.operations(self.space):
+                auxiliary = ((AUXILIARY, blocks("skip_connect", wave.stride)),) if self.auxiliary_skip else ()
+                for operation, steps in (*wave.operations(self.space), *auxiliary):
                     listed = [convolution for block in steps for convolution in block.convolutions]
                     yield from ((k, wave, f"{operation}.{i}", convolution) for i, convolution in enumerate(listed))
                 for name, operation in self.custom.items():
@@ -125,14 +128,10 @@ class Supernet:
 
     def mixture(self, images: Tensor, w: Tensor, mixture: Tensor | Mixture) -> Tensor:
         """Return logits for mixture weights `(kinds, edges, operations)`; one-hot rows give a discrete network."""
-        weights = mixture.weights if isinstance(mixture, Mixture) else mixture
-        if tuple(weights.shape) != self.space.alpha_shape:
-            raise ParameterError(
-                f"operation weights of shape {tuple(weights.shape)} are not of space {self.space.name}: "
-                f"{self.space.alpha_shape}"
-            )
+        mixture = mixture if isinstance(mixture, Mixture) else Mixture(mixture)
+        mixture.check(self.space, self.auxiliary_skip)
         named = self._stacked.unpack(w)
         x = F.conv2d(images.contiguous(memory_format=torch.channels_last), named["stem.0.weight"], padding=1)
         x = F.batch_norm(x, None, None, named["stem.1.weight"], named["stem.1.bias"], training=True)
-        x = self._cells(x, named, weights, self.compiled)
+        x = self._cells(x, named, mixture, self.compiled)
         return F.linear(x.mean((2, 3)), named["classifier.weight"], named["classifier.bias"])
