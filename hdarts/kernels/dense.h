@@ -1,6 +1,7 @@
-/* The 1x1 and 3x3 convolutions of all edges that leave one node, and their gradients, for images that fit the cache.
+/* 1x1 and 3x3 convolutions of edges that leave one node, and their gradients, for images that fit the cache.
 
-   y (image, row, column, vector): a vector is a chunk of the channels of a node, with index node * chunks + chunk.
+   y (image, row, column, vector): a vector is a chunk of the channels of a node, with index i * chunks + chunk for the
+   i-th node that has the convolution.
    Weights are rearranged once per call: (place, channel in, vector) for the forward pass, (place, vector, lane, chunk
    of channels in) for the backward pass. */
 
@@ -9,14 +10,18 @@
 #include "moments.h"
 #include "winograd.h"
 
-/* Sizes of zero-padded images that tiles of 2x2 pixels cover. */
-typedef struct { int64_t high, wide, tiles, rows, columns, size, together, vectors; } Grid;
+/* Sizes of zero-padded images that tiles of 2x2 pixels cover, and the nodes that have a convolution. */
+typedef struct {
+    int64_t high, wide, tiles, rows, columns, size, together, vectors;
+    const int64_t *nodes;
+} Grid;
 
-static Grid grid_of(const Shape *s) {
+static Grid grid_of(const Shape *s, int64_t count, const int64_t *nodes) {
     int64_t high = (s->height + 1) / 2, wide = (s->width + 1) / 2, tiles = high * wide;
     int64_t rows = 2 * high + 2, columns = 2 * wide + 2;
     int64_t together = tiles < TILES ? TILES / tiles : 1; /* images */
-    return (Grid){high, wide, tiles, rows, columns, rows * columns * chunks_of(s), together, s->nodes * chunks_of(s)};
+    return (Grid){high, wide, tiles, rows, columns, rows * columns * chunks_of(s), together, count * chunks_of(s),
+                  nodes};
 }
 
 static int64_t padded_of(const Shape *s, Grid grid) { return grid.together * grid.size + ROWS * chunks_of(s); }
@@ -24,9 +29,9 @@ static int64_t weights_of(const Shape *s, int64_t places) { return places * s->c
 static int64_t back_weights_of(const Shape *s) { return s->nodes * chunks_of(s) * V * chunks_of(s); } /* per place */
 
 /* Output channel of lane l of vector v in the weights, or -1 for padding. */
-static int64_t out_at(const Shape *s, int64_t v, int64_t l) {
+static int64_t out_at(const Shape *s, Grid grid, int64_t v, int64_t l) {
     int64_t chunks = chunks_of(s), channel = v % chunks * V + l;
-    return channel < s->channels ? v / chunks * s->channels + channel : -1;
+    return channel < s->channels ? grid.nodes[v / chunks] * s->channels + channel : -1;
 }
 
 INLINE vec *pixel_at(const Shape *s, Grid grid, vec *padded, int64_t image, int64_t row, int64_t column) {
@@ -43,15 +48,15 @@ static void load_relu(const Shape *s, Grid grid, const REAL *x, int64_t image, v
 }
 
 /* Weights (out, in, size, size), size 1 or 3, -> (place, channel, vector). */
-static void arrange(const Shape *s, const REAL *w, int64_t size, vec *to) {
-    int64_t vectors = grid_of(s).vectors, taps = size * size;
+static void arrange(const Shape *s, Grid grid, const REAL *w, int64_t size, vec *to) {
+    int64_t vectors = grid.vectors, taps = size * size;
     FOR_THREADS
     for (int64_t t = 0; t < s->threads; t++)
         for (int64_t c = s->channels * t / s->threads; c < s->channels * (t + 1) / s->threads; c++)
             for (int64_t v = 0; v < vectors; v++) {
                 vec of[3][3] = {{{0}}};
                 for (int64_t l = 0, at; l < V; l++)
-                    for (int64_t i = 0; i < taps && (at = out_at(s, v, l)) >= 0; i++)
+                    for (int64_t i = 0; i < taps && (at = out_at(s, grid, v, l)) >= 0; i++)
                         of[i / 3][i % 3][l] = w[(at * s->channels + c) * taps + i];
                 vec *into = to + c * vectors + v;
                 if (size == 1) *into = of[0][0];
@@ -60,12 +65,12 @@ static void arrange(const Shape *s, const REAL *w, int64_t size, vec *to) {
 }
 
 /* The same weights -> (place, vector, lane, chunk of channels in). */
-static void arrange_back(const Shape *s, const REAL *w, int64_t size, vec *to) {
-    int64_t outs = grid_of(s).vectors * V, taps = size * size, chunks = chunks_of(s);
+static void arrange_back(const Shape *s, Grid grid, const REAL *w, int64_t size, vec *to) {
+    int64_t outs = grid.vectors * V, taps = size * size, chunks = chunks_of(s);
     FOR_THREADS
     for (int64_t t = 0; t < s->threads; t++)
         for (int64_t o = outs * t / s->threads; o < outs * (t + 1) / s->threads; o++)
-            for (int64_t k = 0, at = out_at(s, o / V, o % V); k < chunks; k++) {
+            for (int64_t k = 0, at = out_at(s, grid, o / V, o % V); k < chunks; k++) {
                 vec of[3][3] = {{{0}}};
                 for (int64_t l = 0; at >= 0 && l < lanes_of(s, k); l++)
                     for (int64_t i = 0; i < taps; i++)
@@ -77,8 +82,8 @@ static void arrange_back(const Shape *s, const REAL *w, int64_t size, vec *to) {
 }
 
 /* Gradients (thread, place, channel, vector) -> gradients in the weights (out, in, size, size). */
-static void collect(const Shape *s, const vec *parts, int64_t apart, int64_t size, REAL *w) {
-    int64_t vectors = grid_of(s).vectors, taps = size * size, places = size == 1 ? 1 : PLACES;
+static void collect(const Shape *s, Grid grid, const vec *parts, int64_t apart, int64_t size, REAL *w) {
+    int64_t vectors = grid.vectors, taps = size * size, places = size == 1 ? 1 : PLACES;
     FOR_THREADS
     for (int64_t t = 0; t < s->threads; t++)
         for (int64_t c = s->channels * t / s->threads; c < s->channels * (t + 1) / s->threads; c++)
@@ -92,7 +97,7 @@ static void collect(const Shape *s, const vec *parts, int64_t apart, int64_t siz
                 if (size == 1) of[0][0] = sums[0];
                 else to_weights(sums, 1, of);
                 for (int64_t l = 0, at; l < V; l++)
-                    for (int64_t i = 0; i < taps && (at = out_at(s, v, l)) >= 0; i++)
+                    for (int64_t i = 0; i < taps && (at = out_at(s, grid, v, l)) >= 0; i++)
                         w[(at * s->channels + c) * taps + i] = of[i / 3][i % 3][l];
             }
 }
@@ -119,10 +124,9 @@ static void transform_back(const Shape *s, Grid grid, const vec *places, int64_t
     }
 }
 
-/* Both convolutions of `images` images in `padded`; `room`: scratch memory for PLACES * APART * (chunks + GROUP)
+/* 3x3 convolutions of `images` images in `padded`; `room`: scratch memory for PLACES * APART * (chunks + GROUP)
    vectors. */
-static void convolve(const Shape *s, Grid grid, int64_t images, vec *padded, const vec *w1, const vec *w3, vec *y1,
-                     vec *y3, vec *room) {
+static void convolve_3x3(const Shape *s, Grid grid, int64_t images, vec *padded, const vec *w, vec *y, vec *room) {
     int64_t chunks = chunks_of(s), c = s->channels, all = grid.vectors, most = group_of(all);
     vec *results = room + PLACES * APART * chunks;
     for (int64_t first = 0, count; first < images * grid.tiles; first += count) {
@@ -131,11 +135,11 @@ static void convolve(const Shape *s, Grid grid, int64_t images, vec *padded, con
         for (int64_t v = 0, n; v < all; v += n) {
             n = all - v < most ? all - v : most;
             for (int64_t p = 0; p < PLACES; p++)
-                product((const REAL *)(room + p * APART * chunks), chunks * V, 1, w3 + p * c * all + v, all, c,
+                product((const REAL *)(room + p * APART * chunks), chunks * V, 1, w + p * c * all + v, all, c,
                         results + p * APART * n, n, count, n, 0);
             for (int64_t t = 0; t < count; t++) {
                 int64_t i = first + t, row = 2 * (i % grid.tiles / grid.wide), column = 2 * (i % grid.wide);
-                vec *to = y3 + ((i / grid.tiles * s->height + row) * s->width + column) * all + v, of[2][2];
+                vec *to = y + ((i / grid.tiles * s->height + row) * s->width + column) * all + v, of[2][2];
                 for (int64_t j = 0; j < n; j++) {
                     to_result(results + t * n + j, APART * n, of);
                     FOR(a, 2) FOR(b, 2)
@@ -144,9 +148,14 @@ static void convolve(const Shape *s, Grid grid, int64_t images, vec *padded, con
             }
         }
     }
+}
+
+static void convolve_1x1(const Shape *s, Grid grid, int64_t images, vec *padded, const vec *w, vec *y) {
+    int64_t all = grid.vectors;
     for (int64_t row = 0; row < images * s->height; row++) {
         vec *from = pixel_at(s, grid, padded, row / s->height, row % s->height + 1, 1);
-        product((const REAL *)from, chunks * V, 1, w1, all, c, y1 + row * s->width * all, all, s->width, all, 0);
+        product((const REAL *)from, chunks_of(s) * V, 1, w, all, s->channels, y + row * s->width * all, all, s->width,
+                all, 0);
     }
 }
 
@@ -155,13 +164,13 @@ static void convolve(const Shape *s, Grid grid, int64_t images, vec *padded, con
 /* Gradients in some images: one norm per vector, the gradients in the nodes, y. */
 typedef struct { const Norm *norms; const REAL *const *g; const vec *y; int64_t pixel; } Slopes;
 
-static const REAL *slope_at(const Shape *s, Slopes of, int64_t v) {
-    return of.g[v / chunks_of(s)] + of.pixel * s->channels + v % chunks_of(s) * V;
+static const REAL *slope_at(const Shape *s, Grid grid, Slopes of, int64_t v) {
+    return of.g[grid.nodes[v / chunks_of(s)]] + of.pixel * s->channels + v % chunks_of(s) * V;
 }
 
 INLINE void slopes_of_tiles(int64_t lanes, const Shape *s, Grid grid, Slopes of, int64_t v, int64_t first,
                             int64_t count, vec *to, int64_t step) {
-    const REAL *g = slope_at(s, of, v);
+    const REAL *g = slope_at(s, grid, of, v);
     const vec *y = of.y + v;
     Norm norm = of.norms[v];
     for (int64_t t = 0; t < count; t++) {
@@ -204,7 +213,7 @@ static void back_3x3(const Shape *s, Grid grid, int64_t images, vec *padded, con
 }
 
 INLINE void slopes_of_row(int64_t lanes, const Shape *s, Grid grid, Slopes of, int64_t v, int64_t row, vec *to) {
-    const REAL *g = slope_at(s, of, v) + row * s->width * s->channels;
+    const REAL *g = slope_at(s, grid, of, v) + row * s->width * s->channels;
     const vec *y = of.y + row * s->width * grid.vectors + v;
     Norm norm = of.norms[v];
     for (int64_t p = 0; p < s->width; p++)

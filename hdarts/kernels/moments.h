@@ -59,7 +59,7 @@ static inline void normalisation(const Moments *moments, int64_t threads, int64_
         }
         for (int l = 0; l < V; l++) {
             mean[i * V + l] = all.mean[l];
-            rstd[i * V + l] = 1 / sqrt(all.squares[l] / all.count + EPSILON);
+            rstd[i * V + l] = 1 / sqrt(all.squares[l] / (all.count > 0 ? all.count : 1) + EPSILON); /* 0: left out */
         }
     }
 }

@@ -5,8 +5,9 @@
 
    Called by nasbench201_edges.py; y_0 and y_1 are the 1x1 and 3x3 convolutions of relu(x) of all these edges (dense.h).
    They are stored; means, relu and the gradients in y are recomputed where they are needed, which costs less.
-   x, each node and each gradient are (image, row, column, channel), y (image, row, column, node, chunk, lane),
-   statistics (o, node, chunk, lane). Every function returns 0, or 1 if it is out of memory. */
+   x, each node and each gradient are (image, row, column, channel), y (image, row, column, node, chunk, lane) for the
+   nodes that have the convolution, statistics (o, node, chunk, lane). `sparse`: what has weight 0 is left out, and its
+   gradients are 0. Every function returns 0, or 1 if it is out of memory. */
 
 #include "dense.h"
 #include "moments.h"
@@ -27,10 +28,31 @@ static vec lanes_at(const Shape *s, const REAL *of, int64_t o, int64_t node, int
     return *(const vec *)(of + at_lane(s, o, node, k));
 }
 
-/* Offset of a chunk of a pixel, counted over all images, in x or a node, and in y. */
+/* Offset of a chunk of a pixel, counted over all images, in x or a node. */
 static int64_t in_x(const Shape *s, int64_t pixel, int64_t k) { return pixel * s->channels + k * V; }
-static int64_t in_y(const Shape *s, int64_t pixel, int64_t node, int64_t k) {
-    return (pixel * s->nodes + node) * chunks_of(s) + k;
+
+/* Weights, the nodes that have each convolution, and whether one has the mean. */
+typedef struct { const REAL *weights; int64_t sparse, means, nodes; Grid grids[2]; } Edges;
+
+static int has(const Edges *e, int64_t node, int64_t o) {
+    return !e->sparse || e->weights[node * OPERATIONS + o] != 0;
+}
+
+static int any(const Edges *e, int64_t node) {
+    return has(e, node, SKIP) || has(e, node, CONVOLVED) || has(e, node, CONVOLVED + 1) || has(e, node, MEAN);
+}
+
+/* memory: 2 nodes */
+static Edges edges(const Shape *s, const REAL *weights, int64_t sparse, int64_t *memory) {
+    Edges e = {weights, sparse, 0, s->nodes, {{0}}};
+    for (int64_t o = 0; o < 2; o++, memory += s->nodes) {
+        int64_t count = 0;
+        for (int64_t node = 0; node < s->nodes; node++)
+            if (has(&e, node, CONVOLVED + o)) memory[count++] = node;
+        e.grids[o] = grid_of(s, count, memory);
+    }
+    for (int64_t node = 0; node < s->nodes; node++) e.means |= has(&e, node, MEAN);
+    return e;
 }
 
 INLINE void load_lanes(int64_t lanes, const REAL *from, int64_t step, int64_t pixels, vec *tile) {
@@ -59,11 +81,11 @@ static void divide(const Shape *s, vec *x) {
         }
 }
 
-/* Means of 3x3 pixels of an image (chunk, pixel), followed by scratch memory for a chunk and a row. */
-static void averages(const Shape *s, const REAL *x, int64_t n, vec *to) {
+/* Means, if an edge has them, of 3x3 pixels of an image (chunk, pixel); then scratch memory for a chunk and a row. */
+static void averages(const Shape *s, const Edges *e, const REAL *x, int64_t n, vec *to) {
     int64_t area = s->height * s->width;
     vec *tile = to + chunks_of(s) * area;
-    for (int64_t k = 0; k < chunks_of(s); k++, to += area) {
+    for (int64_t k = 0; e->means && k < chunks_of(s); k++, to += area) {
         int64_t lanes = lanes_of(s, k);
         ANY(load_lanes, x + in_x(s, n * area, k), s->channels, area, tile);
         sums_of_nine(s, tile, tile + area, to);
@@ -71,35 +93,45 @@ static void averages(const Shape *s, const REAL *x, int64_t n, vec *to) {
     }
 }
 
-/* One chunk of some pixels of all terms of the mixture, and the strides between pixels. */
-typedef struct { const REAL *x; const vec *y[2], *average; int64_t pixels, step, step_y; } Part;
+/* One chunk of some pixels of all terms of the mixture, and the strides between pixels; what is left out is 0. */
+typedef struct { const REAL *x; const vec *y[2], *average; int64_t pixels, step, step_y[2], step_average; } Part;
 
-static Part part_of(const Shape *s, const REAL *x, const vec *const *y, const vec *average, int64_t n, int64_t p,
-                    int64_t pixels, int64_t node, int64_t k) {
-    int64_t area = s->height * s->width, pixel = n * area + p, here = in_y(s, pixel, node, k);
-    return (Part){x + in_x(s, pixel, k), {y[0] + here, y[1] + here}, average + k * area + p,
-                  pixels, s->channels, s->nodes * chunks_of(s)};
+static Part part_of(const Shape *s, const Edges *e, const REAL *x, const vec *const *y, const vec *average, int64_t n,
+                    int64_t p, int64_t pixels, int64_t node, int64_t k) {
+    static const vec nothing = {0};
+    int64_t area = s->height * s->width, pixel = n * area + p;
+    Part of = {x + in_x(s, pixel, k), {&nothing, &nothing}, e->means ? average + k * area + p : &nothing,
+               pixels, s->channels, {0, 0}, e->means};
+    for (int64_t o = 0; o < 2; o++)
+        for (int64_t i = 0, all = e->grids[o].vectors; i * chunks_of(s) < all; i++)
+            if (e->grids[o].nodes[i] == node) {
+                of.y[o] = y[o] + pixel * all + i * chunks_of(s) + k;
+                of.step_y[o] = all;
+            }
+    return of;
 }
 
 INLINE void mix(int64_t lanes, Part of, const REAL *a, const vec *factor, vec shift, REAL *node) {
     for (int64_t p = 0; p < of.pixels; p++) {
         vec sum = gather(node + p * of.step, lanes) + shift + a[SKIP] * gather(of.x + p * of.step, lanes);
-        sum += a[MEAN] * of.average[p];
-        for (int o = 0; o < 2; o++) sum += factor[o] * of.y[o][p * of.step_y];
+        sum += a[MEAN] * of.average[p * of.step_average];
+        for (int o = 0; o < 2; o++) sum += factor[o] * of.y[o][p * of.step_y[o]];
         put(sum, node + p * of.step, lanes);
     }
 }
 
 /* Write y, its mean and 1 / sqrt(variance + EPSILON). */
-static int convolve_all(const Shape *s, const REAL *x, const REAL *const *w, vec *const *y, REAL *mean, REAL *rstd) {
-    Grid grid = grid_of(s);
-    int64_t area = s->height * s->width, all = 2 * grid.vectors, room = PLACES * APART * (chunks_of(s) + GROUP);
+static int convolve_all(const Shape *s, const Edges *e, const REAL *x, const REAL *const *w, vec *const *y, REAL *mean,
+                        REAL *rstd) {
+    Grid grid = e->grids[0], nine = e->grids[1];
+    int64_t area = s->height * s->width, chunks = chunks_of(s), all = 2 * s->nodes * chunks;
+    int64_t room = PLACES * APART * (chunks + GROUP);
     int failed = 0;
     Moments *moments = calloc(s->threads * all, sizeof *moments);
     vec *w1 = vectors(weights_of(s, 1 + PLACES)), *w3 = w1 + weights_of(s, 1);
     if (!moments || !w1) { free(moments); free(w1); return 1; }
-    arrange(s, w[0], 1, w1);
-    arrange(s, w[1], 3, w3);
+    arrange(s, grid, w[0], 1, w1);
+    arrange(s, nine, w[1], 3, w3);
     FOR_THREADS
     for (int64_t t = 0; t < s->threads; t++) {
         vec *padded = scratch(padded_of(s, grid) + room);
@@ -107,11 +139,14 @@ static int convolve_all(const Shape *s, const REAL *x, const REAL *const *w, vec
         memset(padded, 0, padded_of(s, grid) * sizeof *padded);
         for (GROUPS_OF(t, grid.together)) {
             for (int64_t i = 0; i < images; i++) load_relu(s, grid, x + in_x(s, (n + i) * area, 0), i, padded);
-            vec *here[2] = {y[0] + in_y(s, n * area, 0, 0), y[1] + in_y(s, n * area, 0, 0)};
-            convolve(s, grid, images, padded, w1, w3, here[0], here[1], padded + padded_of(s, grid));
-            for (int64_t v = 0; v < 2 * grid.vectors; v++)
-                add_moments(moments + t * all + v, here[v / grid.vectors] + v % grid.vectors, grid.vectors,
-                            images * area);
+            vec *here[2] = {y[0] + n * area * grid.vectors, y[1] + n * area * nine.vectors};
+            if (grid.vectors) convolve_1x1(s, grid, images, padded, w1, here[0]);
+            if (nine.vectors) convolve_3x3(s, nine, images, padded, w3, here[1], padded + padded_of(s, grid));
+            for (int64_t o = 0; o < 2; o++)
+                for (int64_t v = 0; v < e->grids[o].vectors; v++) {
+                    int64_t at = (o * s->nodes + e->grids[o].nodes[v / chunks]) * chunks + v % chunks;
+                    add_moments(moments + t * all + at, here[o] + v, e->grids[o].vectors, images * area);
+                }
         }
     }
     normalisation(moments, s->threads, all, mean, rstd);
@@ -121,26 +156,29 @@ static int convolve_all(const Shape *s, const REAL *x, const REAL *const *w, vec
 }
 
 /* Add to `nodes`; write y, its mean and 1 / sqrt(variance + EPSILON). w: convolutions of all edges, concatenated. */
-int forward(const Shape *s, const REAL *x, const REAL *const *w, const REAL *weights, vec *const *y, REAL *mean,
-            REAL *rstd, REAL *const *nodes) {
-    int64_t area = s->height * s->width;
+int forward(const Shape *s, int64_t sparse, const REAL *x, const REAL *const *w, const REAL *weights, vec *const *y,
+            REAL *mean, REAL *rstd, REAL *const *nodes) {
+    int64_t area = s->height * s->width, memory[2 * s->nodes];
+    Edges e = edges(s, weights, sparse, memory);
     int failed = 0;
-    if (convolve_all(s, x, w, y, mean, rstd)) return 1;
+    if (e.grids[0].vectors + e.grids[1].vectors && convolve_all(s, &e, x, w, y, mean, rstd)) return 1;
     FOR_THREADS
     for (int64_t t = 0; t < s->threads; t++) {
         vec *average = scratch((chunks_of(s) + 1) * area + s->width);
         if (!average) { failed = 1; continue; }
         for (IMAGES_OF(t)) {
-            averages(s, x, n, average);
+            averages(s, &e, x, n, average);
             for (BLOCKS_OF(area))
                 for (NODES_AND_CHUNKS(s)) {
+                    if (!any(&e, node)) continue;
                     const REAL *a = weights + node * OPERATIONS;
                     vec factor[2], shift = {0};
                     for (int64_t o = 0; o < 2; o++) {
+                        if (!has(&e, node, CONVOLVED + o)) { factor[o] = (vec){0}; continue; }
                         factor[o] = lanes_at(s, rstd, o, node, k) * a[CONVOLVED + o];
                         shift -= lanes_at(s, mean, o, node, k) * factor[o];
                     }
-                    Part of = part_of(s, x, (const vec *const *)y, average, n, p, size, node, k);
+                    Part of = part_of(s, &e, x, (const vec *const *)y, average, n, p, size, node, k);
                     ANY(mix, of, a, factor, shift, nodes[node] + in_x(s, n * area + p, k));
                 }
         }
@@ -154,15 +192,15 @@ INLINE void add_products(int64_t lanes, Part of, const REAL *g, const vec *middl
         vec one = gather(g + p * of.step, lanes);
         with[SLOPE] += one;
         with[SKIP] += one * gather(of.x + p * of.step, lanes);
-        with[MEAN] += one * of.average[p];
-        for (int o = 0; o < 2; o++) with[CONVOLVED + o] += one * (of.y[o][p * of.step_y] - middle[o]);
+        with[MEAN] += one * of.average[p * of.step_average];
+        for (int o = 0; o < 2; o++) with[CONVOLVED + o] += one * (of.y[o][p * of.step_y[o]] - middle[o]);
     }
     for (int i = 0; i < SUMS; i++) sums[i] = with[i];
 }
 
 /* sums (SUMS, node, chunk, lane): of g, of g x, of g (y - mean) for each y, and of g times the mean of 3x3 pixels */
-static int gradient_sums(const Shape *s, const REAL *x, const vec *const *y, const REAL *mean, const REAL *const *g,
-                         double *sums) {
+static int gradient_sums(const Shape *s, const Edges *e, const REAL *x, const vec *const *y, const REAL *mean,
+                         const REAL *const *g, double *sums) {
     int64_t area = s->height * s->width, all = at_lane(s, SUMS, 0, 0);
     int failed = 0;
     double *parts = calloc(s->threads * all, sizeof *parts);
@@ -172,11 +210,12 @@ static int gradient_sums(const Shape *s, const REAL *x, const vec *const *y, con
         vec *average = scratch((chunks_of(s) + 1) * area + s->width);
         if (!average) { failed = 1; continue; }
         for (IMAGES_OF(t)) {
-            averages(s, x, n, average);
+            averages(s, e, x, n, average);
             for (BLOCKS_OF(area))
                 for (NODES_AND_CHUNKS(s)) {
+                    if (!any(e, node)) continue;
                     vec with[SUMS], middle[2] = {lanes_at(s, mean, 0, node, k), lanes_at(s, mean, 1, node, k)};
-                    Part of = part_of(s, x, y, average, n, p, size, node, k);
+                    Part of = part_of(s, e, x, y, average, n, p, size, node, k);
                     ANY(add_products, of, g[node] + in_x(s, n * area + p, k), middle, with);
                     for (int64_t i = 0; i < SUMS; i++)
                         for (int l = 0; l < V; l++) parts[t * all + at_lane(s, i, node, k) + l] += with[i][l];
@@ -200,19 +239,19 @@ static Norm norm_of(const Shape *s, const double *sums, const REAL *mean, const 
 }
 
 /* gx of a chunk of an image: through the identity, the mean of 3x3 pixels, and relu. */
-INLINE void through_means(int64_t lanes, const Shape *s, const REAL *weights, const REAL *const *g, int64_t at,
-                          Grid grid, const vec *padded, const vec *back, vec *direct, REAL *gx) {
+INLINE void through_means(int64_t lanes, const Shape *s, const Edges *e, const REAL *const *g, int64_t at, Grid grid,
+                          const vec *padded, const vec *back, vec *direct, REAL *gx) {
     int64_t area = s->height * s->width, c = s->channels, step = chunks_of(s);
-    vec *spread = direct + area, *mean = spread + area;
+    vec *spread = direct + area, *mean = spread + area * e->means; /* without means, 0 */
     memset(direct, 0, 2 * area * sizeof *direct);
     for (int64_t node = 0; node < s->nodes; node++)
-        for (int64_t p = 0; p < area; p++) {
+        for (int64_t p = 0; (has(e, node, SKIP) || has(e, node, MEAN)) && p < area; p++) {
             vec one = gather(g[node] + at + p * c, lanes);
-            direct[p] += weights[node * OPERATIONS + SKIP] * one;
-            spread[p] += weights[node * OPERATIONS + MEAN] * one;
+            direct[p] += e->weights[node * OPERATIONS + SKIP] * one;
+            spread[p] += e->weights[node * OPERATIONS + MEAN] * one;
         }
-    divide(s, spread);
-    sums_of_nine(s, spread, mean + area, mean);
+    if (e->means) divide(s, spread);
+    if (e->means) sums_of_nine(s, spread, mean + area, mean);
     for (int64_t p = 0; p < area; p++) {
         int64_t pixel = (p / s->width * grid.columns + p % s->width) * step;
         vec through = (vec)((mask)back[pixel] & (padded[pixel] > 0));
@@ -220,12 +259,12 @@ INLINE void through_means(int64_t lanes, const Shape *s, const REAL *weights, co
     }
 }
 
-static void weight_gradients(const Shape *s, const double *sums, const REAL *rstd, REAL *weights_g) {
+static void weight_gradients(const Shape *s, const Edges *e, const double *sums, const REAL *rstd, REAL *weights_g) {
     for (int64_t node = 0; node < s->nodes; node++)
         for (int64_t o = 0; o < OPERATIONS; o++) {
             const REAL *scale = o == CONVOLVED || o == CONVOLVED + 1 ? rstd + at_lane(s, o - CONVOLVED, node, 0) : NULL;
             double sum = 0;
-            for (int64_t i = 0; o && i < chunks_of(s) * V; i++)
+            for (int64_t i = 0; o && has(e, node, o) && i < chunks_of(s) * V; i++)
                 sum += sums[at_lane(s, o, node, 0) + i] * (scale ? scale[i] : 1);
             weights_g[node * OPERATIONS + o] = sum;
         }
@@ -234,9 +273,9 @@ static void weight_gradients(const Shape *s, const double *sums, const REAL *rst
 /* Prepared weights, norms, and the sums of each thread, in one block of memory. */
 typedef struct { vec *w1, *w3, *sums; Norm *norms; int64_t apart; } Shared;
 
-static Shared shared_of(const Shape *s, int learn) {
+static Shared shared_of(const Shape *s, int learn) { /* for all edges */
     int64_t of_w = back_weights_of(s), apart = learn ? weights_of(s, 1 + PLACES) : 0;
-    int64_t ready = (1 + PLACES) * of_w, norms = 2 * grid_of(s).vectors * sizeof(Norm) / sizeof(vec);
+    int64_t ready = (1 + PLACES) * of_w, norms = 2 * s->nodes * chunks_of(s) * sizeof(Norm) / sizeof(vec);
     vec *memory = vectors(ready + norms + s->threads * apart);
     if (!memory) return (Shared){0};
     vec *sums = memory + ready + norms;
@@ -245,44 +284,52 @@ static Shared shared_of(const Shape *s, int learn) {
 }
 
 /* gx and the sums of the weight gradients for `images` images from n on. */
-static void back(const Shape *s, Grid grid, Shared of, const REAL *x, const vec *const *y, const REAL *weights,
-                 const REAL *const *g, int64_t n, int64_t images, REAL *gx, vec *sums, vec *padded) {
-    int64_t area = s->height * s->width, pixel = n * area;
+static void back(const Shape *s, const Edges *e, Shared of, const REAL *x, const vec *const *y, const REAL *const *g,
+                 int64_t n, int64_t images, REAL *gx, vec *sums, vec *padded) {
+    Grid grid = e->grids[0], nine = e->grids[1];
+    int64_t area = s->height * s->width, pixel = n * area, all = grid.vectors + nine.vectors;
     vec *back = padded + padded_of(s, grid), *room = back + padded_of(s, grid);
-    for (int64_t i = 0; i < images; i++) load_relu(s, grid, x + in_x(s, (n + i) * area, 0), i, padded);
+    for (int64_t i = 0; all && i < images; i++) load_relu(s, grid, x + in_x(s, (n + i) * area, 0), i, padded);
     memset(back, 0, padded_of(s, grid) * sizeof *back);
-    Slopes slopes = {of.norms, g, y[0] + in_y(s, pixel, 0, 0), pixel};
-    back_1x1(s, grid, images, padded, of.w1, slopes, back, sums, room);
+    Slopes slopes = {of.norms, g, y[0] + pixel * grid.vectors, pixel};
+    if (grid.vectors) back_1x1(s, grid, images, padded, of.w1, slopes, back, sums, room);
     slopes.norms += grid.vectors;
-    slopes.y = y[1] + in_y(s, pixel, 0, 0);
-    back_3x3(s, grid, images, padded, of.w3, slopes, back, sums ? sums + weights_of(s, 1) : NULL, room);
+    slopes.y = y[1] + pixel * nine.vectors;
+    if (nine.vectors)
+        back_3x3(s, nine, images, padded, of.w3, slopes, back, sums ? sums + weights_of(s, 1) : NULL, room);
     for (int64_t i = 0; i < images; i++)
         for (int64_t k = 0; k < chunks_of(s); k++) {
             int64_t lanes = lanes_of(s, k), at = in_x(s, (n + i) * area, k);
             const vec *inside = pixel_at(s, grid, padded, i, 1, 1) + k;
             const vec *incoming = pixel_at(s, grid, back, i, 1, 1) + k;
-            ANY(through_means, s, weights, g, at, grid, inside, incoming, room, gx);
+            ANY(through_means, s, e, g, at, grid, inside, incoming, room, gx);
         }
 }
 
-/* Gradients in x and convolutions (or NULL, the first only with the second) and weights, for those in the nodes, g. */
-int backward(const Shape *s, const REAL *x, const REAL *const *w, const REAL *weights, const vec *const *y,
-             const REAL *mean, const REAL *rstd, const REAL *const *g, REAL *gx, REAL *const *w_g, REAL *weights_g) {
-    Grid grid = grid_of(s);
+/* Gradients in x and convolutions (or NULL, the first only with the second) and weights, for those in the nodes, g;
+   those in convolutions that are left out are not written. */
+int backward(const Shape *s, int64_t sparse, const REAL *x, const REAL *const *w, const REAL *weights,
+             const vec *const *y, const REAL *mean, const REAL *rstd, const REAL *const *g, REAL *gx, REAL *const *w_g,
+             REAL *weights_g) {
+    int64_t memory[2 * s->nodes];
+    Edges e = edges(s, weights, sparse, memory);
+    Grid grid = e.grids[0];
     int64_t area = s->height * s->width, chunks = chunks_of(s), room = PLACES * APART * (2 * chunks + GROUP);
-    int64_t row = (s->width + ROWS) * grid.vectors, means = 3 * area + s->width;
+    int64_t row = (s->width + ROWS) * grid.vectors, means = 3 * area + s->width, place = 0;
     int failed = 0;
     double *sums = malloc(at_lane(s, SUMS, 0, 0) * sizeof *sums);
     Shared of = shared_of(s, w_g[0] != NULL);
-    if (!sums || !of.w1 || gradient_sums(s, x, y, mean, g, sums)) { free(sums); free(of.w1); return 1; }
-    weight_gradients(s, sums, rstd, weights_g);
+    if (!sums || !of.w1 || gradient_sums(s, &e, x, y, mean, g, sums)) { free(sums); free(of.w1); return 1; }
+    weight_gradients(s, &e, sums, rstd, weights_g);
     if (!gx) { free(sums); free(of.w1); return 0; }
-    for (int64_t v = 0; v < 2 * grid.vectors; v++) {
-        int64_t o = v / grid.vectors, node = v % grid.vectors / chunks;
-        of.norms[v] = norm_of(s, sums, mean, rstd, weights[node * OPERATIONS + CONVOLVED + o], o, node, v % chunks);
-    }
-    arrange_back(s, w[0], 1, of.w1);
-    arrange_back(s, w[1], 3, of.w3);
+    for (int64_t o = 0; o < 2; o++)
+        for (int64_t v = 0; v < e.grids[o].vectors; v++) {
+            int64_t node = e.grids[o].nodes[v / chunks];
+            REAL weight = weights[node * OPERATIONS + CONVOLVED + o];
+            of.norms[place++] = norm_of(s, sums, mean, rstd, weight, o, node, v % chunks);
+        }
+    arrange_back(s, grid, w[0], 1, of.w1);
+    arrange_back(s, e.grids[1], w[1], 3, of.w3);
     room = room > row ? room : row;
     room = room > means ? room : means;
     FOR_THREADS
@@ -291,11 +338,11 @@ int backward(const Shape *s, const REAL *x, const REAL *const *w, const REAL *we
         if (!padded) { failed = 1; continue; }
         memset(padded, 0, padded_of(s, grid) * sizeof *padded);
         vec *thread_sums = of.sums ? of.sums + t * of.apart : NULL;
-        for (GROUPS_OF(t, grid.together)) back(s, grid, of, x, y, weights, g, n, images, gx, thread_sums, padded);
+        for (GROUPS_OF(t, grid.together)) back(s, &e, of, x, y, g, n, images, gx, thread_sums, padded);
     }
     if (of.sums) {
-        collect(s, of.sums, of.apart, 1, w_g[0]);
-        collect(s, of.sums + weights_of(s, 1), of.apart, 3, w_g[1]);
+        collect(s, grid, of.sums, of.apart, 1, w_g[0]);
+        collect(s, e.grids[1], of.sums + weights_of(s, 1), of.apart, 3, w_g[1]);
     }
     free(sums);
     free(of.w1);

@@ -18,17 +18,23 @@ from hdarts.kernels.bindings import Kernel, WindowSizes, channels_last, load_ker
 
 
 def mixed(
-    x: Tensor, kernels: Sequence[Tensor], weights: Tensor, onto: Sequence[Tensor], compiled: bool = True
+    x: Tensor,
+    kernels: Sequence[Tensor],
+    weights: Tensor,
+    onto: Sequence[Tensor],
+    compiled: bool = True,
+    sparse: bool = False,
 ) -> Sequence[Tensor]:
     """Return `onto`, one tensor `(N, C, H, W)` for each of m nodes, with the edges from x, `(N, C, H, W)`, added.
 
     kernels: those of y and z, `(m C, C, 1, 1)` and `(m C, C, 3, 3)`; weights `(m, 5)`. `onto` may be overwritten.
+    sparse: the kernel does not compute what has weight 0, and the gradient in that weight is 0.
     """
     usable = compiled and not torch.is_autocast_enabled("cpu") and x[:, 0].numel() > 1
     usable = usable and all(one.is_contiguous(memory_format=torch.channels_last) for one in onto)
     kernel = load_kernel("nasbench201_edges", x.shape[1], x) if usable else None
     if kernel is not None:
-        return _Compiled.apply(kernel, weights, x, *kernels, *onto)  # type: ignore[return-value]
+        return _Compiled.apply(kernel, sparse, weights, x, *kernels, *onto)  # type: ignore[return-value]
     return [one + more for one, more in zip(onto, in_pytorch(x, kernels, weights), strict=True)]
 
 
@@ -52,14 +58,17 @@ class _Compiled(torch.autograd.Function):
     """`mixed` by nasbench201_edges.c. Saved for the backward pass: its inputs, y and z, and their statistics."""
 
     @staticmethod
-    def forward(ctx: Any, kernel: Kernel, weights: Tensor, x: Tensor, one: Tensor, nine: Tensor, *onto: Tensor) -> Any:
+    def forward(
+        ctx: Any, kernel: Kernel, sparse: bool, weights: Tensor, x: Tensor, one: Tensor, nine: Tensor, *onto: Tensor
+    ) -> Any:
         images, channels, height, width = x.shape
         chunks = -(-channels // kernel.lanes)
         mean, rstd = (x.new_empty(2, len(onto), chunks, kernel.lanes) for _ in range(2))
-        y, z = (x.new_empty(images, height, width, len(onto), chunks, kernel.lanes) for _ in range(2))
+        many = (weights[:, 2:4] != 0).sum(0).tolist() if sparse else [len(onto)] * 2
+        y, z = (x.new_empty(images, height, width, count, chunks, kernel.lanes) for count in many)
         read = (channels_last(x), [one.contiguous(), nine.contiguous()], weights.contiguous())
-        kernel.call("forward", _sizes(x, len(onto)), *read, [y, z], mean, rstd, onto)
-        ctx.kernel = kernel
+        kernel.call("forward", _sizes(x, len(onto)), int(sparse), *read, [y, z], mean, rstd, onto)
+        ctx.kernel, ctx.sparse = kernel, sparse
         ctx.mark_dirty(*onto)
         ctx.save_for_backward(weights, x, one, nine, y, z, mean, rstd)
         return onto
@@ -67,20 +76,21 @@ class _Compiled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *g: Any) -> Any:
         weights, x, one, nine, y, z, mean, rstd = ctx.saved_tensors
-        needed = ctx.needs_input_grad[1:5]
+        needed = ctx.needs_input_grad[2:6]
 
         def by_kernel() -> list[Tensor | None]:
             read = (channels_last(x), kernels := [one.contiguous(), nine.contiguous()], weights.contiguous())
             weights_grad, x_grad = torch.empty_like(read[2]), torch.empty_like(read[0]) if any(needed[1:]) else None
-            kernel_grads = [torch.empty_like(each) for each in kernels] if any(needed[2:]) else [None, None]
+            empty = torch.zeros_like if ctx.sparse else torch.empty_like
+            kernel_grads = [empty(each) for each in kernels] if any(needed[2:]) else [None, None]
             grads = ([channels_last(each) for each in g], x_grad, kernel_grads, weights_grad)
-            ctx.kernel.call("backward", _sizes(x, len(g)), *read, [y, z], mean, rstd, *grads)
+            ctx.kernel.call("backward", _sizes(x, len(g)), int(ctx.sparse), *read, [y, z], mean, rstd, *grads)
             return [weights_grad, None if x_grad is None else x_grad.permute(0, 3, 1, 2), *kernel_grads]
 
         def pytorch(weights: Tensor, x: Tensor, *kernels: Tensor) -> list[Tensor]:
             return in_pytorch(x, kernels, weights)
 
-        return None, *vjp(by_kernel, pytorch, (weights, x, one, nine), needed, g), *g
+        return None, None, *vjp(by_kernel, pytorch, (weights, x, one, nine), needed, g), *g
 
 
 def _sizes(x: Tensor, nodes: int) -> WindowSizes:

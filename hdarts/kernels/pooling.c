@@ -5,9 +5,36 @@
 
    Called by pooling.py. Pools are recomputed where they are needed, which is cheaper than storing them. Each source,
    node and gradient is (image, row, column, channel), channels-last; mixing (node, operation, source), statistics
-   (pool, source, chunk, lane). Every function returns 0, or 1 if it is out of memory. */
+   (pool, source, chunk, lane). `sparse`: what has weight 0 is left out, and the gradient in its weight is 0. Every
+   function returns 0, or 1 if it is out of memory. */
 
 #include "moments.h"
+
+typedef struct { const Shape *s; int64_t operations, sparse; const REAL *weights; } Mixing;
+
+static REAL weight_of(const Mixing *m, int64_t node, int64_t o, int64_t source) {
+    return m->weights[(node * m->operations + o) * m->s->sources + source];
+}
+
+/* Whether an edge has one of the operations [from, to). */
+static int has(const Mixing *m, int64_t node, int64_t source, int64_t from, int64_t to) {
+    for (int64_t o = from; o < to; o++)
+        if (!m->sparse || weight_of(m, node, o, source) != 0) return 1;
+    return 0;
+}
+
+/* Write the nodes whose edges from a source have one of the first operations; return how many they are. */
+static int64_t nodes_of(const Mixing *m, int64_t source, int64_t operations, int64_t *nodes) {
+    int64_t count = 0;
+    for (int64_t node = 0; node < m->s->nodes; node++)
+        if (has(m, node, source, 0, operations)) nodes[count++] = node;
+    return count;
+}
+
+static int pooled(const Mixing *m, int64_t source) {
+    int64_t nodes[m->s->nodes];
+    return nodes_of(m, source, 2, nodes) > 0;
+}
 
 /* Window of output (r, c): rows [top, bottom), columns [left, right). */
 typedef struct { int64_t top, bottom, left, right; } Window;
@@ -45,13 +72,21 @@ INLINE void spread_of(const vec *corner, int64_t wide, const int rows, const int
         }
 }
 
-/* Load one chunk of one source of one image; compute its 3x3 maxima and its averages within the image. */
-static void pools(const Shape *s, const REAL *x, int64_t n, int64_t k, int64_t lanes, vec *tile, vec *largest,
-                  vec *average) {
+typedef struct { vec *tile, *back, *of[3]; } Room; /* of[o]: results of operation o; the identity's is the tile */
+
+static Room room_of(const Shape *s) {
+    int64_t area = s->height * s->width;
+    vec *tile = scratch(2 * area + 2 * pixels_out(s)), *pool = tile + 2 * area;
+    return (Room){tile, tile + area, {pool, pool + pixels_out(s), tile}};
+}
+
+/* Load one chunk of one source of one image; if `pool`, compute its 3x3 maxima and its averages within the image. */
+static void load(const Shape *s, const REAL *x, int64_t n, int64_t k, int64_t lanes, int pool, const Room *room) {
     int64_t area = s->height * s->width, columns = columns_out(s);
     const REAL *from = x + n * area * s->channels + k * V;
+    vec *tile = room->tile, *largest = room->of[0], *average = room->of[1];
     for (int64_t p = 0; p < area; p++) tile[p] = gather(from + p * s->channels, lanes);
-    for (int64_t r = 0; r < rows_out(s); r++)
+    for (int64_t r = 0; pool && r < rows_out(s); r++)
         for (int64_t c = 0; c < columns; c++) {
             Window w = window(s, r, c);
             const vec *corner = tile + w.top * s->width + w.left;
@@ -60,14 +95,6 @@ static void pools(const Shape *s, const REAL *x, int64_t n, int64_t k, int64_t l
             else pool_of(corner, s->width, w.bottom - w.top, w.right - w.left, largest + r * columns + c, &sum);
             average[r * columns + c] = sum * share(w);
         }
-}
-
-typedef struct { vec *tile, *back, *of[3]; } Room; /* of[o]: results of operation o; the identity's is the tile */
-
-static Room room_of(const Shape *s) {
-    int64_t area = s->height * s->width;
-    vec *tile = scratch(2 * area + 2 * pixels_out(s)), *pool = tile + 2 * area;
-    return (Room){tile, tile + area, {pool, pool + pixels_out(s), tile}};
 }
 
 #define CHUNKS_OF_SOURCES(s) \
@@ -80,7 +107,8 @@ static int64_t at_vector(const Shape *s, int64_t o, int64_t source, int64_t k) {
 }
 
 /* Mean and 1 / sqrt(variance + EPSILON) of the pools. */
-static int statistics(const Shape *s, const REAL *const *x, REAL *mean, REAL *rstd) {
+static int statistics(const Mixing *m, const REAL *const *x, REAL *mean, REAL *rstd) {
+    const Shape *s = m->s;
     int64_t all = at_vector(s, 2, 0, 0);
     int failed = 0;
     Moments *moments = calloc(s->threads * all, sizeof *moments);
@@ -91,7 +119,8 @@ static int statistics(const Shape *s, const REAL *const *x, REAL *mean, REAL *rs
         if (!room.tile) { failed = 1; continue; }
         for (IMAGES_OF(t))
             for (CHUNKS_OF_SOURCES(s)) {
-                pools(s, x[source], n, k, lanes, room.tile, room.of[0], room.of[1]);
+                if (!pooled(m, source)) continue;
+                load(s, x[source], n, k, lanes, 1, &room);
                 FOR(o, 2)
                     add_moments(moments + t * all + at_vector(s, o, source, k), room.of[o], 1, pixels_out(s));
             }
@@ -104,34 +133,38 @@ static int statistics(const Shape *s, const REAL *const *x, REAL *mean, REAL *rs
 INLINE void mix(int64_t lanes, const vec *largest, const vec *average, const vec *tile, const vec *factor, vec shift,
                 REAL identity, int64_t pixels, int64_t step, REAL *to) {
     for (int64_t p = 0; p < pixels; p++, to += step) {
-        vec sum = gather(to, lanes) + shift + factor[0] * largest[p] + factor[1] * average[p];
+        vec sum = gather(to, lanes);
+        if (largest) sum = sum + shift + factor[0] * largest[p] + factor[1] * average[p];
         if (tile) sum += identity * tile[p];
         put(sum, to, lanes);
     }
 }
 
 /* Add to `nodes`; write mean and 1 / sqrt(variance + EPSILON) of the pools. operations: 2, or 3 with identity. */
-int forward(const Shape *s, int64_t operations, const REAL *const *x, const REAL *mixing, REAL *mean, REAL *rstd,
-            REAL *const *nodes) {
+int forward(const Shape *s, int64_t operations, int64_t sparse, const REAL *const *x, const REAL *mixing, REAL *mean,
+            REAL *rstd, REAL *const *nodes) {
     int64_t pixels = pixels_out(s), c = s->channels;
-    int failed = statistics(s, x, mean, rstd);
+    Mixing m = {s, operations, sparse, mixing};
+    int failed = statistics(&m, x, mean, rstd);
     FOR_THREADS
     for (int64_t t = 0; t < s->threads; t++) {
         Room room = room_of(s);
         if (!room.tile || failed) { failed = 1; continue; }
         for (IMAGES_OF(t))
             for (CHUNKS_OF_SOURCES(s)) {
-                pools(s, x[source], n, k, lanes, room.tile, room.of[0], room.of[1]);
-                for (int64_t node = 0; node < s->nodes; node++) {
-                    const REAL *a = mixing + node * operations * s->sources + source;
+                int64_t targets[s->nodes], count = nodes_of(&m, source, operations, targets);
+                int pool = pooled(&m, source);
+                if (count) load(s, x[source], n, k, lanes, pool, &room);
+                for (int64_t i = 0; i < count; i++) {
+                    const REAL *a = mixing + targets[i] * operations * s->sources + source;
                     vec factor[2], shift = {0};
                     FOR(o, 2) {
                         int64_t at = at_vector(s, o, source, k);
                         factor[o] = ((const vec *)rstd)[at] * a[o * s->sources];
                         shift -= ((const vec *)mean)[at] * factor[o];
                     }
-                    ANY(mix, room.of[0], room.of[1], operations == 3 ? room.tile : NULL, factor, shift,
-                        operations == 3 ? a[2 * s->sources] : 0, pixels, c, nodes[node] + n * pixels * c + k * V);
+                    ANY(mix, pool ? room.of[0] : NULL, room.of[1], operations == 3 ? room.tile : NULL, factor, shift,
+                        operations == 3 ? a[2 * s->sources] : 0, pixels, c, nodes[targets[i]] + n * pixels * c + k * V);
                 }
             }
     }
@@ -140,13 +173,13 @@ int forward(const Shape *s, int64_t operations, const REAL *const *x, const REAL
 
 /* Sums (node, operation, source, 2, chunk, lane) for the gradient g in a node: of g, and of g (result - mean); the mean
    of the identity is 0. */
-static int64_t at_sums(const Shape *s, int64_t operations, int64_t node, int64_t o, int64_t source) {
-    return ((node * operations + o) * s->sources + source) * 2 * chunks_of(s) * V;
+static int64_t at_sums(const Mixing *m, int64_t node, int64_t o, int64_t source) {
+    return ((node * m->operations + o) * m->s->sources + source) * 2 * chunks_of(m->s) * V;
 }
 
-static int gradient_sums(const Shape *s, int64_t operations, const REAL *const *x, const REAL *mean,
-                         const REAL *const *g, double *sums) {
-    int64_t chunks = chunks_of(s), pixels = pixels_out(s), all = at_sums(s, operations, s->nodes, 0, 0);
+static int gradient_sums(const Mixing *m, const REAL *const *x, const REAL *mean, const REAL *const *g, double *sums) {
+    const Shape *s = m->s;
+    int64_t chunks = chunks_of(s), pixels = pixels_out(s), all = at_sums(m, s->nodes, 0, 0);
     int failed = 0;
     double *parts = calloc(s->threads * all, sizeof *parts);
     if (!parts) return 1;
@@ -156,12 +189,15 @@ static int gradient_sums(const Shape *s, int64_t operations, const REAL *const *
         if (!room.tile) { failed = 1; continue; }
         for (IMAGES_OF(t))
             for (CHUNKS_OF_SOURCES(s)) {
-                pools(s, x[source], n, k, lanes, room.tile, room.of[0], room.of[1]);
-                for (int64_t node = 0; node < s->nodes; node++)
-                    for (int64_t o = 0; o < operations; o++)
+                int64_t targets[s->nodes], count = nodes_of(m, source, m->operations, targets);
+                if (count) load(s, x[source], n, k, lanes, pooled(m, source), &room);
+                for (int64_t i = 0; i < count * m->operations; i++) {
+                    int64_t node = targets[i / m->operations], o = i % m->operations;
+                    if (has(m, node, source, o, o + 1))
                         ANY(add_gradients, g[node] + n * pixels * s->channels + k * V, s->channels, room.of[o], 1,
                             o < 2 ? ((const vec *)mean)[at_vector(s, o, source, k)] : (vec){0}, pixels,
-                            parts + t * all + at_sums(s, operations, node, o, source) + k * V, chunks * V);
+                            parts + t * all + at_sums(m, node, o, source) + k * V, chunks * V);
+                }
             }
     }
     sum_threads(parts, s->threads, all, sums);
@@ -170,10 +206,11 @@ static int gradient_sums(const Shape *s, int64_t operations, const REAL *const *
 }
 
 /* Gradients in mixing: sums of g times the normalised results. */
-static void mixing_gradients(const Shape *s, int64_t operations, const double *sums, const REAL *rstd, REAL *mixing_g) {
+static void mixing_gradients(const Mixing *m, const double *sums, const REAL *rstd, REAL *mixing_g) {
+    const Shape *s = m->s;
     int64_t lanes = chunks_of(s) * V;
-    for (int64_t i = 0; i < s->nodes * operations * s->sources; i++) {
-        int64_t o = i / s->sources % operations, source = i % s->sources;
+    for (int64_t i = 0; i < s->nodes * m->operations * s->sources; i++) {
+        int64_t o = i / s->sources % m->operations, source = i % s->sources;
         double sum = 0;
         for (int64_t l = 0; l < lanes; l++)
             sum += sums[(2 * i + 1) * lanes + l] * (o < 2 ? rstd[at_vector(s, o, source, 0) * V + l] : 1);
@@ -182,13 +219,14 @@ static void mixing_gradients(const Shape *s, int64_t operations, const double *s
 }
 
 /* Of one pool, for the mixed gradient. */
-static Norm norm_of(const Shape *s, int64_t operations, const REAL *mixing, const REAL *mean, const REAL *rstd,
-                    const double *sums, int64_t o, int64_t source, int64_t k) {
+static Norm norm_of(const Mixing *m, const REAL *mean, const REAL *rstd, const double *sums, int64_t o, int64_t source,
+                    int64_t k) {
+    const Shape *s = m->s;
     int64_t at = at_vector(s, o, source, k), count = s->images * pixels_out(s);
     Norm norm = {((const vec *)rstd)[at], {0}, {0}, ((const vec *)mean)[at]};
     for (int64_t node = 0; node < s->nodes; node++) {
-        const double *of = sums + at_sums(s, operations, node, o, source) + k * V;
-        REAL weight = mixing[(node * operations + o) * s->sources + source] / count;
+        const double *of = sums + at_sums(m, node, o, source) + k * V;
+        REAL weight = weight_of(m, node, o, source) / count;
         for (int l = 0; l < V; l++) {
             norm.first[l] += weight * of[l];
             norm.second[l] += weight * of[chunks_of(s) * V + l];
@@ -198,19 +236,25 @@ static Norm norm_of(const Shape *s, int64_t operations, const REAL *mixing, cons
     return norm;
 }
 
-/* Gradient in one chunk of an image of a source, into room->back. */
-INLINE void back_tile(int64_t lanes, const Shape *s, int64_t operations, const REAL *mixing, const Norm *norms,
-                      const REAL *const *g, int64_t at, const Room *room) {
-    int64_t columns = columns_out(s);
+/* Gradient in one chunk of an image of a source, into room->back. norms: NULL if it is not pooled. */
+INLINE void back_tile(int64_t lanes, const Mixing *m, int64_t source, const Norm *norms, const REAL *const *g,
+                      int64_t at, const Room *room) {
+    const Shape *s = m->s;
+    int64_t columns = columns_out(s), operations = m->operations, targets[s->nodes];
+    int64_t count = nodes_of(m, source, operations, targets);
+    const REAL *mixing = m->weights + source;
     memset(room->back, 0, s->height * s->width * sizeof *room->back);
     for (int64_t r = 0; r < rows_out(s); r++)
         for (int64_t c = 0; c < columns; c++) {
             int64_t p = r * columns + c;
             vec of[3] = {{0}}, most = room->of[0][p];
-            for (int64_t node = 0; node < s->nodes; node++) {
-                vec slope = gather(g[node] + at + p * s->channels, lanes);
-                for (int64_t o = 0; o < operations; o++) of[o] += mixing[(node * operations + o) * s->sources] * slope;
+            for (int64_t i = 0; i < count; i++) {
+                const REAL *a = mixing + targets[i] * operations * s->sources;
+                vec slope = gather(g[targets[i]] + at + p * s->channels, lanes);
+                for (int64_t o = 0; o < operations; o++) of[o] += a[o * s->sources] * slope;
             }
+            if (operations == 3 && !norms) room->back[p] = of[2];
+            if (!norms) continue;
             FOR(o, 2)
                 of[o] = norms[o].factor * (of[o] - norms[o].first - (room->of[o][p] - norms[o].mean) * norms[o].second);
             Window w = window(s, r, c);
@@ -225,13 +269,14 @@ INLINE void back_tile(int64_t lanes, const Shape *s, int64_t operations, const R
 }
 
 /* Gradients in x (unless gx is NULL) and mixing, for the gradients g in the nodes. */
-int backward(const Shape *s, int64_t operations, const REAL *const *x, const REAL *mixing, const REAL *mean,
-             const REAL *rstd, const REAL *const *g, REAL *const *gx, REAL *mixing_g) {
+int backward(const Shape *s, int64_t operations, int64_t sparse, const REAL *const *x, const REAL *mixing,
+             const REAL *mean, const REAL *rstd, const REAL *const *g, REAL *const *gx, REAL *mixing_g) {
+    Mixing m = {s, operations, sparse, mixing};
     int64_t area = s->height * s->width, c = s->channels;
     int failed = 0;
-    double *sums = malloc(at_sums(s, operations, s->nodes, 0, 0) * sizeof *sums);
-    if (!sums || gradient_sums(s, operations, x, mean, g, sums)) { free(sums); return 1; }
-    mixing_gradients(s, operations, sums, rstd, mixing_g);
+    double *sums = malloc(at_sums(&m, s->nodes, 0, 0) * sizeof *sums);
+    if (!sums || gradient_sums(&m, x, mean, g, sums)) { free(sums); return 1; }
+    mixing_gradients(&m, sums, rstd, mixing_g);
     if (!gx) { free(sums); return 0; }
     FOR_THREADS
     for (int64_t t = 0; t < s->threads; t++) {
@@ -240,9 +285,10 @@ int backward(const Shape *s, int64_t operations, const REAL *const *x, const REA
         for (IMAGES_OF(t))
             for (CHUNKS_OF_SOURCES(s)) {
                 Norm norms[2];
-                FOR(o, 2) norms[o] = norm_of(s, operations, mixing, mean, rstd, sums, o, source, k);
-                pools(s, x[source], n, k, lanes, room.tile, room.of[0], room.of[1]);
-                ANY(back_tile, s, operations, mixing + source, norms, g, n * pixels_out(s) * c + k * V, &room);
+                int pool = pooled(&m, source);
+                FOR(o, 2) norms[o] = norm_of(&m, mean, rstd, sums, o, source, k);
+                if (pool) load(s, x[source], n, k, lanes, pool, &room);
+                ANY(back_tile, &m, source, pool ? norms : NULL, g, n * pixels_out(s) * c + k * V, &room);
                 REAL *to = gx[source] + n * area * c + k * V;
                 for (int64_t p = 0; p < area; p++) put(room.back[p], to + p * c, lanes);
             }

@@ -18,12 +18,16 @@ from hdarts.kernels.bindings import Kernel, WindowSizes, channels_last, load_ker
 
 @dataclass(frozen=True)
 class Pooling:
-    """Maximum and average of 3x3 pixels, and at stride 1 identity, from each of `sources` to each of `nodes`."""
+    """Maximum and average of 3x3 pixels, and at stride 1 identity, from each of `sources` to each of `nodes`.
+
+    sparse: kernels do not compute what has weight 0, and the gradient in that weight is 0.
+    """
 
     sources: int
     nodes: int
     stride: int
     compiled: bool = True
+    sparse: bool = False
 
     @property
     def operations(self) -> tuple[str, ...]:
@@ -70,7 +74,8 @@ class _Compiled(torch.autograd.Function):
         chunks = -(-x[0].shape[1] // kernel.lanes)
         mean, rstd = (x[0].new_empty(2, spec.sources, chunks, kernel.lanes) for _ in range(2))
         sources = [channels_last(one) for one in x]
-        kernel.call("forward", spec.sizes(x), mixing.shape[1], sources, mixing.contiguous(), mean, rstd, onto)
+        count, weights = mixing.shape[1], mixing.contiguous()
+        kernel.call("forward", spec.sizes(x), count, int(spec.sparse), sources, weights, mean, rstd, onto)
         ctx.spec, ctx.kernel = spec, kernel
         ctx.mark_dirty(*onto)
         ctx.save_for_backward(mixing, *x, mean, rstd)
@@ -86,8 +91,8 @@ class _Compiled(torch.autograd.Function):
             sources, node_grads, weights = [*map(channels_last, x)], [*map(channels_last, g)], mixing.contiguous()
             mixing_grad = torch.empty_like(weights)
             x_grads = [torch.empty_like(one) for one in sources] if any(needed[1:]) else None
-            arguments = (mixing.shape[1], sources, weights, mean, rstd, node_grads, x_grads, mixing_grad)
-            kernel.call("backward", spec.sizes(x), *arguments)
+            read = (mixing.shape[1], int(spec.sparse), sources, weights, mean, rstd, node_grads)
+            kernel.call("backward", spec.sizes(x), *read, x_grads, mixing_grad)
             return [
                 mixing_grad,
                 *([None] * len(x) if x_grads is None else [one.permute(0, 3, 1, 2) for one in x_grads]),

@@ -9,7 +9,7 @@
 
    Layouts, slowest axis first; channels are in chunks of V lanes, the last one padded with zeros:
      sources, nodes and their gradients  (image, row, column, channel), each one a tensor: PyTorch's channels-last
-     y of each block and source          (node, image, row, column, chunk, lane)
+     y of each block and source          (place, image, row, column, chunk, lane): of the edges that have the operation
      statistics                          (block, mean or 1 / sqrt(variance + EPSILON), edge, chunk, lane)
      weights of each block               depthwise, pointwise, gamma, beta, as in PyTorch, edges first */
 
@@ -21,6 +21,7 @@
     int64_t band = BAND / ((columns) * chunks_of(s)) + 1, r = 0, rows; \
     rows = (all) - r < band ? (all) - r : band, r < (all); r += rows
 #define BLOCKS_OF(w) const Block *b = (w)->blocks; b < (w)->blocks + (w)->count; b++
+#define BLOCKS_ON(w, e) BLOCKS_OF(w)) if (b->place[e] >= 0 /* of the operations that the edge has */
 
 /* Sizes of the depthwise convolution of some rows, and its first pixel in a padded image. */
 static Plane plane_of(const Wave *w, const Block *b, int64_t rows) {
@@ -78,16 +79,19 @@ static void mix(const Wave *w, REAL *const *nodes) {
     for (int64_t t = 0; t < s->threads; t++)
         for (IMAGES_OF(t))
             for (BANDS_OF(rows_out(s), columns))
-                for (int64_t node = 0; node < s->nodes; node++)
-                    for (int64_t e = node, start = 1; e < edges_of(s); e += s->nodes)
-                        for (BLOCKS_OF(w)) {
+                for (int64_t node = 0; node < s->nodes; node++) {
+                    REAL *to = nodes[node] + (n * pixels_out(s) + r * columns) * c;
+                    int start = 1;
+                    for (int64_t e = node; e < edges_of(s); e += s->nodes)
+                        for (BLOCKS_ON(w, e)) {
                             if (!b->last) continue;
                             for (int64_t k = 0, lanes; lanes = lanes_of(s, k), k < chunks; k++)
                                 ANY(add_scaled, y_of(b, e, n) + r * columns * chunks + k, chunks, rows * columns,
-                                    scale_of(b, e, k), shift_of(b, e, k), start,
-                                    nodes[node] + (n * pixels_out(s) + r * columns) * c + k * V, c);
+                                    scale_of(b, e, k), shift_of(b, e, k), start, to + k * V, c);
                             start = 0;
                         }
+                    if (start) memset(to, 0, rows * columns * c * sizeof *to);
+                }
 }
 
 /* --- backward ----------------------------------------------------------------------------------------------------- */
@@ -126,7 +130,7 @@ static void gradient_sums(const Wave *w, const REAL *const *g, const Gradients *
     for (int64_t t = 0; t < s->threads; t++)
         for (IMAGES_OF(t))
             for (int64_t e = 0; e < edges_of(s); e++)
-                for (BLOCKS_OF(w))
+                for (BLOCKS_ON(w, e))
                     for (int64_t k = 0, lanes; lanes = lanes_of(s, k), b->last && k < chunks; k++)
                         ANY(add_gradients, g[e % s->nodes] + n * pixels * s->channels + k * V, s->channels,
                             y_of(b, e, n) + k, chunks, b->mean[e * chunks + k], pixels,
@@ -228,7 +232,7 @@ static void stage(const Wave *w, const REAL *const *x, int64_t depth, Moments *m
                 if (!depth) move_source(w, room, n, images, x[source], NULL);
                 if (!depth && g) memset(room->source_g, 0, images * direct * sizeof *room->source_g);
                 for (int64_t e = source * s->nodes; e < (source + 1) * s->nodes; e++)
-                    for (BLOCKS_OF(w))
+                    for (BLOCKS_ON(w, e))
                         for (int64_t i = 0; b->depth == depth && i < images; i++) {
                             vec *padded = depth ? room->padded : room->source + i * area;
                             int64_t at = ((b - w->blocks) * s->threads + t) * edges_of(s) + e;
@@ -246,6 +250,7 @@ static void join_sums(const Wave *w, int64_t depth, const Gradients *of) {
     int64_t chunks = chunks_of(w->s), count = w->s->images * pixels_out(w->s);
     for (BLOCKS_OF(w))
         for (int64_t e = 0; b->depth == depth && e < edges_of(w->s); e++) {
+            if (b->place[e] < 0) continue;
             double *sums = sums_at(w, of, 0, b, e);
             for (int64_t t = 1; t < w->s->threads; t++)
                 for (int64_t i = 0; i < of->of_sums; i++) sums[i] += sums_at(w, of, t, b, e)[i];
@@ -279,13 +284,14 @@ static void store_weights(const Wave *w, const Block *b, int64_t e, const Gradie
 
 /* --- called from Python ------------------------------------------------------------------------------------------- */
 
-/* s: sizes of the sources, edges, and the stride of the wave. Writes nodes, y and statistics. */
-int forward(const Shape *s, int64_t count, const Form *forms, const REAL *const *x, const REAL *const *weights,
-            vec *const *y, vec *statistics, REAL *const *nodes) {
+/* s: sizes of the sources, edges, and the stride of the wave; places (block, edge): see Block. Writes nodes, y and
+   statistics; those of operations that an edge lacks have no meaning. */
+int forward(const Shape *s, int64_t count, const Form *forms, const int64_t *places, const REAL *const *x,
+            const REAL *const *weights, vec *const *y, vec *statistics, REAL *const *nodes) {
     int64_t of_block = edges_of(s) * chunks_of(s);
     Block blocks[count];
     Wave w = {.s = s, .blocks = blocks, .count = count};
-    set_blocks(&w, forms, weights, y, statistics);
+    set_blocks(&w, forms, places, weights, y, statistics);
     Moments *moments = calloc(count * s->threads * of_block, sizeof *moments);
     int ready = prepare(&w, 0) && moments;
     for (int64_t depth = 0; ready && depth < w.depths; depth++) {
@@ -304,13 +310,14 @@ int forward(const Shape *s, int64_t count, const Form *forms, const REAL *const 
 
 /* Gradients in the sources and in the weights for the gradients g in the nodes. w_g: as `weights`; NULL where weights
    are NULL, and convolutions' all NULL if they are constants. If x_g is NULL, only the gradients in gamma and beta of
-   last blocks are written. */
-int backward(const Shape *s, int64_t count, const Form *forms, const REAL *const *x, const REAL *const *weights,
-             vec *const *y, vec *statistics, const REAL *const *g, REAL *const *x_g, REAL *const *w_g) {
+   last blocks are written; those of operations that an edge lacks are not. */
+int backward(const Shape *s, int64_t count, const Form *forms, const int64_t *places, const REAL *const *x,
+             const REAL *const *weights, vec *const *y, vec *statistics, const REAL *const *g, REAL *const *x_g,
+             REAL *const *w_g) {
     int64_t chunks = chunks_of(s), parts = s->threads * count * edges_of(s);
     Block blocks[count];
     Wave w = {.s = s, .blocks = blocks, .count = count};
-    set_blocks(&w, forms, weights, y, statistics);
+    set_blocks(&w, forms, places, weights, y, statistics);
     Gradients of = {.of_sums = 2 * chunks * V, .of_weights = chunks * (25 + s->channels)};
     int64_t learned = w_g[1] ? parts * of.of_weights : 0;
     of.sums = calloc(parts * of.of_sums, sizeof *of.sums);
@@ -328,7 +335,7 @@ int backward(const Shape *s, int64_t count, const Form *forms, const REAL *const
         FOR_THREADS
         for (int64_t t = 0; t < s->threads; t++)
             for (int64_t e = edges_of(s) * t / s->threads; e < edges_of(s) * (t + 1) / s->threads; e++)
-                for (int64_t b = 0; b < count; b++) store_weights(&w, blocks + b, e, &of, w_g + 4 * b);
+                for (BLOCKS_ON(&w, e)) store_weights(&w, b, e, &of, w_g + 4 * (b - blocks));
     }
     free(of.sums);
     free(of.norms);

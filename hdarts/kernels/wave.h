@@ -14,6 +14,7 @@ typedef struct {
     int64_t depth, last; /* place in its operation: 0 reads a source; the last one is added to a node */
     int64_t slot;        /* of the gradients between the blocks of its operation */
     const REAL *depthwise, *pointwise, *gamma, *beta;
+    const int64_t *place; /* of y of each edge among those of its source; -1: the edge lacks the operation */
     vec *const *y, *mean, *rstd; /* y of the edges of each source */
 } Block;
 
@@ -48,7 +49,8 @@ static const vec *weights_at(const Wave *w, int64_t e, const Block *b) {
     return w->weights + (e * w->count + (b - w->blocks)) * w->of_weights;
 }
 
-static void set_blocks(Wave *w, const Form *forms, const REAL *const *weights, vec *const *y, vec *statistics) {
+static void set_blocks(Wave *w, const Form *forms, const int64_t *places, const REAL *const *weights, vec *const *y,
+                       vec *statistics) {
     int64_t of_edges = edges_of(w->s) * chunks_of(w->s);
     for (int64_t b = 0, depth = 0; b < w->count; b++) {
         const REAL *const *of = weights + 4 * b;
@@ -57,7 +59,8 @@ static void set_blocks(Wave *w, const Form *forms, const REAL *const *weights, v
         w->depths = depth + 1 > w->depths ? depth + 1 : w->depths;
         w->slots += depth == 1;
         w->blocks[b] = (Block){*w->s, depth, b + 1 == w->count || forms[b + 1].first, w->slots - (depth > 0),
-                               of[0], of[1], of[2], of[3], y + b * w->s->sources, mean, mean + of_edges};
+                               of[0], of[1], of[2], of[3], places + b * edges_of(w->s), y + b * w->s->sources, mean,
+                               mean + of_edges};
         Shape *s = &w->blocks[b].s;
         if (depth) s->height = rows_out(w->s), s->width = columns_out(w->s);
         s->kernel = forms[b].kernel, s->stride = forms[b].stride, s->dilation = forms[b].dilation;
@@ -85,6 +88,7 @@ static void load_weights(const Wave *w, int back) {
     for (int64_t t = 0; t < s->threads; t++)
         for (int64_t i = all * t / s->threads; i < all * (t + 1) / s->threads; i++) {
             const Block *b = w->blocks + i % w->count;
+            if (b->place[i / w->count] < 0) continue;
             vec *to = w->weights + i * w->of_weights;
             load_depthwise(&b->s, b->depthwise, i / w->count, 0, to);
             load_depthwise(&b->s, b->depthwise, i / w->count, 1, to + 25 * chunks_of(s));
@@ -118,7 +122,7 @@ static int prepare(Wave *w, int back) {
 
 static vec *y_of(const Block *b, int64_t e, int64_t n) {
     const Shape *s = &b->s;
-    return b->y[e / s->nodes] + (e % s->nodes * s->images + n) * pixels_out(s) * chunks_of(s);
+    return b->y[e / s->nodes] + (b->place[e] * s->images + n) * pixels_out(s) * chunks_of(s);
 }
 
 /* One chunk of gamma or beta, or `other` where they are NULL. */

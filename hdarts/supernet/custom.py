@@ -61,17 +61,20 @@ def add_custom(
     stride: int,
     named: Mapping[str, Tensor],
     scales: Mapping[str, Tensor],
+    active: Mapping[str, Sequence[bool]],
     nodes: list[Tensor],
 ) -> list[Tensor]:
     """Return the target `nodes` with the outputs of the custom operations on the sources `x` added.
 
     `named` has the weights `<operation>.<i>` and `scales` the weights of the operations, C values per edge; both are
-    concatenated over the edges, ordered by source, then node.
+    concatenated over the edges, ordered by source, then node. `active`: the edges that have each operation.
     """
     edges = len(x) * len(nodes)
     for name, operation in custom.items():
         weights = [weight.chunk(edges) for key, weight in named.items() if key.rpartition(".")[0] == name]
         for e, scale in enumerate(scales[name].chunk(edges)):
+            if not active[name][e]:
+                continue
             source, node = divmod(e, len(nodes))
             out = operation(x[source], [weight[e] for weight in weights], stride)
             nodes[node] = nodes[node] + F.batch_norm(out, None, None, scale, None, training=True)

@@ -29,6 +29,7 @@ from hdarts.supernet.mixture import AUXILIARY, Mixture
 from hdarts.supernet.waves import Wave
 
 Named = Mapping[str, Tensor]
+Active = Mapping[str, Sequence[bool]]  # by operation: the edges that have it
 
 
 class _Call(NamedTuple):
@@ -36,6 +37,7 @@ class _Call(NamedTuple):
 
     named: Named
     weights: Sequence[Tensor]  # the mixture weights of each edge
+    active: Sequence[Sequence[bool]]  # by edge and operation: what is computed
     offsets: Sequence[Tensor]  # of each computed node; empty: 0
     mixture: Mixture
     compiled: bool
@@ -71,9 +73,10 @@ class DartsCells:
 
         `named` has each convolution on all edges of a wave as one tensor, `<cell>.<sources>.<operation>.<i>`.
         """
-        calls = {}
+        calls, active = {}, mixture.active()
         for i, (kind, rows) in enumerate(zip(self.space.kinds, mixture.weights.unbind(0), strict=True)):
-            calls[kind] = _Call(named, rows.unbind(0), mixture.offsets_of_nodes(self.space, i), mixture, compiled)
+            offsets = mixture.offsets_of_nodes(self.space, i)
+            calls[kind] = _Call(named, rows.unbind(0), active[i], offsets, mixture, compiled)
         before = last = F.relu(x)  # both inputs of the next cells are read after ReLU
         for k, cell in enumerate(self.cells):
             x = self._cell(k, before, last, calls[cell.kind])
@@ -89,44 +92,47 @@ class DartsCells:
             **dict(enumerate(call.offsets, self.space.inputs)),
         }
         for wave in self.waves[k]:
-            x = [states[source] for source in wave.sources]
-            parts = self._wave(wave, x, f"{k}.{wave.sources}.", call)
-            for node, part in zip(wave.nodes, parts, strict=True):
-                states[node] = states[node] + part if node in states else part
+            x, onto = [states[source] for source in wave.sources], [states.get(node) for node in wave.nodes]
+            states |= zip(wave.nodes, self._wave(wave, x, onto, f"{k}.{wave.sources}.", call), strict=True)
         return torch.cat([states[node] for node in range(self.space.inputs, self.space.inputs + self.space.nodes)], 1)
 
-    def _wave(self, wave: Wave, x: list[Tensor], prefix: str, call: _Call) -> tuple[Tensor, ...]:
-        """Return the sum of the edges' outputs at each target node, for the sources x, `(N, C, H, W)` each.
+    def _wave(
+        self, wave: Wave, x: list[Tensor], onto: Sequence[Tensor | None], prefix: str, call: _Call
+    ) -> tuple[Tensor, ...]:
+        """Return `onto` (None: 0) plus the edges' outputs at each target node, for the sources x, `(N, C, H, W)` each.
 
         Weights of the edges from S sources to m nodes are concatenated: `S m C` channels.
         """
-        mixing = torch.stack(
-            [call.weights[self.space.edges.index(edge)] for edge in wave.edges], 1
-        )  # (operations, S m)
+        indices = [self.space.edges.index(edge) for edge in wave.edges]
+        mixing = torch.stack([call.weights[i] for i in indices], 1)  # (operations, S m)
+        by_operation = zip(*(call.active[i] for i in indices), strict=True)
+        active = dict(zip(self.space.operations, by_operation, strict=True))
         # C equal values per edge and operation, contiguous: F.batch_norm gives wrong gradients on the CPU for
         # channels-last input and an expanded (stride 0) weight
         columns = mixing.unsqueeze(-1).expand(-1, -1, x[0].shape[1]).contiguous().flatten(1).unbind(0)
         scales = dict(zip(self.space.operations, columns, strict=True))
         if call.mixture.auxiliary is not None:
             scales[AUXILIARY] = call.mixture.auxiliary.expand(columns[0].shape).contiguous()
-        nodes = self._convolve(wave, x, prefix, call.named, scales, call.compiled)
+            active[AUXILIARY] = (True,) * len(indices)
+        if any(any(active[name]) for name, _ in wave.operations(self.space) if name != "skip_connect"):
+            nodes = self._convolve(wave, x, prefix, call, scales, active)
+        else:
+            nodes, onto = _started(onto, x[0], wave.stride), [None] * len(onto)
         if self.custom:
             of_wave = {name.removeprefix(prefix): each for name, each in call.named.items() if name.startswith(prefix)}
-            nodes = tuple(add_custom(self.custom, x, wave.stride, of_wave, scales, list(nodes)))
+            nodes = tuple(add_custom(self.custom, x, wave.stride, of_wave, scales, active, list(nodes)))
         for name in ("skip_connect", AUXILIARY) if wave.stride == 2 else ():
-            if name not in scales:
-                continue
-            kernels = [call.named[f"{prefix}{name}.{i}"] for i in range(2)]
-            halves = _halves(F.relu(torch.cat(x, 1)), kernels, len(x), len(x) * len(nodes))
-            terms = _normalise(halves, scales[name]).permute(0, 2, 3, 1)
-            sums = terms.unflatten(-1, (len(x), len(nodes), -1)).sum(3).permute(3, 0, 4, 1, 2)
-            nodes = tuple(node + more for node, more in zip(nodes, sums, strict=True))
-        return self._pool(wave, x, mixing, nodes, call)
+            if name in scales:
+                kernels = [call.named[f"{prefix}{name}.{i}"] for i in range(2)]
+                nodes = _reduced(x, kernels, scales[name], active[name], nodes)
+        nodes = self._pool(wave, x, mixing, active, nodes, call)
+        return tuple(node if start is None else start + node for start, node in zip(onto, nodes, strict=True))
 
     def _convolve(
-        self, wave: Wave, x: list[Tensor], prefix: str, named: Named, scales: Named, compiled: bool
+        self, wave: Wave, x: list[Tensor], prefix: str, call: _Call, scales: Named, active: Active
     ) -> tuple[Tensor, ...]:
         """Return the sum of the separable convolutions at each target node."""
+        named = call.named
         operations = [(name, steps) for name, steps in wave.operations(self.space) if name != "skip_connect"]
         weights = [
             BlockWeights(
@@ -136,14 +142,14 @@ class DartsCells:
             for name, steps in operations
             for i, block in enumerate(steps)
         ]  # fmt: skip
-        separable = Separable(len(x), len(wave.nodes), tuple(steps for _, steps in operations), compiled)
-        return separable(x, weights)
+        separable = Separable(len(x), len(wave.nodes), tuple(steps for _, steps in operations), call.compiled)
+        return separable(x, weights, [active[name] for name, _ in operations])
 
     def _pool(
-        self, wave: Wave, x: list[Tensor], mixing: Tensor, nodes: tuple[Tensor, ...], call: _Call
+        self, wave: Wave, x: list[Tensor], mixing: Tensor, active: Active, nodes: tuple[Tensor, ...], call: _Call
     ) -> tuple[Tensor, ...]:
         """Return `nodes` with pooling and identity added, as far as the space has them."""
-        pooling = Pooling(len(x), len(nodes), wave.stride, call.compiled)
+        pooling = Pooling(len(x), len(nodes), wave.stride, call.compiled, call.mixture.sparse)
         rows = dict(zip(self.space.operations, mixing.unbind(0), strict=True))
         absent = torch.zeros_like(mixing[0])  # the weight of an operation that a custom space lacks
         of_skip, drop = None, call.mixture.drop
@@ -151,16 +157,18 @@ class DartsCells:
             of_skip = rows.pop("skip_connect", None)
         if wave.stride == 1 and call.mixture.auxiliary is not None:
             rows["skip_connect"] = rows.get("skip_connect", absent) + call.mixture.auxiliary
-        if set(pooling.operations) & rows.keys():
+            active = {**active, "skip_connect": active[AUXILIARY]}
+        if any(any(active.get(name, ())) for name in pooling.operations if name in rows):
             chosen = torch.stack([rows.get(name, absent) for name in pooling.operations])
             nodes = pooling(x, chosen.view(-1, len(x), len(nodes)).permute(2, 0, 1), nodes)
         if of_skip is None or drop is None:
             return nodes
-        each = of_skip.view(len(x), len(nodes)).T
-        return tuple(
-            sum((weight * drop(one) for weight, one in zip(row, x, strict=True)), node)
-            for row, node in zip(each, nodes, strict=True)
-        )
+        found = list(nodes)
+        for e, (weight, on) in enumerate(zip(of_skip.unbind(0), active["skip_connect"], strict=True)):
+            if on:
+                source, node = divmod(e, len(nodes))
+                found[node] = found[node] + weight * drop(x[source])
+        return tuple(found)
 
 
 def _normalise(x: Tensor, scale: Tensor | None = None) -> Tensor:
@@ -169,6 +177,35 @@ def _normalise(x: Tensor, scale: Tensor | None = None) -> Tensor:
 
 def _preprocess(x: Tensor, weights: list[Tensor]) -> Tensor:
     return _normalise(F.conv2d(x, weights[0]) if len(weights) == 1 else _halves(x, weights))
+
+
+def _started(onto: Sequence[Tensor | None], x: Tensor, stride: int) -> tuple[Tensor, ...]:
+    """Return what the nodes of a wave start from, as whole maps."""
+    found, (height, width) = [], (-(-length // stride) for length in x.shape[2:])
+    for one in onto:
+        if one is None or one.dim() == 0:  # 0, or an offset
+            empty = torch.zeros_like(x[:, :, :height, :width], memory_format=torch.channels_last)
+            one = empty if one is None else empty + one
+        found.append(one)
+    return tuple(found)
+
+
+def _reduced(
+    x: list[Tensor], kernels: list[Tensor], scale: Tensor, active: Sequence[bool], nodes: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    """Return `nodes` with the factorised reductions of the edges that have them added."""
+    if all(active):
+        halves = _halves(F.relu(torch.cat(x, 1)), kernels, len(x), len(x) * len(nodes))
+        terms = _normalise(halves, scale).permute(0, 2, 3, 1)
+        sums = terms.unflatten(-1, (len(x), len(nodes), -1)).sum(3).permute(3, 0, 4, 1, 2)
+        return tuple(node + more for node, more in zip(nodes, sums, strict=True))
+    found = list(nodes)
+    of_edges = zip(active, *(one.chunk(len(active)) for one in (scale, *kernels)), strict=True)
+    for e, (on, factor, *weights) in enumerate(of_edges):
+        source, node = divmod(e, len(nodes))
+        if on:
+            found[node] = found[node] + _normalise(_halves(F.relu(x[source]), weights), factor)
+    return tuple(found)
 
 
 def _halves(x: Tensor, weights: list[Tensor], sources: int = 1, results: int = 1) -> Tensor:

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from hdarts.errors import ParameterError
+from hdarts.runs.cuda_graph import host_may_read
 from hdarts.space import SearchSpace
 
 AUXILIARY = "auxiliary_skip"  # name of the auxiliary skip's weights at stride 2
@@ -40,6 +42,18 @@ class Mixture(NamedTuple):
             raise ParameterError(f"offsets of shape {tuple(self.offsets.shape)}: space {space.name} has {wanted[:2]}")
         if self.auxiliary is not None and not auxiliary:
             raise ParameterError("auxiliary: the supernet has no auxiliary skip; make it with auxiliary_skip=True")
+
+    def masked(self) -> "Mixture":
+        """Return the same mixture; with `sparse`, weights of 0 have gradient 0, also where all is computed."""
+        if not self.sparse:
+            return self
+        return self._replace(weights=self.weights * (self.weights.detach() != 0))
+
+    def active(self) -> list[list[list[bool]]]:
+        """Return for each kind, edge and operation whether it is computed: all if a GPU has to be waited for."""
+        if self.sparse and host_may_read(self.weights):
+            return (self.weights.detach() != 0).tolist()
+        return torch.ones(self.weights.shape, dtype=torch.bool).tolist()
 
     def offsets_of_nodes(self, space: SearchSpace, kind: int) -> list[Tensor]:
         """Return the summed offsets of the edges into each computed node of a kind of cell; [] without offsets."""

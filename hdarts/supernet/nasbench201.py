@@ -59,24 +59,35 @@ class BenchmarkCells:
         `named` has the convolutions of all edges that leave a node as one tensor, `<cell>.(<node>,).<operation>.0`.
         """
         edges, offsets = mixture.weights[0].unbind(0), mixture.offsets_of_nodes(self.space, 0)
+        active = [any(on[1:]) for on in mixture.active()[0]]  # `none` is the first operation
         for k, cell in enumerate(self.cells):
             if cell.kind == RESIDUAL:
                 x = _residual(k, x, named)
                 continue
             nodes = [torch.zeros_like(x, memory_format=torch.channels_last) for _ in range(self.space.nodes)]
             nodes = [node + offset for node, offset in zip(nodes, offsets, strict=True)] if offsets else nodes
-            x = self._cell(k, [x, *nodes], named, edges, mixture, compiled)
+            x = self._cell(k, [x, *nodes], named, edges, active, mixture, compiled)
         return F.relu(F.batch_norm(x, None, None, named["last.weight"], named["last.bias"], training=True))
 
     def _cell(
-        self, k: int, states: list[Tensor], named: Named, edges: Sequence[Tensor], mixture: Mixture, compiled: bool
+        self,
+        k: int,
+        states: list[Tensor],
+        named: Named,
+        edges: Sequence[Tensor],
+        active: Sequence[bool],
+        mixture: Mixture,
+        compiled: bool,
     ) -> Tensor:
         """Return the last node of cell `k`, for its input and what the other nodes start from."""
         skip = self.space.operations.index("skip_connect")
         for wave in self.waves[k]:
             (source,) = wave.sources
+            indices = [self.space.edges.index(edge) for edge in wave.edges]
+            if mixture.auxiliary is None and not any(active[i] for i in indices):
+                continue
             kernels = [named[f"{k}.{wave.sources}.nor_conv_{size}x{size}.0"] for size in (1, 3)]
-            rows = torch.stack([edges[self.space.edges.index(edge)] for edge in wave.edges])
+            rows = torch.stack([edges[i] for i in indices])
             if mixture.drop is not None or mixture.auxiliary is not None:
                 columns = [*rows.unbind(1)]
                 if mixture.drop is not None:
@@ -86,7 +97,7 @@ class BenchmarkCells:
                 if mixture.auxiliary is not None:
                     columns[skip] = columns[skip] + mixture.auxiliary
                 rows = torch.stack(columns, 1)
-            states[source + 1 :] = mixed(states[source], kernels, rows, states[source + 1 :], compiled)
+            states[source + 1 :] = mixed(states[source], kernels, rows, states[source + 1 :], compiled, mixture.sparse)
         return states[-1]
 
 

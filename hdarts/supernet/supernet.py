@@ -133,5 +133,5 @@ class Supernet:
         named = self._stacked.unpack(w)
         x = F.conv2d(images.contiguous(memory_format=torch.channels_last), named["stem.0.weight"], padding=1)
         x = F.batch_norm(x, None, None, named["stem.1.weight"], named["stem.1.bias"], training=True)
-        x = self._cells(x, named, mixture, self.compiled)
+        x = self._cells(x, named, mixture.masked(), self.compiled)
         return F.linear(x.mean((2, 3)), named["classifier.weight"], named["classifier.bias"])

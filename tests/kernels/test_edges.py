@@ -195,6 +195,54 @@ def test_the_first_of_equal_maxima_gets_the_gradient():
     agree(torch.autograd.grad(ours, one.inputs, g), torch.autograd.grad(theirs, one.inputs, g), 1e-11)
 
 
+# --- what is left out ------------------------------------------------------------------------------------------------
+
+
+def without(name: str, size: tuple, few: bool) -> Case:
+    """Return a case in which about half, or one in eight, of the weights of operations are 0 and left out."""
+    one, draw = KERNELS[name][0](*size), generator(7)
+    which = [0] if name != "separable" else [i for i, t in enumerate(one.inputs) if i >= size[1] and t.dim() == 1]
+    masks = {i: torch.rand(one.inputs[i].shape, generator=draw) < (0.125 if few else 0.5) for i in which}
+    if name == "pooling":
+        spec = Pooling(*size[1:4], sparse=True)
+        one = one._replace(by_kernel=lambda i, onto: spec(i[1:], i[0], onto))
+    elif name == "nasbench201_edges":
+        mixed = nasbench201_edges.mixed
+        one = one._replace(by_kernel=lambda i, onto: mixed(i[1], i[2:], i[0], onto, sparse=True))
+    else:
+        spec, _ = separable_inputs(*size)
+        active = torch.rand(len(NAMES), spec.sources * spec.nodes, generator=draw) < (0.125 if few else 0.5)
+        each = [row for row, blocks in zip(active, spec.operations, strict=True) for _ in blocks for _ in range(2)]
+        masks = {i: row.repeat_interleave(size[0]) for i, row in zip(which, each, strict=True)}
+        one = one._replace(by_kernel=lambda i, _: spec(*split(spec, i), active.tolist()))
+    with torch.no_grad():
+        for i, mask in masks.items():
+            one.inputs[i].mul_(mask)
+    dense = one.in_pytorch
+    return one._replace(in_pytorch=lambda inputs: dense([t * masks.get(i, 1) for i, t in enumerate(inputs)]))
+
+
+@pytest.mark.parametrize("few", [False, True])
+@pytest.mark.parametrize(("name", "size"), SIZED, ids=str)
+def test_weights_of_zero(name, size, few):
+    one = without(name, size, few)
+    ours, theirs = one.both()
+    agree(ours, theirs, 1e-11)
+    g, free = output_grads(theirs), [*one.inputs, *one.nodes]
+    agree(torch.autograd.grad(ours, free, g), torch.autograd.grad(theirs, free, g), 1e-11)
+
+
+@every_kernel
+def test_threads_with_weights_of_zero(name):
+    one = without(name, KERNELS[name][1][2 if name == "nasbench201_edges" else 3], few=False)
+
+    def compute():
+        out = one.both()[0]
+        return [*out, *torch.autograd.grad(out, one.inputs, output_grads(out))]
+
+    same_for_any_number_of_threads(compute)
+
+
 # --- separable alone -------------------------------------------------------------------------------------------------
 
 
