@@ -16,7 +16,7 @@ from hdarts.errors import Stopped
 from hdarts.params import SearchParams, identity
 from hdarts.runs import checkpoint, cuda_graph
 from hdarts.runs.run import Run
-from hdarts.search import loop, search
+from hdarts.search import search, steps
 from hdarts.space import SPACES
 from hdarts.supernet import Supernet
 
@@ -97,7 +97,7 @@ def test_a_captured_search_has_the_numbers_of_the_cpu_and_of_calls(
             super().__init__(function)
             graphs.append(self)
 
-    monkeypatch.setattr(loop, "CudaGraph", Recorded)
+    monkeypatch.setattr(steps, "CudaGraph", Recorded)
     found = searched("captured", "cuda", space, **changes)
     used = [graph for graph in graphs if graph.calls]
     assert used and all(graph.graph is not None for graph in used if max(graph.calls.values()) > cuda_graph.WARM_UP)

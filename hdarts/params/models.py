@@ -4,23 +4,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("contains characters that cannot be printed")
-    return text
-
-
-Text = Annotated[str, AfterValidator(_printable)]
-Integer = Annotated[int, Field(lt=2**63)]  # fits a column of a table
-Count = Annotated[Integer, Field(ge=1)]
-CountOrZero = Annotated[Integer, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Precision = Literal["float32", "bfloat16"]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
+from hdarts.params.parts import SearchParts
+from hdarts.params.types import (
+    Count,
+    CountOrZero,
+    Fraction,
+    Integer,
+    NotNegative,
+    Positive,
+    Precision,
+    Text,
+)
 
 
 class Parameters(BaseModel):
@@ -51,7 +47,9 @@ class Parameters(BaseModel):
         """Return the values that determine what a run computes, as the first release spelled them."""
         first = {name: {new: old for old, new in renamed.items()} for name, renamed in cls.renamed_values.items()}
         kept = {k: v for k, v in respelled(values, first).items() if k not in cls.not_identifying}
-        return {k: v for k, v in kept.items() if not (k in cls.added_later and v == cls.added_later[k])}
+        defaults = {k: field.default for k, field in cls.model_fields.items() if not field.is_required()}
+        later = defaults | dict(cls.added_later)
+        return {k: v for k, v in kept.items() if not (k in later and v == later[k])}
 
     def slug(self) -> str:
         """Return a short readable name of the run; the hash of `identity` makes it unique."""
@@ -115,7 +113,7 @@ class SGD(BaseModel):
     precision: Precision  # of the network's activations; weights and their gradients are float32
 
 
-class SearchParams(Parameters, Machine, Images, Checkpoints, SGD):
+class SearchParams(SearchParts, Parameters, Machine, Images, Checkpoints, SGD):
     """Notebook 03: one architecture search (thesis sections 4.3 to 4.8)."""
 
     stage: ClassVar[str] = "search"
@@ -163,7 +161,7 @@ class SearchParams(Parameters, Machine, Images, Checkpoints, SGD):
     initialisation: Literal["default", "zero-response"]
     global_epochs: CountOrZero
     global_scale: Positive
-    order: Literal["alpha-first", "weights-first"]  # of the two steps on a pair of batches
+    order: Literal["alpha-first", "weights-first", "together"]  # of the two steps on a pair of batches
     nesterov: bool  # momentum of the weights
     schedule: Literal["epoch", "step"]  # how often the learning rate of the weights changes
     schedule_epochs: CountOrZero
@@ -183,6 +181,8 @@ class SearchParams(Parameters, Machine, Images, Checkpoints, SGD):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        self._check_parts()
+        self._check_stages()
         if self.centred and self.noise == 0:
             raise ValueError("centred: true learns nothing without noise; set noise above 0 (0.05 to 0.1 is practical)")
         if self.antithetic and self.noise == 0:
@@ -212,6 +212,21 @@ class SearchParams(Parameters, Machine, Images, Checkpoints, SGD):
         if self.truncate > self.steps:
             raise ValueError(f"truncate: {self.truncate} is more than steps: {self.steps}")
         return self
+
+    def _check_stages(self) -> None:
+        if self.stages and (total := sum(stage.epochs for stage in self.stages)) != self.epochs:
+            raise ValueError(f"stages: they have {total} epochs, but epochs is {self.epochs}")
+        if self.stages and self.frozen_epochs:
+            raise ValueError("stages: are not for a search with global_epochs or candidates")
+        if self.warmup_epochs >= self.epochs and not self.stages and self.method != "shared-weights":
+            raise ValueError(f"warmup_epochs: {self.warmup_epochs} leaves no epoch for alpha: epochs is {self.epochs}")
+        for stage in self.stages:
+            if stage.restart is False and (stage.layers or self.layers) != (self.stages[0].layers or self.layers):
+                raise ValueError("stages: a stage with other layers needs restart: true")
+        if self.stages and (self.stages[0].operations or not self.stages[0].restart):
+            raise ValueError("stages: before the first one there is nothing to prune or to keep")
+        if self.method == "hypernetwork" and any(stage.skip_dropout for stage in self.stages) and self.antithetic:
+            raise ValueError("skip_dropout: the two passes of antithetic would have different masks")
 
 
 class EvaluateParams(Parameters, Machine, Images, Checkpoints, SGD):

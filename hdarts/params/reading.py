@@ -49,7 +49,7 @@ def recorded(model: type[P], values: Mapping[str, Any]) -> P:
 
 def _sentence(model: type[Parameters], error: ValidationError) -> str:
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
+    where = ".".join(str(part) for part in first["loc"] if part not in ("number", "ramp"))
     kind, value = first["type"], first["input"]
     if kind == "extra_forbidden":
         near = difflib.get_close_matches(where, model.model_fields, n=1)

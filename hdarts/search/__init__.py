@@ -1,7 +1,7 @@
 """Architecture search: the loop `search`, the parts it is built from, its state, tables and result."""
 
-from hdarts.search.log import alpha_at, entropies
-from hdarts.search.loop import part_of, search, weight_rate
+from hdarts.search.log import alpha_at, entropies, weights_at
+from hdarts.search.loop import search, weight_rate
 from hdarts.search.result import finish, summary
 from hdarts.search.setup import (
     batches,
@@ -13,6 +13,7 @@ from hdarts.search.setup import (
     method_hypergradient,
 )
 from hdarts.search.state import State
+from hdarts.search.steps import part_of
 
 __all__ = [
     "State",
@@ -30,4 +31,5 @@ __all__ = [
     "search",
     "summary",
     "weight_rate",
+    "weights_at",
 ]

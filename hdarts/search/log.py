@@ -12,11 +12,13 @@ from torch import Tensor
 
 from hdarts.bilevel import Hypergradient
 from hdarts.errors import ParameterError
+from hdarts.params import SearchParams
 from hdarts.runs.run import Run
 from hdarts.runs.tensorboard import Write, no_events
+from hdarts.search.relaxation import Relaxation
 from hdarts.search.state import State
 from hdarts.search.weights import GeneratedWeights
-from hdarts.space import SearchSpace, discretise, skip_count
+from hdarts.space import SPACES, SearchSpace, skip_count
 
 Row = dict[str, Any]
 PLACE = ("epoch", "kind", "source", "node")  # first columns of alpha.csv, followed by one per operation
@@ -72,7 +74,7 @@ class Log:
         values = torch.cat([norms, edges]).tolist()  # read at once: on a GPU the host waits
         names = [f"{name}_{kind}" for name in parts for kind in self.space.kinds]
         row |= dict(zip([*names, "cosine"], values[: len(norms)], strict=True))
-        row |= entropies(state.alpha, self.space)
+        row |= entropies(state.mean_weights(), self.space)
         if isinstance(state.weights, GeneratedWeights):
             row |= state.weights.diagnostics(state.alpha, rate)
             self._warn(state, row["effective_step"])
@@ -106,8 +108,8 @@ class Log:
             "train_accuracy": 100 * correct / images,
             **measured,
             "learning_rate": rate,
-            "skips_normal": skip_count(discretise(state.alpha, self.space)),
-            **entropies(state.alpha, self.space),
+            "skips_normal": skip_count(state.cell()),
+            **entropies(state.mean_weights(), self.space),
         }
         self.tables["metrics"].append(row)
         self._time(state.epoch + 1, state.seconds, images / state.seconds)
@@ -127,9 +129,9 @@ class Log:
         self.tables["timings"].append({"epoch": epoch, **times})
 
     def _alpha(self, state: State, epoch: int) -> None:
-        for kind, rows in zip(self.space.kinds, state.alpha.tolist(), strict=True):
+        for kind, rows in zip(self.space.kinds, state.relaxation.masked(state.alpha).tolist(), strict=True):
             for (source, node), values in zip(self.space.edges, rows, strict=True):
-                named = dict(zip(self.space.operations, values, strict=True))
+                named = dict(zip(state.relaxation.columns, values, strict=True))
                 place = dict(zip(PLACE, (epoch, kind, source, node), strict=True))
                 self.tables["alpha"].append(place | named)
 
@@ -144,16 +146,25 @@ def _kept(run: Run, name: str, keep: Callable[[Row], bool]) -> list[Row]:
 def alpha_at(run: Run, epoch: int | None = None) -> Tensor:
     """Return alpha after an epoch (0: the initial one; None: the last recorded), read from a run's alpha.csv."""
     table = run.table("alpha")
-    epochs, values = table["epoch"].to_numpy(), table.drop(columns=list(PLACE)).to_numpy()
-    rows = torch.tensor(values[epochs == (epochs.max() if epoch is None else epoch)])
-    return rows.view(len(set(table["kind"])), -1, values.shape[1])
+    table = table[table["epoch"] == (table["epoch"].max() if epoch is None else epoch)]
+    values = table.drop(columns=list(PLACE)).dropna(axis=1).to_numpy()  # a stage may have columns that others lack
+    return torch.tensor(values).view(len(set(table["kind"])), -1, values.shape[1])
 
 
-def entropies(alpha: Tensor, space: SearchSpace) -> Row:
-    """Return the mean entropy of softmax(alpha) over the edges of each kind, in nats.
+def weights_at(run: Run, epoch: int | None = None) -> Tensor:
+    """Return the mean mixture weights after an epoch (as `alpha_at`), by the parametrisation of the run's stage."""
+    assert isinstance(run.params, SearchParams)
+    alpha = alpha_at(run, epoch)
+    space, number = SPACES[run.params.space], run.table("alpha")["epoch"].max().item() if epoch is None else epoch
+    return Relaxation.after(run.params, space, number).mean(alpha)
+
+
+def entropies(weights: Tensor, space: SearchSpace) -> Row:
+    """Return the mean entropy of the mixture weights over the edges of each kind, in nats; rows are divided by sums.
 
     Initially it is the logarithm of the number of operations: 2.08 in DARTS, 1.61 in NAS-Bench-201.
     """
-    logs = alpha.detach().double().log_softmax(-1)
-    means = (-(logs.exp() * logs).sum(-1).mean(-1)).tolist()
+    rows = weights.detach().double()
+    rows = rows / rows.sum(-1, keepdim=True)
+    means = torch.special.entr(rows).sum(-1).mean(-1).tolist()
     return {f"entropy_{kind}": mean for kind, mean in zip(space.kinds, means, strict=True)}

@@ -14,38 +14,37 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from hdarts.bilevel import Hypergradient
 from hdarts.data import Batches, Splits
 from hdarts.hypernetwork import ByKind
 from hdarts.params import SearchParams, identity
+from hdarts.params.schedule import cosine
 from hdarts.runs import checkpoint
 from hdarts.runs.checkpoint import CheckpointClock, last_checkpoint
-from hdarts.runs.cuda_graph import CudaGraph, host_may_read
 from hdarts.runs.device import moved, use_machine
 from hdarts.runs.lock import exclusive
 from hdarts.runs.memory import explaining_full_memory, naming_a_batch_that_fits, peak_memory
 from hdarts.runs.progress import progress
-from hdarts.runs.randomness import generator
 from hdarts.runs.run import Run, tidy
-from hdarts.runs.schedule import cosine
 from hdarts.runs.tensorboard import event_files
 from hdarts.search.log import Log
 from hdarts.search.ranking import random_cell, rank
 from hdarts.search.result import finish as finish_run
-from hdarts.search.setup import batches, epoch_steps, load_splits, make_supernet, method_hypergradient
+from hdarts.search.setup import batches, epoch_steps, load_splits, method_hypergradient
+from hdarts.search.stages import StagePlan, stage_at, stages_of
+from hdarts.search.start import start_stage
 from hdarts.search.state import State, save
+from hdarts.search.steps import Method, Phases, part_of, phases, training_alpha, try_step
 from hdarts.search.truth import TruthFile
 from hdarts.search.validation import accuracy, measure_epoch
 from hdarts.search.weights import Batch, Classification, Step
-from hdarts.space import SPACES, Genotype, SearchSpace, discretise, one_hot_alpha, skip_count
+from hdarts.space import SPACES, Genotype, SearchSpace, skip_count
 
 Row = dict[str, Any]
-Method = Callable[[Any, Any, Tensor, Batch, Batch, Tensor], Hypergradient]
 
 
 def search(
@@ -98,19 +97,22 @@ def _search(
     with events as write, CheckpointClock(params).listening() as clock:
         data, supernet, hypernetwork = (moved(part, device) for part in (data, supernet, hypernetwork))
         data = data or load_splits(params, device)
-        problem = Classification(supernet or make_supernet(params, data), params.precision)
-        levels = batches(params, data)
-        state = State.fresh(params, problem.supernet, hypernetwork, device)
-        state.restore(checkpoint.load(run.folder, identity(params)))
+        saved = checkpoint.load(run.folder, identity(params))
+        method = hypergradient or partial(method_hypergradient, params)
+        direct = None if hypergradient or params.part != "direct" else partial(method, part="direct")
+        plans = stages_of(params)[saved.get("stage", 0) if saved else 0 :]
+        problem, state = start_stage(params, plans[0], None, saved, data, supernet, hypernetwork, device)
         log, truth = Log.resume(run, state, write), TruthFile.of(run, state.space)
         updated = sum(t.numel() for name, t in state.weights.tensors().items() if "velocity" not in name)
         describe(run, device, data.summary(), supernet_weights=problem.supernet.n_w, trained_weights=updated)
-        method = hypergradient or partial(method_hypergradient, params)
-        direct = None if hypergradient or params.part != "direct" else partial(method, part="direct")
-        phase = phases(problem, state, method, direct)
-        while not (state.step == 0 < state.epoch and is_last(params, state, state.epoch)):
-            search_epoch(params, run, levels, state, phase, log, clock)
-            yield end_epoch(params, run, problem, data, state, log, truth, clock)
+        for stage in plans:
+            if stage is not plans[0]:
+                problem, state = start_stage(params, stage, state, None, data, supernet, hypernetwork, device)
+            phase = phases(params, problem, state, method, direct)
+            levels = batches(params, data, stage.levels)
+            while not (state.step == 0 and stage.start < state.epoch and stage_ends(params, stage, state)):
+                search_epoch(params, run, levels, stage, state, phase, log, clock)
+                yield end_epoch(params, run, problem, data, stage, state, log, truth, clock)
         run.write_text("genotype.json", choose(params, problem, data, state, log, truth).to_json())
         run.add_provenance(peak_memory_mib=peak_memory(str(device)))
 
@@ -119,31 +121,38 @@ def search_epoch(
     params: SearchParams,
     run: Run,
     levels: tuple[Batches, Batches],
+    stage: StagePlan,
     state: State,
-    phase: "Phases",
+    phase: Phases,
     log: Log,
     clock: CheckpointClock,
 ) -> None:
     """Take the remaining iterations of an epoch: hypergradient, alpha step, weight step; save when that is due."""
-    frozen = state.epoch < params.frozen_epochs
+    frozen = state.epoch < params.frozen_epochs or state.epoch - stage.start < stage.warmup_epochs
     step_weights = phase.weight_step if weight_rate(params, state.epoch) > 0 else phase.loss
+    state.start_epoch(params, stage)
     steps = epoch_steps(params, *(len(level.images) for level in levels))
     began = time.perf_counter() - state.seconds
-    for inner_batch, outer_batch in pairs(params, levels, state, steps):
+    for inner, outer in pairs(params, levels, stage, state, steps):
         rate = weight_rate(params, state.epoch, state.step / steps)
-        state.rate.fill_(rate)
+        state.start_step(params, rate)
         at, noise = training_alpha(params, state)
-        attempt = partial(try_step, phase, inner_batch, outer_batch, at, noise)
+        outer = state.with_draw(params, outer, "inner" if stage.levels == "one" else "outer")
+        step_on_batch = partial(take_weight_step, params, state, step_weights, inner, at, noise)
+        attempt = partial(try_step, phase, state.with_draw(params, inner, "inner"), outer, at, noise)
         with locating_errors(run, state), naming_a_batch_that_fits(params.batch_size, attempt):
             logged = state.steps_done(steps) % params.log_every == 0
-            step = step_weights(inner_batch, at, noise) if params.order == "weights-first" else None
+            step = step_on_batch() if params.order == "weights-first" else None
             if logged or not frozen:
-                hypergradient = (phase.hypergradient if logged else phase.unlogged)(inner_batch, outer_batch)
+                find = phase.hypergradient if logged else phase.unlogged
+                hypergradient = find(state.with_draw(params, inner, "inner"), outer)
                 if logged:
                     log.hypergradient(state, hypergradient, rate, steps)
+                if params.order == "together":  # both gradients are taken before either step
+                    step = step_on_batch()
                 if not frozen:
                     phase.alpha_step(part_of(hypergradient, params.part))
-            state.count(step or step_weights(inner_batch, at, noise), len(inner_batch[1]))
+            state.count(step or step_on_batch(), len(inner[1]))
         state.seconds = time.perf_counter() - began
         if (state.step < steps or clock.requested) and clock.due_in_epoch():
             log.write("hypergradients")
@@ -157,6 +166,7 @@ def end_epoch(
     run: Run,
     problem: Classification,
     data: Splits,
+    stage: StagePlan,
     state: State,
     log: Log,
     truth: TruthFile,
@@ -175,110 +185,42 @@ def end_epoch(
 
 
 def pairs(
-    params: SearchParams, levels: tuple[Batches, Batches], state: State, steps: int
+    params: SearchParams, levels: tuple[Batches, Batches], stage: StagePlan, state: State, steps: int
 ) -> Iterator[tuple[Batch, Batch]]:
-    """Yield the remaining pairs of inner and outer batches of an epoch of `steps`, with a progress bar."""
+    """Yield the remaining pairs of inner and outer batches of an epoch of `steps`, with a progress bar.
+
+    With one level both batches are the same.
+    """
     inner, outer = (
         level.repeated(params.search_seed, name, state.epoch, state.step)
         for name, level in zip(("inner", "outer"), levels, strict=True)
     )
     label = f"{params.slug()} epoch {state.epoch + 1}/{params.epochs}"
-    yield from progress(islice(zip(inner, outer, strict=False), steps - state.step), steps - state.step, label)
+    both = ((one, one) for one in inner) if stage.levels == "one" else zip(inner, outer, strict=False)
+    yield from progress(islice(both, steps - state.step), steps - state.step, label)
+
+
+def take_weight_step(
+    params: SearchParams, state: State, step: Callable[..., Step], batch: Batch, alpha: Tensor, noise: Tensor
+) -> Step:
+    """Step the weights on a batch, with the batch's random draw at the alpha of now."""
+    return step(state.with_draw(params, batch, "inner"), alpha, noise)
 
 
 def weight_rate(params: SearchParams, epoch: int, done: float = 0.0) -> float:
     """Return the learning rate of the weights: a cosine over the epochs in which they learn, then 0.
 
-    It changes by epoch or, with `schedule` step, with the fraction of the epoch that is `done`. With `schedule_epochs`
-    a search uses the first part of a longer cosine, such as 50 epochs of one of 100.
+    It changes by epoch or, with `schedule` step, with the fraction of the epoch that is `done`. Each stage has its own
+    cosine. With `schedule_epochs` there is one of that length for all epochs, such as 50 epochs of one of 100.
     A local search (`global_epochs` 0, thesis algorithm 2) steps alpha and weights in all epochs. A global one (thesis
     4.4.3) first trains the hypernetwork on wide draws of alpha, with alpha frozen, then steps alpha alone.
     """
-    learning = params.frozen_epochs or params.schedule_epochs or params.epochs
+    stage = stage_at(params, epoch)
+    learning = params.frozen_epochs or params.schedule_epochs or stage.epochs
+    start = 0 if params.schedule_epochs else stage.start
+    epoch = epoch - start
     now = epoch + (done if params.schedule == "step" else 0.0)
     return cosine(params.learning_rate, params.learning_rate_min, now, learning) if epoch < learning else 0.0
-
-
-class Phases(NamedTuple):
-    """The phases of one iteration: three, the last of them `weight_step`, or `loss` while the learning rate is 0."""
-
-    hypergradient: CudaGraph  # (inner batch, outer batch) -> Hypergradient
-    unlogged: CudaGraph  # the same, perhaps without a response that does not step alpha
-    alpha_step: CudaGraph  # (part of the hypergradient)
-    weight_step: CudaGraph  # (inner batch, alpha, noise) -> Step
-    loss: CudaGraph  # the same: the Step at the current alpha, without a change of the weights
-
-
-def phases(problem: Classification, state: State, method: Method, unlogged: Method | None = None) -> Phases:
-    """Return the phases of the iterations of a search; the learning rate of the weights is `state.rate`.
-
-    `unlogged` computes what steps alpha where nothing is logged; by default that is `method` too.
-    """
-
-    def graph_of(method: Method) -> CudaGraph:
-        return CudaGraph(lambda inner, outer: method(problem, state.weights, state.alpha, inner, outer, state.rate))
-
-    def step_weights(batch: Batch, alpha: Tensor, noise: Tensor) -> Step:
-        return state.weights.step(problem, alpha, batch, state.rate, noise)
-
-    @torch.no_grad()
-    def measure_loss(batch: Batch, alpha: Tensor, noise: Tensor) -> Step:
-        loss, correct = problem.outcome(state.weights.value(state.alpha), state.alpha, batch)
-        return Step(loss, correct, torch.zeros_like(loss))
-
-    hypergradient = graph_of(method)
-    return Phases(
-        hypergradient,
-        graph_of(unlogged) if unlogged else hypergradient,
-        CudaGraph(partial(step_alpha, state)),
-        CudaGraph(step_weights),
-        CudaGraph(measure_loss),
-    )
-
-
-def training_alpha(params: SearchParams, state: State) -> tuple[Tensor, Tensor]:
-    """Return the alpha at which the weights take this step, and the step's noise (0 if it is not used).
-
-    It is the current alpha, except while alpha is frozen: a global hypernetwork learns at normal draws of width
-    `global_scale`, shared weights at random cells.
-    """
-    at = (state.epoch, state.step)
-
-    def drawn(purpose: str) -> Tensor:
-        draw = torch.randn(state.alpha.shape, generator=generator(params.search_seed, purpose, *at))
-        return draw.to(state.alpha, non_blocking=True)  # the host goes on
-
-    epsilon = drawn("noise") if params.noise else torch.zeros_like(state.alpha)
-    if state.epoch >= params.frozen_epochs:
-        return state.alpha, epsilon
-    if params.method == "shared-weights":
-        cell = one_hot_alpha(random_cell(state.space, params.search_seed, "global", *at))
-        return cell.to(state.alpha, non_blocking=True), epsilon
-    return params.global_scale * drawn("global"), epsilon
-
-
-def try_step(phase: Phases, inner: Batch, outer: Batch, alpha: Tensor, noise: Tensor, images: int) -> None:
-    """Do the work of an iteration on the first `images` of both batches, to see whether it fits into memory."""
-    few_inner, few_outer = ((x[:images], y[:images]) for x, y in (inner, outer))
-    phase.hypergradient.function(few_inner, few_outer)
-    phase.weight_step.function(few_inner, alpha, noise)
-
-
-def part_of(hypergradient: Hypergradient, part: str) -> Tensor:
-    """Return the part of a hypergradient that steps alpha: total, response (thesis eq. 22) or direct."""
-    return {"total": hypergradient.total, "response": hypergradient.response, "direct": hypergradient.direct}[part]
-
-
-def step_alpha(state: State, gradient: Tensor) -> None:
-    """Take one Adam step on alpha and let the weights follow its change."""
-    if host_may_read(gradient) and not bool(torch.isfinite(gradient).all()):  # on a GPU: State.check
-        raise FloatingPointError("the hypergradient is not finite")
-    before = state.alpha.clone()
-    state.alpha.grad = gradient
-    state.adam.step()
-    if host_may_read(gradient) and not bool(torch.isfinite(state.alpha).all()):
-        raise FloatingPointError("alpha is not finite after its step")
-    state.weights.follow(state.alpha - before)
 
 
 @contextlib.contextmanager
@@ -291,12 +233,17 @@ def locating_errors(run: Run, state: State) -> Iterator[None]:
         raise FloatingPointError(f"{state.where}: {error}; norms: {norms}; {last_checkpoint(run.folder)}") from None
 
 
+def stage_ends(params: SearchParams, stage: StagePlan, state: State) -> bool:
+    """Whether the epoch just completed is the last one of its stage, or the search stops there."""
+    return state.epoch == stage.end or is_last(params, state, state.epoch)
+
+
 def is_last(params: SearchParams, state: State, epoch: int) -> bool:
     """Whether `epoch` (1 is the first), just completed, is the last one.
 
     `stop_when_skips` ends a search once the derived normal cell has so many skip connections (Liang et al., DARTS+).
     """
-    skips = skip_count(discretise(state.alpha, state.space))
+    skips = skip_count(state.cell())
     stepped = epoch > params.frozen_epochs
     return epoch == params.epochs or (stepped and 0 < params.stop_when_skips <= skips)
 
@@ -314,7 +261,7 @@ def choose(
     timings.csv and truth.csv record the ranking as one more epoch after the last.
     """
     if not params.candidates:
-        return discretise(state.alpha, state.space)
+        return state.cell()
 
     def validate(alpha: Tensor) -> tuple[float, float]:
         alpha = alpha.to(state.alpha)

@@ -1,6 +1,7 @@
 """The parts of a search, made from its parameters: images, supernet, weights, hypernetwork, hypergradient."""
 
 import math
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -9,11 +10,13 @@ from torch import Tensor
 
 from hdarts import hypergradient as hg
 from hdarts.bilevel import Hypergradient
-from hdarts.data import Augmentation, Batches, Splits, count_batches, load
+from hdarts.data import Augmentation, Batches, Images, Splits, count_batches, load
+from hdarts.errors import ParameterError
 from hdarts.hypernetwork import MLP, ByKind, Chunked, Linear, LowRank
 from hdarts.kernels.output_layer import Rate
 from hdarts.params import SearchParams
 from hdarts.runs.randomness import generator
+from hdarts.search.stages import stages_of
 from hdarts.search.weights import Batch, Exploration, GeneratedWeights, LearnedWeights, SGDSettings, Weights
 from hdarts.space import SPACES
 from hdarts.supernet import Supernet
@@ -35,13 +38,26 @@ def load_splits(params: SearchParams, device: torch.device) -> Splits:
     )
 
 
-def batches(params: SearchParams, data: Splits) -> tuple[Batches, Batches]:
-    """Return the augmented batches of the inner (training) and the outer (validation) level."""
+def batches(params: SearchParams, data: Splits, levels: str = "two") -> tuple[Batches, Batches]:
+    """Return the augmented batches of the inner (training) and the outer (validation) level.
+
+    With `levels` one, both are those of all images.
+    """
     assert data.validation is not None
+    if levels == "one":
+        data = replace(data, train=joined(data.train, data.validation))
+        data = replace(data, validation=data.train)
     augmentation = Augmentation(params.crop_padding, params.flip, params.cutout)
     settings = params.batch_size, augmentation, params.drop_last
-    inner, outer = (Batches(part, *settings) for part in (data.train, data.validation))
+    inner, outer = (Batches(part, *settings) for part in (data.train, data.validation) if part is not None)
     return inner, outer
+
+
+def joined(one: Images, other: Images) -> Images:
+    """Return the images of both parts, with the statistics of the first."""
+    if not isinstance(one.pixels, Tensor) or not isinstance(other.pixels, Tensor):
+        raise ParameterError("levels: one needs all images in memory; set stream: false")
+    return replace(one, pixels=torch.cat([one.pixels, other.pixels]), labels=torch.cat([one.labels, other.labels]))
 
 
 def epoch_steps(params: SearchParams, training: int, validation: int) -> int:
@@ -54,13 +70,18 @@ def epoch_steps(params: SearchParams, training: int, validation: int) -> int:
     return min(batches) if params.drop_last else max(batches)
 
 
-def make_supernet(params: SearchParams, data: Splits) -> Supernet:
-    """Return the supernet that the parameters describe, for these images."""
-    return Supernet(SPACES[params.space], params.channels, params.layers, len(data.classes), data.train.shape[0])
+def make_supernet(params: SearchParams, data: Splits, layers: int = 0) -> Supernet:
+    """Return the supernet that the parameters describe, for these images; `layers` are those of a stage."""
+    layers = layers or stages_of(params)[0].layers
+    return Supernet(SPACES[params.space], params.channels, layers, len(data.classes), data.train.shape[0])
 
 
-def make_hypernetwork(params: SearchParams, model: Supernet) -> ByKind:
-    """Return one hypernetwork per kind of cell, and one for the rest if that is generated too."""
+def make_hypernetwork(params: SearchParams, model: Supernet, n_alpha: int = 0) -> ByKind:
+    """Return one hypernetwork per kind of cell, and one for the rest if that is generated too.
+
+    `n_alpha`: architecture parameters per kind, if the parametrisation has more than one per operation and edge.
+    """
+    n_alpha = n_alpha or model.space.n_alpha
 
     def one(n_alpha: int, shapes: list[tuple[int, ...]]) -> Any:
         sizes = tuple(math.prod(shape) for shape in shapes)
@@ -77,21 +98,30 @@ def make_hypernetwork(params: SearchParams, model: Supernet) -> ByKind:
     rest = None
     if params.rest == "generated":
         cells = sum(len(model.convolution_shapes(kind)) for kind in kinds)
-        rest = one(len(kinds) * model.space.n_alpha, list(model.layout.shapes[cells:]))
-    return ByKind([one(model.space.n_alpha, model.convolution_shapes(kind)) for kind in kinds], rest)
+        rest = one(len(kinds) * n_alpha, list(model.layout.shapes[cells:]))
+    return ByKind([one(n_alpha, model.convolution_shapes(kind)) for kind in kinds], rest)
 
 
-def make_weights(params: SearchParams, model: Supernet, hypernetwork: ByKind | None, device: torch.device) -> Weights:
+def make_weights(
+    params: SearchParams,
+    model: Supernet,
+    hypernetwork: ByKind | None,
+    device: torch.device,
+    *,
+    n_alpha: int = 0,
+    purpose: tuple[int, ...] = (),
+) -> Weights:
     """Return the weights before training: learned directly or, for method hypernetwork, generated.
 
-    All have the precision of `model.initial_w`: a custom supernet can search in float64.
+    All have the precision of `model.initial_w`: a custom supernet can search in float64. `purpose` makes the random
+    numbers those of a later stage.
     """
     settings = SGDSettings(params.momentum, params.weight_decay, params.clip, params.nesterov)
-    w = model.initial_w(generator(params.search_seed, "weights")).to(device)
+    w = model.initial_w(generator(params.search_seed, "weights", *purpose)).to(device)
     if params.method != "hypernetwork":
         return LearnedWeights(w, settings)
-    h = hypernetwork or make_hypernetwork(params, model)
-    phi = h.initial_phi(generator(params.search_seed, "hypernetwork"))
+    h = hypernetwork or make_hypernetwork(params, model, n_alpha)
+    phi = h.initial_phi(generator(params.search_seed, "hypernetwork", *purpose))
     exploration = Exploration(params.noise, params.antithetic, params.centred, params.hypernetwork_input == "softmax")
     weights = GeneratedWeights(h, phi.to(w), w[h.n_weights :].clone(), settings, exploration)
     if params.initialisation == "zero-response":

@@ -10,14 +10,18 @@ from torch import Tensor
 from hdarts.hypernetwork import ByKind
 from hdarts.kernels.bindings import kernels_used
 from hdarts.params import SearchParams, identity
+from hdarts.params.schedule import value_at
 from hdarts.runs import checkpoint
 from hdarts.runs.checkpoint import CheckpointClock, refuse_unless_finite
 from hdarts.runs.memory import peak_memory
 from hdarts.runs.randomness import generator
 from hdarts.runs.run import Run
+from hdarts.search.alpha_step import alpha_optimiser
+from hdarts.search.relaxation import Relaxation
 from hdarts.search.setup import make_weights
-from hdarts.search.weights import Step, Weights
-from hdarts.space import DARTS, SearchSpace
+from hdarts.search.stages import StagePlan, stages_of
+from hdarts.search.weights import Batch, Step, Weights
+from hdarts.space import Genotype, SearchSpace, strongest
 from hdarts.supernet import Supernet
 
 SUMS = ("loss", "correct", "images")  # summed over the images of the epoch so far
@@ -28,33 +32,81 @@ class State:
     """The state of a search between two steps: what its checkpoints contain."""
 
     alpha: Tensor
-    adam: torch.optim.Adam
+    optimiser: torch.optim.Optimizer  # of alpha
     weights: Weights
+    relaxation: Relaxation
     epoch: int = 0
     step: int = 0
     seconds: float = 0.0  # that the completed steps of the epoch took
     sums: Tensor = field(default_factory=lambda: torch.zeros(len(SUMS), dtype=torch.float64))
     rate: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))  # of the weights' current step
-    space: SearchSpace = DARTS
+    outer_weight: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))  # of the outer term
+    perturbation: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))  # of the mixture weights
+    direction: Tensor | None = None  # of that perturbation in the current step, uniform in [-1, 1]
+    stage: int = 0
     broken: Tensor = field(default_factory=lambda: torch.tensor(-1))  # first step of the epoch that was not finite
 
     @classmethod
-    def fresh(cls, params: SearchParams, model: Supernet, hypernetwork: ByKind | None, device: torch.device) -> "State":
-        """Return the state before the first step: alpha near 0, weights initialised as layers are (thesis 4.8.1)."""
-        weights = make_weights(params, model, hypernetwork, device)
-        start = torch.randn(model.space.alpha_shape, generator=generator(params.search_seed, "alpha"))
-        alpha = params.alpha_scale * start.to(next(iter(weights.tensors().values())))
-        betas = (params.alpha_beta1, params.alpha_beta2)
-        adam = torch.optim.Adam(
-            [alpha],
-            lr=params.alpha_learning_rate,
-            betas=betas,
-            weight_decay=params.alpha_weight_decay,
-            capturable=device.type == "cuda",  # the step may be part of a CUDA graph
-        )
-        state = cls(alpha, adam, weights, space=model.space)
-        state.sums, state.rate, state.broken = (one.to(device) for one in (state.sums, state.rate, state.broken))
+    def fresh(
+        cls,
+        params: SearchParams,
+        model: Supernet,
+        hypernetwork: ByKind | None,
+        device: torch.device,
+        relaxation: Relaxation | None = None,
+        stage: StagePlan | None = None,
+    ) -> "State":
+        """Return the state before the first step of a stage: alpha near 0, weights initialised as layers are.
+
+        (Thesis 4.8.1.) By default the relaxation is softmax and the stage the first.
+        """
+        relaxation, stage = relaxation or Relaxation(model.space), stage or stages_of(params)[0]
+        purpose = (stage.number,) if stage.number else ()
+        rows = math.prod(relaxation.alpha_shape[1:])
+        weights = make_weights(params, model, hypernetwork, device, n_alpha=rows, purpose=purpose)
+        noise = torch.randn(relaxation.alpha_shape, generator=generator(params.search_seed, "alpha", *purpose))
+        alpha = relaxation.start(params.alpha_scale * noise.to(next(iter(weights.tensors().values()))))
+        state = cls(alpha, alpha_optimiser(params, alpha), weights, relaxation, stage.start, stage=stage.number)
+        for name in ("sums", "rate", "broken", "outer_weight", "perturbation"):
+            setattr(state, name, getattr(state, name).to(device))
+        if params.neighbourhood != "none":
+            state.direction = torch.zeros(model.space.alpha_shape).to(alpha)
         return state
+
+    def continue_from(self, before: "State") -> None:
+        """Take over alpha, its optimiser and the weights from the stage before."""
+        self.restore(before.saved() | {"epoch": self.epoch, "stage": self.stage})
+
+    def start_epoch(self, params: SearchParams, stage: StagePlan) -> None:
+        """Set the numbers that change by epoch: temperature, weight of the outer term, size of the perturbation."""
+        self.relaxation.start_epoch(params, stage, self.epoch)
+        t = self.epoch - stage.start
+        self.outer_weight.fill_(value_at(params.outer_weight, t, stage.epochs))
+        self.perturbation.fill_(value_at(params.perturbation, t, stage.epochs))
+
+    def start_step(self, params: SearchParams, rate: float) -> None:
+        """Set the numbers that change by step: the learning rate of the weights, the direction of the perturbation."""
+        self.rate.fill_(rate)
+        if self.direction is not None:
+            source = generator(params.search_seed, "neighbourhood", self.epoch, self.step)
+            self.direction.copy_(2 * torch.rand(self.direction.shape, generator=source) - 1)
+
+    def with_draw(self, params: SearchParams, batch: Batch, level: str) -> Batch:
+        """Return a batch with the random draw of the mixture for this step, if the parametrisation needs one."""
+        draw = self.relaxation.draw(self.alpha, params.search_seed, "mixture", level, self.epoch, self.step)
+        return batch if draw is None else (*batch, draw)
+
+    @property
+    def space(self) -> SearchSpace:
+        return self.relaxation.space
+
+    def mean_weights(self) -> Tensor:
+        """Return the mean mixture weights, by which the cell is derived."""
+        return self.relaxation.mean(self.alpha.double())
+
+    def cell(self) -> Genotype:
+        """Return the cell derived from the mean mixture weights."""
+        return strongest(self.mean_weights(), self.space)
 
     def steps_done(self, steps: int) -> int:
         """Return the number of steps since the start of the search, with `steps` per epoch."""
@@ -90,7 +142,9 @@ class State:
     def saved(self) -> dict[str, Any]:
         plain = {"epoch": self.epoch, "step": self.step, "seconds": self.seconds}
         plain |= {"sums": dict(zip(SUMS, self.sums.tolist(), strict=True))}
-        return {**plain, "alpha": self.alpha, "adam": self.adam.state_dict(), "weights": self.weights.tensors()}
+        if self.stage or self.relaxation.kept is not None:
+            plain |= {"stage": self.stage, "kept": self.relaxation.kept}
+        return {**plain, "alpha": self.alpha, "adam": self.optimiser.state_dict(), "weights": self.weights.tensors()}
 
     def restore(self, saved: dict[str, Any] | None) -> None:
         """Copy a saved state into this one; None changes nothing."""
@@ -101,8 +155,9 @@ class State:
         self.sums.copy_(torch.tensor([saved["sums"][name] for name in SUMS], dtype=torch.float64))
         self.alpha.copy_(saved["alpha"])
         # depends on this device, not on that of the checkpoint, and so does where the optimiser counts its steps
-        saved["adam"]["param_groups"][0]["capturable"] = self.adam.param_groups[0]["capturable"]
-        self.adam.load_state_dict(saved["adam"])
+        if "capturable" in (group := self.optimiser.param_groups[0]):
+            saved["adam"]["param_groups"][0]["capturable"] = group["capturable"]
+        self.optimiser.load_state_dict(saved["adam"])
         for name, tensor in self.weights.tensors().items():
             tensor.copy_(saved["weights"][name])
 

@@ -1,6 +1,7 @@
 """Measurements between two epochs of a search: accuracy, the cost of discretisation, curvature of the outer loss."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,7 +14,8 @@ from hdarts.hypergradient.spectrum import eigenvalues
 from hdarts.params import SearchParams
 from hdarts.search.state import State
 from hdarts.search.weights import Classification
-from hdarts.space import discretise, one_hot_alpha
+from hdarts.space import Genotype, one_hot_alpha, one_hot_weights
+from hdarts.supernet import Mixture
 
 
 def measure_epoch(
@@ -34,12 +36,22 @@ def measure_epoch(
     loss, correct = accuracy(problem, w, alpha, images, params.batch_size)
     row = {"validation_loss": loss, "validation_accuracy": correct, "discretised_accuracy": math.nan}
     if due(params.discretise_epochs) and not params.candidates:  # with candidates the cell is not that of alpha
-        # the weights and the edges of the cell stay as they are; the other edges (DARTS) become `none`, which is 0
-        chosen = one_hot_alpha(discretise(alpha, state.space)).to(alpha)
-        row["discretised_accuracy"] = accuracy(problem, w, chosen, images, params.batch_size)[1]
+        # the weights and the edges of the cell stay as they are; the other edges (DARTS) add nothing
+        row["discretised_accuracy"] = accuracy(
+            discrete(problem, state.cell(), alpha), w, alpha, images, params.batch_size
+        )[1]
+    bare = replace(problem, outer_term=None)
     first = next(in_order(images, params.batch_size))
-    row["eigenvalue"] = dominant_eigenvalue(problem, w, alpha, first) if due(params.eigenvalue_epochs) else math.nan
+    row["eigenvalue"] = dominant_eigenvalue(bare, w, alpha, first) if due(params.eigenvalue_epochs) else math.nan
     return row
+
+
+def discrete(problem: Classification, cell: Genotype, alpha: Tensor) -> Classification:
+    """Return the problem in which the supernet has the operations of one cell only."""
+    if problem.relaxation is None:  # a user-defined supernet that takes alpha only
+        chosen = one_hot_alpha(cell).to(alpha)
+        return replace(problem, supernet=lambda x, w, _: problem.supernet(x, w, chosen))
+    return problem.at(Mixture(one_hot_weights(cell).to(alpha), sparse=True))
 
 
 @torch.no_grad()

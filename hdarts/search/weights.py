@@ -5,8 +5,8 @@ hypernetwork is a change of variables: w = [h(phi, alpha) | rest], and SGD updat
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -19,32 +19,46 @@ from hdarts.kernels.output_layer import Rate, clip_factor, sgd_
 from hdarts.params import Precision
 from hdarts.runs.cuda_graph import host_may_read
 from hdarts.runs.device import autocast
+from hdarts.supernet import Mixture
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, ...]  # images, labels and perhaps a random draw for the mixture
 
 
 @dataclass(frozen=True)
 class Classification:
     """The bilevel problem of a supernet: cross entropy of image batches `(x, y)` on both levels.
 
+    `outer_term(alpha)` is added to the outer loss.
+
+    `relaxation(alpha)` is what the supernet mixes with; None: softmax(alpha). For a parametrisation with random draws
+    a batch is `(x, y, draw)`, and the relaxation is called with alpha and the draw.
     `precision` bfloat16 runs the supernet under torch.autocast; weights, their gradients and losses stay float32.
     """
 
     supernet: Any
     precision: Precision = "float32"
+    relaxation: Callable[..., Mixture] | None = None
+    outer_term: Callable[[Tensor], Tensor] | None = None
 
     def outcome(self, w: Tensor, alpha: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the loss and the number of images classified correctly."""
-        x, y = batch
+        x, y, *draw = batch
         with autocast(x.device, self.precision):
-            logits = self.supernet(x, w, alpha)
+            mixed = self.relaxation and self.relaxation(alpha, *draw)
+            logits = self.supernet(x, w, alpha) if mixed is None else self.supernet.mixture(x, w, mixed)
         logits = logits.to(w.dtype)
         return F.cross_entropy(logits, y), (logits.detach().argmax(1) == y).sum()
 
     def inner(self, w: Tensor, alpha: Tensor, batch: Batch) -> Tensor:
         return self.outcome(w, alpha, batch)[0]
 
-    outer = inner
+    def outer(self, w: Tensor, alpha: Tensor, batch: Batch) -> Tensor:
+        loss = self.outcome(w, alpha, batch)[0]
+        return loss if self.outer_term is None else loss + self.outer_term(alpha)
+
+    def at(self, mixture: Mixture) -> "Classification":
+        """Return the problem in which the supernet mixes with `mixture` at any alpha."""
+        return replace(self, relaxation=lambda alpha, *draw: mixture, outer_term=None)
 
 
 class SGDSettings(NamedTuple):

@@ -1,6 +1,6 @@
 """Search spaces, the discrete cells in them (`Genotype`), and the maps between alpha and cells."""
 
-from hdarts.space.derive import check_alpha, discretise, one_hot_alpha
+from hdarts.space.derive import check_alpha, discretise, one_hot_alpha, one_hot_weights, strongest
 from hdarts.space.genotype import Genotype, every_cell, skip_count
 from hdarts.space.layers import RESIDUAL, CellPlan
 from hdarts.space.spaces import DARTS, NASBENCH201, SPACES, SearchSpace, check_space, plan
@@ -18,6 +18,8 @@ __all__ = [
     "discretise",
     "every_cell",
     "one_hot_alpha",
+    "one_hot_weights",
     "plan",
     "skip_count",
+    "strongest",
 ]

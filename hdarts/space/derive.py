@@ -35,19 +35,30 @@ def discretise(alpha: "Tensor", space: SearchSpace = DARTS) -> Genotype:
     '|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|nor_conv_3x3~2|'
     """
     check_alpha(alpha, space)
-    weights = alpha.detach().cpu().double().softmax(-1)
+    return strongest(alpha.detach().cpu().double().softmax(-1), space)
+
+
+def strongest(weights: "Tensor", space: SearchSpace = DARTS) -> Genotype:
+    """Return the genotype of mixture weights `(kinds, edges, operations)`, by `space.strongest` for each kind."""
+    weights = weights.detach().cpu().double()
     cells: dict[str, Any] = {kind: space.strongest(rows) for kind, rows in zip(space.kinds, weights, strict=True)}
     return Genotype(**cells, custom=space)
 
 
 def one_hot_alpha(genotype: Genotype) -> "Tensor":
     """Return the alpha whose softmax is one-hot at the operations of a genotype; edges that it lacks have `none`."""
+    weights = one_hot_weights(genotype)
+    weights[..., 0] += 1 - weights.sum(-1)  # operation 0 is none
+    return CERTAIN * weights
+
+
+def one_hot_weights(genotype: Genotype) -> "Tensor":
+    """Return the mixture weights of a genotype: 1 for the operation of each of its edges, 0 for all others."""
     import torch
-    import torch.nn.functional as F
 
     space = genotype.space
-    chosen = torch.zeros(space.alpha_shape[:2], dtype=torch.long)  # operation 0 is none
+    weights = torch.zeros(space.alpha_shape)
     for k, cell in enumerate(genotype.cells.values()):
         for (operation, source), node in zip(cell, space.targets, strict=True):
-            chosen[k, space.edges.index((source, node))] = space.operations.index(operation)
-    return CERTAIN * F.one_hot(chosen, len(space.operations)).float()
+            weights[k, space.edges.index((source, node)), space.operations.index(operation)] = 1
+    return weights

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from hdarts.data import Images, Splits, in_order
 from hdarts.params import EvaluateParams
+from hdarts.params.schedule import cosine
 from hdarts.runs.checkpoint import CheckpointClock
 from hdarts.runs.cuda_graph import host_may_read
 from hdarts.runs.device import at_least_float32, autocast
@@ -24,7 +25,6 @@ from hdarts.runs.memory import explaining_full_memory, naming_a_batch_that_fits
 from hdarts.runs.progress import progress
 from hdarts.runs.randomness import generator
 from hdarts.runs.run import Run, tidy
-from hdarts.runs.schedule import cosine
 from hdarts.runs.tensorboard import event_files
 from hdarts.train.distributed import SINGLE, Processes
 from hdarts.train.result import finish as finish_run

@@ -10,7 +10,7 @@ import torch
 from helpers import small_runs
 from helpers.host_watch import DEVICE, HostWatch
 
-from hdarts.search import batches, load_splits, loop, method_hypergradient
+from hdarts.search import batches, load_splits, method_hypergradient, steps
 from hdarts.search.state import State
 from hdarts.search.weights import Classification
 from hdarts.space import DARTS, NASBENCH201, SearchSpace
@@ -53,8 +53,8 @@ def watched(kind: type[Supernet], space: SearchSpace, name: str, monkeypatch: py
     params: Any = small_runs.params({**small_runs.SEARCH, **({"noise": 0.0} if "method" in changes else {}), **changes})
     supernet = kind(space, channels=2, layers=1 if space is NASBENCH201 else 3, classes=10)
     state = State.fresh(params, supernet, None, DEVICE)
-    monkeypatch.setattr(state.adam, "step", lambda: None)  # capturable on GPUs only
-    phase = loop.phases(Classification(supernet), state, partial(method_hypergradient, params))
+    monkeypatch.setattr(state.optimiser, "step", lambda: None)  # capturable on GPUs only
+    phase = steps.phases(params, Classification(supernet), state, partial(method_hypergradient, params))
     batch = (torch.zeros(4, 3, 8, 8, device=DEVICE), torch.zeros(4, dtype=torch.int64, device=DEVICE))
     noise = torch.zeros_like(state.alpha)
     with HostWatch() as watch:
@@ -92,7 +92,7 @@ def test_the_batches_of_an_epoch_and_the_noise_of_a_step_are_copied(changes: dic
         assert len(list(batches(params, data)[0].epoch(0, "inner", 0))) == 5
     assert len(watch.copies) == 2 and not watch.reads
     with HostWatch() as watch:
-        loop.training_alpha(params, state)
+        steps.training_alpha(params, state)
     assert len(watch.copies) == copies and not watch.reads
 
 

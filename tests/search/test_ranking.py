@@ -15,7 +15,7 @@ from hdarts.params import SearchParams, identity
 from hdarts.runs import checkpoint
 from hdarts.runs.randomness import generator
 from hdarts.runs.run import Run
-from hdarts.search.loop import training_alpha
+from hdarts.search.steps import training_alpha
 from hdarts.search.weights import Exploration, GeneratedWeights, SGDSettings
 from hdarts.space import DARTS, NASBENCH201, Genotype, discretise, one_hot_alpha
 

@@ -31,7 +31,8 @@ from hdarts.runs.randomness import generator
 from hdarts.runs.run import Run
 from hdarts.search.log import Log
 from hdarts.search.loop import pairs as loop_pairs
-from hdarts.search.loop import training_alpha
+from hdarts.search.stages import stages_of
+from hdarts.search.steps import training_alpha
 from hdarts.search.weights import Classification, Exploration, GeneratedWeights, SGDSettings, Step
 from hdarts.space import DARTS, Genotype
 
@@ -150,7 +151,7 @@ def test_an_epoch_leaves_out_no_image_unless_it_drops_the_last_batches(training,
     parts = [Images(data.train.pixels[[0] * n], torch.arange(n), data.mean, data.std) for n in (training, validation)]
     levels = s.batches(params, dataclasses.replace(data, train=parts[0], validation=parts[1]))
     assert s.epoch_steps(params, training, validation) == steps
-    seen = [list(loop_pairs(params, levels, at_step(step), steps)) for step in range(steps)]
+    seen = [list(loop_pairs(params, levels, stages_of(params)[0], at_step(step), steps)) for step in range(steps)]
     labels = [[[y.tolist() for _, y in level] for level in zip(*rest, strict=True)] for rest in seen]
     assert len(labels[0][0]) == steps
     for level, count in enumerate((training, validation)):
@@ -498,7 +499,7 @@ def test_alpha_of_each_epoch_can_be_read_back():
     assert state is not None
     torch.testing.assert_close(s.alpha_at(run).float(), state["alpha"])
     assert s.alpha_at(run, 0).abs().max() < 0.01
-    assert math.isclose(s.entropies(s.alpha_at(run, 0), DARTS)["entropy_normal"], math.log(8), abs_tol=1e-4)
+    assert math.isclose(s.entropies(s.weights_at(run, 0), DARTS)["entropy_normal"], math.log(8), abs_tol=1e-4)
 
 
 def test_presets_have_the_settings_of_the_thesis():

@@ -12,9 +12,9 @@ from torch import Tensor
 from benchmarks.reference import PlainSupernet
 from hdarts.bilevel import Hypergradient
 from hdarts.errors import ParameterError
+from hdarts.params.schedule import cosine
 from hdarts.runs.randomness import generator
 from hdarts.runs.run import Run
-from hdarts.runs.schedule import cosine
 from hdarts.search import alpha_at, search
 from hdarts.search.validation import dominant_eigenvalue
 from hdarts.search.weights import Classification

@@ -28,12 +28,11 @@ from hdarts.runs.checkpoint import CheckpointClock
 from hdarts.runs.device import use_machine
 from hdarts.runs.memory import peak_memory
 from hdarts.runs.run import Run
-from hdarts.search import batches, make_supernet, method_hypergradient, part_of
-from hdarts.search.loop import Phases as SearchPhases
-from hdarts.search.loop import phases, training_alpha
-from hdarts.search.state import State
+from hdarts.search import batches, method_hypergradient, part_of
+from hdarts.search.start import resumed
+from hdarts.search.steps import Phases as SearchPhases
+from hdarts.search.steps import phases, training_alpha
 from hdarts.search.validation import accuracy
-from hdarts.search.weights import Classification
 from hdarts.space import Genotype
 from hdarts.train import prepare, test_network, train_epoch
 from hdarts.workbook.study.process import contexts
@@ -159,14 +158,13 @@ def noise(images: DatasetInfo, count: int, device: torch.device) -> Splits:
 
 def _search(params: SearchParams, data: Splits, device: torch.device) -> Phases:
     """Return the phases of a search step."""
-    problem = Classification(make_supernet(params, data), params.precision)
-    state = State.fresh(params, problem.supernet, None, device)
-    state.rate.fill_(params.learning_rate)
+    problem, state = resumed(params, None, data, device)
+    state.start_step(params, params.learning_rate)
     method = partial(method_hypergradient, params)
 
     @cache
     def of_size(size: int) -> SearchPhases:  # a CUDA graph takes batches of one size
-        return phases(problem, state, method)
+        return phases(params, problem, state, method)
 
     def one(data: Splits, level: int):
         every = batches(params.model_copy(update={"batch_size": len(data.train)}), data)

@@ -121,7 +121,9 @@ def run_one(
 
 def _changed_parameters(run: PlannedRun) -> dict[str, Any]:
     """Return the parameters that differ from the notebook's defaults; its page then shows only these."""
-    defaults = notebook_defaults(run.notebook)
+    fields = type(run.params).model_fields
+    optional = {name: field.default for name, field in fields.items() if not field.is_required()}
+    defaults = optional | notebook_defaults(run.notebook)
     return {name: v for name, v in run.params.model_dump().items() if name not in defaults or v != defaults[name]}
 
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from helpers.small_runs import EVALUATION, SEARCH, computed, params
 
+import hdarts.search.steps
 from hdarts.data import DatasetInfo
 from hdarts.errors import ParameterError
 from hdarts.params import EvaluateParams, SearchParams
 from hdarts.runs.cuda_graph import CudaGraph
-from hdarts.search import loop
 from hdarts.space import DARTS, discretise
 from hdarts.workbook.study import estimate as e
 from hdarts.workbook.study import plan_study
@@ -63,7 +63,7 @@ def test_each_cuda_graph_has_batches_of_one_size(tmp_path: Path, monkeypatch: py
             sizes.setdefault(self, set()).update(len(x[1]) for x in inputs if not isinstance(x, torch.Tensor))
             return super().__call__(*inputs)
 
-    monkeypatch.setattr(loop, "CudaGraph", Recorded)
+    monkeypatch.setattr(hdarts.search.steps, "CudaGraph", Recorded)
     rows = list(steps(Probe(search(), IMAGES, CELL, 1), tmp_path))
     assert {row["batch"] for row in rows} == {2, 4, 8, 16}
     assert max(map(len, sizes.values())) == 1

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from hdarts.runs import checkpoint
 from hdarts.runs.device import use_machine
 from hdarts.runs.paths import below_runs, with_defaults
 from hdarts.runs.run import Run
-from hdarts.search import State, batches, load_splits, make_supernet, search
+from hdarts.search import batches, load_splits, search
+from hdarts.search.start import resumed
 from hdarts.search.weights import Batch, Classification, GeneratedWeights, Weights
 from hdarts.space import SPACES, SearchSpace
 
@@ -93,11 +94,9 @@ def snapshots(run: Run, params: HypergradientParams) -> Iterator[Snapshot]:
     searched = check(SearchParams, run.params.model_dump())
     files = _chosen(run, params.epochs)
     data = load_splits(searched, device)
-    model = make_supernet(searched, data)
     for file in files:
-        state = State.fresh(searched, model, None, device)
-        state.restore(checkpoint.read(file, identity(searched)))
-        yield Snapshot(state.epoch, searched, data, Classification(model), state.weights, state.alpha)
+        problem, state = resumed(searched, checkpoint.read(file, identity(searched)), data, device)
+        yield Snapshot(state.epoch, searched, data, replace(problem, precision="float32"), state.weights, state.alpha)
 
 
 def _chosen(run: Run, epochs: Iterable[int]) -> list[Path]:

@@ -1,0 +1,100 @@
+"""Parameters of the replaceable parts of a search; by default they are those of DARTS (hdarts.search)."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from hdarts.params.schedule import Ramp, Schedule, ever_positive
+from hdarts.params.types import Count, CountOrZero, Fraction, NotNegative, Positive
+
+ParametrisationName = Literal[
+    "softmax",
+    "node-softmax",
+    "edge-softmax",
+    "group-softmax",
+    "edge-pairs",
+    "gumbel",
+    "gumbel-hard",
+    "gumbel-hard-published",
+    "dirichlet",
+    "sigmoid",
+    "simplex",
+]
+SAMPLED = ("gumbel", "gumbel-hard", "gumbel-hard-published", "dirichlet")
+SUM_TO_ONE = ("softmax", *SAMPLED, "simplex")  # the weights of an edge
+
+
+class Stage(BaseModel):
+    """One stage of a search: it has its own network, number of candidates and cosine of the learning rate.
+
+    A stage begins with new weights, alpha and optimisers, unless `restart` is false. Before it, the operations with the
+    smallest mean weights are pruned on each edge, until `operations` are left (0: all). With `prune` group-best that is
+    the best operation without and the best with convolutions. What is not given is that of the search.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    epochs: Count
+    layers: CountOrZero = 0
+    operations: CountOrZero = 0
+    prune: Literal["smallest", "group-best"] = "smallest"
+    restart: bool = True
+    warmup_epochs: CountOrZero | None = None
+    parametrisation: ParametrisationName | None = None
+    temperature: Schedule | None = None
+    levels: Literal["two", "one"] | None = None
+    skip_dropout: Fraction = 0.0  # largest probability of dropout on skip connections (P-DARTS's schedule)
+
+
+class SearchParts(BaseModel):
+    """The replaceable parts of a search. Each default is that of DARTS; parameters at their default do not name a run."""
+
+    parametrisation: ParametrisationName = "softmax"  # from alpha to mixture weights
+    temperature: Schedule = 1.0  # gumbel, gumbel-hard, edge-pairs
+    auxiliary_skip: Schedule = 0.0  # weight of one more skip connection on every edge
+    partial_channels: Count = 1  # K: operations see 1/K of the channels
+    outer_term: Literal["none", "beta-decay", "kl", "zero-one", "multiply-adds", "parameters"] = "none"
+    outer_weight: Schedule = 0.0  # factor of that term
+    outer_target: NotNegative = 0.0  # multiply-adds and parameters, in millions: penalised above; 0: always
+    alpha_step: Literal["adam", "sgd", "exponentiated"] = "adam"
+    alpha_epsilon: Positive = 1e-8  # Adam
+    alpha_clip: NotNegative = 0.0  # norm of the gradient in alpha; 0: not clipped
+    warmup_epochs: CountOrZero = 0  # first epochs without a step of alpha
+    levels: Literal["two", "one"] = "two"  # one: alpha and weights learn from one loss, on all images
+    neighbourhood: Literal["none", "uniform", "adversarial"] = "none"  # mixture weights of the weight step
+    perturbation: Schedule = 0.0  # its size
+    attack_steps: Count = 7  # adversarial
+    stages: list[Stage] = []  # empty: one stage of `epochs`
+    stop_when_stable: CountOrZero = 0  # epochs in which the best convolution of every edge is the same; 0: never
+    stop_when_eigenvalue_grows: NotNegative = 0.0  # factor by which its average grows (RobustDARTS: 1.33); 0: never
+    selection: Literal["strongest", "perturbation", "threshold"] = "strongest"
+    max_skips: CountOrZero | None = None  # skip connections that the normal cell may keep; None: any number
+    threshold: Fraction = 0.85  # selection threshold: weight that an edge needs
+    tuning_epochs: Count = 5  # selection perturbation: epochs between two decisions
+    fresh_batches: bool = False  # neumann: a batch of its own for each term
+
+    def _check_parts(self) -> None:
+        """Raise ValueError for combinations of parts without meaning."""
+        self._check_alpha()
+        if self.outer_term == "none" and ever_positive(self.outer_weight):
+            raise ValueError("outer_weight: needs an outer_term")
+        if self.neighbourhood == "none" and ever_positive(self.perturbation):
+            raise ValueError("perturbation: needs a neighbourhood, uniform or adversarial")
+        if self.neighbourhood != "none" and not ever_positive(self.perturbation):
+            raise ValueError("neighbourhood: needs a perturbation above 0")
+        if self.neighbourhood != "none" and self.parametrisation not in ("softmax", "simplex"):
+            raise ValueError("neighbourhood: needs parametrisation softmax or simplex")
+        if self.partial_channels > 1 and self.parametrisation not in (*SUM_TO_ONE, "edge-softmax", "node-softmax"):
+            raise ValueError(f"partial_channels: is not defined for parametrisation {self.parametrisation}")
+        if self.selection == "perturbation" and self.parametrisation not in SUM_TO_ONE:
+            raise ValueError("selection: perturbation needs a parametrisation whose weights of an edge sum to 1")
+
+    def _check_alpha(self) -> None:
+        if (self.parametrisation == "simplex") != (self.alpha_step == "exponentiated"):
+            raise ValueError("alpha_step: exponentiated and parametrisation: simplex need each other")
+        if self.parametrisation == "simplex" and self.outer_term in ("beta-decay", "kl", "zero-one"):
+            raise ValueError(f"outer_term: {self.outer_term} is a term of logits, which parametrisation simplex lacks")
+        if self.parametrisation == "edge-pairs" and not any(stage.operations for stage in self.stages):
+            raise ValueError("parametrisation: edge-pairs needs a stage that prunes operations before it")
+        named = [self.temperature, *(stage.temperature for stage in self.stages if stage.temperature is not None)]
+        if not all(min(one.first, one.last) > 0 if isinstance(one, Ramp) else one > 0 for one in named):
+            raise ValueError("temperature: must be above 0")

@@ -1,0 +1,63 @@
+"""The problem and the state at the start of a stage, or where a checkpoint left it."""
+
+from typing import Any
+
+import torch
+
+from hdarts.data import Splits
+from hdarts.errors import ParameterError
+from hdarts.hypernetwork import ByKind
+from hdarts.params import SearchParams
+from hdarts.params.parts import SearchParts
+from hdarts.search.outer_term import outer_term
+from hdarts.search.relaxation import Relaxation
+from hdarts.search.setup import make_supernet
+from hdarts.search.stages import StagePlan, pruned, stages_of
+from hdarts.search.state import State
+from hdarts.search.weights import Classification
+
+DARTS_PARTS = SearchParts()
+
+
+def resumed(
+    params: SearchParams, saved: dict[str, Any] | None, data: Splits, device: torch.device
+) -> tuple[Classification, State]:
+    """Return problem and state of a checkpoint as its last epoch left them; without one, as a search starts."""
+    stage = stages_of(params)[saved.get("stage", 0) if saved else 0]
+    problem, state = start_stage(params, stage, None, saved, data, None, None, device)
+    state.relaxation.start_epoch(params, stage, max(stage.start, state.epoch - 1))
+    return problem, state
+
+
+def start_stage(
+    params: SearchParams,
+    stage: StagePlan,
+    before: State | None,
+    saved: dict[str, Any] | None,
+    data: Splits,
+    supernet: Any,
+    hypernetwork: ByKind | None,
+    device: torch.device,
+) -> tuple[Classification, State]:
+    """Return problem and state at the start of a stage, or as they were `saved` in it.
+
+    `before` is the state at the end of the stage before: from its mean weights the operations are pruned.
+    """
+    model = supernet or make_supernet(params, data, stage.layers)
+    kept = getattr(model.space, "mask", None)
+    if before is not None:
+        kept = pruned(before.mean_weights(), before.relaxation.kept, stage, model.space)
+    if saved is not None:
+        kept = saved.get("kept")
+    relaxation = Relaxation.of(params, model.space, stage, kept, device)
+    state = State.fresh(params, model, hypernetwork, device, relaxation, stage)
+    if before is not None and not stage.restart:
+        state.continue_from(before)
+    state.restore(saved)
+    parts = [name for name in SearchParts.model_fields if getattr(params, name) != getattr(DARTS_PARTS, name)]
+    if not parts and kept is None:  # DARTS: a user-defined supernet may have softmax built in
+        return Classification(model, params.precision), state
+    if not hasattr(model, "mixture"):
+        raise ParameterError(f"{parts[0]}: needs a supernet with a method `mixture(images, w, weights)`")
+    term = outer_term(params, model, data.train.shape[1:], relaxation, state.outer_weight)
+    return Classification(model, params.precision, relaxation, term), state
