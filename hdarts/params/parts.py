@@ -46,7 +46,7 @@ class Stage(BaseModel):
 
 
 class SearchParts(BaseModel):
-    """The replaceable parts of a search. Each default is that of DARTS; parameters at their default do not name a run."""
+    """The replaceable parts of a search. Each default is that of DARTS; values that are the default name no run."""
 
     parametrisation: ParametrisationName = "softmax"  # from alpha to mixture weights
     temperature: Schedule = 1.0  # gumbel, gumbel-hard, edge-pairs
