@@ -15,6 +15,7 @@ from hdarts.errors import ParameterError
 from hdarts.hypernetwork import MLP, ByKind, Chunked, Linear, LowRank
 from hdarts.kernels.output_layer import Rate
 from hdarts.params import SearchParams
+from hdarts.params.schedule import ever_positive
 from hdarts.runs.randomness import generator
 from hdarts.search.stages import stages_of
 from hdarts.search.weights import Batch, Exploration, GeneratedWeights, LearnedWeights, SGDSettings, Weights
@@ -73,7 +74,14 @@ def epoch_steps(params: SearchParams, training: int, validation: int) -> int:
 def make_supernet(params: SearchParams, data: Splits, layers: int = 0) -> Supernet:
     """Return the supernet that the parameters describe, for these images; `layers` are those of a stage."""
     layers = layers or stages_of(params)[0].layers
-    return Supernet(SPACES[params.space], params.channels, layers, len(data.classes), data.train.shape[0])
+    return Supernet(
+        SPACES[params.space],
+        params.channels,
+        layers,
+        len(data.classes),
+        data.train.shape[0],
+        auxiliary_skip=ever_positive(params.auxiliary_skip),
+    )
 
 
 def make_hypernetwork(params: SearchParams, model: Supernet, n_alpha: int = 0) -> ByKind:
