@@ -29,6 +29,7 @@ class Setting:
     size: int = 32
     device: str = "cpu"
     space: str = DARTS.name
+    partial_channels: int = 1
 
     @property
     def of(self) -> SearchSpace:
@@ -37,7 +38,7 @@ class Setting:
 
     def net(self) -> Supernet:
         """Return the supernet of hdarts."""
-        return Supernet(self.of, self.channels, self.cells, 10)
+        return Supernet(self.of, self.channels, self.cells, 10, partial_channels=self.partial_channels)
 
     def plain(self) -> Named:
         """Return the plain supernet with the same weights."""

@@ -12,7 +12,6 @@ The function is computed exactly, with fewer calls and less memory than edge by 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -25,22 +24,11 @@ from hdarts.space import CellPlan, SearchSpace
 from hdarts.space.operations import factorised_reduction
 from hdarts.supernet.custom import CustomOperations, add_custom, check_operations
 from hdarts.supernet.layout import Shape
-from hdarts.supernet.mixture import AUXILIARY, Mixture
+from hdarts.supernet.mixture import AUXILIARY, CellMixture, Mixture
 from hdarts.supernet.waves import Wave
 
 Named = Mapping[str, Tensor]
 Active = Mapping[str, Sequence[bool]]  # by operation: the edges that have it
-
-
-class _Call(NamedTuple):
-    """What computes the cells of one kind, besides their inputs."""
-
-    named: Named
-    weights: Sequence[Tensor]  # the mixture weights of each edge
-    active: Sequence[Sequence[bool]]  # by edge and operation: what is computed
-    offsets: Sequence[Tensor]  # of each computed node; empty: 0
-    mixture: Mixture
-    compiled: bool
 
 
 class DartsCells:
@@ -52,11 +40,12 @@ class DartsCells:
         cells: Sequence[CellPlan],
         waves: Sequence[tuple[Wave, ...]],
         custom: CustomOperations,
+        groups: int = 1,
     ):
         check_operations(space.operations, custom)
         if not any("conv" in name and name not in custom for name in space.operations):
             raise ParameterError(f"space {space.name}: its supernet needs a separable convolution among operations")
-        self.space, self.cells, self.waves, self.custom = space, cells, waves, custom
+        self.space, self.cells, self.waves, self.custom, self.groups = space, cells, waves, custom, groups
 
     def joining_shapes(self) -> Iterator[tuple[str, Shape]]:
         """Yield name and shape of the weights outside the edges: the preprocessing of each cell's two inputs."""
@@ -73,66 +62,68 @@ class DartsCells:
 
         `named` has each convolution on all edges of a wave as one tensor, `<cell>.<sources>.<operation>.<i>`.
         """
-        calls, active = {}, mixture.active()
-        for i, (kind, rows) in enumerate(zip(self.space.kinds, mixture.weights.unbind(0), strict=True)):
-            offsets = mixture.offsets_of_nodes(self.space, i)
-            calls[kind] = _Call(named, rows.unbind(0), active[i], offsets, mixture, compiled)
+        mixtures = dict(zip(self.space.kinds, mixture.of_kinds(self.space, self.groups), strict=True))
         before = last = F.relu(x)  # both inputs of the next cells are read after ReLU
         for k, cell in enumerate(self.cells):
-            x = self._cell(k, before, last, calls[cell.kind])
+            x = self._cell(k, before, last, named, mixtures[cell.kind], compiled)
             before, last = last, F.relu(x)
         return x
 
-    def _cell(self, k: int, before: Tensor, last: Tensor, call: _Call) -> Tensor:
+    def _cell(self, k: int, before: Tensor, last: Tensor, named: Named, mixture: CellMixture, compiled: bool) -> Tensor:
         """Return the nodes of cell `k`, concatenated, for the outputs of the two cells before, after ReLU."""
-        halves, named = 2 if self.cells[k].after_reduction else 1, call.named
-        states = {
-            0: _preprocess(before, [named[f"cells.{k}.preprocess0.{j}"] for j in range(halves)]),
-            1: _preprocess(last, [named[f"cells.{k}.preprocess1.0"]]),
-            **dict(enumerate(call.offsets, self.space.inputs)),
-        }
-        for wave in self.waves[k]:
-            x, onto = [states[source] for source in wave.sources], [states.get(node) for node in wave.nodes]
-            states |= zip(wave.nodes, self._wave(wave, x, onto, f"{k}.{wave.sources}.", call), strict=True)
-        return torch.cat([states[node] for node in range(self.space.inputs, self.space.inputs + self.space.nodes)], 1)
+        halves = 2 if self.cells[k].after_reduction else 1
+        nodes = [
+            _preprocess(before, [named[f"cells.{k}.preprocess0.{j}"] for j in range(halves)]),
+            _preprocess(last, [named[f"cells.{k}.preprocess1.0"]]),
+        ]
+        sums: dict[int, Tensor] = {}
+        bypass: Sequence[Tensor] = ()
+        for j, wave in enumerate(self.waves[k]):
+            x, bypass = mixture.split([nodes[source] for source in wave.sources], wave, bypass[1:], compiled)
+            onto = [sums.get(node) for node in wave.nodes]
+            sums |= zip(
+                wave.nodes, self._wave(wave, x, onto, f"{k}.{wave.sources}.", named, mixture, compiled), strict=True
+            )
+            nodes.append(mixture.node(j, sums.pop(len(nodes)), bypass, compiled))  # it has all its edges now
+        return torch.cat(nodes[self.space.inputs :], 1)
 
     def _wave(
-        self, wave: Wave, x: list[Tensor], onto: Sequence[Tensor | None], prefix: str, call: _Call
-    ) -> tuple[Tensor, ...]:
+        self, wave: Wave, x: Sequence[Tensor], onto: Sequence[Tensor | None], prefix: str, named: Named,
+        mixture: CellMixture, compiled: bool,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
         """Return `onto` (None: 0) plus the edges' outputs at each target node, for the sources x, `(N, C, H, W)` each.
 
         Weights of the edges from S sources to m nodes are concatenated: `S m C` channels.
         """
         indices = [self.space.edges.index(edge) for edge in wave.edges]
-        mixing = torch.stack([call.weights[i] for i in indices], 1)  # (operations, S m)
-        by_operation = zip(*(call.active[i] for i in indices), strict=True)
+        mixing = torch.stack([mixture.weights[i] for i in indices], 1)  # (operations, S m)
+        by_operation = zip(*(mixture.active[i] for i in indices), strict=True)
         active = dict(zip(self.space.operations, by_operation, strict=True))
         # C equal values per edge and operation, contiguous: F.batch_norm gives wrong gradients on the CPU for
         # channels-last input and an expanded (stride 0) weight
         columns = mixing.unsqueeze(-1).expand(-1, -1, x[0].shape[1]).contiguous().flatten(1).unbind(0)
         scales = dict(zip(self.space.operations, columns, strict=True))
-        if call.mixture.auxiliary is not None:
-            scales[AUXILIARY] = call.mixture.auxiliary.expand(columns[0].shape).contiguous()
+        if mixture.auxiliary is not None:
+            scales[AUXILIARY] = mixture.auxiliary.expand(columns[0].shape).contiguous()
             active[AUXILIARY] = (True,) * len(indices)
         if any(any(active[name]) for name, _ in wave.operations(self.space) if name != "skip_connect"):
-            nodes = self._convolve(wave, x, prefix, call, scales, active)
+            nodes = self._convolve(wave, x, prefix, named, scales, active, compiled)
         else:
             nodes, onto = _started(onto, x[0], wave.stride), [None] * len(onto)
         if self.custom:
-            of_wave = {name.removeprefix(prefix): each for name, each in call.named.items() if name.startswith(prefix)}
+            of_wave = {name.removeprefix(prefix): each for name, each in named.items() if name.startswith(prefix)}
             nodes = tuple(add_custom(self.custom, x, wave.stride, of_wave, scales, active, list(nodes)))
         for name in ("skip_connect", AUXILIARY) if wave.stride == 2 else ():
             if name in scales:
-                kernels = [call.named[f"{prefix}{name}.{i}"] for i in range(2)]
+                kernels = [named[f"{prefix}{name}.{i}"] for i in range(2)]
                 nodes = _reduced(x, kernels, scales[name], active[name], nodes)
-        nodes = self._pool(wave, x, mixing, active, nodes, call)
+        nodes = self._pool(wave, x, mixing, active, nodes, mixture, compiled)
         return tuple(node if start is None else start + node for start, node in zip(onto, nodes, strict=True))
 
     def _convolve(
-        self, wave: Wave, x: list[Tensor], prefix: str, call: _Call, scales: Named, active: Active
+        self, wave: Wave, x: Sequence[Tensor], prefix: str, named: Named, scales: Named, active: Active, compiled: bool
     ) -> tuple[Tensor, ...]:
         """Return the sum of the separable convolutions at each target node."""
-        named = call.named
         operations = [(name, steps) for name, steps in wave.operations(self.space) if name != "skip_connect"]
         weights = [
             BlockWeights(
@@ -142,21 +133,22 @@ class DartsCells:
             for name, steps in operations
             for i, block in enumerate(steps)
         ]  # fmt: skip
-        separable = Separable(len(x), len(wave.nodes), tuple(steps for _, steps in operations), call.compiled)
+        separable = Separable(len(x), len(wave.nodes), tuple(steps for _, steps in operations), compiled)
         return separable(x, weights, [active[name] for name, _ in operations])
 
     def _pool(
-        self, wave: Wave, x: list[Tensor], mixing: Tensor, active: Active, nodes: tuple[Tensor, ...], call: _Call
-    ) -> tuple[Tensor, ...]:
+        self, wave: Wave, x: Sequence[Tensor], mixing: Tensor, active: Active, nodes: tuple[Tensor, ...],
+        mixture: CellMixture, compiled: bool,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
         """Return `nodes` with pooling and identity added, as far as the space has them."""
-        pooling = Pooling(len(x), len(nodes), wave.stride, call.compiled, call.mixture.sparse)
+        pooling = Pooling(len(x), len(nodes), wave.stride, compiled, mixture.sparse)
         rows = dict(zip(self.space.operations, mixing.unbind(0), strict=True))
         absent = torch.zeros_like(mixing[0])  # the weight of an operation that a custom space lacks
-        of_skip, drop = None, call.mixture.drop
+        of_skip, drop = None, mixture.drop
         if wave.stride == 1 and drop is not None:
             of_skip = rows.pop("skip_connect", None)
-        if wave.stride == 1 and call.mixture.auxiliary is not None:
-            rows["skip_connect"] = rows.get("skip_connect", absent) + call.mixture.auxiliary
+        if wave.stride == 1 and mixture.auxiliary is not None:
+            rows["skip_connect"] = rows.get("skip_connect", absent) + mixture.auxiliary
             active = {**active, "skip_connect": active[AUXILIARY]}
         if any(any(active.get(name, ())) for name in pooling.operations if name in rows):
             chosen = torch.stack([rows.get(name, absent) for name in pooling.operations])
@@ -181,17 +173,13 @@ def _preprocess(x: Tensor, weights: list[Tensor]) -> Tensor:
 
 def _started(onto: Sequence[Tensor | None], x: Tensor, stride: int) -> tuple[Tensor, ...]:
     """Return what the nodes of a wave start from, as whole maps."""
-    found, (height, width) = [], (-(-length // stride) for length in x.shape[2:])
-    for one in onto:
-        if one is None or one.dim() == 0:  # 0, or an offset
-            empty = torch.zeros_like(x[:, :, :height, :width], memory_format=torch.channels_last)
-            one = empty if one is None else empty + one
-        found.append(one)
-    return tuple(found)
+    height, width = (-(-length // stride) for length in x.shape[2:])
+    empty = x[:, :, :height, :width]
+    return tuple(torch.zeros_like(empty, memory_format=torch.channels_last) if one is None else one for one in onto)
 
 
 def _reduced(
-    x: list[Tensor], kernels: list[Tensor], scale: Tensor, active: Sequence[bool], nodes: tuple[Tensor, ...]
+    x: Sequence[Tensor], kernels: list[Tensor], scale: Tensor, active: Sequence[bool], nodes: tuple[Tensor, ...]
 ) -> tuple[Tensor, ...]:
     """Return `nodes` with the factorised reductions of the edges that have them added."""
     if all(active):

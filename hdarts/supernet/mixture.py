@@ -1,14 +1,17 @@
 """What mixes the operations of each edge: their weights, and what some relatives of DARTS add."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hdarts.errors import ParameterError
+from hdarts.kernels.partial_channels import shuffled, split
 from hdarts.runs.cuda_graph import host_may_read
 from hdarts.space import SearchSpace
+from hdarts.supernet.waves import Wave
 
 AUXILIARY = "auxiliary_skip"  # name of the auxiliary skip's weights at stride 2
 
@@ -55,11 +58,47 @@ class Mixture(NamedTuple):
             return (self.weights.detach() != 0).tolist()
         return torch.ones(self.weights.shape, dtype=torch.bool).tolist()
 
-    def offsets_of_nodes(self, space: SearchSpace, kind: int) -> list[Tensor]:
-        """Return the summed offsets of the edges into each computed node of a kind of cell; [] without offsets."""
-        if self.offsets is None:
-            return []
-        sums: dict[int, Tensor] = {}
-        for (_, node), offset in zip(space.edges, self.offsets[kind].unbind(0), strict=True):
-            sums[node] = sums[node] + offset if node in sums else offset
-        return list(sums.values())
+    def of_kinds(self, space: SearchSpace, groups: int) -> "list[CellMixture]":
+        """Return that of each kind of cell; `groups` of channels, the first of which the operations work on."""
+        incoming = [space.inputs + node for node in range(space.nodes)]  # edges of each computed node
+        found = []
+        for kind, (rows, active) in enumerate(zip(self.weights.unbind(0), self.active(), strict=True)):
+            offsets = [] if self.offsets is None else [part.sum() for part in self.offsets[kind].split(incoming)]
+            bypass = dict(zip(space.edges, rows.sum(-1).unbind(0), strict=True)) if groups > 1 else {}
+            more = (self.sparse, self.auxiliary, self.drop)
+            found.append(CellMixture(rows.unbind(0), active, offsets, *more, bypass, groups))
+        return found
+
+
+class CellMixture(NamedTuple):
+    """The mixture of one kind of cell."""
+
+    weights: Sequence[Tensor]  # of the operations of each edge
+    active: Sequence[Sequence[bool]]  # by edge and operation: what is computed
+    offsets: Sequence[Tensor]  # of each computed node; empty: 0
+    sparse: bool
+    auxiliary: Tensor | None
+    drop: Callable[[Tensor], Tensor] | None
+    bypass: Mapping[tuple[int, int], Tensor]  # weights of the channels that bypass the operations of an edge
+    groups: int  # of channels
+
+    def split(
+        self, x: Sequence[Tensor], wave: Wave, sums: Sequence[Tensor], compiled: bool
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """Return the channels of the sources that operations work on, and for each node the sum of what bypasses these.
+
+        `sums`: those of earlier waves.
+        """
+        if self.groups == 1:
+            return x, ()
+        weights = torch.stack([self.bypass[edge] for edge in wave.edges]).view(len(x), -1).T
+        if wave.stride == 1:
+            return split(x, self.groups, weights, sums, compiled)
+        pooled = [F.max_pool2d(one, 2, ceil_mode=True) for one in x]
+        first, _ = split(x, self.groups, weights[:0].detach(), (), compiled)
+        return first, split(pooled, self.groups, weights, sums, compiled)[1]
+
+    def node(self, j: int, mixed: Tensor, bypass: Sequence[Tensor], compiled: bool) -> Tensor:
+        """Return computed node `j`, from 0, for its sum over operations; `bypass` begins with its other sum."""
+        node = shuffled(mixed, bypass[0], compiled) if bypass else mixed
+        return node + self.offsets[j] if self.offsets else node

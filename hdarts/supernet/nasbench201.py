@@ -18,7 +18,7 @@ from hdarts.kernels.nasbench201_edges import mixed
 from hdarts.space import RESIDUAL, CellPlan, SearchSpace
 from hdarts.supernet.custom import CustomOperations
 from hdarts.supernet.layout import Shape
-from hdarts.supernet.mixture import Mixture
+from hdarts.supernet.mixture import CellMixture, Mixture
 from hdarts.supernet.waves import Wave
 
 Named = Mapping[str, Tensor]
@@ -33,10 +33,11 @@ class BenchmarkCells:
         cells: Sequence[CellPlan],
         waves: Sequence[tuple[Wave, ...]],
         custom: CustomOperations,
+        groups: int = 1,
     ):
         if custom:
             raise ParameterError(f"space {space.name}: takes no custom operations; spaces like DARTS do")
-        self.space, self.cells, self.waves = space, cells, waves
+        self.space, self.cells, self.waves, self.groups = space, cells, waves, groups
 
     def joining_shapes(self) -> Iterator[tuple[str, Shape]]:
         """Yield name and shape of the weights outside the edges: residual blocks and the last BatchNorm.
@@ -58,47 +59,32 @@ class BenchmarkCells:
 
         `named` has the convolutions of all edges that leave a node as one tensor, `<cell>.(<node>,).<operation>.0`.
         """
-        edges, offsets = mixture.weights[0].unbind(0), mixture.offsets_of_nodes(self.space, 0)
-        active = [any(on[1:]) for on in mixture.active()[0]]  # `none` is the first operation
+        (of_cell,) = mixture.of_kinds(self.space, self.groups)
         for k, cell in enumerate(self.cells):
-            if cell.kind == RESIDUAL:
-                x = _residual(k, x, named)
-                continue
-            nodes = [torch.zeros_like(x, memory_format=torch.channels_last) for _ in range(self.space.nodes)]
-            nodes = [node + offset for node, offset in zip(nodes, offsets, strict=True)] if offsets else nodes
-            x = self._cell(k, [x, *nodes], named, edges, active, mixture, compiled)
+            x = _residual(k, x, named) if cell.kind == RESIDUAL else self._cell(k, x, named, of_cell, compiled)
         return F.relu(F.batch_norm(x, None, None, named["last.weight"], named["last.bias"], training=True))
 
-    def _cell(
-        self,
-        k: int,
-        states: list[Tensor],
-        named: Named,
-        edges: Sequence[Tensor],
-        active: Sequence[bool],
-        mixture: Mixture,
-        compiled: bool,
-    ) -> Tensor:
-        """Return the last node of cell `k`, for its input and what the other nodes start from."""
-        skip = self.space.operations.index("skip_connect")
-        for wave in self.waves[k]:
-            (source,) = wave.sources
+    def _cell(self, k: int, x: Tensor, named: Named, mixture: CellMixture, compiled: bool) -> Tensor:
+        """Return the last node of cell `k`, for its input."""
+        skip, drop = self.space.operations.index("skip_connect"), mixture.drop
+        nodes, bypass = [x], ()
+        first = x[:, : x.shape[1] // self.groups]
+        sums = [torch.zeros_like(first, memory_format=torch.channels_last) for _ in range(self.space.nodes)]
+        for j, wave in enumerate(self.waves[k]):  # of the edges that leave node j
+            (first,), bypass = mixture.split(nodes[j:], wave, bypass[1:], compiled)
             indices = [self.space.edges.index(edge) for edge in wave.edges]
-            if mixture.auxiliary is None and not any(active[i] for i in indices):
-                continue
-            kernels = [named[f"{k}.{wave.sources}.nor_conv_{size}x{size}.0"] for size in (1, 3)]
-            rows = torch.stack([edges[i] for i in indices])
-            if mixture.drop is not None or mixture.auxiliary is not None:
-                columns = [*rows.unbind(1)]
-                if mixture.drop is not None:
-                    for node, weight in zip(wave.nodes, columns[skip], strict=True):
-                        states[node] = states[node] + weight * mixture.drop(states[source])
-                    columns[skip] = torch.zeros_like(columns[skip])
-                if mixture.auxiliary is not None:
-                    columns[skip] = columns[skip] + mixture.auxiliary
-                rows = torch.stack(columns, 1)
-            states[source + 1 :] = mixed(states[source], kernels, rows, states[source + 1 :], compiled, mixture.sparse)
-        return states[-1]
+            columns = [*torch.stack([mixture.weights[i] for i in indices]).unbind(1)]
+            if drop is not None:
+                sums = [node + weight * drop(first) for node, weight in zip(sums, columns[skip], strict=True)]
+                columns[skip] = torch.zeros_like(columns[skip])
+            if mixture.auxiliary is not None:
+                columns[skip] = columns[skip] + mixture.auxiliary
+            if mixture.auxiliary is not None or any(any(mixture.active[i][1:]) for i in indices):  # not `none` alone
+                kernels = [named[f"{k}.{wave.sources}.nor_conv_{size}x{size}.0"] for size in (1, 3)]
+                sums = mixed(first, kernels, torch.stack(columns, 1), sums, compiled, mixture.sparse)
+            done, *sums = sums
+            nodes.append(mixture.node(j, done, bypass, compiled))
+        return nodes[-1]
 
 
 def halved(x: Tensor) -> Tensor:

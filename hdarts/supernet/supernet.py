@@ -31,7 +31,9 @@ class Supernet:
     weights of one convolution of one operation on all edges of a wave are adjacent: one view of `w`. Batch statistics
     need more than one value per channel: N H W > 1 in the last cell. `custom`: custom operations by name; they are
     computed edge by edge, followed by BatchNorm. `auxiliary_skip`: every edge has one more skip connection, with the
-    weight `Mixture.auxiliary`; at stride 2 it has weights in `w`, named `auxiliary_skip`.
+    weight `Mixture.auxiliary`; at stride 2 it has weights in `w`, named `auxiliary_skip`. `partial_channels` K: the
+    operations work on the first C / K channels of a node; the others bypass them, at stride 2 by the maximum of 2x2
+    pixels, times the sum of the edge's weights, and then the K groups of channels are shuffled (Xu et al., PC-DARTS).
     """
 
     def __init__(
@@ -43,18 +45,27 @@ class Supernet:
         image_channels: int = 3,
         custom: CustomOperations | None = None,
         auxiliary_skip: bool = False,
+        partial_channels: int = 1,
     ):
         check_space(space)
-        for name, value in (("channels", channels), ("classes", classes), ("image_channels", image_channels)):
+        for name, value in (
+            ("channels", channels),
+            ("classes", classes),
+            ("image_channels", image_channels),
+            ("partial_channels", partial_channels),
+        ):
             if value < 1:
                 raise ParameterError(f"{name} = {value}: has to be at least 1")
+        if channels % partial_channels:
+            raise ParameterError(f"partial_channels = {partial_channels} does not divide channels = {channels}")
         self.space, self.channels, self.classes, self.image_channels = space, channels, classes, image_channels
         self.custom, self.auxiliary_skip = dict(custom or {}), auxiliary_skip
+        self.partial_channels = partial_channels
         self.compiled = True  # use kernels where this machine can
         self.cells = plan(channels, layers, space)
         self.waves = [waves(space, cell) for cell in self.cells]
         self._cells = (BenchmarkCells if space == NASBENCH201 else DartsCells)(
-            space, self.cells, self.waves, self.custom
+            space, self.cells, self.waves, self.custom, partial_channels
         )
         entries = [list(self._cell_entries(kind)) for kind in space.kinds]
         rest = list(self._rest_entries())
@@ -76,18 +87,23 @@ class Supernet:
                     listed = [convolution for block in steps for convolution in block.convolutions]
                     yield from ((k, wave, f"{operation}.{i}", convolution) for i, convolution in enumerate(listed))
                 for name, operation in self.custom.items():
-                    for i, shape in enumerate(operation.shapes(cell.channels, wave.stride)):
+                    for i, shape in enumerate(operation.shapes(cell.channels // self.partial_channels, wave.stride)):
                         yield k, wave, f"{name}.{i}", CustomWeight(shape)
+
+    def _inside(self, k: int) -> tuple[int, int]:
+        """Return the channels that enter and leave the operations of cell `k`."""
+        channels = self.cells[k].channels // self.partial_channels
+        return channels, channels
 
     def _cell_entries(self, kind: str) -> Iterator[tuple[str, Shape]]:
         for k, wave, name, convolution in self._convolutions(kind):
-            shape = convolution.shape(self.cells[k].channels, self.cells[k].channels)
+            shape = convolution.shape(*self._inside(k))
             yield from ((f"cells.{k}.{source}-{node}.{name}", shape) for source, node in wave.edges)
 
     def _stacked_entries(self) -> Iterator[tuple[str, Shape]]:
         for kind in self.space.kinds:
             for k, wave, name, convolution in self._convolutions(kind):
-                out, *rest = convolution.shape(self.cells[k].channels, self.cells[k].channels)
+                out, *rest = convolution.shape(*self._inside(k))
                 yield f"{k}.{wave.sources}.{name}", (len(wave.edges) * out, *rest)
 
     def _rest_entries(self) -> Iterator[tuple[str, Shape]]:

@@ -15,7 +15,7 @@ from hdarts.kernels.compiler import CannotCompile, library
 from hdarts.kernels.output_layer import SegmentedLinear
 
 SOURCE = "int answer(void) { return NUMBER; }\n"
-NAMES = ("depthwise", "separable", "pooling", "nasbench201_edges", "output_layer")
+NAMES = ("depthwise", "separable", "pooling", "nasbench201_edges", "output_layer", "partial_channels")
 needs_compiler = pytest.mark.skipif(shutil.which(os.environ.get("CC", "cc")) is None, reason="no C compiler here")
 needs_clang = pytest.mark.skipif(shutil.which("clang") is None, reason="no clang here")
 COMPILERS = [pytest.param("cc", marks=needs_compiler), pytest.param("clang", marks=needs_clang)]

@@ -68,11 +68,23 @@ class Plain:
             total = total + self.mixture.auxiliary * self.operation("auxiliary_skip", x, stride, prefix)
         return total
 
+    def partial(self, x: Tensor, stride: int, prefix: str, rows: Tensor) -> Tensor:
+        """One edge: operations on the first channels, the others bypass them, shuffle."""
+        groups = self.net.partial_channels
+        if groups == 1:
+            return self.edge(x, stride, prefix, rows)
+        size = x.shape[1] // groups
+        out, rest = self.edge(x[:, :size], stride, prefix, rows), rows.sum() * x[:, size:]
+        if stride == 2:
+            rest = F.max_pool2d(rest, 2, ceil_mode=True)  # the weights of the edge are positive
+        both = torch.cat([out.expand(len(x), size, *rest.shape[2:]), rest], 1)
+        return torch.stack([both[:, c % groups * size + c // groups] for c in range(x.shape[1])], 1)
+
     def cell(self, k: int, inputs: list[Tensor]) -> list[Tensor]:
         kind, nodes = self.space.kinds.index(self.net.cells[k].kind), dict(enumerate(inputs))
         for e, (source, node) in enumerate(self.space.edges):
             stride = self.net.cells[k].stride if source < self.space.inputs else 1
-            out = self.edge(nodes[source], stride, f"cells.{k}.{source}-{node}", self.mixture.weights[kind, e])
+            out = self.partial(nodes[source], stride, f"cells.{k}.{source}-{node}", self.mixture.weights[kind, e])
             if self.mixture.offsets is not None:
                 out = out + self.mixture.offsets[kind, e]
             nodes[node] = nodes[node] + out if node in nodes else out
@@ -146,6 +158,22 @@ def test_each_part_is_that_of_the_definition(space, parts):
 
 
 @SPACES
+@pytest.mark.parametrize("groups", [2, 4])
+@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "pytorch"])
+def test_partial_channels_are_those_of_the_definition(space, groups, compiled):
+    """With all other parts."""
+    net = Supernet(space, 4, 1 if space == NASBENCH201 else 3, 3, 2, auxiliary_skip=True, partial_channels=groups)
+    net.compiled = compiled
+    images, w, mixture = draw(net, "offsets", "auxiliary", "drop")
+    mixture = mixture._replace(weights=mixture.weights * torch.linspace(0.5, 2, mixture.weights.shape[1])[:, None])
+    assert mixture.offsets is not None
+    given = [w.requires_grad_(), mixture.weights.requires_grad_(), mixture.offsets.requires_grad_()]
+    agree(gradients(net.mixture(images, w, mixture), given), gradients(Plain(net, w, mixture)(images), given), 1e-10)
+    shapes = [shape for kind in range(len(space.kinds)) for shape in net.convolution_shapes(kind)]
+    assert shapes == list(net.layout.shapes[: len(shapes)]) and max(shape[0] for shape in shapes) == 16 // groups
+
+
+@SPACES
 def test_parts_that_are_absent_change_neither_w_nor_a_bit_of_the_result(space):
     layers = 1 if space == NASBENCH201 else 3
     plain, more = (Supernet(space, 4, layers, 3, 2, auxiliary_skip=on) for on in (False, True))
@@ -166,5 +194,9 @@ def test_a_mixture_that_does_not_fit_the_supernet_is_refused():
     images, w, mixture = draw(net)
     with pytest.raises(ParameterError, match="make it with auxiliary_skip=True"):
         net.mixture(images, w, mixture._replace(auxiliary=torch.tensor(1.0)))
+    with pytest.raises(ParameterError, match="partial_channels = 3 does not divide channels = 4"):
+        Supernet(DARTS, 4, 3, 3, partial_channels=3)
+    with pytest.raises(ParameterError, match="partial_channels = 0: has to be at least 1"):
+        Supernet(DARTS, 4, 3, 3, partial_channels=0)
     with pytest.raises(ParameterError, match=r"offsets of shape \(6,\): space nasbench201 has \(1, 6\)"):
         net.mixture(images, w, mixture._replace(offsets=torch.zeros(6)))
