@@ -81,6 +81,8 @@ def operation(name: str, channels: int, stride: int, custom: Operation | None = 
     """Return the module of an operation, `C` to `C` channels; only an identity is an `nn.Identity`."""
     if custom is not None:
         return CustomOperation(custom, channels, stride)
+    if name == "none":
+        return Zero(stride)
     if name == "max_pool_3x3":
         return nn.MaxPool2d(3, stride, padding=1)
     if name == "avg_pool_3x3":
@@ -91,6 +93,17 @@ def operation(name: str, channels: int, stride: int, custom: Operation | None = 
     if name.startswith("nor_conv"):
         return block(specs[0], channels, channels)
     return SeparableConvolutions(specs, channels)
+
+
+class Zero(nn.Module):
+    """An edge that is left out: zeros of the shape that the other operations of this stride return."""
+
+    def __init__(self, stride: int):
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
 
 
 class FactorisedReduction(nn.Module):

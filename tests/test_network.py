@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -15,7 +16,7 @@ from torch import nn
 from benchmarks.reference_network import PlainNetwork
 from hdarts.errors import ParameterError
 from hdarts.network import EvaluationNetwork, count_parameters
-from hdarts.space import DARTS, Genotype
+from hdarts.space import DARTS, Genotype, plan
 
 CELLS = Path(__file__).parent.parent / "params" / "genotypes"
 DARTS_V1, DARTS_V2 = (Genotype.from_json((CELLS / f"darts-v{n}.json").read_text()) for n in (1, 2))
@@ -226,3 +227,23 @@ def test_a_factorised_reduction_of_few_channels_writes_into_no_other_memory():
     """PyTorch's strided 1x1 convolution does; it then aborts the process or changes another tensor."""
     done = subprocess.run([sys.executable, "-c", BACKWARD], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def test_an_edge_without_operation_adds_nothing():
+    """As one whose last BatchNorm is 0, at both strides; a node of which all edges are left out is 0."""
+    absent = {("normal", 0), ("normal", 1), ("normal", 5), ("reduce", 0), ("reduce", 6), ("reduce", 7)}
+    cells = {kind: [("sep_conv_3x3", source) for _, source in cell] for kind, cell in DARTS_V1.cells.items()}
+    some = {
+        kind: [("none" if (kind, e) in absent else name, source) for e, (name, source) in enumerate(cell)]
+        for kind, cell in cells.items()
+    }
+    networks: Any = (EvaluationNetwork(Genotype(**each), 2, 3, 4, auxiliary=False) for each in (cells, some))
+    full, part = networks
+    for cell, of in zip(full.cells, plan(2, 3), strict=True):
+        for e, module in enumerate(cell.edges):
+            if (of.kind, e) in absent:
+                torch.nn.init.zeros_(module[-1][-1].weight)
+    part.load_state_dict(full.state_dict(), strict=False)
+    images = torch.randn(3, 3, 9, 9)
+    close(part(images)[0], full(images)[0])
+    assert torch.isfinite(part(images)[0]).all()

@@ -87,6 +87,8 @@ class SearchParts(BaseModel):
             raise ValueError(f"partial_channels: is not defined for parametrisation {self.parametrisation}")
         if self.selection == "perturbation" and self.parametrisation not in SUM_TO_ONE:
             raise ValueError("selection: perturbation needs a parametrisation whose weights of an edge sum to 1")
+        if self.selection == "perturbation" and self.max_skips is not None:
+            raise ValueError("max_skips: selection perturbation decides by accuracy and has no cap")
 
     def _check_alpha(self) -> None:
         if (self.parametrisation == "simplex") != (self.alpha_step == "exponentiated"):

@@ -18,6 +18,7 @@ from hdarts.runs.randomness import generator
 from hdarts.runs.run import Run
 from hdarts.search.alpha_step import alpha_optimiser
 from hdarts.search.relaxation import Relaxation
+from hdarts.search.selection import Selection, selection_of
 from hdarts.search.setup import make_weights
 from hdarts.search.stages import StagePlan, stages_of
 from hdarts.search.weights import Batch, Step, Weights
@@ -35,6 +36,7 @@ class State:
     optimiser: torch.optim.Optimizer  # of alpha
     weights: Weights
     relaxation: Relaxation
+    selection: Selection = strongest
     epoch: int = 0
     step: int = 0
     seconds: float = 0.0  # that the completed steps of the epoch took
@@ -66,7 +68,8 @@ class State:
         weights = make_weights(params, model, hypernetwork, device, n_alpha=rows, purpose=purpose)
         noise = torch.randn(relaxation.alpha_shape, generator=generator(params.search_seed, "alpha", *purpose))
         alpha = relaxation.start(params.alpha_scale * noise.to(next(iter(weights.tensors().values()))))
-        state = cls(alpha, alpha_optimiser(params, alpha), weights, relaxation, stage.start, stage=stage.number)
+        parts = alpha, alpha_optimiser(params, alpha), weights, relaxation, selection_of(params)
+        state = cls(*parts, stage.start, stage=stage.number)
         for name in ("sums", "rate", "broken", "outer_weight", "perturbation"):
             setattr(state, name, getattr(state, name).to(device))
         if params.neighbourhood != "none":
@@ -106,7 +109,7 @@ class State:
 
     def cell(self) -> Genotype:
         """Return the cell derived from the mean mixture weights."""
-        return strongest(self.mean_weights(), self.space)
+        return self.selection(self.mean_weights(), self.space)
 
     def steps_done(self, steps: int) -> int:
         """Return the number of steps since the start of the search, with `steps` per epoch."""

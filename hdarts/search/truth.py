@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hdarts.data.nasbench201_table import BenchmarkTable, table_path
+from hdarts.params import SearchParams
 from hdarts.runs.run import Run
-from hdarts.search.log import alpha_at
-from hdarts.space import NASBENCH201, Genotype, SearchSpace, discretise
+from hdarts.search.log import weights_at
+from hdarts.search.selection import selection_of
+from hdarts.space import NASBENCH201, Genotype, SearchSpace
 
 
 @dataclass(frozen=True)
@@ -35,4 +37,6 @@ class TruthFile:
 def derived(run: Run) -> dict[int, Genotype]:
     """Return the cell that a search derived after each epoch, from its alpha.csv."""
     epochs = (int(epoch) for epoch in run.table("alpha")["epoch"].unique() if epoch > 0)
-    return {epoch: discretise(alpha_at(run, epoch), NASBENCH201) for epoch in epochs}
+    assert isinstance(run.params, SearchParams)
+    selection = selection_of(run.params)
+    return {epoch: selection(weights_at(run, epoch), NASBENCH201) for epoch in epochs}

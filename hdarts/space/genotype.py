@@ -35,7 +35,8 @@ class Genotype(BaseModel):
 
     DARTS has `normal` and `reduce`, in the form of its authors: two edges for each of 4 nodes, in order. Inputs 0 and 1
     are the outputs of the two cells before; 2 to 5 are the nodes, whose concatenation is the cell's output. In the
-    result of a search, the two edges of a node are ordered by strength.
+    result of a search, the two edges of a node are ordered by strength. An edge with the operation `none` is left out,
+    so that a node can have fewer than two.
 
     NAS-Bench-201 has one `cell`: an operation, which may be `none`, for each of its 6 edges, ordered by node, then
     input. Node 0 is the cell's input, node 3 its output.

@@ -80,8 +80,8 @@ class SearchSpace:
         if len(cell) != 2 * self.nodes:
             raise ValueError(f"{kind} cell has {len(cell)} edges; a cell has {2 * self.nodes}, two for each node")
         for (operation, source), node in zip(cell, self.targets, strict=True):
-            if operation not in self.operations or operation == "none":
-                raise ValueError(f"{kind} cell: operation {operation!r} is not one of {', '.join(self.operations[1:])}")
+            if operation not in self.operations:
+                raise ValueError(f"{kind} cell: operation {operation!r} is not one of {', '.join(self.operations)}")
             if not 0 <= source < node:
                 raise ValueError(f"{kind} cell: node {node} takes input {source}; it can take 0 to {node - 1}")
         for node in range(self.nodes):

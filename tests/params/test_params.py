@@ -213,6 +213,7 @@ def test_parts_that_are_those_of_darts_do_not_name_a_run_and_others_do():
         ({"stages": [{"epochs": 1}, {"epochs": 1, "layers": 5, "restart": False}]}, "needs restart: true"),
         ({"warmup_epochs": 2}, "warmup_epochs: 2 leaves no epoch for alpha: epochs is 2"),
         ({"max_skips": -1}, "`max_skips` = -1"),
+        ({"max_skips": 2, "selection": "perturbation"}, "max_skips: selection perturbation decides by accuracy"),
     ],
 )
 def test_parts_that_do_not_fit_together_are_refused_by_one_sentence(wrong: dict[str, Any], message: str):

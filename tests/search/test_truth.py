@@ -58,6 +58,15 @@ def test_a_stopped_and_resumed_search_has_the_same_truth_file(tmp_path: Path, mo
     assert differences(tmp_path / "whole", tmp_path / "stopped") == []
 
 
+def test_the_cells_that_are_looked_up_are_those_of_the_selection(tmp_path: Path, monkeypatch):
+    data, kind = write_table(tmp_path / "data"), KIND | {"max_skips": 0}
+    assert searched(tmp_path / "free", data, monkeypatch)["skips"].any()
+    rows = searched(tmp_path / "capped", data, monkeypatch, kind)
+    run = Run.open(params(kind))
+    assert not rows["skips"].any() and not run.table("metrics")["skips_normal"].any()
+    assert rows["cell"].iloc[-1] == Genotype.from_json((run.folder / "genotype.json").read_text()).to_string()
+
+
 def test_a_random_cell_is_looked_up_too(tmp_path: Path, monkeypatch):
     (row,) = searched(tmp_path / "runs", write_table(tmp_path / "data"), monkeypatch, RANDOM).to_dict("records")
     assert row["epoch"] == 0
