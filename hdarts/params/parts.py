@@ -59,7 +59,7 @@ class SearchParts(BaseModel):
     alpha_epsilon: Positive = 1e-8  # Adam
     alpha_clip: NotNegative = 0.0  # norm of the gradient in alpha; 0: not clipped
     warmup_epochs: CountOrZero = 0  # first epochs without a step of alpha
-    levels: Literal["two", "one"] = "two"  # one: alpha and weights learn from one loss, on all images
+    levels: Literal["two", "one"] = "two"  # one: one loss, on all images, steps alpha and weights together
     neighbourhood: Literal["none", "uniform", "adversarial"] = "none"  # mixture weights of the weight step
     perturbation: Schedule = 0.0  # its size
     attack_steps: Count = 7  # adversarial

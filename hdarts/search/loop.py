@@ -148,7 +148,7 @@ def search_epoch(
                 hypergradient = find(state.with_draw(params, inner, "inner"), outer)
                 if logged:
                     log.hypergradient(state, hypergradient, rate, steps)
-                if params.order == "together":  # both gradients are taken before either step
+                if params.order == "together" or stage.levels == "one":  # both gradients are taken before either step
                     step = step_on_batch()
                 if not frozen:
                     phase.alpha_step(part_of(hypergradient, params.part))

@@ -105,7 +105,8 @@ class Relaxation:
         else:
             mixture = self.parametrisation.weights(self.masked(alpha), self.space, self.temperature, draw)
         drop = dropout(self.dropout, draw) if self.dropout and draw is not None else None
-        return mixture._replace(sparse=mixture.sparse or self.kept is not None, auxiliary=self.auxiliary, drop=drop)
+        auxiliary = None if self.auxiliary is None else self.auxiliary.to(mixture.weights.dtype)
+        return mixture._replace(sparse=mixture.sparse or self.kept is not None, auxiliary=auxiliary, drop=drop)
 
 
 def dropout(probability: float, seed: Tensor) -> Callable[[Tensor], Tensor]:

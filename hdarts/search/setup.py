@@ -81,6 +81,7 @@ def make_supernet(params: SearchParams, data: Splits, layers: int = 0) -> Supern
         len(data.classes),
         data.train.shape[0],
         auxiliary_skip=ever_positive(params.auxiliary_skip),
+        partial_channels=params.partial_channels,
     )
 
 
