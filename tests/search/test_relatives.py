@@ -34,12 +34,6 @@ def short(stage: dict[str, Any]) -> dict[str, int]:
     return {"layers": 3, "warmup_epochs": min(1, warmup), "epochs": min(1, warmup) + (warmup < stage["epochs"])}
 
 
-def short(stage: dict[str, Any]) -> dict[str, int]:
-    """Return a stage of one epoch in which alpha rests, if there were any, and one in which it does not."""
-    warmup = stage.get("warmup_epochs", 0)
-    return {"layers": 3, "warmup_epochs": min(1, warmup), "epochs": min(1, warmup) + (warmup < stage["epochs"])}
-
-
 class Killed(Exception):
     pass
 
