@@ -38,9 +38,8 @@ static int has(const Edges *e, int64_t node, int64_t o) {
     return !e->sparse || e->weights[node * OPERATIONS + o] != 0;
 }
 
-static int any(const Edges *e, int64_t node) {
-    return has(e, node, SKIP) || has(e, node, CONVOLVED) || has(e, node, CONVOLVED + 1) || has(e, node, MEAN);
-}
+static int convolved(const Edges *e, int64_t node) { return has(e, node, CONVOLVED) || has(e, node, CONVOLVED + 1); }
+static int any(const Edges *e, int64_t node) { return has(e, node, SKIP) || convolved(e, node) || has(e, node, MEAN); }
 
 /* memory: 2 nodes */
 static Edges edges(const Shape *s, const REAL *weights, int64_t sparse, int64_t *memory) {
@@ -81,11 +80,11 @@ static void divide(const Shape *s, vec *x) {
         }
 }
 
-/* Means, if an edge has them, of 3x3 pixels of an image (chunk, pixel); then scratch memory for a chunk and a row. */
-static void averages(const Shape *s, const Edges *e, const REAL *x, int64_t n, vec *to) {
+/* Means of 3x3 pixels of an image (chunk, pixel), followed by scratch memory for a chunk and a row. */
+static void averages(const Shape *s, const REAL *x, int64_t n, vec *to) {
     int64_t area = s->height * s->width;
     vec *tile = to + chunks_of(s) * area;
-    for (int64_t k = 0; e->means && k < chunks_of(s); k++, to += area) {
+    for (int64_t k = 0; k < chunks_of(s); k++, to += area) {
         int64_t lanes = lanes_of(s, k);
         ANY(load_lanes, x + in_x(s, n * area, k), s->channels, area, tile);
         sums_of_nine(s, tile, tile + area, to);
@@ -100,8 +99,8 @@ static Part part_of(const Shape *s, const Edges *e, const REAL *x, const vec *co
                     int64_t p, int64_t pixels, int64_t node, int64_t k) {
     static const vec nothing = {0};
     int64_t area = s->height * s->width, pixel = n * area + p;
-    Part of = {x + in_x(s, pixel, k), {&nothing, &nothing}, e->means ? average + k * area + p : &nothing,
-               pixels, s->channels, {0, 0}, e->means};
+    Part of = {x + in_x(s, pixel, k), {&nothing, &nothing}, average ? average + k * area + p : &nothing,
+               pixels, s->channels, {0, 0}, average != NULL};
     for (int64_t o = 0; o < 2; o++)
         for (int64_t i = 0, all = e->grids[o].vectors; i * chunks_of(s) < all; i++)
             if (e->grids[o].nodes[i] == node) {
@@ -167,7 +166,7 @@ int forward(const Shape *s, int64_t sparse, const REAL *x, const REAL *const *w,
         vec *average = scratch((chunks_of(s) + 1) * area + s->width);
         if (!average) { failed = 1; continue; }
         for (IMAGES_OF(t)) {
-            averages(s, &e, x, n, average);
+            if (e.means) averages(s, x, n, average);
             for (BLOCKS_OF(area))
                 for (NODES_AND_CHUNKS(s)) {
                     if (!any(&e, node)) continue;
@@ -178,7 +177,7 @@ int forward(const Shape *s, int64_t sparse, const REAL *x, const REAL *const *w,
                         factor[o] = lanes_at(s, rstd, o, node, k) * a[CONVOLVED + o];
                         shift -= lanes_at(s, mean, o, node, k) * factor[o];
                     }
-                    Part of = part_of(s, &e, x, (const vec *const *)y, average, n, p, size, node, k);
+                    Part of = part_of(s, &e, x, (const vec *const *)y, e.means ? average : NULL, n, p, size, node, k);
                     ANY(mix, of, a, factor, shift, nodes[node] + in_x(s, n * area + p, k));
                 }
         }
@@ -198,11 +197,12 @@ INLINE void add_products(int64_t lanes, Part of, const REAL *g, const vec *middl
     for (int i = 0; i < SUMS; i++) sums[i] = with[i];
 }
 
-/* sums (SUMS, node, chunk, lane): of g, of g x, of g (y - mean) for each y, and of g times the mean of 3x3 pixels */
+/* sums (SUMS, node, chunk, lane): of g, of g x, of g (y - mean) for each y, and of g times the mean of 3x3 pixels;
+   those with y alone if the weights are constants */
 static int gradient_sums(const Shape *s, const Edges *e, const REAL *x, const vec *const *y, const REAL *mean,
-                         const REAL *const *g, double *sums) {
+                         const REAL *const *g, int constants, double *sums) {
     int64_t area = s->height * s->width, all = at_lane(s, SUMS, 0, 0);
-    int failed = 0;
+    int failed = 0, means = e->means && !constants;
     double *parts = calloc(s->threads * all, sizeof *parts);
     if (!parts) return 1;
     FOR_THREADS
@@ -210,12 +210,12 @@ static int gradient_sums(const Shape *s, const Edges *e, const REAL *x, const ve
         vec *average = scratch((chunks_of(s) + 1) * area + s->width);
         if (!average) { failed = 1; continue; }
         for (IMAGES_OF(t)) {
-            averages(s, e, x, n, average);
+            if (means) averages(s, x, n, average);
             for (BLOCKS_OF(area))
                 for (NODES_AND_CHUNKS(s)) {
-                    if (!any(e, node)) continue;
+                    if (constants ? !convolved(e, node) : !any(e, node)) continue;
                     vec with[SUMS], middle[2] = {lanes_at(s, mean, 0, node, k), lanes_at(s, mean, 1, node, k)};
-                    Part of = part_of(s, e, x, y, average, n, p, size, node, k);
+                    Part of = part_of(s, e, x, y, means ? average : NULL, n, p, size, node, k);
                     ANY(add_products, of, g[node] + in_x(s, n * area + p, k), middle, with);
                     for (int64_t i = 0; i < SUMS; i++)
                         for (int l = 0; l < V; l++) parts[t * all + at_lane(s, i, node, k) + l] += with[i][l];
@@ -290,7 +290,7 @@ static void back(const Shape *s, const Edges *e, Shared of, const REAL *x, const
     int64_t area = s->height * s->width, pixel = n * area, all = grid.vectors + nine.vectors;
     vec *back = padded + padded_of(s, grid), *room = back + padded_of(s, grid);
     for (int64_t i = 0; all && i < images; i++) load_relu(s, grid, x + in_x(s, (n + i) * area, 0), i, padded);
-    memset(back, 0, padded_of(s, grid) * sizeof *back);
+    if (all) memset(back, 0, padded_of(s, grid) * sizeof *back); /* else masked by `padded`, which is 0 */
     Slopes slopes = {of.norms, g, y[0] + pixel * grid.vectors, pixel};
     if (grid.vectors) back_1x1(s, grid, images, padded, of.w1, slopes, back, sums, room);
     slopes.norms += grid.vectors;
@@ -306,8 +306,8 @@ static void back(const Shape *s, const Edges *e, Shared of, const REAL *x, const
         }
 }
 
-/* Gradients in x and convolutions (or NULL, the first only with the second) and weights, for those in the nodes, g;
-   those in convolutions that are left out are not written. */
+/* Gradients in x and convolutions (or NULL, the first only with the second) and weights (or NULL), for those in the
+   nodes, g; those in convolutions that are left out are not written. */
 int backward(const Shape *s, int64_t sparse, const REAL *x, const REAL *const *w, const REAL *weights,
              const vec *const *y, const REAL *mean, const REAL *rstd, const REAL *const *g, REAL *gx, REAL *const *w_g,
              REAL *weights_g) {
@@ -319,8 +319,8 @@ int backward(const Shape *s, int64_t sparse, const REAL *x, const REAL *const *w
     int failed = 0;
     double *sums = malloc(at_lane(s, SUMS, 0, 0) * sizeof *sums);
     Shared of = shared_of(s, w_g[0] != NULL);
-    if (!sums || !of.w1 || gradient_sums(s, &e, x, y, mean, g, sums)) { free(sums); free(of.w1); return 1; }
-    weight_gradients(s, &e, sums, rstd, weights_g);
+    if (!sums || !of.w1 || gradient_sums(s, &e, x, y, mean, g, !weights_g, sums)) { free(sums); free(of.w1); return 1; }
+    if (weights_g) weight_gradients(s, &e, sums, rstd, weights_g);
     if (!gx) { free(sums); free(of.w1); return 0; }
     for (int64_t o = 0; o < 2; o++)
         for (int64_t v = 0; v < e.grids[o].vectors; v++) {

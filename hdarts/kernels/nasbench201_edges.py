@@ -80,7 +80,8 @@ class _Compiled(torch.autograd.Function):
 
         def by_kernel() -> list[Tensor | None]:
             read = (channels_last(x), kernels := [one.contiguous(), nine.contiguous()], weights.contiguous())
-            weights_grad, x_grad = torch.empty_like(read[2]), torch.empty_like(read[0]) if any(needed[1:]) else None
+            weights_grad = torch.empty_like(read[2]) if needed[0] else None
+            x_grad = torch.empty_like(read[0]) if any(needed[1:]) else None
             empty = torch.zeros_like if ctx.sparse else torch.empty_like
             kernel_grads = [empty(each) for each in kernels] if any(needed[2:]) else [None, None]
             grads = ([channels_last(each) for each in g], x_grad, kernel_grads, weights_grad)

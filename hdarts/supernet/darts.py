@@ -21,7 +21,7 @@ from hdarts.errors import ParameterError
 from hdarts.kernels.pooling import Pooling
 from hdarts.kernels.separable import BlockWeights, Separable
 from hdarts.space import CellPlan, SearchSpace
-from hdarts.space.operations import factorised_reduction
+from hdarts.space.operations import Block, factorised_reduction
 from hdarts.supernet.custom import CustomOperations, add_custom, check_operations
 from hdarts.supernet.layout import Shape
 from hdarts.supernet.mixture import AUXILIARY, CellMixture, Mixture
@@ -106,8 +106,13 @@ class DartsCells:
         if mixture.auxiliary is not None:
             scales[AUXILIARY] = mixture.auxiliary.expand(columns[0].shape).contiguous()
             active[AUXILIARY] = (True,) * len(indices)
-        if any(any(active[name]) for name, _ in wave.operations(self.space) if name != "skip_connect"):
-            nodes = self._convolve(wave, x, prefix, named, scales, active, compiled)
+        convolutions = [
+            (o, steps) for o, steps in wave.operations(self.space) if o != "skip_connect" and any(active[o])
+        ]
+        if convolutions:
+            weights = [_block_weights(named, f"{prefix}{o}", steps, scales[o]) for o, steps in convolutions]
+            separable = Separable(len(x), len(onto), tuple(steps for _, steps in convolutions), compiled)
+            nodes = separable(x, [one for blocks in weights for one in blocks], [active[o] for o, _ in convolutions])
         else:
             nodes, onto = _started(onto, x[0], wave.stride), [None] * len(onto)
         if self.custom:
@@ -119,22 +124,6 @@ class DartsCells:
                 nodes = _reduced(x, kernels, scales[name], active[name], nodes)
         nodes = self._pool(wave, x, mixing, active, nodes, mixture, compiled)
         return tuple(node if start is None else start + node for start, node in zip(onto, nodes, strict=True))
-
-    def _convolve(
-        self, wave: Wave, x: Sequence[Tensor], prefix: str, named: Named, scales: Named, active: Active, compiled: bool
-    ) -> tuple[Tensor, ...]:
-        """Return the sum of the separable convolutions at each target node."""
-        operations = [(name, steps) for name, steps in wave.operations(self.space) if name != "skip_connect"]
-        weights = [
-            BlockWeights(
-                named[f"{prefix}{name}.{2 * i}"], named[f"{prefix}{name}.{2 * i + 1}"],
-                scales[name] if block is steps[-1] else None,
-            )
-            for name, steps in operations
-            for i, block in enumerate(steps)
-        ]  # fmt: skip
-        separable = Separable(len(x), len(wave.nodes), tuple(steps for _, steps in operations), compiled)
-        return separable(x, weights, [active[name] for name, _ in operations])
 
     def _pool(
         self, wave: Wave, x: Sequence[Tensor], mixing: Tensor, active: Active, nodes: tuple[Tensor, ...],
@@ -161,6 +150,14 @@ class DartsCells:
                 source, node = divmod(e, len(nodes))
                 found[node] = found[node] + weight * drop(x[source])
         return tuple(found)
+
+
+def _block_weights(named: Named, prefix: str, steps: Sequence[Block], scale: Tensor) -> list[BlockWeights]:
+    """Return the weights of the blocks of an operation; `scale` is that of its last BatchNorm."""
+    return [
+        BlockWeights(named[f"{prefix}.{2 * i}"], named[f"{prefix}.{2 * i + 1}"], scale if i + 1 == len(steps) else None)
+        for i in range(len(steps))
+    ]
 
 
 def _normalise(x: Tensor, scale: Tensor | None = None) -> Tensor:
