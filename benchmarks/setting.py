@@ -11,7 +11,7 @@ from benchmarks.reference_nasbench201 import PlainBenchmarkSupernet
 from hdarts.runs.randomness import generator
 from hdarts.search.weights import Batch, SGDSettings
 from hdarts.space import DARTS, SPACES, SearchSpace
-from hdarts.supernet import Supernet
+from hdarts.supernet import Mixture, Supernet
 
 Step = Callable[[], object]
 
@@ -30,6 +30,7 @@ class Setting:
     device: str = "cpu"
     space: str = DARTS.name
     partial_channels: int = 1
+    operations: int = 0  # of each edge, drawn anew in each step; 0: all
 
     @property
     def of(self) -> SearchSpace:
@@ -39,6 +40,16 @@ class Setting:
     def net(self) -> Supernet:
         """Return the supernet of hdarts."""
         return Supernet(self.of, self.channels, self.cells, 10, partial_channels=self.partial_channels)
+
+    def relaxation(self) -> Callable[[Tensor], Mixture] | None:
+        """Return what the supernet of hdarts mixes with at alpha; None: softmax(alpha)."""
+        draw = generator(0, "operations")
+
+        def few(alpha: Tensor) -> Mixture:
+            order = torch.rand(alpha.shape, generator=draw).argsort(-1).to(alpha.device)
+            return Mixture(alpha.softmax(-1) * (order < self.operations), sparse=True)
+
+        return few if self.operations else None
 
     def plain(self) -> Named:
         """Return the plain supernet with the same weights."""

@@ -120,7 +120,11 @@ def ours(name: str, setting: Setting) -> Step:
     """Return the step of this name as `hdarts.search` takes it."""
     alpha, inner, outer = setting.data()
     net = setting.net()
-    problem, optimiser, noise = Classification(net), adam(alpha), torch.zeros_like(alpha)
+    problem, optimiser, noise = (
+        Classification(net, relaxation=setting.relaxation()),
+        adam(alpha),
+        torch.zeros_like(alpha),
+    )
     w = net.initial_w(generator(0, "weights")).to(setting.device)
     weights = LearnedWeights(w, SGD)
 

@@ -180,7 +180,7 @@ def _reduced(
 ) -> tuple[Tensor, ...]:
     """Return `nodes` with the factorised reductions of the edges that have them added."""
     if all(active):
-        halves = _halves(F.relu(torch.cat(x, 1)), kernels, len(x), len(x) * len(nodes))
+        halves = _halves(F.relu(torch.cat([*x], 1)), kernels, len(x), len(x) * len(nodes))
         terms = _normalise(halves, scale).permute(0, 2, 3, 1)
         sums = terms.unflatten(-1, (len(x), len(nodes), -1)).sum(3).permute(3, 0, 4, 1, 2)
         return tuple(node + more for node, more in zip(nodes, sums, strict=True))
