@@ -110,9 +110,10 @@ static Part part_of(const Shape *s, const Edges *e, const REAL *x, const vec *co
     return of;
 }
 
-INLINE void mix(int64_t lanes, Part of, const REAL *a, const vec *factor, vec shift, REAL *node) {
+INLINE void mix(int64_t lanes, Part of, const REAL *a, const vec *factor, vec shift, int start, REAL *node) {
     for (int64_t p = 0; p < of.pixels; p++) {
-        vec sum = gather(node + p * of.step, lanes) + shift + a[SKIP] * gather(of.x + p * of.step, lanes);
+        vec sum = start ? (vec){0} : gather(node + p * of.step, lanes);
+        sum = sum + shift + a[SKIP] * gather(of.x + p * of.step, lanes);
         sum += a[MEAN] * of.average[p * of.step_average];
         for (int o = 0; o < 2; o++) sum += factor[o] * of.y[o][p * of.step_y[o]];
         put(sum, node + p * of.step, lanes);
@@ -154,8 +155,8 @@ static int convolve_all(const Shape *s, const Edges *e, const REAL *x, const REA
     return failed;
 }
 
-/* Add to `nodes`; write y, its mean and 1 / sqrt(variance + EPSILON). w: convolutions of all edges, concatenated. */
-int forward(const Shape *s, int64_t sparse, const REAL *x, const REAL *const *w, const REAL *weights, vec *const *y,
+/* Add to `nodes`, or write them if `start`; write y, its mean and 1 / sqrt(variance + EPSILON). w: convolutions of all edges, concatenated. */
+int forward(const Shape *s, int64_t sparse, int64_t start, const REAL *x, const REAL *const *w, const REAL *weights, vec *const *y,
             REAL *mean, REAL *rstd, REAL *const *nodes) {
     int64_t area = s->height * s->width, memory[2 * s->nodes];
     Edges e = edges(s, weights, sparse, memory);
@@ -169,7 +170,7 @@ int forward(const Shape *s, int64_t sparse, const REAL *x, const REAL *const *w,
             if (e.means) averages(s, x, n, average);
             for (BLOCKS_OF(area))
                 for (NODES_AND_CHUNKS(s)) {
-                    if (!any(&e, node)) continue;
+                    if (!start && !any(&e, node)) continue;
                     const REAL *a = weights + node * OPERATIONS;
                     vec factor[2], shift = {0};
                     for (int64_t o = 0; o < 2; o++) {
@@ -178,7 +179,7 @@ int forward(const Shape *s, int64_t sparse, const REAL *x, const REAL *const *w,
                         shift -= lanes_at(s, mean, o, node, k) * factor[o];
                     }
                     Part of = part_of(s, &e, x, (const vec *const *)y, e.means ? average : NULL, n, p, size, node, k);
-                    ANY(mix, of, a, factor, shift, nodes[node] + in_x(s, n * area + p, k));
+                    ANY(mix, of, a, factor, shift, start, nodes[node] + in_x(s, n * area + p, k));
                 }
         }
     }

@@ -21,21 +21,22 @@ def mixed(
     x: Tensor,
     kernels: Sequence[Tensor],
     weights: Tensor,
-    onto: Sequence[Tensor],
+    onto: Sequence[Tensor] | None = None,
     compiled: bool = True,
     sparse: bool = False,
 ) -> Sequence[Tensor]:
-    """Return `onto`, one tensor `(N, C, H, W)` for each of m nodes, with the edges from x, `(N, C, H, W)`, added.
+    """Return `onto` (None: 0), a tensor `(N, C, H, W)` for each of m nodes, plus the edges from x, `(N, C, H, W)`.
 
     kernels: those of y and z, `(m C, C, 1, 1)` and `(m C, C, 3, 3)`; weights `(m, 5)`. `onto` may be overwritten.
     sparse: the kernel does not compute what has weight 0, and the gradient in that weight is 0.
     """
     usable = compiled and not torch.is_autocast_enabled("cpu") and x[:, 0].numel() > 1
-    usable = usable and all(one.is_contiguous(memory_format=torch.channels_last) for one in onto)
+    usable = usable and all(one.is_contiguous(memory_format=torch.channels_last) for one in onto or ())
     kernel = load_kernel("nasbench201_edges", x.shape[1], x) if usable else None
     if kernel is not None:
-        return _Compiled.apply(kernel, sparse, weights, x, *kernels, *onto)  # type: ignore[return-value]
-    return [one + more for one, more in zip(onto, in_pytorch(x, kernels, weights), strict=True)]
+        return _Compiled.apply(kernel, sparse, weights, x, *kernels, *(onto or ()))  # type: ignore[return-value]
+    found = in_pytorch(x, kernels, weights)
+    return found if onto is None else [one + more for one, more in zip(onto, found, strict=True)]
 
 
 def in_pytorch(x: Tensor, kernels: Sequence[Tensor], weights: Tensor) -> list[Tensor]:
@@ -62,14 +63,16 @@ class _Compiled(torch.autograd.Function):
         ctx: Any, kernel: Kernel, sparse: bool, weights: Tensor, x: Tensor, one: Tensor, nine: Tensor, *onto: Tensor
     ) -> Any:
         images, channels, height, width = x.shape
+        if start := not onto:
+            onto = tuple(torch.empty_like(x, memory_format=torch.channels_last) for _ in weights)
         chunks = -(-channels // kernel.lanes)
         mean, rstd = (x.new_empty(2, len(onto), chunks, kernel.lanes) for _ in range(2))
         many = (weights[:, 2:4] != 0).sum(0).tolist() if sparse else [len(onto)] * 2
         y, z = (x.new_empty(images, height, width, count, chunks, kernel.lanes) for count in many)
         read = (channels_last(x), [one.contiguous(), nine.contiguous()], weights.contiguous())
-        kernel.call("forward", _sizes(x, len(onto)), int(sparse), *read, [y, z], mean, rstd, onto)
-        ctx.kernel, ctx.sparse = kernel, sparse
-        ctx.mark_dirty(*onto)
+        kernel.call("forward", _sizes(x, len(onto)), int(sparse), int(start), *read, [y, z], mean, rstd, onto)
+        ctx.kernel, ctx.sparse, ctx.start = kernel, sparse, start
+        ctx.mark_dirty(*(() if start else onto))
         ctx.save_for_backward(weights, x, one, nine, y, z, mean, rstd)
         return onto
 
@@ -91,7 +94,7 @@ class _Compiled(torch.autograd.Function):
         def pytorch(weights: Tensor, x: Tensor, *kernels: Tensor) -> list[Tensor]:
             return in_pytorch(x, kernels, weights)
 
-        return None, None, *vjp(by_kernel, pytorch, (weights, x, one, nine), needed, g), *g
+        return None, None, *vjp(by_kernel, pytorch, (weights, x, one, nine), needed, g), *(() if ctx.start else g)
 
 
 def _sizes(x: Tensor, nodes: int) -> WindowSizes:
