@@ -15,7 +15,7 @@ import torch
 from benchmarks.measure import alone, seconds
 from benchmarks.setting import Setting
 from benchmarks.steps import ours
-from hdarts.space import DARTS, NASBENCH201
+from hdarts.space import NASBENCH201
 
 WHOLE = [Setting(), Setting(batch=64), Setting(cells=5, batch=64, space=NASBENCH201.name)]
 
