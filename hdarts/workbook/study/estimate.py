@@ -39,7 +39,9 @@ FREE = SearchParams.not_identifying - {"device", "threads"} | {
     *("momentum", "weight_decay", "clip", "part", "alpha_learning_rate", "alpha_beta1", "alpha_beta2"),
     *("alpha_weight_decay", "alpha_scale", "epsilon", "damping", "candidates", "initialisation", "noise"),
     *("global_epochs", "global_scale", "stop_when_skips", "discretise_epochs", "eigenvalue_epochs", "log_every"),
-    *("drop_last", "order", "nesterov", "schedule", "auxiliary", "drop_path"),
+    *("drop_last", "order", "nesterov", "schedule", "auxiliary", "drop_path", "warmup_epochs", "temperature"),
+    *("outer_term", "outer_weight", "outer_target", "alpha_step", "alpha_epsilon", "alpha_clip", "perturbation"),
+    *("stop_when_stable", "stop_when_eigenvalue_grows", "max_skips", "threshold", "tuning_epochs"),
 }
 
 

@@ -29,7 +29,8 @@ from hdarts.runs.device import use_machine
 from hdarts.runs.memory import peak_memory
 from hdarts.runs.run import Run
 from hdarts.search import batches, method_hypergradient, part_of
-from hdarts.search.start import resumed
+from hdarts.search.stages import pruned, stages_of
+from hdarts.search.start import start_stage
 from hdarts.search.steps import Phases as SearchPhases
 from hdarts.search.steps import phases, training_alpha
 from hdarts.search.validation import accuracy
@@ -38,6 +39,7 @@ from hdarts.train import prepare, test_network, train_epoch
 from hdarts.workbook.study.process import contexts
 
 REPEATS = 3  # of the whole batch; more on a GPU, where graphs are captured at the fourth call
+MANY = 8  # operations per edge where a stage has all, to compare stages
 SHARE = 0.8  # of the free memory: a step that takes more is killed
 
 Phases = dict[str, Callable[[Splits], object]]
@@ -158,7 +160,11 @@ def noise(images: DatasetInfo, count: int, device: torch.device) -> Splits:
 
 def _search(params: SearchParams, data: Splits, device: torch.device) -> Phases:
     """Return the phases of a search step."""
-    problem, state = resumed(params, None, data, device)
+    stage = max(stages_of(params), key=lambda stage: stage.layers * (stage.operations or MANY))  # the costliest
+    problem, state = start_stage(params, stage, None, None, data, None, None, device)
+    some = torch.rand(state.space.alpha_shape, device=device)  # any candidates: only their number matters
+    state.relaxation.kept = pruned(some, state.relaxation.kept, stage, state.space)
+    state.start_epoch(params, stage)
     state.start_step(params, params.learning_rate)
     method = partial(method_hypergradient, params)
 
@@ -168,7 +174,7 @@ def _search(params: SearchParams, data: Splits, device: torch.device) -> Phases:
 
     def one(data: Splits, level: int):
         every = batches(params.model_copy(update={"batch_size": len(data.train)}), data)
-        return next(every[level].epoch(0, "probe", 0))
+        return state.with_draw(params, next(every[level].epoch(0, "probe", 0)), "inner")
 
     def take_alpha_step(data: Splits) -> None:
         phase = of_size(len(data.train))

@@ -55,6 +55,13 @@ def test_a_search_and_a_training_are_measured_at_their_batch_sizes() -> None:
     assert isinstance(found, StepCost) and set(found.seconds) == {"weight_step", "accuracy"}
 
 
+def test_the_costliest_stage_of_a_search_is_measured_with_its_candidates_and_draws() -> None:
+    stages = [{"epochs": 1}, {"epochs": 1, "layers": 4, "operations": 2, "skip_dropout": 0.5}]
+    for changes in ({"epochs": 2, "stages": stages}, {"parametrisation": "gumbel-hard"}):
+        found = measure_step(Probe(search(**changes), IMAGES, CELL, 1), 60)
+        assert isinstance(found, StepCost) and min(found.seconds.values()) > 0
+
+
 def test_each_cuda_graph_has_batches_of_one_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: dict[CudaGraph, set[int]] = {}
 
