@@ -232,8 +232,10 @@ def test_a_factorised_reduction_of_few_channels_writes_into_no_other_memory():
 def test_an_edge_without_operation_adds_nothing():
     """As one whose last BatchNorm is 0, at both strides; a node of which all edges are left out is 0."""
     absent = {("normal", 0), ("normal", 1), ("normal", 5), ("reduce", 0), ("reduce", 6), ("reduce", 7)}
-    cells = {kind: [("sep_conv_3x3", source) for _, source in cell] for kind, cell in DARTS_V1.cells.items()}
-    some = {
+    cells: dict[str, Any] = {
+        kind: [("sep_conv_3x3", source) for _, source in cell] for kind, cell in DARTS_V1.cells.items()
+    }
+    some: dict[str, Any] = {
         kind: [("none" if (kind, e) in absent else name, source) for e, (name, source) in enumerate(cell)]
         for kind, cell in cells.items()
     }

@@ -113,6 +113,9 @@ class SGD(BaseModel):
     precision: Precision  # of the network's activations; weights and their gradients are float32
 
 
+STOPS = ("stop_when_skips", "stop_when_stable", "stop_when_eigenvalue_grows")
+
+
 class SearchParams(SearchParts, Parameters, Machine, Images, Checkpoints, SGD):
     """Notebook 03: one architecture search (thesis sections 4.3 to 4.8)."""
 
@@ -217,6 +220,11 @@ class SearchParams(SearchParts, Parameters, Machine, Images, Checkpoints, SGD):
     def _check_stages(self) -> None:
         if self.stages and (total := sum(stage.epochs for stage in self.stages)) != self.epochs:
             raise ValueError(f"stages: they have {total} epochs, but epochs is {self.epochs}")
+        stops = [name for name in STOPS if getattr(self, name)]
+        if stops and self.stages:
+            raise ValueError(f"{stops[0]}: is not for a search with stages")
+        if self.stop_when_eigenvalue_grows and not self.eigenvalue_epochs:
+            raise ValueError("stop_when_eigenvalue_grows: needs eigenvalue_epochs above 0")
         if self.stages and self.frozen_epochs:
             raise ValueError("stages: are not for a search with global_epochs or candidates")
         if self.warmup_epochs >= self.epochs and not self.stages and self.method != "shared-weights":

@@ -64,8 +64,8 @@ class SearchParts(BaseModel):
     perturbation: Schedule = 0.0  # its size
     attack_steps: Count = 7  # adversarial
     stages: list[Stage] = []  # empty: one stage of `epochs`
-    stop_when_stable: CountOrZero = 0  # epochs in which the best convolution of every edge is the same; 0: never
-    stop_when_eigenvalue_grows: NotNegative = 0.0  # factor by which its average grows (RobustDARTS: 1.33); 0: never
+    stop_when_stable: CountOrZero = 0  # epochs that do not change the order of convolutions (DARTS+: 10); 0: never
+    stop_when_eigenvalue_grows: NotNegative = 0.0  # factor of its local average (RobustDARTS: 1.3); 0: never
     selection: Literal["strongest", "perturbation", "threshold"] = "strongest"
     max_skips: CountOrZero | None = None  # skip connections that the normal cell may keep; None: any number
     threshold: Fraction = 0.85  # selection threshold: weight that an edge needs

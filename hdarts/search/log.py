@@ -52,7 +52,7 @@ class Log:
             raise ParameterError(f"{run.folder / 'metrics.csv'}: lacks epochs before the checkpoint; {ADVICE}")
         events(log.tables["metrics"])
         if not log.tables["alpha"]:  # now, because in a resumed first epoch alpha is no longer the initial one
-            log._alpha(state, 0)
+            log.alpha(state, 0)
             log.write("alpha")
         return log
 
@@ -100,7 +100,10 @@ class Log:
             )
 
     def end_epoch(self, state: State, rate: float, measured: Row) -> Row:
-        """Write all tables and return the row of the epoch, with what was `measured` at its end (search.validation)."""
+        """Write all tables and return the row of the epoch, with what was `measured` at its end (search.validation).
+
+        `alpha` has been recorded before: what is measured may depend on it.
+        """
         loss, correct, images = state.sums.tolist()
         row = {
             "epoch": state.epoch + 1,
@@ -113,7 +116,6 @@ class Log:
         }
         self.tables["metrics"].append(row)
         self._time(state.epoch + 1, state.seconds, images / state.seconds)
-        self._alpha(state, state.epoch + 1)
         self.write(*self.tables)
         self.events(self.tables["metrics"])
         return row
@@ -128,7 +130,8 @@ class Log:
         times = {"seconds": seconds, "measuring_seconds": time.perf_counter() - self.since, "images_per_second": speed}
         self.tables["timings"].append({"epoch": epoch, **times})
 
-    def _alpha(self, state: State, epoch: int) -> None:
+    def alpha(self, state: State, epoch: int) -> None:
+        """Record alpha as it is after an epoch (0: at the start), with -inf for operations that are pruned."""
         for kind, rows in zip(self.space.kinds, state.relaxation.masked(state.alpha).tolist(), strict=True):
             for (source, node), values in zip(self.space.edges, rows, strict=True):
                 named = dict(zip(state.relaxation.columns, values, strict=True))

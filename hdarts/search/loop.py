@@ -39,10 +39,11 @@ from hdarts.search.stages import StagePlan, stage_at, stages_of
 from hdarts.search.start import start_stage
 from hdarts.search.state import State, save
 from hdarts.search.steps import Method, Phases, part_of, phases, training_alpha, try_step
+from hdarts.search.stopping import before_the_rise, is_last, recorded_alpha, stage_ends
 from hdarts.search.truth import TruthFile
 from hdarts.search.validation import accuracy, measure_epoch
 from hdarts.search.weights import Batch, Classification, Step
-from hdarts.space import SPACES, Genotype, SearchSpace, skip_count
+from hdarts.space import SPACES, Genotype, SearchSpace
 
 Row = dict[str, Any]
 
@@ -110,7 +111,7 @@ def _search(
                 problem, state = start_stage(params, stage, state, None, data, supernet, hypernetwork, device)
             phase = phases(params, problem, state, method, direct)
             levels = batches(params, data, stage.levels)
-            while not (state.step == 0 and stage.start < state.epoch and stage_ends(params, stage, state)):
+            while not (state.step == 0 and stage.start < state.epoch and stage_ends(params, stage, state, log.tables)):
                 search_epoch(params, run, levels, stage, state, phase, log, clock)
                 yield end_epoch(params, run, problem, data, stage, state, log, truth, clock)
         run.write_text("genotype.json", choose(params, problem, data, state, log, truth).to_json())
@@ -174,12 +175,14 @@ def end_epoch(
 ) -> Row:
     """Measure the accuracy, write the tables, save if that is due, and return the row of the epoch."""
     log.start_measuring()
-    last = is_last(params, state, state.epoch + 1)
+    log.alpha(state, state.epoch + 1)
+    last = is_last(params, state, state.epoch + 1, log.tables)
     row = log.end_epoch(state, weight_rate(params, state.epoch), measure_epoch(params, problem, state, data, last))
+    last = last or before_the_rise(params, log.tables) is not None
     if not params.candidates:  # candidates are ranked at the end only
         truth.write()
     state.start_next_epoch()
-    if clock.due_after(state.epoch, state.epoch if last else params.epochs):
+    if clock.due_after(state.epoch, state.epoch if last else 0):
         save(run, params, state, clock, keep=state.epoch in params.keep_epochs)
     return row
 
@@ -233,21 +236,6 @@ def locating_errors(run: Run, state: State) -> Iterator[None]:
         raise FloatingPointError(f"{state.where}: {error}; norms: {norms}; {last_checkpoint(run.folder)}") from None
 
 
-def stage_ends(params: SearchParams, stage: StagePlan, state: State) -> bool:
-    """Whether the epoch just completed is the last one of its stage, or the search stops there."""
-    return state.epoch == stage.end or is_last(params, state, state.epoch)
-
-
-def is_last(params: SearchParams, state: State, epoch: int) -> bool:
-    """Whether `epoch` (1 is the first), just completed, is the last one.
-
-    `stop_when_skips` ends a search once the derived normal cell has so many skip connections (Liang et al., DARTS+).
-    """
-    skips = skip_count(state.cell())
-    stepped = epoch > params.frozen_epochs
-    return epoch == params.epochs or (stepped and 0 < params.stop_when_skips <= skips)
-
-
 def describe(run: Run, device: torch.device, data: Row, **weights: int) -> None:
     """Add this start to provenance.json: images, machine, numbers of weights: the supernet's, those SGD updates."""
     run.write_provenance(data=data, device=str(device), threads=torch.get_num_threads(), **weights)
@@ -258,8 +246,12 @@ def choose(
 ) -> Genotype:
     """Return the cell of the last epoch's alpha or, if there are candidates, the best of their ranking.
 
+    If the eigenvalue stopped the search, it is the cell from before its rise.
+
     timings.csv and truth.csv record the ranking as one more epoch after the last.
     """
+    if (epoch := before_the_rise(params, log.tables)) is not None:
+        return state.selection(state.relaxation.mean(recorded_alpha(state, epoch, log.tables)), state.space)
     if not params.candidates:
         return state.cell()
 

@@ -174,7 +174,7 @@ PARTS = yaml.safe_load("""
     - {warmup_epochs: 1, levels: one}
     - {neighbourhood: adversarial, perturbation: {first: 0.03, last: 0.3}, attack_steps: 3}
     - {stages: [{epochs: 1}, {epochs: 1, operations: 5}]}
-    - {stop_when_stable: 10, stop_when_eigenvalue_grows: 1.3}
+    - {stop_when_stable: 10, stop_when_eigenvalue_grows: 1.3, eigenvalue_epochs: 2}
     - {selection: perturbation, tuning_epochs: 2}
     - {selection: threshold, threshold: 0.5, max_skips: 2}
     - {fresh_batches: true}
@@ -189,7 +189,8 @@ def test_parts_that_are_those_of_darts_do_not_name_a_run_and_others_do():
             with_it = check(SearchParams, {**SEARCH, **part}).model_dump()
             assert identity(check(SearchParams, with_it)) != identity(start)
             assert SearchParams.identifying(with_it)[name] == with_it[name]
-    assert {name for part in PARTS for name in part} - {"noise"} == SearchParts.model_fields.keys()
+    needed = {"noise", "eigenvalue_epochs"}  # by a part
+    assert {name for part in PARTS for name in part} - needed == SearchParts.model_fields.keys()
 
 
 @pytest.mark.parametrize(
@@ -212,6 +213,8 @@ def test_parts_that_are_those_of_darts_do_not_name_a_run_and_others_do():
         ({"stages": [{"epochs": 2, "operations": 3}]}, "stages: before the first one there is nothing to prune"),
         ({"stages": [{"epochs": 1}, {"epochs": 1, "layers": 5, "restart": False}]}, "needs restart: true"),
         ({"warmup_epochs": 2}, "warmup_epochs: 2 leaves no epoch for alpha: epochs is 2"),
+        ({"stop_when_eigenvalue_grows": 1.3}, "stop_when_eigenvalue_grows: needs eigenvalue_epochs above 0"),
+        ({"stop_when_stable": 3, "stages": [{"epochs": 2}]}, "stop_when_stable: is not for a search with stages"),
         ({"max_skips": -1}, "`max_skips` = -1"),
         ({"partial_channels": 3}, "partial_channels: 3 does not divide channels: 16"),
         ({"outer_term": "beta-decay", "part": "response"}, "outer_term: .* part: response"),
