@@ -83,13 +83,13 @@ def skips_over_epochs(frame: pd.DataFrame) -> Figure:
 
 @styled
 def entropy_over_epochs(frame: pd.DataFrame) -> Figure:
-    """Return the entropy of softmax(alpha) in nats over the epochs, one axes per arm, one line style per kind of cell.
+    """Return the entropy of the mixture weights in nats over the epochs, one axes per arm, one line style per kind.
 
     Columns: `arm`, `seed`, `epoch`, and `entropy_<kind>` for each kind of cell.
     """
     columns = [str(column) for column in frame if str(column).startswith("entropy_")] or ["entropy_normal"]
     kinds = {column: column.removeprefix("entropy_") for column in columns}
-    return _over_epochs(frame, kinds, "entropy of softmax(α) (nats)")
+    return _over_epochs(frame, kinds, "entropy of the mixture weights (nats)")
 
 
 @styled

@@ -16,21 +16,22 @@ from hdarts.space import Genotype, SearchSpace
 
 
 @styled
-def draw_cell_search(alpha_softmax: ArrayLike, space: SearchSpace, genotype: Genotype) -> Figure:
+def draw_cell_search(mixture_weights: ArrayLike, space: SearchSpace, genotype: Genotype) -> Figure:
     """Return the first kind of cell at the start, as searched, and discretised (thesis figure 19).
 
-    Above: all operations on all edges, equally strong, as a search starts. Middle: `alpha_softmax` of shape `(kinds,
+    Above: all operations on all edges, equally strong, as a search starts. Middle: `mixture_weights` of shape `(kinds,
     edges, operations)`; width and opacity of a line grow with its weight, from the smallest to the largest.
     Below: what `genotype` keeps.
     """
-    weights = np.asarray(alpha_softmax, dtype=float)[0]
+    weights = np.asarray(mixture_weights, dtype=float)[0]
     kept = np.zeros_like(weights)
     for (operation, source), node in zip(next(iter(genotype.cells.values())), space.targets, strict=True):
         kept[space.edges.index((source, node)), space.operations.index(operation)] = 1.0
     low, high = contrast(weights)
     panels = {
         "at the start: all operations equal": (np.full_like(weights, 1 / weights.shape[1]) - low) / (high - low),
-        "as searched: softmax(α)": np.maximum(0.02, (weights - low) / (high - low)),  # the weakest is still visible
+        # the weakest is still visible
+        "as searched: mixture weights": np.maximum(0.02, (weights - low) / (high - low)),
         "the discrete cell": kept,
     }
     figure = new_figure(1.75 * len(panels) + 0.4, layout="constrained")

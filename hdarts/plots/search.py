@@ -30,11 +30,11 @@ def learning_curves(metrics: pd.DataFrame) -> Figure:
 
 @styled
 def search_panel(
-    metrics: pd.DataFrame, hypergradients: pd.DataFrame, alpha_softmax: ArrayLike, space: SearchSpace
+    metrics: pd.DataFrame, hypergradients: pd.DataFrame, mixture_weights: ArrayLike, space: SearchSpace
 ) -> Figure:
-    """Return loss, accuracy, softmax(alpha) and hypergradient norms of a search in one picture.
+    """Return loss, accuracy, mixture weights and hypergradient norms of a search in one picture.
 
-    Meant to be redrawn while it runs. `metrics` as for `learning_curves`; `alpha_softmax` `(kinds, edges,
+    Meant to be redrawn while it runs. `metrics` as for `learning_curves`; `mixture_weights` `(kinds, edges,
     operations)`; `hypergradients` has `step` and, for each kind of cell, `direct_<kind>` and `response_<kind>`, the
     Euclidean norms of both parts, or is empty: random cells have none.
     """
@@ -42,7 +42,7 @@ def search_panel(
     above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(1, 1.45))[:, 0]
     left, right = below.subfigures(1, 2, squeeze=False, width_ratios=(1.25, 1))[0]
     _learning_curves(above, metrics)
-    _alpha_heat_maps(left, alpha_softmax, space)
+    _weight_heat_maps(left, mixture_weights, space)
     if hypergradients.empty:
         right.text(0.5, 0.5, "no hypergradients logged", ha="center", va="center", color=FAINT)
     else:
@@ -68,19 +68,19 @@ def _line(axes: Axes, x: Any, y: Any, marker: str, **style: Any) -> None:
     axes.plot(x, y, marker=marker, markevery=max(1, len(x) // 10), **style)
 
 
-def _alpha_heat_maps(figure: FigureBase, alpha_softmax: ArrayLike, space: SearchSpace) -> None:
-    """Draw softmax(alpha) as one heat map per kind of cell, edges as rows, operations as columns.
+def _weight_heat_maps(figure: FigureBase, mixture_weights: ArrayLike, space: SearchSpace) -> None:
+    """Draw the mixture weights as one heat map per kind of cell, edges as rows, operations as columns.
 
     A dot marks the strongest operation of an edge, `none` left out where discretisation leaves it out. Colours reach
     from the smallest to the largest weight, and a little to both sides of equal weights: the noise that a search starts
     with stays grey.
     """
-    alpha = np.asarray(alpha_softmax, dtype=float)
-    if alpha.shape != space.alpha_shape:
-        raise ValueError(f"softmax(alpha) of shape {alpha.shape} is not of space {space.name}: {space.alpha_shape}")
+    stacked = np.asarray(mixture_weights, dtype=float)
+    if stacked.shape != space.alpha_shape:
+        raise ValueError(f"mixture weights of shape {stacked.shape} are not of space {space.name}: {space.alpha_shape}")
     row = figure.subplots(1, len(space.kinds), squeeze=False)[0]
-    low, high = contrast(alpha)
-    for axes, kind, weights in zip(row, space.kinds, alpha, strict=True):
+    low, high = contrast(stacked)
+    for axes, kind, weights in zip(row, space.kinds, stacked, strict=True):
         table = pd.DataFrame(weights, edge_names(space), space.operations)
         mesh = heat_map(axes, table, vmin=low, vmax=high, linewidth=0.3)
         strongest = space.best_operations(weights)
@@ -92,7 +92,7 @@ def _alpha_heat_maps(figure: FigureBase, alpha_softmax: ArrayLike, space: Search
         for edge in range(1, len(space.edges)):
             if space.edges[edge][1] != space.edges[edge - 1][1]:
                 axes.axhline(edge, color="white", linewidth=2)  # separates the edges of one node from the next
-    figure.colorbar(mesh, ax=list(row), label=f"softmax(α); equal: {1 / alpha.shape[-1]:.4g}", aspect=30)
+    figure.colorbar(mesh, ax=list(row), label=f"mixture weight; equal: {1 / stacked.shape[-1]:.4g}", aspect=30)
 
 
 def _hypergradient_norms(figure: FigureBase, hypergradients: pd.DataFrame) -> None:

@@ -38,7 +38,7 @@ def test_the_heat_map_knows_the_other_space_and_refuses_other_shapes():
     named = {text.get_text() for text in axes.get_yticklabels()}
     assert {"$c_{k-1}$ → 1", "1 → 2", "2 → $c_{k}$"} <= named, "the names that the drawn cell has"
     assert set(axes.lines[0].get_xdata()) == {0.5}, "of equal ones the first, which is none"
-    with pytest.raises(ValueError, match=r"shape \(1, 6, 5\) is not of space darts: \(2, 14, 8\)"):
+    with pytest.raises(ValueError, match=r"shape \(1, 6, 5\) are not of space darts: \(2, 14, 8\)"):
         heat_maps(alpha, DARTS)
 
 

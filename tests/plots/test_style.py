@@ -21,7 +21,7 @@ from hdarts.plots.cells import OPERATION_STYLES
 from hdarts.plots.style import add_note, line_styles, new_figure, style
 from hdarts.space import DARTS
 
-UNITS = ("(%)", "nats", "(s)", "(min)", "softmax(α)", "count", "(MiB)", "rate", "relative error")
+UNITS = ("(%)", "nats", "(s)", "(min)", "mixture weight", "count", "(MiB)", "rate", "relative error")
 PLAIN = ("draw_genotype", "simplex_maps", "simplex_paths", "plane_paths", "lines", "chords", "neumann_path")  # no units
 PLAIN = (*PLAIN, "hypergradient_slope", "hypergradient_bars", "best_responses", "grouped_strips")
 FIGURES: dict[str, Callable[[], Figure]] = {
