@@ -12,7 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from hdarts.plots.axes import legend_above, true_accuracy_axis
 from hdarts.plots.statistical import scatter_by_arm, swarm
-from hdarts.plots.style import FAINT, INK, LINES, MARKERS, line_styles, new_figure, styled
+from hdarts.plots.style import COLOURS, FAINT, INK, LINES, MARKERS, line_styles, new_figure, styled
 from hdarts.plots.tables import label, require, split
 
 HERE = "here"  # the names of panels with runs of this study start with it
@@ -80,8 +80,9 @@ def validation_against_test(frame: pd.DataFrame) -> Figure:
 def accuracy_and_cost(frame: pd.DataFrame) -> Figure:
     """Return test accuracy (%) over search cost as in the thesis's figure 35, one axes per panel; bars are deviations.
 
-    Columns: `panel`, `model`, `accuracy`, `deviation` (nan: no bar), `cost`, `unit`. Panels named "here: ..." show arms
-    of this study. The others share a legend; their markers are filled for the thesis's models, hollow for cited ones.
+    Columns: `panel`, `model`, `accuracy`, `deviation` (nan: no bar), `cost`, `unit`, and perhaps `published`, the cost
+    in the model's paper (nan: none): a stroke that a line joins to the marker. Panels named "here: ..." show arms of
+    this study. The others share a legend; their markers are filled for the thesis's models, hollow for cited ones.
     """
     rows = require(frame, ["panel", "model", "accuracy", "cost", "unit"], "accuracy and search cost")
     panels = split(rows, "panel")
@@ -89,7 +90,7 @@ def accuracy_and_cost(frame: pd.DataFrame) -> Figure:
     cited = [name for name in rows["model"].unique() if name not in (*THESIS_MODELS, *arms)]
     hollow = {"color": INK, "markerfacecolor": "white", "markeredgewidth": 0.9}
     models = line_styles(THESIS_MODELS) | {n: {**hollow, "marker": MARKERS[i % 8]} for i, n in enumerate(cited)}
-    legend = 0.1 + 0.16 * max(len(arms), 2 + len(models) // 3)  # inches
+    legend = 0.1 + 0.16 * max(len(arms), 2 + (len(models) + 1) // 3)  # inches
     height = 2.7 + legend
     figure = new_figure(height, layout=ConstrainedLayoutEngine(rect=(0, legend / height, 1, 2.7 / height)))
     grid = figure.subplots(1, len(panels), squeeze=False)[0]
@@ -106,6 +107,11 @@ def accuracy_and_cost(frame: pd.DataFrame) -> Figure:
 
 
 def _points(axes: Axes, rows: pd.DataFrame, styles: Mapping[Any, Mapping[str, Any]]) -> None:
+    published = rows.dropna(subset="published") if "published" in rows else rows.iloc[:0]
+    if len(published):
+        cited, known = published["published"], published["accuracy"]
+        axes.hlines(known, published["cost"], cited, color=FAINT, linewidth=0.8, linestyle=(0, (2, 1.5)), zorder=1)
+        axes.plot(cited, known, "|", color=COLOURS[1], ms=7, mew=1.6, label="published cost", zorder=2)
     for row in rows.fillna({"deviation": 0}).to_dict("records"):
         style = {**styles[row["model"]], "linestyle": ""}
         axes.errorbar(row["cost"], row["accuracy"], row["deviation"], elinewidth=0.8, label=row["model"], **style)

@@ -74,3 +74,23 @@ def both_higher(place: str, line: int, quote: str, what: str, table: int, other:
         return lambda t: compare_means(t.column(table, data), t.column(other, data))
 
     return [Stated(place, line, quote, f"{what}, {data}", "higher", compared(data)) for data in ("cifar10", "cifar100")]
+
+
+DOUBLED = "twice the published cost, as for all cited models but P-DARTS; the text gives no reason"
+
+
+def as_published(model: str, line: int, days: str, accuracy: str, cause: str = DOUBLED) -> list[Stated]:
+    """Return the statements of a row of table 23 about another paper's model, compared with published.csv."""
+
+    def published(column: str) -> Callable[[Tables], float]:
+        return lambda t: t.cell("published", column, model)
+
+    cost = Stated("table 23", line, f"\t{days}\t", f"{model}, search days in print", days, published("search_days"),
+        cause=cause)  # fmt: skip
+    mean, _, deviation = accuracy.partition(" ± ")
+    what, error = f"{model}, CIFAR-10 accuracy in print", published("cifar10_error")
+    rows = [cost, Stated("table 23", line, mean, f"{what}, mean", mean, lambda t: 100 - error(t))]
+    if deviation:
+        sd = published("cifar10_error_sd")
+        rows.append(Stated("table 23", line, accuracy, f"{what}, deviation", deviation, sd))
+    return rows
