@@ -87,6 +87,8 @@ def operation(name: str, channels: int, stride: int, custom: Operation | None = 
         return nn.MaxPool2d(3, stride, padding=1)
     if name == "avg_pool_3x3":
         return nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)
+    if name == "noise":
+        return Noise(stride)
     specs = blocks(name, stride)
     if name == "skip_connect":
         return nn.Sequential(*(block(spec, channels, channels) for spec in specs)) if specs else nn.Identity()
@@ -104,6 +106,17 @@ class Zero(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
+
+
+class Noise(Zero):
+    """The operation `noise` of space S4: fresh standard normal values in training, their mean 0 in evaluation mode.
+
+    They come from PyTorch's global generator, so a training that is resumed continues with other values.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        zeros = super().forward(x)
+        return torch.randn_like(zeros) if self.training else zeros
 
 
 class FactorisedReduction(nn.Module):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from hdarts.params.parts import SearchParts
+from hdarts.params.parts import SAMPLED, SearchParts
 from hdarts.params.types import (
     Count,
     CountOrZero,
@@ -124,7 +124,7 @@ class SearchParams(SearchParts, Parameters, Machine, Images, Checkpoints, SGD):
     validation_fraction: Annotated[float, Field(gt=0, lt=1)]
     split_seed: CountOrZero
     drop_last: bool  # leave out last short batches, and end an epoch with the shorter level
-    space: Literal["darts", "nasbench201"]
+    space: Literal["darts", "nasbench201", "darts-no-none", "nasbench201-no-none", "s1", "s2", "s3", "s4"]
     channels: Count
     layers: Count  # cells of a DARTS network; of each of the three stages of NAS-Bench-201
     method: Literal[
@@ -211,8 +211,12 @@ class SearchParams(SearchParts, Parameters, Machine, Images, Checkpoints, SGD):
             raise ValueError(f"schedule_epochs: {self.schedule_epochs} ends before epochs: {self.epochs}; 0 is equal")
         if self.schedule_epochs and self.frozen_epochs:
             raise ValueError("schedule_epochs: is not for a search with frozen alpha; the frozen epochs are its cosine")
-        if self.space == "darts" and self.layers < 3:
-            raise ValueError(f"`layers` = {self.layers} is less than the 3 cells that a network of space darts needs")
+        if "nasbench201" not in self.space and self.layers < 3:
+            needs = f"the 3 cells that a network of space {self.space} needs"
+            raise ValueError(f"`layers` = {self.layers} is less than {needs}")
+        if self.space == "s4" and (self.parametrisation in SAMPLED or self.antithetic):
+            other = "antithetic: true" if self.antithetic else f"parametrisation: {self.parametrisation}"
+            raise ValueError(f"space: s4 draws the values of its operation noise, so it cannot have {other}")
         if self.truncate > self.steps:
             raise ValueError(f"truncate: {self.truncate} is more than steps: {self.steps}")
         return self

@@ -18,6 +18,7 @@ from hdarts.space import Genotype, SearchSpace
 # operation: (colour, line style); families differ in hue, kernel sizes in lightness, and all in their dashes
 OPERATION_STYLES = {
     "none": (FAINT, (0, (1, 4))),
+    "noise": (FAINT, (0, (1, 1))),
     "max_pool_3x3": ("#B5460F", (0, (1, 1))),
     "avg_pool_3x3": ("#E69F00", (0, (1, 2.2))),
     "skip_connect": ("#009E73", (0, (5, 2))),

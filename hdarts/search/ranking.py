@@ -33,7 +33,7 @@ def rank(
     rows = []
     for number in range(params.candidates):
         cell = random_cell(space, params.search_seed, "candidate", number)
-        loss, accuracy = validate(one_hot_alpha(cell))
+        loss, accuracy = validate(one_hot_alpha(cell, space))
         row = {"candidate": number, "validation_accuracy": accuracy, "validation_loss": loss}
         rows.append((row | {"cell": cell.to_json() if cell.normal else cell.to_string()}, cell))
     return sorted(rows, key=lambda pair: (-pair[0]["validation_accuracy"], pair[0]["validation_loss"]))

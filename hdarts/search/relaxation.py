@@ -12,7 +12,7 @@ from hdarts.params.schedule import ever_positive, value_at
 from hdarts.runs.randomness import generator
 from hdarts.search.parametrisation import PARAMETRISATIONS, Parametrisation
 from hdarts.search.stages import StagePlan, stage_at
-from hdarts.space import SearchSpace
+from hdarts.space import SearchSpace, mask_alpha
 from hdarts.supernet import Mixture
 
 
@@ -68,6 +68,11 @@ class Relaxation:
     def alpha_shape(self) -> tuple[int, int, int]:
         return len(self.space.kinds), len(self.space.edges), len(self.columns)
 
+    @property
+    def noisy(self) -> bool:
+        """Whether the space has the operation `noise`."""
+        return "noise" in self.space.operations
+
     def start(self, noise: Tensor) -> Tensor:
         """Return alpha at the start: 0, or on the simplex the mean of the candidates, plus `noise`."""
         if not self.parametrisation.simplex:
@@ -81,12 +86,12 @@ class Relaxation:
         if self.kept is None:
             return alpha
         kept = F.pad(self.kept, (0, alpha.shape[-1] - self.kept.shape[-1]), value=True)
-        return alpha.masked_fill(~kept, 0.0 if self.parametrisation.simplex else -torch.inf)
+        return mask_alpha(alpha, kept, 0.0 if self.parametrisation.simplex else -torch.inf)
 
     def draw(self, alpha: Tensor, seed: int, *purpose: str | int) -> Tensor | None:
         """Return the random draw of one batch, a function of seed and purpose, or None where none is needed."""
         source = generator(seed, *purpose)
-        if self.dropout:
+        if self.dropout or self.noisy:
             return torch.randint(2**62, (), generator=source)
         drawn = self.parametrisation.draw
         return None if drawn is None else drawn(self.masked(alpha), source)
@@ -100,13 +105,21 @@ class Relaxation:
 
     def __call__(self, alpha: Tensor, draw: Tensor | None = None) -> Mixture:
         """Return the mixture for a draw; without one, for the mean."""
-        if self.dropout or draw is None:
+        if self.dropout or self.noisy or draw is None:
             mixture = Mixture(self.mean(alpha))
         else:
             mixture = self.parametrisation.weights(self.masked(alpha), self.space, self.temperature, draw)
         drop = dropout(self.dropout, draw) if self.dropout and draw is not None else None
+        noise = normal(draw) if self.noisy and draw is not None else None
         auxiliary = None if self.auxiliary is None else self.auxiliary.to(mixture.weights.dtype)
-        return mixture._replace(sparse=mixture.sparse or self.kept is not None, auxiliary=auxiliary, drop=drop)
+        sparse = mixture.sparse or self.kept is not None
+        return mixture._replace(sparse=sparse, auxiliary=auxiliary, drop=drop, noise=noise)
+
+
+def normal(seed: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return a function that draws standard normal values of a map's shape from `seed` and the order of the calls."""
+    source = torch.Generator().manual_seed(int(seed) + 1)  # not the values of `dropout`
+    return lambda like: torch.empty_like(like, device="cpu").normal_(generator=source).to(like.device)
 
 
 def dropout(probability: float, seed: Tensor) -> Callable[[Tensor], Tensor]:

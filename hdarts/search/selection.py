@@ -17,9 +17,8 @@ def selection_of(params: SearchParams) -> Selection:
     return rule if params.max_skips is None else partial(capped, rule=rule, most=params.max_skips)
 
 
-def chosen(genotype: Genotype) -> list[list[tuple[int, int]]]:
+def chosen(genotype: Genotype, space: SearchSpace) -> list[list[tuple[int, int]]]:
     """Return for each kind of cell the (edge, operation) of each edge in its list, as indices of mixture weights."""
-    space = genotype.space
     return [
         [
             (space.edges.index((source, node)), space.operations.index(operation))
@@ -35,7 +34,7 @@ def above(weights: Tensor, space: SearchSpace, threshold: float) -> Genotype:
     (Chu et al., FairDARTS, ECCV 2020.) A node keeps two, one or no edge.
     """
     cell, cells = strongest(weights, space), {}
-    for k, (kind, edges) in enumerate(zip(space.kinds, chosen(cell), strict=True)):
+    for k, (kind, edges) in enumerate(zip(space.kinds, chosen(cell, space), strict=True)):
         kept = [float(weights[k, edge, operation]) >= threshold for edge, operation in edges]
         named = zip(cell.cells[kind], kept, strict=True)
         cells[kind] = [(operation if keep else "none", source) for (operation, source), keep in named]
@@ -50,7 +49,7 @@ def capped(weights: Tensor, space: SearchSpace, rule: Selection, most: int) -> G
     """
     weights, skip = weights.clone(), space.operations.index("skip_connect")
     while skip_count(cell := rule(weights, space)) > most:
-        kept = [edge for edge, operation in chosen(cell)[0] if operation == skip and weights[0, edge, skip] > 0]
+        kept = [edge for edge, operation in chosen(cell, space)[0] if operation == skip and weights[0, edge, skip] > 0]
         if not kept:
             break
         weights[0, min(kept, key=lambda edge: float(weights[0, edge, skip])), skip] = 0.0

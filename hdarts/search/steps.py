@@ -77,7 +77,7 @@ def training_alpha(params: SearchParams, state: State) -> tuple[Tensor, Tensor]:
     if state.epoch >= params.frozen_epochs:
         return state.alpha, epsilon
     if params.method == "shared-weights":
-        cell = one_hot_alpha(random_cell(state.space, params.search_seed, "global", *at))
+        cell = one_hot_alpha(random_cell(state.space, params.search_seed, "global", *at), state.space)
         return cell.to(state.alpha, non_blocking=True), epsilon
     return params.global_scale * drawn("global"), epsilon
 

@@ -8,7 +8,7 @@ from hdarts.params import SearchParams
 from hdarts.runs.run import Run
 from hdarts.search.log import weights_at
 from hdarts.search.selection import selection_of
-from hdarts.space import NASBENCH201, Genotype, SearchSpace
+from hdarts.space import SPACES, Genotype, NASBench201, SearchSpace
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class TruthFile:
     @classmethod
     def of(cls, run: Run, space: SearchSpace) -> "TruthFile":
         """Return the file of a search of a space; a damaged table raises `ParameterError`."""
-        return cls(run, BenchmarkTable.read() if space == NASBENCH201 and table_path() else None)
+        return cls(run, BenchmarkTable.read() if isinstance(space, NASBench201) and table_path() else None)
 
     def write(self, cells: Mapping[int, Genotype] | None = None) -> None:
         """Write one row per cell, given by epoch; by default the cells derived from each epoch of alpha.csv."""
@@ -39,4 +39,4 @@ def derived(run: Run) -> dict[int, Genotype]:
     epochs = (int(epoch) for epoch in run.table("alpha")["epoch"].unique() if epoch > 0)
     assert isinstance(run.params, SearchParams)
     selection = selection_of(run.params)
-    return {epoch: selection(weights_at(run, epoch), NASBENCH201) for epoch in epochs}
+    return {epoch: selection(weights_at(run, epoch), SPACES[run.params.space]) for epoch in epochs}

@@ -49,9 +49,9 @@ def measure_epoch(
 def discrete(problem: Classification, cell: Genotype, alpha: Tensor) -> Classification:
     """Return the problem in which the supernet has the operations of one cell only."""
     if problem.relaxation is None:  # a user-defined supernet that takes alpha only
-        chosen = one_hot_alpha(cell).to(alpha)
+        chosen = one_hot_alpha(cell, getattr(problem.supernet, "space", None)).to(alpha)
         return replace(problem, supernet=lambda x, w, _: problem.supernet(x, w, chosen))
-    return problem.at(Mixture(one_hot_weights(cell).to(alpha), sparse=True))
+    return problem.at(Mixture(one_hot_weights(cell, problem.supernet.space).to(alpha), sparse=True))
 
 
 @torch.no_grad()

@@ -1,9 +1,10 @@
 """Search spaces, the discrete cells in them (`Genotype`), and the maps between alpha and cells."""
 
-from hdarts.space.derive import check_alpha, discretise, one_hot_alpha, one_hot_weights, strongest
+from hdarts.space.derive import check_alpha, discretise, mask_alpha, one_hot_alpha, one_hot_weights, strongest
 from hdarts.space.genotype import Genotype, every_cell, skip_count
 from hdarts.space.layers import RESIDUAL, CellPlan
-from hdarts.space.spaces import DARTS, NASBENCH201, SPACES, SearchSpace, check_space, plan
+from hdarts.space.named import SPACES, check_space
+from hdarts.space.spaces import DARTS, NASBENCH201, NASBench201, SearchSpace, plan
 
 __all__ = [
     "DARTS",
@@ -12,11 +13,13 @@ __all__ = [
     "SPACES",
     "CellPlan",
     "Genotype",
+    "NASBench201",
     "SearchSpace",
     "check_alpha",
     "check_space",
     "discretise",
     "every_cell",
+    "mask_alpha",
     "one_hot_alpha",
     "one_hot_weights",
     "plan",

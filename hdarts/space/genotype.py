@@ -20,14 +20,19 @@ from pydantic import (
 
 from hdarts.errors import ParameterError
 from hdarts.params import validated
-from hdarts.space.spaces import DARTS, NASBENCH201, SPACES, SearchSpace, check_space
+from hdarts.space.named import SPACES, check_space, space_of_cells
+from hdarts.space.spaces import DARTS, NASBENCH201, SearchSpace
 
 FORMAT = 1  # of a genotype on disk
 Cell = list[tuple[str, StrictInt]]
 
 
 def _unless_built_in(space: SearchSpace | None) -> SearchSpace | None:
-    return None if space in SPACES.values() else space
+    return None if space is None or space_of_cells(space) in (DARTS, NASBENCH201) else space
+
+
+def _described(space: SearchSpace) -> dict[str, Any]:
+    return {name: value for name, value in asdict(space).items() if name != "candidates" or value}
 
 
 class Genotype(BaseModel):
@@ -41,7 +46,8 @@ class Genotype(BaseModel):
     NAS-Bench-201 has one `cell`: an operation, which may be `none`, for each of its 6 edges, ordered by node, then
     input. Node 0 is the cell's input, node 3 its output.
 
-    A custom space (`custom`) has the two lists of DARTS, with two edges per node.
+    A custom space (`custom`) has the two lists of DARTS, with two edges per node. Cells of a named space whose
+    operations are all in DARTS or NAS-Bench-201, such as S1, are cells of these.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -77,12 +83,12 @@ class Genotype(BaseModel):
 
     @model_serializer
     def _of_its_space(self) -> dict[str, Any]:
-        return self.cells | ({"custom": asdict(self.custom)} if self.custom else {})
+        return self.cells | ({"custom": _described(self.custom)} if self.custom else {})
 
     def to_json(self) -> str:
         """Return the genotype as JSON text with its format version and space: its name, or a custom space in full."""
         cells = {kind: [list(edge) for edge in cell] for kind, cell in self.cells.items()}
-        space = asdict(self.custom) if self.custom else self.space.name
+        space = self.space.name if self.space in SPACES.values() else _described(self.space)
         return json.dumps({"format": FORMAT, "space": space, **cells}, indent=2) + "\n"
 
     @classmethod
@@ -103,6 +109,8 @@ class Genotype(BaseModel):
             raise ParameterError(f"genotype: space {space!r} is not known; known are {', '.join(SPACES)}")
         elif missing := [kind for kind in SPACES[space].kinds if kind not in content]:
             raise ParameterError(f"genotype: {missing[0]}: is missing; a genotype of space {space} has it")
+        else:
+            content["custom"] = SPACES[space]
         return validated(cls, content, "genotype")
 
     def to_string(self) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from hdarts.errors import ParameterError
@@ -22,6 +23,9 @@ class SearchSpace:
     first cell.
 
     A custom space is like DARTS with another number of `nodes` and other `operations`, the first of them `none`.
+
+    `candidates`: for each kind of cell and each edge the names of its operations, which need not include `none`; empty:
+    all operations on all edges. The other columns of `alpha` have no effect.
     """
 
     name: str
@@ -31,6 +35,7 @@ class SearchSpace:
     operations: tuple[str, ...]
     outputs: int
     stem: int
+    candidates: tuple[tuple[tuple[str, ...], ...], ...] = ()
 
     @property
     def edges(self) -> tuple[tuple[int, int], ...]:
@@ -42,6 +47,14 @@ class SearchSpace:
     def alpha_shape(self) -> tuple[int, int, int]:
         """Shape of alpha: (kinds, edges, operations)."""
         return len(self.kinds), len(self.edges), len(self.operations)
+
+    @cached_property
+    def mask(self) -> "Tensor | None":
+        """Which operations are candidates, `(kinds, edges, operations)`, bool; None: all."""
+        import torch
+
+        rows = [[[name in names for name in self.operations] for names in edges] for edges in self.candidates]
+        return torch.tensor(rows) if rows else None
 
     @property
     def n_alpha(self) -> int:
@@ -56,7 +69,8 @@ class SearchSpace:
     def best_operations(self, weights: Any) -> Any:
         """Return the operation of each edge in a discrete cell, `(edges,)`, for the weights `(edges, operations)`.
 
-        Both are arrays of NumPy or PyTorch; the first of equal weights is kept. In DARTS it is never `none`.
+        Both are arrays of NumPy or PyTorch; the first of equal weights is kept. In DARTS it is never `none`. Operations
+        that are no candidates need the smallest weights.
         """
         return 1 + weights[:, 1:].argmax(-1)  # operation 0 is none
 
@@ -174,26 +188,8 @@ NASBENCH201 = NASBench201(
     outputs=1,
     stem=1,
 )
-SPACES = {space.name: space for space in (DARTS, NASBENCH201)}
-MAX_NODES = 32  # of a custom space
 
 
 def plan(channels: int, layers: int, space: SearchSpace = DARTS) -> list[CellPlan]:
     """Return the cells of a network of a space in order."""
     return space.plan(channels, layers)
-
-
-def check_space(space: SearchSpace) -> None:
-    """Raise `ParameterError` unless a network can be built of the space: one of `SPACES`, or a custom one."""
-    if space in SPACES.values():
-        return
-    fixed = {name: getattr(DARTS, name) for name in ("kinds", "inputs", "stem")} | {"outputs": space.nodes}
-    wrong = next((f"{name} has to be {value}" for name, value in fixed.items() if getattr(space, name) != value), "")
-    if space.name in SPACES:
-        wrong = "the name is taken"
-    elif not 1 <= space.nodes <= MAX_NODES:
-        wrong = f"nodes has to be from 1 to {MAX_NODES}"
-    elif len(set(space.operations)) < max(2, len(space.operations)) or space.operations[0] != "none":
-        wrong = "operations have to be `none` and then at least one other, each once"
-    if wrong:
-        raise ParameterError(f"space {space.name}: {wrong}")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from hdarts.errors import ParameterError
 from hdarts.supernet.layout import Shape
 
-BUILT_IN = re.compile(r"none|skip_connect|(max|avg)_pool_3x3|(sep|dil)_conv_(3x3|5x5)")  # in cells of DARTS
+BUILT_IN = re.compile(r"none|noise|skip_connect|(max|avg)_pool_3x3|(sep|dil)_conv_(3x3|5x5)")  # in cells of DARTS
 
 
 class Operation(Protocol):

@@ -118,6 +118,12 @@ class DartsCells:
         if self.custom:
             of_wave = {name.removeprefix(prefix): each for name, each in named.items() if name.startswith(prefix)}
             nodes = tuple(add_custom(self.custom, x, wave.stride, of_wave, scales, active, list(nodes)))
+        if mixture.noise is not None and "noise" in active:
+            more = [*nodes]
+            for e, weight in enumerate(mixing[self.space.operations.index("noise")].unbind(0)):
+                if active["noise"][e]:
+                    more[e % len(more)] = more[e % len(more)] + weight * mixture.noise(nodes[0])
+            nodes = tuple(more)
         for name in ("skip_connect", AUXILIARY) if wave.stride == 2 else ():
             if name in scales:
                 kernels = [named[f"{prefix}{name}.{i}"] for i in range(2)]

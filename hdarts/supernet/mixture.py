@@ -28,6 +28,8 @@ class Mixture(NamedTuple):
     offsets: numbers `(kinds, edges)` added to the maps (Dong and Yang, GDAS, CVPR 2019). None: 0.
     drop: a function applied to the output of the skip connection of each edge of stride 1, such as dropout (Chen et
         al., P-DARTS, ICCV 2019). None: the identity.
+    noise: a function that returns standard normal values shaped like a map, the output of the operation `noise` on an
+        edge (Zela et al., ICLR 2020, space S4). It is called edge by edge, in order. None: their mean, 0.
     """
 
     weights: Tensor
@@ -35,6 +37,7 @@ class Mixture(NamedTuple):
     auxiliary: Tensor | None = None
     offsets: Tensor | None = None
     drop: Callable[[Tensor], Tensor] | None = None
+    noise: Callable[[Tensor], Tensor] | None = None
 
     def check(self, space: SearchSpace, auxiliary: bool) -> None:
         """Raise `ParameterError` unless it fits a supernet of the space; `auxiliary`: one with auxiliary skips."""
@@ -65,7 +68,7 @@ class Mixture(NamedTuple):
         for kind, (rows, active) in enumerate(zip(self.weights.unbind(0), self.active(), strict=True)):
             offsets = [] if self.offsets is None else [part.sum() for part in self.offsets[kind].split(incoming)]
             bypass = dict(zip(space.edges, rows.sum(-1).unbind(0), strict=True)) if groups > 1 else {}
-            more = (self.sparse, self.auxiliary, self.drop)
+            more = (self.sparse, self.auxiliary, self.drop, self.noise)
             found.append(CellMixture(rows.unbind(0), active, offsets, *more, bypass, groups))
         return found
 
@@ -79,6 +82,7 @@ class CellMixture(NamedTuple):
     sparse: bool
     auxiliary: Tensor | None
     drop: Callable[[Tensor], Tensor] | None
+    noise: Callable[[Tensor], Tensor] | None
     bypass: Mapping[tuple[int, int], Tensor]  # weights of the channels that bypass the operations of an edge
     groups: int  # of channels
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hdarts.errors import ParameterError
-from hdarts.space import NASBENCH201, SearchSpace, check_space, plan
+from hdarts.space import NASBench201, SearchSpace, check_space, mask_alpha, plan
 from hdarts.space.operations import Convolution, blocks
 from hdarts.supernet.custom import CustomOperations, CustomWeight
 from hdarts.supernet.darts import DartsCells
@@ -64,7 +64,7 @@ class Supernet:
         self.compiled = True  # use kernels where this machine can
         self.cells = plan(channels, layers, space)
         self.waves = [waves(space, cell) for cell in self.cells]
-        self._cells = (BenchmarkCells if space == NASBENCH201 else DartsCells)(
+        self._cells = (BenchmarkCells if isinstance(space, NASBench201) else DartsCells)(
             space, self.cells, self.waves, self.custom, partial_channels
         )
         entries = [list(self._cell_entries(kind)) for kind in space.kinds]
@@ -139,13 +139,17 @@ class Supernet:
         return self.layout.pack(tensors)
 
     def __call__(self, images: Tensor, w: Tensor, alpha: Tensor) -> Tensor:
-        """Return logits `(N, classes)` of images `(N, C, H, W)` for architecture parameters `alpha`."""
-        return self.mixture(images, w, alpha.softmax(-1))
+        """Return logits `(N, classes)` of images `(N, C, H, W)` for architecture parameters `alpha`.
+
+        The mixture weights are softmax(alpha), over the candidates of each edge.
+        """
+        return self.mixture(images, w, mask_alpha(alpha, self.space.mask).softmax(-1))
 
     def mixture(self, images: Tensor, w: Tensor, mixture: Tensor | Mixture) -> Tensor:
         """Return logits for mixture weights `(kinds, edges, operations)`; one-hot rows give a discrete network."""
         mixture = mixture if isinstance(mixture, Mixture) else Mixture(mixture)
         mixture.check(self.space, self.auxiliary_skip)
+        mixture = mixture._replace(sparse=mixture.sparse or self.space.mask is not None)
         named = self._stacked.unpack(w)
         x = F.conv2d(images.contiguous(memory_format=torch.channels_last), named["stem.0.weight"], padding=1)
         x = F.batch_norm(x, None, None, named["stem.1.weight"], named["stem.1.bias"], training=True)
