@@ -159,9 +159,11 @@ def test_gradients_in_some_inputs_alone(name, needed):
     agree(torch.autograd.grad(ours, some, g), torch.autograd.grad(theirs, some, g), 1e-11)
 
 
+@pytest.mark.parametrize("whole", [True, False])
 @every_kernel
-def test_threads_change_only_rounding_and_bits_repeat(name):
-    one = case(name, 2 if name == "nasbench201_edges" else 3)
+def test_threads_change_only_rounding_and_bits_repeat(name, whole):
+    index = 2 if name == "nasbench201_edges" else 3
+    one = case(name, index) if whole else without(name, KERNELS[name][1][index], few=False)
 
     def compute():
         out = one.both()[0]
@@ -230,17 +232,6 @@ def test_weights_of_zero(name, size, few):
     agree(ours, theirs, 1e-11)
     g, free = output_grads(theirs), [*one.inputs, *one.nodes]
     agree(torch.autograd.grad(ours, free, g), torch.autograd.grad(theirs, free, g), 1e-11)
-
-
-@every_kernel
-def test_threads_with_weights_of_zero(name):
-    one = without(name, KERNELS[name][1][2 if name == "nasbench201_edges" else 3], few=False)
-
-    def compute():
-        out = one.both()[0]
-        return [*out, *torch.autograd.grad(out, one.inputs, output_grads(out))]
-
-    same_for_any_number_of_threads(compute)
 
 
 # --- separable alone -------------------------------------------------------------------------------------------------
