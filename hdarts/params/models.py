@@ -217,6 +217,8 @@ class SearchParams(SearchParts, Parameters, Machine, Images, Checkpoints, SGD):
         if self.space == "s4" and (self.parametrisation in SAMPLED or self.antithetic):
             other = "antithetic: true" if self.antithetic else f"parametrisation: {self.parametrisation}"
             raise ValueError(f"space: s4 draws the values of its operation noise, so it cannot have {other}")
+        if self.space == "s4" and self.max_skips is not None:
+            raise ValueError("max_skips: space s4 has no skip connections")
         if self.truncate > self.steps:
             raise ValueError(f"truncate: {self.truncate} is more than steps: {self.steps}")
         return self

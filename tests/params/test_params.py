@@ -87,6 +87,9 @@ def test_the_error_names_a_missing_parameter(name: str):
     [
         ({"channels": 0}, "`channels` = 0: input should be greater than or equal to 1"),
         ({"layers": 0}, "`layers` = 0: input should be greater than or equal to 1"),
+        ({"space": "s1", "layers": 2}, "`layers` = 2 is less than the 3 cells that a network of space s1 needs"),
+        ({"space": "s4", "parametrisation": "gumbel"}, "space: s4 draws the values of its operation noise"),
+        ({"space": "s4", "max_skips": 2}, "max_skips: space s4 has no skip connections"),
         ({"layers": 2}, "`layers` = 2 is less than the 3 cells that a network of space darts needs"),
         ({"batch_size": 1}, "`batch_size` = 1: input should be greater than or equal to 2"),
         ({"epochs": True}, "`epochs` = True: input should be a valid integer"),
