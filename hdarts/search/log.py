@@ -154,12 +154,16 @@ def alpha_at(run: Run, epoch: int | None = None) -> Tensor:
     return torch.tensor(values).view(len(set(table["kind"])), -1, values.shape[1])
 
 
-def weights_at(run: Run, epoch: int | None = None) -> Tensor:
-    """Return the mean mixture weights after an epoch (as `alpha_at`), by the parametrisation of the run's stage."""
+def weights_at(run: Run, epoch: int | None = None, strength: bool = False) -> Tensor:
+    """Return the mean mixture weights after an epoch (as `alpha_at`), by the parametrisation of the run's stage.
+
+    With `strength`, return the weights by which cells are derived, which for edge-pairs are others.
+    """
     assert isinstance(run.params, SearchParams)
     alpha = alpha_at(run, epoch)
     space, number = SPACES[run.params.space], run.table("alpha")["epoch"].max().item() if epoch is None else epoch
-    return Relaxation.after(run.params, space, number).mean(alpha)
+    relaxation = Relaxation.after(run.params, space, number)
+    return relaxation.strength(alpha) if strength else relaxation.mean(alpha)
 
 
 def entropies(weights: Tensor, space: SearchSpace) -> Row:

@@ -97,6 +97,24 @@ def edge_pairs(alpha: Tensor, space: SearchSpace, temperature: Tensor, draw: Ten
     return Mixture(torch.cat(weights, 1).unsqueeze(-1) * (alpha[..., :n] / (BALANCE * t)).softmax(-1))
 
 
+def pairs_strength(alpha: Tensor, space: SearchSpace) -> Tensor:
+    """softmax(alpha[e])[o] without `none` on the edges of the best pair of each node; 0 on its other edges (DOTS).
+
+    The best pair is independent of the operations: an edge whose weight is on `none` keeps its best other operation.
+    """
+    n, found = len(space.operations), []
+    none = torch.tensor([name == "none" for name in space.operations], device=alpha.device)
+    operations = by_node(
+        alpha[..., :n].masked_fill(none, -torch.inf).softmax(-1).nan_to_num(), space
+    )  # of `none` alone: 0
+    for rows, betas in zip(operations, by_node(alpha[..., n:], space), strict=True):
+        pairs = [(c, s) for s in range(rows.shape[1]) for c in range(s)]
+        best = torch.stack([betas[:, s, c] for c, s in pairs], -1).argmax(-1).tolist() if pairs else []
+        held = [[float(s in pairs[one]) for s in range(rows.shape[1])] for one in best]
+        found.append(rows * rows.new_tensor(held).unsqueeze(-1) if held else rows)
+    return torch.cat(found, 1)
+
+
 def sum_of(q: Tensor, holds: list[float]) -> Tensor:
     """Return the sum of the columns of `q` `(kinds, pairs)` where `holds` is 1."""
     return torch.stack([q[:, i] for i, one in enumerate(holds) if one], -1).sum(-1)
@@ -190,6 +208,7 @@ class Parametrisation:
     draw: Draw | None = None
     more_columns: Callable[[SearchSpace], tuple[str, ...]] = lambda space: ()  # names, besides the operations
     simplex: bool = False
+    strength: Callable[[Tensor, SearchSpace], Tensor] | None = None  # of operations in a cell; None: the mean
 
 
 PARAMETRISATIONS: dict[str, Parametrisation] = {
@@ -197,7 +216,7 @@ PARAMETRISATIONS: dict[str, Parametrisation] = {
     "node-softmax": Parametrisation(node_softmax),
     "edge-softmax": Parametrisation(edge_softmax, more_columns=lambda space: ("edge",)),
     "group-softmax": Parametrisation(group_softmax),
-    "edge-pairs": Parametrisation(edge_pairs, more_columns=pair_columns),
+    "edge-pairs": Parametrisation(edge_pairs, more_columns=pair_columns, strength=pairs_strength),
     "gumbel": Parametrisation(gumbel, _softmax_mean, exponential),
     "gumbel-hard": Parametrisation(gumbel_hard, _softmax_mean, exponential),
     "gumbel-hard-published": Parametrisation(gumbel_hard_published, _softmax_mean, exponential),

@@ -97,11 +97,16 @@ class Relaxation:
         return None if drawn is None else drawn(self.masked(alpha), source)
 
     def mean(self, alpha: Tensor) -> Tensor:
-        """Return the mean mixture weights, by which cells are validated, pruned and derived."""
+        """Return the mean mixture weights, by which cells are validated and pruned."""
         mean, at = self.parametrisation.mean, self.masked(alpha)
         if mean is not None:
             return mean(at, self.space, self.temperature)
         return self.parametrisation.weights(at, self.space, self.temperature, None).weights
+
+    def strength(self, alpha: Tensor) -> Tensor:
+        """Return the weights by which cells are derived: the mean mixture weights, or those of the parametrisation."""
+        strength = self.parametrisation.strength
+        return self.mean(alpha) if strength is None else strength(self.masked(alpha), self.space)
 
     def __call__(self, alpha: Tensor, draw: Tensor | None = None) -> Mixture:
         """Return the mixture for a draw; without one, for the mean."""

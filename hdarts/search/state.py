@@ -104,12 +104,12 @@ class State:
         return self.relaxation.space
 
     def mean_weights(self) -> Tensor:
-        """Return the mean mixture weights, by which the cell is derived."""
+        """Return the mean mixture weights, by which operations are pruned."""
         return self.relaxation.mean(self.alpha.double())
 
     def cell(self) -> Genotype:
-        """Return the cell derived from the mean mixture weights."""
-        return self.selection(self.mean_weights(), self.space)
+        """Return the cell derived from alpha."""
+        return self.selection(self.relaxation.strength(self.alpha.double()), self.space)
 
     def steps_done(self, steps: int) -> int:
         """Return the number of steps since the start of the search, with `steps` per epoch."""

@@ -39,4 +39,4 @@ def derived(run: Run) -> dict[int, Genotype]:
     epochs = (int(epoch) for epoch in run.table("alpha")["epoch"].unique() if epoch > 0)
     assert isinstance(run.params, SearchParams)
     selection = selection_of(run.params)
-    return {epoch: selection(weights_at(run, epoch), SPACES[run.params.space]) for epoch in epochs}
+    return {epoch: selection(weights_at(run, epoch, strength=True), SPACES[run.params.space]) for epoch in epochs}
