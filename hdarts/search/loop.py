@@ -143,13 +143,14 @@ def search_epoch(
         attempt = partial(try_step, phase, state.with_draw(params, inner, "inner"), outer, at, noise)
         with locating_errors(run, state), naming_a_batch_that_fits(params.batch_size, attempt):
             logged = state.steps_done(steps) % params.log_every == 0
-            step = step_on_batch() if params.order == "weights-first" else None
+            together = params.order == "together" or stage.levels == "one"
+            step = step_on_batch() if params.order == "weights-first" and not together else None
             if logged or not frozen:
                 find = phase.hypergradient if logged else phase.unlogged
                 hypergradient = find(state.with_draw(params, inner, "inner"), outer)
                 if logged:
                     log.hypergradient(state, hypergradient, rate, steps)
-                if params.order == "together" or stage.levels == "one":  # both gradients are taken before either step
+                if together:  # both gradients are taken before either step
                     step = step_on_batch()
                 if not frozen:
                     phase.alpha_step(part_of(hypergradient, params.part))
@@ -251,7 +252,7 @@ def choose(
     timings.csv and truth.csv record the ranking as one more epoch after the last.
     """
     if (epoch := before_the_rise(params, log.tables)) is not None:
-        return state.selection(state.relaxation.mean(recorded_alpha(state, epoch, log.tables)), state.space)
+        return state.selection(state.relaxation.strength(recorded_alpha(state, epoch, log.tables)), state.space)
     if not params.candidates:
         return state.cell()
 
