@@ -178,6 +178,17 @@ class SearchParams(SearchParts, Parameters, Machine, Images, Checkpoints, SGD):
         """Number of initial epochs with frozen alpha, in which the weights learn at random alphas or cells."""
         return self.epochs if self.method == "shared-weights" else self.global_epochs
 
+    @property
+    def decisions(self) -> int:
+        """Number of decisions of selection perturbation: edges and, in the DARTS space, nodes with more than two."""
+        return 6 if self.space.startswith("nasbench201") else 14 + 3
+
+    @property
+    def all_epochs(self) -> int:
+        """Number of epochs, with those in which selection perturbation tunes the supernet (81 and 25 as published)."""
+        tuning = self.tuning_epochs * (self.decisions - 1) + (not self.space.startswith("nasbench201"))
+        return self.epochs + tuning * (self.selection == "perturbation")
+
     def slug(self) -> str:
         name = self.hypernetwork if self.method == "hypernetwork" else self.method
         return f"{name}-s{self.search_seed}"
@@ -227,8 +238,10 @@ class SearchParams(SearchParts, Parameters, Machine, Images, Checkpoints, SGD):
         if self.stages and (total := sum(stage.epochs for stage in self.stages)) != self.epochs:
             raise ValueError(f"stages: they have {total} epochs, but epochs is {self.epochs}")
         stops = [name for name in STOPS if getattr(self, name)]
-        if stops and self.stages:
-            raise ValueError(f"{stops[0]}: is not for a search with stages")
+        if stops and (self.stages or self.selection == "perturbation"):
+            raise ValueError(f"{stops[0]}: is not for a search with stages or selection: perturbation")
+        if self.candidates and self.selection == "perturbation":
+            raise ValueError("selection: perturbation is not for candidates, which are ranked instead")
         if self.stop_when_eigenvalue_grows and not self.eigenvalue_epochs:
             raise ValueError("stop_when_eigenvalue_grows: needs eigenvalue_epochs above 0")
         if self.stages and self.frozen_epochs:

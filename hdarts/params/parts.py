@@ -85,10 +85,18 @@ class SearchParts(BaseModel):
             raise ValueError("neighbourhood: needs parametrisation softmax or simplex")
         if self.partial_channels > 1 and self.parametrisation not in (*SUM_TO_ONE, "edge-softmax", "node-softmax"):
             raise ValueError(f"partial_channels: is not defined for parametrisation {self.parametrisation}")
-        if self.selection == "perturbation" and self.parametrisation not in SUM_TO_ONE:
+        if self.selection == "perturbation":
+            self._check_perturbation()
+
+    def _check_perturbation(self) -> None:
+        if self.parametrisation not in SUM_TO_ONE:
             raise ValueError("selection: perturbation needs a parametrisation whose weights of an edge sum to 1")
-        if self.selection == "perturbation" and self.max_skips is not None:
+        if self.max_skips is not None:
             raise ValueError("max_skips: selection perturbation decides by accuracy and has no cap")
+        if self.stages:
+            raise ValueError("selection: perturbation is not for a search with stages")
+        if self.partial_channels > 1:
+            raise ValueError("selection: perturbation deletes edges, which partial_channels above 1 always pass on")
 
     def _check_alpha(self) -> None:
         if (self.parametrisation == "simplex") != (self.alpha_step == "exponentiated"):

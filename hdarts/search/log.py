@@ -46,7 +46,12 @@ class Log:
         def step_done(row: Row) -> bool:
             return (row["epoch"], row["step_in_epoch"]) < (state.epoch + 1, state.step)
 
+        def begun(row: Row) -> bool:
+            return row["epoch"] <= state.epoch + (state.step > 0)
+
         kept = {"metrics": done, "alpha": done, "timings": done, "hypergradients": step_done}
+        if getattr(run.params, "selection", "") == "perturbation":
+            kept["perturbation"] = begun
         log = cls(run, {name: _kept(run, name, keep) for name, keep in kept.items()}, state.space, events)
         if [row["epoch"] for row in log.tables["metrics"]] != list(range(1, state.epoch + 1)):
             raise ParameterError(f"{run.folder / 'metrics.csv'}: lacks epochs before the checkpoint; {ADVICE}")

@@ -32,6 +32,7 @@ from hdarts.runs.progress import progress
 from hdarts.runs.run import Run, tidy
 from hdarts.runs.tensorboard import event_files
 from hdarts.search.log import Log
+from hdarts.search.perturbation import decide, tuning_rate
 from hdarts.search.ranking import random_cell, rank
 from hdarts.search.result import finish as finish_run
 from hdarts.search.setup import batches, epoch_steps, load_splits, method_hypergradient
@@ -112,6 +113,8 @@ def _search(
             phase = phases(params, problem, state, method, direct)
             levels = batches(params, data, stage.levels)
             while not (state.step == 0 and stage.start < state.epoch and stage_ends(params, stage, state, log.tables)):
+                if stage.tuning and state.step == 0:
+                    decide(params, problem, data, stage, state, log)
                 search_epoch(params, run, levels, stage, state, phase, log, clock)
                 yield end_epoch(params, run, problem, data, stage, state, log, truth, clock)
         run.write_text("genotype.json", choose(params, problem, data, state, log, truth).to_json())
@@ -199,7 +202,7 @@ def pairs(
         level.repeated(params.search_seed, name, state.epoch, state.step)
         for name, level in zip(("inner", "outer"), levels, strict=True)
     )
-    label = f"{params.slug()} epoch {state.epoch + 1}/{params.epochs}"
+    label = f"{params.slug()} epoch {state.epoch + 1}/{params.all_epochs}"
     both = ((one, one) for one in inner) if stage.levels == "one" else zip(inner, outer, strict=False)
     yield from progress(islice(both, steps - state.step), steps - state.step, label)
 
@@ -220,6 +223,8 @@ def weight_rate(params: SearchParams, epoch: int, done: float = 0.0) -> float:
     4.4.3) first trains the hypernetwork on wide draws of alpha, with alpha frozen, then steps alpha alone.
     """
     stage = stage_at(params, epoch)
+    if stage.tuning:
+        return tuning_rate(params, epoch - stage.start + (done if params.schedule == "step" else 0.0), stage.epochs)
     learning = params.frozen_epochs or params.schedule_epochs or stage.epochs
     start = 0 if params.schedule_epochs else stage.start
     epoch = epoch - start

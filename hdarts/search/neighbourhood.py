@@ -53,13 +53,14 @@ def near(params: SearchParams, problem: Classification, state: State, alpha: Ten
         return problem
     assert problem.relaxation is not None and state.direction is not None
     mixture, w = problem.relaxation(alpha), state.weights.value(alpha)
-    p, size = mixture.weights.detach(), state.perturbation
+    p, size, kept = mixture.weights.detach(), state.perturbation, state.relaxation.kept
+    kept = torch.ones_like(p) if kept is None else kept.to(p)  # operations that are pruned stay at 0
 
     def loss(q: Tensor) -> Tensor:
-        return problem.at(mixture._replace(weights=q, sparse=False)).outcome(w, alpha, batch)[0]
+        return problem.at(mixture._replace(weights=q * kept, sparse=False)).outcome(w, alpha, batch)[0]
 
     if params.neighbourhood == "uniform":
-        q = uniform(p, size, state.direction)
+        q = uniform(p, size, state.direction * kept)
     else:
-        q = adversarial(p, size, state.direction, loss, params.attack_steps)
+        q = adversarial(p, size, state.direction * kept, loss, params.attack_steps)
     return problem.at(mixture._replace(weights=q, sparse=False))

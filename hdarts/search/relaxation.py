@@ -53,7 +53,7 @@ class Relaxation:
 
     def start_epoch(self, params: SearchParams, stage: StagePlan, epoch: int) -> None:
         """Set the numbers of an epoch (0 is the first of the search)."""
-        t, total = epoch - stage.start, stage.epochs
+        t, total = stage.progress(epoch)
         self.temperature.fill_(value_at(stage.temperature, t, total))
         if self.auxiliary is not None:
             self.auxiliary.fill_(value_at(params.auxiliary_skip, t, total))

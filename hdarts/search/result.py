@@ -39,7 +39,7 @@ def summary(params: SearchParams, run: Run) -> dict[str, Any]:
     if math.isfinite(accuracy := float(last["discretised_accuracy"])):
         result["discretised_accuracy"] = accuracy
     return result | {
-        "epochs": params.epochs,
+        "epochs": params.all_epochs,
         "epochs_done": int(last["epoch"]),
         "best_validation_accuracy": float(best["validation_accuracy"]),
         "best_epoch": int(best["epoch"]),

@@ -1,7 +1,7 @@
 """The stages of a search: which epochs they have, and what is pruned between them."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -28,10 +28,15 @@ class StagePlan:
     temperature: Schedule
     levels: str
     skip_dropout: float
+    tuning: bool = False  # selection perturbation decides the operations
 
     @property
     def end(self) -> int:
         return self.start + self.epochs
+
+    def progress(self, epoch: int) -> tuple[int, int]:
+        """Return the epoch in the stage and its length, for schedules; in tuning those of the last epoch before it."""
+        return (self.start - 1, self.start) if self.tuning else (epoch - self.start, self.epochs)
 
     def dropout(self, epoch: int) -> float:
         """Return the probability of dropout on skip connections in an epoch (Chen et al., P-DARTS, as published).
@@ -46,11 +51,14 @@ class StagePlan:
 
 
 def stages_of(params: SearchParams) -> list[StagePlan]:
-    """Return the stages of a search; without `stages` it is one."""
+    """Return the stages of a search; without `stages` it is one, and selection perturbation adds its tuning."""
     plans: list[StagePlan] = []
     if not params.stages:
         shared = params.parametrisation, params.temperature, params.levels
-        return [StagePlan(0, 0, params.epochs, params.layers, 0, "smallest", True, params.warmup_epochs, *shared, 0.0)]
+        plan = StagePlan(0, 0, params.epochs, params.layers, 0, "smallest", True, params.warmup_epochs, *shared, 0.0)
+        last = {"number": 1, "start": params.epochs, "epochs": params.all_epochs - params.epochs, "tuning": True}
+        tuning = replace(plan, restart=False, warmup_epochs=0, **last)
+        return [plan, tuning] if params.selection == "perturbation" else [plan]
     for number, stage in enumerate(params.stages):
         plans.append(
             StagePlan(

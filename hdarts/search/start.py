@@ -15,6 +15,7 @@ from hdarts.search.setup import make_supernet
 from hdarts.search.stages import StagePlan, pruned, stages_of
 from hdarts.search.state import State
 from hdarts.search.weights import Classification
+from hdarts.space import SPACES
 
 DARTS_PARTS = SearchParts()
 
@@ -49,10 +50,17 @@ def start_stage(
         kept = pruned(before.mean_weights(), before.relaxation.kept, stage, model.space)
     if saved is not None:
         kept = saved.get("kept")
+    if stage.tuning:  # decisions change it in place
+        kept = torch.ones(model.space.alpha_shape, dtype=torch.bool) if kept is None else kept.clone()
+    if params.selection == "perturbation" and model.space.edges != SPACES[params.space].edges:
+        raise ParameterError(f"selection: perturbation needs a supernet with the edges of space {params.space}")
     relaxation = Relaxation.of(params, model.space, stage, kept, device)
     state = State.fresh(params, model, hypernetwork, device, relaxation, stage)
     if before is not None and not stage.restart:
         state.continue_from(before)
+    if stage.tuning:
+        for name, tensor in state.weights.tensors().items():
+            tensor.mul_("velocity" not in name)  # the optimiser of the weights starts anew
     state.restore(saved)
     parts = [name for name in SearchParts.model_fields if getattr(params, name) != getattr(DARTS_PARTS, name)]
     if not parts and kept is None:  # DARTS: a user-defined supernet may have softmax built in

@@ -83,9 +83,9 @@ class State:
     def start_epoch(self, params: SearchParams, stage: StagePlan) -> None:
         """Set the numbers that change by epoch: temperature, weight of the outer term, size of the perturbation."""
         self.relaxation.start_epoch(params, stage, self.epoch)
-        t = self.epoch - stage.start
-        self.outer_weight.fill_(value_at(params.outer_weight, t, stage.epochs))
-        self.perturbation.fill_(value_at(params.perturbation, t, stage.epochs))
+        at = stage.progress(self.epoch)
+        self.outer_weight.fill_(value_at(params.outer_weight, *at))
+        self.perturbation.fill_(value_at(params.perturbation, *at))
 
     def start_step(self, params: SearchParams, rate: float) -> None:
         """Set the numbers that change by step: the learning rate of the weights, the direction of the perturbation."""

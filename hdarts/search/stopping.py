@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hdarts.params import SearchParams
 from hdarts.search.parametrisation import groups_of
-from hdarts.search.stages import StagePlan, stages_of
+from hdarts.search.stages import StagePlan
 from hdarts.search.state import State
 from hdarts.space import skip_count
 
@@ -34,7 +34,7 @@ def is_last(params: SearchParams, state: State, epoch: int, tables: Tables) -> b
     """
     learning = epoch - max(params.frozen_epochs, params.warmup_epochs)  # epochs in which alpha was stepped
     return (
-        epoch == stages_of(params)[-1].end
+        epoch == params.all_epochs
         or (learning > 0 and 0 < params.stop_when_skips <= skip_count(state.cell()))
         or (learning >= params.stop_when_stable > 0 and is_stable(state, epoch, params.stop_when_stable, tables))
         or before_the_rise(params, tables) is not None
