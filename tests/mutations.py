@@ -1,6 +1,7 @@
 """Mutations of the source, and the test that catches each: `make soak`, or `python tests/mutations.py [SEED [COUNT]]`.
 
-First the mistakes in `NAMED`, one by one, each of which a search against the plain search must catch. Then COUNT random
+First the mistakes in `NAMED`, one by one, each of which a search against the plain search must catch, and those in
+`PARTS`, each of which the named search by a relative of DARTS must catch. Then COUNT random
 changes of one operator, number, argument, condition or statement in each room of `ROOMS`, against the tests of that
 room: those that survive are equivalent, or superfluous code, or show that a test is missing. Both are applied to a copy
 of the source tree; the tests run in a fork of this process, which has imported the large libraries already.
@@ -29,68 +30,13 @@ import sklearn.datasets  # noqa: F401
 import torch._dynamo  # noqa: F401
 import torchvision  # noqa: F401
 from helpers import ROOT
+from mistakes import NAMED, PARTS
 
 PLAIN = "tests/search/test_against_plain_search.py"
+RELATIVES = "tests/search/test_against_plain_relatives.py"
 LIMIT = 900  # seconds for the tests of one mutation
-NAMED = {  # mistake: file below hdarts/, text that occurs there once, its replacement
-    "inner and outer batches swapped": (
-        "search/loop.py", "for inner_batch, outer_batch in pairs(", "for outer_batch, inner_batch in pairs(",
-    ),
-    "weights step at the alpha before its step": (
-        "search/loop.py", "        return state.alpha, epsilon\n", "        return state.alpha.clone(), epsilon\n",
-    ),
-    "last batch dropped": (
-        "search/loop.py", "in pairs(params,", "in (lambda *given: list(pairs(*given))[:-1])(params,",
-    ),
-    "learning rate of the epoch before": (
-        "search/loop.py", "rate = weight_rate(params, state.epoch,",
-        "rate = weight_rate(params, max(state.epoch - 1, 0),",
-    ),
-    "cosine ends at 0": (
-        "search/loop.py", "cosine(params.learning_rate, params.learning_rate_min,", "cosine(params.learning_rate, 0.0,",
-    ),
-    "no momentum in the look-ahead": ("search/setup.py", '"momentum": params.momentum,', '"momentum": 0.0,'),
-    "difference divided by 2 and multiplied by eps": (
-        "hypergradient/unrolling.py", "(plus - minus) / (2 * eps)", "(plus - minus) / 2 * eps",
-    ),
-    "alpha first where weights are": ("search/loop.py", ' if params.order == "weights-first" else None', " and None"),
-    "rate of the epoch where the step's is": ("search/loop.py", "state.step / steps)", "0.0)"),
-    "plain momentum where Nesterov's is": ("search/setup.py", "params.clip, params.nesterov)", "params.clip)"),
-    "plain look-ahead of Nesterov's momentum": ("search/setup.py", ', "nesterov": params.nesterov}', "}"),
-    "last short batch left out": ("data/batches.py", "int(not drop_last and rest >= 2 * processes)", "0"),
-    "epoch ends with the shorter level": (
-        "search/setup.py", "min(batches) if params.drop_last else max(batches)", "min(batches)",
-    ),
-    "no decay of alpha": ("search/state.py", "weight_decay=params.alpha_weight_decay", "weight_decay=0.0"),
-    "Adam's default betas": ("search/state.py", "betas=betas,", ""),
-    "no decay of the weights": ("kernels/output_layer.py", ".add_(value, alpha=decay)", ""),
-    "clip without the rest": ("search/weights.py", " + [of_rest.square().sum()]", ""),
-    "total instead of the part": ("search/loop.py", "part_of(hypergradient, params.part)", "hypergradient.total"),
-    "augmented validation": (
-        "search/validation.py", "    for batch in in_order(images, batch_size):",
-        "    from hdarts.data import Augmentation, Batches\n"
-        "    for batch in Batches(images, batch_size, Augmentation(1, True), drop_last=False).epoch(0, 'outer', 0):",
-    ),
-    "genotype of the epoch before": (
-        "search/loop.py", "        return discretise(state.alpha, state.space)\n",
-        "        from hdarts.search.log import alpha_at\n"
-        "        return discretise(alpha_at(log.run, params.epochs - 1), state.space)\n",
-    ),
-    "noise left on": (
-        "search/weights.py", "return self._at(self._input(alpha, alpha))",
-        "return self._at(self._input(alpha, alpha + self.exploration.noise))",
-    ),
-    "noise in the weights alone": (
-        "search/weights.py", "_inner_gradient(problem, self._at(z), a, batch)",
-        "_inner_gradient(problem, self._at(z), alpha, batch)",
-    ),
-    "sum of the antithetic pair": ("search/weights.py", "g if len(signs) == 1 else g / len(signs)", "g"),
-    "centred weights stay where they are": (
-        "search/loop.py", "state.weights.follow(state.alpha - before)", "pass",
-    ),
-}  # fmt: skip
 ROOMS = {
-    "search": [PLAIN, "tests/search"],
+    "search": [PLAIN, RELATIVES, "tests/search"],
     "hypergradient": [f"tests/hypergradient/test_{name}.py" for name in ("unrolling", "implicit", "hypergradient")],
     "train": ["tests/train/test_train.py", "tests/train"],
     "data": ["tests/data/test_batches.py", "tests/data"],
@@ -223,6 +169,12 @@ def write(path: Path, text: str) -> None:
     os.utime(path, (second := next(SECONDS), second))
 
 
+def one_search(of: str) -> str:
+    """Return the name of the test of a search, or of a whole search, by a relative of DARTS."""
+    whole = f"{RELATIVES}::test_a_whole_search_is_that_of_{of}"
+    return whole if of in ("p_darts", "dots") else f"{RELATIVES}::test_a_search_is_that_of_the_paper[{of}]"
+
+
 def main() -> None:
     """Print a table of mutations and the tests that caught them; exit with 1 if a named one survived."""
     seed, count = (int(word) for word in (sys.argv[1:] + ["0", "8"][len(sys.argv) - 1 :])[:2])
@@ -230,13 +182,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="hdarts-mutations-") as folder:
         copy = Path(folder) / "hdarts"
         copy_sources(copy)
-        if failed := caught_by(copy, [PLAIN]):
+        if failed := caught_by(copy, [PLAIN, RELATIVES]):
             sys.exit(f"{failed} fails without a mutation:\n{(copy / 'tests.log').read_text(encoding='utf-8')}")
         print("| mutation | caught by |\n| --- | --- |", flush=True)
-        for name, (file, old, new) in NAMED.items():
+        named = {name: (*mistake, [PLAIN]) for name, mistake in NAMED.items()}
+        named |= {name: (*mistake, [one_search(of)]) for name, (*mistake, of) in PARTS.items()}
+        for name, (file, old, new, tests) in named.items():
             text = (copy / "hdarts" / file).read_text(encoding="utf-8")
             assert text.count(old) == 1, f"{name}: the text {old!r} is not once in {file}; adapt the mutation"
-            caught = tried(copy, file, text.replace(old, new), [PLAIN])
+            caught = tried(copy, file, text.replace(old, new), tests)
             survived += not caught
             print(f"| {name} | {caught or '**survived**'} |", flush=True)
         for room, tests in ROOMS.items():
