@@ -168,11 +168,12 @@ class RelativeSearch(PlainSearch):
         return float(loss.detach())
 
     def hypergradient(self, training: Batch, validation: Batch) -> Tensor:
-        """Return the hypergradient, with the gradient of the term that depends on alpha alone."""
-        found = super().hypergradient(training, validation)
-        if self.relative.term is None:
-            return found
-        return found + self.relative.term_weight(self.t, self.count) * self.relative.term(self.alpha.detach())
+        """Return the hypergradient, with the gradient of the term, which depends on the operations' alpha alone."""
+        found, m = super().hypergradient(training, validation), len(self.space.operations)
+        if self.relative.term is not None:
+            term = self.relative.term(self.alpha.detach()[..., :m])
+            found[..., :m] += self.relative.term_weight(self.t, self.count) * term
+        return found
 
     @torch.no_grad()
     def move_alpha(self) -> None:

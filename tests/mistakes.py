@@ -103,6 +103,10 @@ PARTS = {  # mistake: file below hdarts/, text that occurs there once, its repla
         "search/outer_term.py", "alpha.logsumexp(-1).mean(-1)", "alpha.logsumexp(-1).sum(-1)",
         "beta-darts in NAS-Bench-201",
     ),
+    "term of the edge weights too": (
+        "search/outer_term.py", "masked(alpha)[..., : len(model.space.operations)]", "masked(alpha)",
+        "hyperdarts-centred with edge weights, partial channels and beta decay",
+    ),
     "attack without projection": (
         "search/neighbourhood.py", "on_simplex(p + torch.maximum(torch.minimum(q - p, size), -size))", "on_simplex(q)",
         "sdarts-adv",

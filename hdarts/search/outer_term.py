@@ -97,7 +97,8 @@ def outer_term(
 
     def value(alpha: Tensor) -> Tensor:
         needed = None if costs is None else costs.to(alpha.dtype)
-        number = term(relaxation.masked(alpha), relaxation.mean(alpha), needed)
+        operations = relaxation.masked(alpha)[..., : len(model.space.operations)]  # not what weighs edges
+        number = term(operations, relaxation.mean(alpha), needed)
         return weight.to(alpha.dtype) * (F.relu(number / target - 1) if target else number)
 
     return value

@@ -66,6 +66,16 @@ CASES: dict[str, tuple[Relative, str, dict[str, Any]]] = {
     "hyperdarts-1 with edge weights": (
         Relative(relatives.edge_softmax), "hyperdarts-1", SMALL | HYPER | {"parametrisation": "edge-softmax"},
     ),
+    "hyperdarts-2 with a sigmoid": (
+        relatives.FAIRDARTS, "hyperdarts-2",
+        SMALL | HYPER | {"hypernetwork": "mlp", "hidden_size": 3, "parametrisation": "sigmoid"}
+        | {"outer_term": "zero-one", "outer_weight": 10.0},
+    ),
+    "hyperdarts-centred with edge weights, partial channels and beta decay": (
+        replace(relatives.BETA_DARTS_NASBENCH201, mixture=relatives.edge_softmax, groups=2), "hyperdarts-centred",
+        SMALL | HYPER | BETA_DECAY | {"parametrisation": "edge-softmax", "partial_channels": 2, "channels": 4}
+        | {"initialisation": "default"},
+    ),
 }  # fmt: skip
 
 
