@@ -336,6 +336,18 @@ class AnalysisParams(Parameters):
     study: Text
 
 
+class RelativesParams(Parameters):
+    """Notebook 08: what each replaceable part of a search does."""
+
+    stage: ClassVar[str] = "relatives"
+    seed: CountOrZero
+    epochs: Annotated[Integer, Field(ge=2)]
+    preset_epochs: Count
+    stage_epochs: Count
+    beta: Positive
+    draws: Count
+
+
 MODELS: dict[str, type[Parameters]] = {
     "01_toy_bilevel": ToyBilevelParams,
     "02_toy_hypernetwork": ToyHypernetworkParams,
@@ -344,4 +356,5 @@ MODELS: dict[str, type[Parameters]] = {
     "05_select": SelectParams,
     "06_evaluate": EvaluateParams,
     "07_analysis": AnalysisParams,
+    "08_relatives": RelativesParams,
 }

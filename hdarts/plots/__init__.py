@@ -20,6 +20,7 @@ from hdarts.plots.diagnostics import agreement_by_arm, batch_magnitudes, edge_ag
 from hdarts.plots.gallery import Gallery, save
 from hdarts.plots.lines import lines
 from hdarts.plots.methods import draw_hypernetworks, draw_method
+from hdarts.plots.relatives import candidates_by_stage, neighbourhood_points, removal_maps, weights_over_progress
 from hdarts.plots.relaxation import draw_cell_search
 from hdarts.plots.search import learning_curves, search_panel
 from hdarts.plots.simplex import plane_paths, simplex_maps, simplex_paths
@@ -39,12 +40,13 @@ from hdarts.plots.truth import error_against_truth, truth_over_time
 
 # fmt: off
 __all__ = [
-    "Gallery", "accuracy_and_cost", "agreement_by_arm", "batch_magnitudes", "best_responses", "chords",
-    "discretisation_gap", "draw_cell_search", "draw_cell_shapes", "draw_genotype", "draw_hypernetworks",
+    "Gallery", "accuracy_and_cost", "agreement_by_arm", "batch_magnitudes", "best_responses", "candidates_by_stage",
+    "chords", "discretisation_gap", "draw_cell_search", "draw_cell_shapes", "draw_genotype", "draw_hypernetworks",
     "draw_method", "draw_network", "edge_agreement", "eigenvalue_over_epochs", "entropy_over_epochs",
     "error_against_truth", "grouped_strips", "hypergradient_bars", "hypergradient_magnitudes",
     "hypergradient_parts", "hypergradient_slope", "learning_curves", "lines", "matrices", "method_agreement",
-    "neumann_path", "plane_paths", "render", "save", "schedules", "search_panel", "seconds_by_arm",
-    "selection_curves", "simplex_maps", "simplex_paths", "skips_over_epochs", "slide", "strip", "style",
-    "sweep_curves", "sweep_map", "sweep_memory", "truth_over_time", "validation_against_test", "validation_curves",
+    "neighbourhood_points", "neumann_path", "plane_paths", "removal_maps", "render", "save", "schedules",
+    "search_panel", "seconds_by_arm", "selection_curves", "simplex_maps", "simplex_paths", "skips_over_epochs",
+    "slide", "strip", "style", "sweep_curves", "sweep_map", "sweep_memory", "truth_over_time",
+    "validation_against_test", "validation_curves", "weights_over_progress",
 ]

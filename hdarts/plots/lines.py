@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hdarts.plots.axes import facets, label_facets
+from hdarts.plots.axes import facets, integer_axis, label_facets
 from hdarts.plots.style import FAINT, line_styles, styled
 from hdarts.plots.tables import label, require, split
 
@@ -56,4 +56,6 @@ def lines(
     label_facets(figure, grid, "", label(y))
     for axes, (*_, column) in zip(grid, panels, strict=True):
         axes.set_xlabel(label(column))
+        if column == "epoch":
+            integer_axis(axes)
     return figure

@@ -17,7 +17,7 @@ from hdarts.plots.tables import require, split
 HEIGHT = 3**0.5 / 2  # of the simplex, whose sides have length 1
 
 
-def _triangle(axes: Axes, names: Sequence[str]) -> None:
+def triangle(axes: Axes, names: Sequence[str]) -> None:
     """Make `axes` a triangle whose corners, lower left, lower right, top, are the `names`."""
     axes.set_axis_off()
     axes.set_aspect("equal")
@@ -50,7 +50,7 @@ def simplex_maps(frame: pd.DataFrame, names: Sequence[str], maps: Mapping[str, t
         colours = axes.tripcolor(Triangulation(x, y), shown, norm=norm, cmap="PuOr_r", **shading)
         if values.min() < middle < values.max():
             axes.tricontour(x, y, values, levels=[middle], colors=INK, linewidths=1.2)
-        _triangle(axes, names)
+        triangle(axes, names)
         axes.set_title(title, pad=14)
         bar = figure.colorbar(colours, ax=axes, orientation="horizontal", shrink=0.8, aspect=14, pad=0.14)
         bar.set_ticks([low, middle, high], labels=[f"{tick:.2g}" for tick in (low, middle, high)])
@@ -77,7 +77,7 @@ def simplex_paths(
     levels, lowest = np.unique(np.quantile(values, np.linspace(0, 1, 11))), int(values.argmin())
     for axes, (title, part) in zip(grid, parts.items(), strict=True):
         axes.tricontourf(x, y, values, levels=levels, cmap="Greys", alpha=0.55)
-        _triangle(axes, names)
+        triangle(axes, names)
         for value, runs in split(part, name).items():
             for _, run in runs.groupby("seed") if "seed" in runs else [(0, runs)]:
                 _path(axes, *plane_coordinates(run, names), str(value), styles[value])

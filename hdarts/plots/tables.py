@@ -21,6 +21,7 @@ LABELS = {
     "skips_normal": "skip connections (count)",
     "cosine": "cosine to the reference",
     "relative_error": "relative error",
+    "spread": "root mean square move of the logits",
 }
 
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from hdarts import plots
-from hdarts.space import DARTS, Genotype
+from hdarts.space import DARTS, NASBENCH201, Genotype
 from hdarts.workbook.analysis.selection import select
 
 EPOCHS = np.arange(1, 13)
@@ -132,6 +132,24 @@ JOINT_RUNS = table("loss way part problem", [(0, "a", "x", "p"), (1, "a", "y", "
 SHARES = pd.DataFrame(np.random.default_rng(0).dirichlet(np.ones(3), 40), columns=list(OPERATIONS))
 FIELD = SHARES.assign(loss=SHARES["identity"], ratio=SHARES["max pool"] * 4)
 PATHS = SHARES.head(4).assign(part="total", way="a", seed=0)
+NEAR = SHARES.head(6).assign(size=[0.1, 0.1, 0.1, 0.3, 0.3, 0.3], point=2 * ["current", "uniform", "adversarial"])
+PROGRESS = table(
+    "parametrisation progress operation weight value",
+    [
+        (p, t, o, 0.2 + t / 9, v)
+        for p in "ab"
+        for t in (0, 1)
+        for o in NASBENCH201.operations
+        for v in ("mean", "sample")
+    ],
+)
+REMOVALS = table(
+    "edge operation weight lost",
+    [(e, o, 0.1 * e, e - i) for e in range(6) for i, o in enumerate(NASBENCH201.operations)],
+)
+CANDIDATES = pd.concat(
+    REMOVALS.assign(stage=n, weight=REMOVALS["weight"].where(REMOVALS["lost"] > n - 4)) for n in (1, 2)
+)
 PLANE = table("a b loss", [(a, b, a**2 + (b - 1) ** 2) for a in range(-2, 3) for b in range(-2, 3)])
 PLANE_PATHS = table("a b search", [(0, 2, "x"), (1, 1, "x"), (2, 0, "y")])
 PAIRS = [("sep_conv_3x3", 0), ("skip_connect", 1), ("dil_conv_5x5", 2), ("max_pool_3x3", 0)] * 2
@@ -175,6 +193,10 @@ TABLES: dict[str, tuple[pd.DataFrame, Callable[[pd.DataFrame], Figure]]] = {
     "lines": (LINES, lambda t: plots.lines(t, "K", "error", "method", facet="toy")),
     "hypergradient_slope": (SLOPE, lambda t: plots.hypergradient_slope(t, 5, -5, {"hypergradient": 1.0, "flat": 0.0})),
     "hypergradient_bars": (PARTS, plots.hypergradient_bars),
+    "weights_over_progress": (PROGRESS, plots.weights_over_progress),
+    "neighbourhood_points": (NEAR, lambda t: plots.neighbourhood_points(FIELD, t, OPERATIONS)),
+    "removal_maps": (REMOVALS, lambda t: plots.removal_maps(t, NASBENCH201)),
+    "candidates_by_stage": (CANDIDATES, lambda t: plots.candidates_by_stage(t, NASBENCH201)),
     "neumann_path": (NEUMANN, lambda t: plots.neumann_path(t, ("x", "y"), (0.0, 1.0))),
     "chords": (CHORDS, lambda t: plots.chords(t, 0.5)),
     "best_responses": (RESPONSES, plots.best_responses),

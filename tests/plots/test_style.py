@@ -23,7 +23,14 @@ from hdarts.space import DARTS
 
 UNITS = ("(%)", "nats", "(s)", "(min)", "mixture weight", "count", "(MiB)", "rate", "relative error")
 PLAIN = ("draw_genotype", "simplex_maps", "simplex_paths", "plane_paths", "lines", "chords", "neumann_path")  # no units
-PLAIN = (*PLAIN, "hypergradient_slope", "hypergradient_bars", "best_responses", "grouped_strips")
+PLAIN = (
+    *PLAIN,
+    "hypergradient_slope",
+    "hypergradient_bars",
+    "best_responses",
+    "grouped_strips",
+    "neighbourhood_points",
+)
 FIGURES: dict[str, Callable[[], Figure]] = {
     **{name: lambda table=table, draw=draw: draw(table) for name, (table, draw) in TABLES.items()},
     "first_epoch": lambda: TABLES["search_panel"][1](METRICS.head(1)),
