@@ -29,13 +29,13 @@ def weights_over_progress(frame: pd.DataFrame) -> Figure:
     parts = split(rows, "parametrisation")
     figure, grid = facets(parts, 1.5, share="x")
     for axes, part in zip(grid, parts.values(), strict=True):
-        for (operation, value), line in part.groupby(["operation", "value"], sort=False):
-            colour, dashes = OPERATION_STYLES[str(operation)]
-            if value == "mean":
-                axes.plot(line["progress"], line["weight"], color=colour, linestyle=dashes, label=str(operation))
-            else:
-                axes.plot(line["progress"], line["weight"], ".", color=colour, markersize=2.5, alpha=0.8)
-        axes.set_ylim(-0.04, max(1.04, 1.04 * part["weight"].max()))
+        for operation, both in split(part, "operation").items():
+            colour, dashes = OPERATION_STYLES[operation]
+            for value, line in split(both, "value").items():
+                dots: dict[str, Any] = {"marker": ".", "linestyle": "", "markersize": 2.5, "alpha": 0.8}
+                style = {"linestyle": dashes, "label": operation} if value == "mean" else dots
+                axes.plot(line["progress"], line["weight"], color=colour, **style)
+        axes.set_ylim(-0.04, 1.04)
     if "sample" in set(rows["value"]):
         grid[0].plot([], [], ".", color=INK, markersize=2.5, label="a sample")
     label_facets(figure, grid, "share of the epochs", "mixture weight")
@@ -59,11 +59,10 @@ def neighbourhood_points(field: pd.DataFrame, points: pd.DataFrame, names: Seque
         shown = axes.tricontourf(x, y, loss, levels=levels, cmap="Greys", alpha=0.55)
         triangle(axes, names)
         axes.set_title(axes.get_title(), pad=14)
+        places = {name: plane_coordinates(rows, names) for name, rows in split(part, "point").items()}
         for name, (colour, marker, face) in styles.items():
-            at = plane_coordinates(part[part["point"] == name], names)
-            axes.plot(*at, marker, color=colour, mfc=face, ms=3.2, linestyle="", label=name, clip_on=False)
-        at = plane_coordinates(part[part["point"] == "current"], names)
-        axes.plot(*at, "x", color=INK, markersize=7, markeredgewidth=1.8, linestyle="", label="current")
+            axes.plot(*places[name], marker, color=colour, mfc=face, ms=3.2, linestyle="", label=name, clip_on=False)
+        axes.plot(*places["current"], "x", color=INK, markersize=7, markeredgewidth=1.8, linestyle="", label="current")
     bar = figure.colorbar(shown, ax=grid, shrink=0.7, label="inner loss", format="%.3g")
     bar.ax.tick_params(length=0)
     legend_above(figure)

@@ -24,7 +24,7 @@ from hdarts.workbook.study import plan_study
 PAGE = (ROOT / "docs" / "extending.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 IDEAS = ["search space", "operation", "hypernetwork", "hypergradient", "study"]
-TITLES = ["Your images", *(f"A custom {idea}" for idea in IDEAS)]
+TITLES = ["Your images", *(f"A custom {idea}" for idea in [*IDEAS[:-1], "value of a part", IDEAS[-1]])]
 
 
 def test_each_idea_has_its_block_of_less_than_thirty_lines():

@@ -1,7 +1,9 @@
 """Notebook 08: what each replaceable part of a search does, as tables."""
 
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
+from unittest.mock import patch
 
 import pandas as pd
 import torch
@@ -64,7 +66,7 @@ def parts_of_presets() -> pd.DataFrame:
     for path in sorted((workbook_folder() / "params" / "search").glob("*.yaml")):
         values = preset(path.stem)
         parts = {part: _words(values, names) for part, names in PARTS.items()}
-        if any(parts.values()) and values["method"] != "random":
+        if any(parts.values()) and values.get("method") != "random":
             rows.append({"preset": path.stem, "space": values.get("space", "darts"), **parts})
     return pd.DataFrame(rows)
 
@@ -117,9 +119,10 @@ def weights_over_progress(seed: int) -> pd.DataFrame:
 
 def short(name: str, changes: Mapping[str, Any]) -> Run:
     """Return the finished search `name` (a run folder) on digits: `SMALL` with `changes`; its checkpoint is kept."""
-    run = Run.open(with_defaults(SearchParams, {**changes, **SMALL, **changes, "run": name}))
-    for _ in s.search(run.params, run):  # type: ignore[arg-type]
-        pass
+    run = Run.open(with_defaults(SearchParams, {**SMALL, **changes, "run": name}))
+    with patch.dict(os.environ, HDARTS_PROGRESS="none"):  # one line per search is enough
+        rows = list(s.search(run.params, run))  # type: ignore[arg-type]
+    print(f"{name.rpartition('/')[2]}: {len(rows)} epochs, accuracy {rows[-1]['validation_accuracy']:.1f} %")
     return run
 
 
@@ -189,8 +192,8 @@ def what_beta_decay_did(runs: Mapping[str, Run], reference: str) -> pd.DataFrame
 def neighbourhoods(seed: int, sizes: Iterable[float], draws: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the inner loss of micro-DARTS over its simplex, at weights trained at one point p, and points near p.
 
-    First table: the shares of the three operations and `loss`. Second: size, `point` (current | uniform | adversarial)
-    and the shares; each of `draws` starts has both.
+    First table: the shares of the three operations and `loss`. Second: the same, with size and `point` (current |
+    uniform | adversarial); each of `draws` starts has both.
     """
     toy, p = MicroDARTS(1e-2), torch.tensor([0.45, 0.35, 0.2], dtype=torch.float64)
     w = toy.best_response(p.log())
@@ -200,18 +203,17 @@ def neighbourhoods(seed: int, sizes: Iterable[float], draws: int) -> tuple[pd.Da
         x = torch.einsum("o,onp->np", q, outputs)
         return (x @ w.view(64, 10) - y).square().sum() / (2 * len(x))
 
-    def shares(q: Tensor) -> Row:
-        return dict(zip(OPERATIONS, q.tolist(), strict=True))
+    def at(q: Tensor) -> Row:
+        return {**dict(zip(OPERATIONS, q.tolist(), strict=True)), "loss": float(loss(q))}
 
-    grid = simplex(24, 0.0).exp()
-    field = pd.DataFrame([{**shares(q), "loss": float(loss(q))} for q in grid])
+    field = pd.DataFrame([at(q) for q in simplex(24, 0.0).exp()])
     rows, source = [], generator(seed, "08 neighbourhood")
     for size in map(torch.tensor, sizes):
-        rows.append({"size": float(size), "point": "current", **shares(p)})
+        rows.append({"size": float(size), "point": "current", **at(p)})
         for _ in range(draws):
             draw = 2 * torch.rand(3, generator=source, dtype=torch.float64) - 1
             near = {"uniform": uniform(p, size, draw), "adversarial": adversarial(p, size, draw, loss, 7)}
-            rows += [{"size": float(size), "point": name, **shares(q)} for name, q in near.items()]
+            rows += [{"size": float(size), "point": name, **at(q)} for name, q in near.items()]
     return field, pd.DataFrame(rows)
 
 
