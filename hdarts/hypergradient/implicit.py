@@ -33,12 +33,17 @@ def neumann(
     negative eigenvalue, and never do if v has no part along it. The series stops early once its terms are below
     rounding (`iterations` counts those used); in a CUDA graph, where nothing can be read, it has all terms and gives no
     warning. Cost: two gradients, K products.
+
+    `inner_batch` may be a list of at least K batches: then term j and its product H are those of batch j (Zhang et al.,
+    iDARTS, ICML 2021), each of which costs a gradient too, and there is no warning, because the ratio is no bound.
     """
     start = perf_counter()
     check_step_size(step_size)
     check(terms >= 0, "terms", terms, "an integer from 0 on")
     v, d = gradients(problem.outer, w, alpha, outer_batch, "the outer loss")
-    second = products(problem.inner, w, alpha, inner_batch, "the inner loss")
+    fresh = isinstance(inner_batch, list)
+    check(not fresh or len(inner_batch) >= terms, "inner_batch", "too short a list", f"a list of {terms} batches")
+    second = None
     rounding = torch.finfo(v.dtype).eps
     term, size, response, reads = v, norm(v), torch.zeros_like(d), not is_capturing(v)
     curvature, ratio, negligible = torch.full_like(size, math.inf), torch.zeros_like(size), rounding * size
@@ -46,6 +51,9 @@ def neumann(
     for count in range(1, terms + 1):
         if reads and size <= negligible:
             break
+        if second is None or fresh:
+            batch = inner_batch[count - 1] if fresh else inner_batch
+            second = products(problem.inner, w, alpha, batch, "the inner loss")
         hessian_term, cross_term = second(term)
         response -= step_size * cross_term
         curvature = torch.fmin(curvature, dot(term, hessian_term) / size**2)
@@ -54,7 +62,7 @@ def neumann(
         if reads and not size.isfinite():
             raise FloatingPointError(f"the Neumann series with step_size {step_size:g} overflowed at term {count}")
         info = {"iterations": count, "residual": size, "curvature": curvature, "contraction": ratio}
-    if reads and ratio > 1 + 100 * rounding:
+    if reads and not fresh and ratio > 1 + 100 * rounding:
         where = f"step_size {step_size:g}, smallest curvature met {curvature:.4g}"
         warn(f"the Neumann series diverges: contraction rate {ratio:.6g} is above 1 ({where})")
     return result(d, response, start, **info)

@@ -240,6 +240,8 @@ class SearchParams(SearchParts, Parameters, Machine, Images, Checkpoints, SGD):
         stops = [name for name in STOPS if getattr(self, name)]
         if stops and (self.stages or self.selection == "perturbation"):
             raise ValueError(f"{stops[0]}: is not for a search with stages or selection: perturbation")
+        if self.fresh_batches and self.method != "neumann":
+            raise ValueError("fresh_batches: needs method neumann")
         if self.candidates and self.selection == "perturbation":
             raise ValueError("selection: perturbation is not for candidates, which are ranked instead")
         if self.stop_when_eigenvalue_grows and not self.eigenvalue_epochs:

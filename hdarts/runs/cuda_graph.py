@@ -13,7 +13,7 @@ from torch import Tensor
 
 WARM_UP = 3  # calls before the capture, on a separate stream, as CUDA graphs require
 
-Argument = Tensor | Sequence[Tensor]
+Argument = Any  # a tensor, a batch (a tuple of tensors) or a list of batches
 
 
 class CudaGraph:
@@ -59,7 +59,7 @@ class CudaGraph:
         return out
 
     def _captured(self, inputs: Sequence[Argument]) -> Any:
-        self.inputs = [x.clone() if isinstance(x, Tensor) else tuple(t.clone() for t in x) for x in inputs]
+        self.inputs = [_cloned(x) for x in inputs]
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph):
@@ -74,7 +74,11 @@ class CudaGraph:
 
 def _tensors(arguments: Sequence[Argument]) -> list[Tensor]:
     """Return all tensors among arguments, those of batches too."""
-    return [x for argument in arguments for x in ([argument] if isinstance(argument, Tensor) else argument)]
+    return [x for one in arguments for x in ([one] if isinstance(one, Tensor) else _tensors(one))]
+
+
+def _cloned(argument: Argument) -> Argument:
+    return argument.clone() if isinstance(argument, Tensor) else type(argument)(_cloned(one) for one in argument)
 
 
 def is_capturing(x: Tensor) -> bool:

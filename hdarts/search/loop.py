@@ -137,7 +137,7 @@ def search_epoch(
     state.start_epoch(params, stage)
     steps = epoch_steps(params, *(len(level.images) for level in levels))
     began = time.perf_counter() - state.seconds
-    for inner, outer in pairs(params, levels, stage, state, steps):
+    for inner, outer, *more in pairs(params, levels, stage, state, steps):
         rate = weight_rate(params, state.epoch, state.step / steps)
         state.start_step(params, rate)
         at, noise = training_alpha(params, state)
@@ -150,7 +150,7 @@ def search_epoch(
             step = step_on_batch() if params.order == "weights-first" and not together else None
             if logged or not frozen:
                 find = phase.hypergradient if logged else phase.unlogged
-                hypergradient = find(state.with_draw(params, inner, "inner"), outer)
+                hypergradient = find(state.with_draws(params, inner, more), outer)
                 if logged:
                     log.hypergradient(state, hypergradient, rate, steps)
                 if together:  # both gradients are taken before either step
@@ -193,17 +193,22 @@ def end_epoch(
 
 def pairs(
     params: SearchParams, levels: tuple[Batches, Batches], stage: StagePlan, state: State, steps: int
-) -> Iterator[tuple[Batch, Batch]]:
+) -> Iterator[tuple[Batch, ...]]:
     """Yield the remaining pairs of inner and outer batches of an epoch of `steps`, with a progress bar.
 
-    With one level both batches are the same.
+    With one level both batches are the same. With `fresh_batches`, further training batches follow, one for each
+    further term of a Neumann series; they are shuffled independently.
     """
     inner, outer = (
         level.repeated(params.search_seed, name, state.epoch, state.step)
         for name, level in zip(("inner", "outer"), levels, strict=True)
     )
+    fresh = [
+        levels[0].repeated(params.search_seed, f"term {term}", state.epoch, state.step)
+        for term in range(1, params.terms if params.fresh_batches else 1)
+    ]
     label = f"{params.slug()} epoch {state.epoch + 1}/{params.all_epochs}"
-    both = ((one, one) for one in inner) if stage.levels == "one" else zip(inner, outer, strict=False)
+    both = ((one, one) for one in inner) if stage.levels == "one" else zip(inner, outer, *fresh, strict=False)
     yield from progress(islice(both, steps - state.step), steps - state.step, label)
 
 

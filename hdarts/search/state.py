@@ -1,6 +1,7 @@
 """The state of a search and its checkpoints."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,6 +99,11 @@ class State:
         """Return a batch with the random draw of the mixture for this step, if the parametrisation needs one."""
         draw = self.relaxation.draw(self.alpha, params.search_seed, "mixture", level, self.epoch, self.step)
         return batch if draw is None else (*batch, draw)
+
+    def with_draws(self, params: SearchParams, batch: Batch, more: Sequence[Batch]) -> Batch | list[Batch]:
+        """Return the inner batch of a hypergradient with its draw or, if there are `more`, the list of all."""
+        first = self.with_draw(params, batch, "inner")
+        return [first, *(self.with_draw(params, one, f"term {n}") for n, one in enumerate(more, 1))] if more else first
 
     @property
     def space(self) -> SearchSpace:

@@ -1,6 +1,7 @@
 """Neumann series and conjugate gradients against dense linear algebra, and what they say when they cannot work."""
 
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -155,3 +156,25 @@ def test_without_reading_a_number_the_iterations_after_the_stop_change_nothing(d
     assert torch.equal(found.response, expected.response) and not found.info
     step = torch.tensor(0.4, dtype=torch.float64)
     assert torch.equal(hg.neumann(problem, problem.w, problem.alpha, None, None, step, 5).response, series.response)
+
+
+def test_neumann_with_a_batch_for_each_term_is_its_sum_of_products():
+    """-xi sum_j C_j^T (I - xi H_{j-1}) ... (I - xi H_0) v, with dense derivatives of each batch."""
+    problem, xi, terms = Curved(), 0.2, 3
+    w, alpha = draw(Curved.n_w, purpose="w"), draw(*Curved.alpha_shape, purpose="alpha")
+    *inner, outer = curved_batches(terms + 1)
+
+    def slope(w: torch.Tensor, alpha: torch.Tensor, batch: Any) -> torch.Tensor:
+        return torch.func.grad(problem.inner)(w, alpha, batch)
+
+    term, response = torch.func.grad(problem.outer)(w, alpha, outer), torch.zeros_like(alpha)
+    for batch in inner:
+        hessian, cross = torch.func.jacrev(slope, (0, 1))(w, alpha, batch)
+        response -= xi * torch.einsum("wij,w->ij", cross, term)
+        term = term - xi * hessian @ term
+    near(hg.neumann(problem, w, alpha, inner, outer, xi, terms).response, response)
+    one = hg.neumann(problem, w, alpha, inner[0], outer, xi, terms).response
+    near(hg.neumann(problem, w, alpha, inner[:1] * terms, outer, xi, terms).response, one)
+    assert (one - response).abs().max() > 1e-3 * response.abs().max()
+    with pytest.raises(ValueError, match="inner_batch is too short a list, but must be a list of 3 batches"):
+        hg.neumann(problem, w, alpha, inner[:2], outer, xi, terms)

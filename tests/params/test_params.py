@@ -180,7 +180,7 @@ PARTS = yaml.safe_load("""
     - {stop_when_stable: 10, stop_when_eigenvalue_grows: 1.3, eigenvalue_epochs: 2}
     - {selection: perturbation, tuning_epochs: 2}
     - {selection: threshold, threshold: 0.5, max_skips: 2}
-    - {fresh_batches: true}
+    - {fresh_batches: true, method: neumann}
 """)
 
 
@@ -192,7 +192,7 @@ def test_parts_that_are_those_of_darts_do_not_name_a_run_and_others_do():
             with_it = check(SearchParams, {**SEARCH, **part}).model_dump()
             assert identity(check(SearchParams, with_it)) != identity(start)
             assert SearchParams.identifying(with_it)[name] == with_it[name]
-    needed = {"noise", "eigenvalue_epochs"}  # by a part
+    needed = {"noise", "eigenvalue_epochs", "method"}  # by a part
     assert {name for part in PARTS for name in part} - needed == SearchParts.model_fields.keys()
 
 
@@ -216,6 +216,8 @@ def test_parts_that_are_those_of_darts_do_not_name_a_run_and_others_do():
         ({"stages": [{"epochs": 2, "operations": 3}]}, "stages: before the first one there is nothing to prune"),
         ({"stages": [{"epochs": 1}, {"epochs": 1, "layers": 5, "restart": False}]}, "needs restart: true"),
         ({"warmup_epochs": 2}, "warmup_epochs: 2 leaves no epoch for alpha: epochs is 2"),
+        ({"fresh_batches": True}, "fresh_batches: needs method neumann"),
+        ({"fresh_batches": True, "method": "neumann", "levels": "one"}, "fresh_batches: needs levels: two"),
         ({"stop_when_eigenvalue_grows": 1.3}, "stop_when_eigenvalue_grows: needs eigenvalue_epochs above 0"),
         ({"selection": "perturbation", "stages": [{"epochs": 2}]}, "selection: perturbation .* stages"),
         ({"selection": "perturbation", "partial_channels": 2}, "selection: perturbation .* partial_channels"),

@@ -90,7 +90,7 @@ def same(one: Run, other: Run) -> None:
         {"method": "darts-first"},
         {"method": "darts-second"},
         {"method": "unrolled", "steps": 2},
-        {"method": "neumann", "terms": 2},
+        {"method": "neumann", "terms": 2, "fresh_batches": True},
         {"method": "conjugate-gradient", "iterations": 2, "damping": 10.0},
         {"hypernetwork": "linear"},
         {"hypernetwork": "mlp", "hidden": "shared", "activation": "tanh"},
@@ -524,6 +524,27 @@ def test_custom_parts_are_passed_as_objects():
     run = Run.open(params)
     assert list(s.search(params, run, data=data, hypergradient=custom)) and len(rates) == 2
     assert (s.alpha_at(run) < s.alpha_at(run, 0)).all()
+
+
+def test_each_term_of_a_series_has_a_fresh_batch_that_depends_on_seed_epoch_and_step_only():
+    params = parameters(method="neumann", terms=3, fresh_batches=True, limit=96, checkpoint_minutes=1e-9, epochs=1)
+    taken: list[list[Any]] = []
+
+    def listed(problem, weights, alpha, inner, outer, rate):
+        taken.append(inner)
+        if len(taken) == 3:  # of the epoch's steps; the two before have been saved
+            raise KeyboardInterrupt
+        return Hypergradient(torch.zeros_like(alpha), torch.zeros_like(alpha))
+
+    with pytest.raises(KeyboardInterrupt):
+        list(s.search(params, Run.open(params), hypergradient=listed))
+    list(s.search(params, Run.open(params), hypergradient=listed))
+    assert [len(inner) for inner in taken] == [3] * 4
+    pixels = torch.stack([x for inner in taken[:3] for x, _ in inner])
+    assert len(pixels.flatten(1).unique(dim=0)) == 9, "all are different"
+    assert all(
+        torch.equal(a, b) for one, other in zip(*taken[2:], strict=True) for a, b in zip(one, other, strict=True)
+    )
 
 
 def test_custom_parts_are_moved_to_the_device_of_the_search():
