@@ -12,6 +12,8 @@ from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+pytest_plugins = ["helpers.processes"]  # the fixture `together`
+
 settings.register_profile("fixed", derandomize=True)
 settings.register_profile("drawn", derandomize=False, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))

@@ -172,6 +172,7 @@ class SearchParams(SearchParts, Parameters, Machine, Images, Checkpoints, SGD):
     discretise_epochs: CountOrZero
     eigenvalue_epochs: CountOrZero
     log_every: Count
+    sync_batch_norm: bool = False  # over all processes of torchrun
 
     @property
     def frozen_epochs(self) -> int:

@@ -28,6 +28,7 @@ from hdarts.runs.checkpoint import CheckpointClock, last_checkpoint
 from hdarts.runs.device import moved, use_machine
 from hdarts.runs.lock import exclusive
 from hdarts.runs.memory import explaining_full_memory, naming_a_batch_that_fits, peak_memory
+from hdarts.runs.processes import SINGLE, Processes
 from hdarts.runs.progress import progress
 from hdarts.runs.run import Run, tidy
 from hdarts.runs.tensorboard import event_files
@@ -57,6 +58,7 @@ def search(
     supernet: Any = None,
     hypernetwork: ByKind | None = None,
     hypergradient: Method | None = None,
+    processes: Processes = SINGLE,
     finish: bool = True,
 ) -> Iterator[Row]:
     """Search and yield one row of metrics per epoch; a run that is done yields its recorded rows.
@@ -64,6 +66,8 @@ def search(
     User-defined objects replace what the parameters describe: `data` (with a validation part), `supernet` (a pure
     function like hdarts.supernet; its space is searched), `hypernetwork` (for method hypernetwork) and `hypergradient`,
     a function (problem, weights, alpha, inner batch, outer batch, learning rate, a scalar tensor) -> Hypergradient.
+
+    With several `processes` (hdarts.runs.processes), each calls this and computes its share of every batch.
 
     Writes metrics.csv, hypergradients.csv, alpha.csv, timings.csv, checkpoints, genotype.json, provenance.json and, in
     the space of NAS-Bench-201 if its table is installed, truth.csv, which no search reads. At the end
@@ -73,16 +77,17 @@ def search(
     """
     if run.done:
         yield from run.table("metrics").to_dict("records")
-        tidy(params, run.folder)  # the process may have been killed right after it wrote the result
+        if processes.is_main:
+            tidy(params, run.folder)  # the process may have been killed right after it wrote the result
         return
     device = use_machine(params)
-    with exclusive(run.folder):
+    with exclusive(run.folder) if processes.is_main else contextlib.nullcontext():
         if params.method == "random":
             draw_cell(params, run, device, supernet.space if supernet else SPACES[params.space])
         else:
             with explaining_full_memory():
-                yield from _search(params, run, device, data, supernet, hypernetwork, hypergradient)
-        if finish:
+                yield from _search(params, run, device, data, supernet, hypernetwork, hypergradient, processes)
+        if finish and processes.is_main:
             finish_run(params, run)
 
 
@@ -94,22 +99,27 @@ def _search(
     supernet: Any,
     hypernetwork: ByKind | None,
     hypergradient: Method | None,
+    processes: Processes,
 ) -> Iterator[Row]:
-    events = event_files(run.folder, params.tensorboard)
-    with events as write, CheckpointClock(params).listening() as clock:
+    events = event_files(run.folder, params.tensorboard and processes.is_main)
+    clock = CheckpointClock(params, processes.agree if processes.world > 1 else None)
+    with events as write, clock.listening():
         data, supernet, hypernetwork = (moved(part, device) for part in (data, supernet, hypernetwork))
-        data = data or load_splits(params, device)
-        saved = checkpoint.load(run.folder, identity(params))
+        with processes.main_first():  # it downloads images and renames a damaged checkpoint
+            data = data or load_splits(params, device)
+            saved = checkpoint.load(run.folder, identity(params))
         method = hypergradient or partial(method_hypergradient, params)
         direct = None if hypergradient or params.part != "direct" else partial(method, part="direct")
         plans = stages_of(params)[saved.get("stage", 0) if saved else 0 :]
-        problem, state = start_stage(params, plans[0], None, saved, data, supernet, hypernetwork, device)
-        log, truth = Log.resume(run, state, write), TruthFile.of(run, state.space)
+        problem, state = start_stage(params, plans[0], None, saved, data, supernet, hypernetwork, device, processes)
+        log, truth = Log.resume(run, state, write), TruthFile.of(run, state.space, processes)
         updated = sum(t.numel() for name, t in state.weights.tensors().items() if "velocity" not in name)
         describe(run, device, data.summary(), supernet_weights=problem.supernet.n_w, trained_weights=updated)
         for stage in plans:
             if stage is not plans[0]:
-                problem, state = start_stage(params, stage, state, None, data, supernet, hypernetwork, device)
+                problem, state = start_stage(
+                    params, stage, state, None, data, supernet, hypernetwork, device, processes
+                )
             phase = phases(params, problem, state, method, direct)
             levels = batches(params, data, stage.levels)
             while not (state.step == 0 and stage.start < state.epoch and stage_ends(params, stage, state, log.tables)):
@@ -144,7 +154,11 @@ def search_epoch(
         outer = state.with_draw(params, outer, "inner" if stage.levels == "one" else "outer")
         step_on_batch = partial(take_weight_step, params, state, step_weights, inner, at, noise)
         attempt = partial(try_step, phase, state.with_draw(params, inner, "inner"), outer, at, noise)
-        with locating_errors(run, state), naming_a_batch_that_fits(params.batch_size, attempt):
+        alone = attempt if state.processes.world == 1 else None
+        with (
+            locating_errors(run, state),
+            naming_a_batch_that_fits(params.batch_size, alone),
+        ):
             logged = state.steps_done(steps) % params.log_every == 0
             together = params.order == "together" or stage.levels == "one"
             step = step_on_batch() if params.order == "weights-first" and not together else None
@@ -159,6 +173,7 @@ def search_epoch(
                     phase.alpha_step(part_of(hypergradient, params.part))
             state.count(step or step_on_batch(), len(inner[1]))
         state.seconds = time.perf_counter() - began
+        clock.agree()
         if (state.step < steps or clock.requested) and clock.due_in_epoch():
             log.write("hypergradients")
             save(run, params, state, clock)

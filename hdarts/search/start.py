@@ -9,6 +9,7 @@ from hdarts.errors import ParameterError
 from hdarts.hypernetwork import ByKind
 from hdarts.params import SearchParams
 from hdarts.params.parts import SearchParts
+from hdarts.runs.processes import SINGLE, Processes
 from hdarts.search.outer_term import outer_term
 from hdarts.search.relaxation import Relaxation
 from hdarts.search.setup import make_supernet
@@ -39,6 +40,7 @@ def start_stage(
     supernet: Any,
     hypernetwork: ByKind | None,
     device: torch.device,
+    processes: Processes = SINGLE,
 ) -> tuple[Classification, State]:
     """Return problem and state at the start of a stage, or as they were `saved` in it.
 
@@ -56,16 +58,19 @@ def start_stage(
         raise ParameterError(f"selection: perturbation needs a supernet with the edges of space {params.space}")
     relaxation = Relaxation.of(params, model.space, stage, kept, device)
     state = State.fresh(params, model, hypernetwork, device, relaxation, stage)
+    state.processes = processes
     if before is not None and not stage.restart:
         state.continue_from(before)
     if stage.tuning:
         for name, tensor in state.weights.tensors().items():
             tensor.mul_("velocity" not in name)  # the optimiser of the weights starts anew
     state.restore(saved)
+    if synchronised := params.sync_batch_norm and processes.world > 1:
+        model.compiled = False  # the kernels compute statistics of one process
     parts = [name for name in SearchParts.model_fields if getattr(params, name) != getattr(DARTS_PARTS, name)]
     if not parts and kept is None:  # DARTS: a user-defined supernet may have softmax built in
-        return Classification(model, params.precision), state
+        return Classification(model, params.precision, processes=processes, synchronised=synchronised), state
     if not hasattr(model, "mixture"):
         raise ParameterError(f"{parts[0]}: needs a supernet with a method `mixture(images, w, weights)`")
     term = outer_term(params, model, data.train.shape[1:], relaxation, state.outer_weight)
-    return Classification(model, params.precision, relaxation, term), state
+    return Classification(model, params.precision, relaxation, term, processes, synchronised), state

@@ -15,6 +15,7 @@ from hdarts.params.schedule import value_at
 from hdarts.runs import checkpoint
 from hdarts.runs.checkpoint import CheckpointClock, refuse_unless_finite
 from hdarts.runs.memory import peak_memory
+from hdarts.runs.processes import SINGLE, Processes
 from hdarts.runs.randomness import generator
 from hdarts.runs.run import Run
 from hdarts.search.alpha_step import alpha_optimiser
@@ -47,6 +48,7 @@ class State:
     perturbation: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))  # of the mixture weights
     direction: Tensor | None = None  # of that perturbation in the current step, uniform in [-1, 1]
     stage: int = 0
+    processes: Processes = SINGLE
     broken: Tensor = field(default_factory=lambda: torch.tensor(-1))  # first step of the epoch that was not finite
 
     @classmethod
@@ -176,5 +178,8 @@ def save(run: Run, params: SearchParams, state: State, clock: CheckpointClock, k
     state.check()
     refuse_unless_finite(state.tensors(), state.where, run.folder)
     run.add_provenance(kernels=kernels_used(), peak_memory_mib=peak_memory(str(state.alpha.device)))
-    checkpoint.save(run.folder, state.saved(), identity(params), f"epoch-{state.epoch}" if keep else "")
+    if state.processes.is_main:
+        checkpoint.save(run.folder, state.saved(), identity(params), f"epoch-{state.epoch}" if keep else "")
+    if clock.requested:  # no process exits before the main one has saved
+        state.processes.wait()
     clock.saved()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from hdarts.data.nasbench201_table import BenchmarkTable, table_path
 from hdarts.params import SearchParams
+from hdarts.runs.processes import SINGLE, Processes
 from hdarts.runs.run import Run
 from hdarts.search.log import weights_at
 from hdarts.search.selection import selection_of
@@ -23,9 +24,13 @@ class TruthFile:
     table: BenchmarkTable | None
 
     @classmethod
-    def of(cls, run: Run, space: SearchSpace) -> "TruthFile":
-        """Return the file of a search of a space; a damaged table raises `ParameterError`."""
-        return cls(run, BenchmarkTable.read() if isinstance(space, NASBench201) and table_path() else None)
+    def of(cls, run: Run, space: SearchSpace, processes: Processes = SINGLE) -> "TruthFile":
+        """Return the file of a search of a space, which the main process writes.
+
+        A damaged table raises `ParameterError`.
+        """
+        wanted = isinstance(space, NASBench201) and processes.is_main
+        return cls(run, BenchmarkTable.read() if wanted and table_path() else None)
 
     def write(self, cells: Mapping[int, Genotype] | None = None) -> None:
         """Write one row per cell, given by epoch; by default the cells derived from each epoch of alpha.csv."""

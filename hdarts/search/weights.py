@@ -6,6 +6,7 @@ hypernetwork is a change of variables: w = [h(phi, alpha) | rest], and SGD updat
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -19,6 +20,7 @@ from hdarts.kernels.output_layer import Rate, clip_factor, sgd_
 from hdarts.params import Precision
 from hdarts.runs.cuda_graph import host_may_read
 from hdarts.runs.device import autocast
+from hdarts.runs.processes import SINGLE, Joined, Processes, Shared, SynchronisedStatistics
 from hdarts.supernet import Mixture
 
 Batch = tuple[Tensor, ...]  # images, labels and perhaps a random draw for the mixture
@@ -28,7 +30,8 @@ Batch = tuple[Tensor, ...]  # images, labels and perhaps a random draw for the m
 class Classification:
     """The bilevel problem of a supernet: cross entropy of image batches `(x, y)` on both levels.
 
-    `outer_term(alpha)` is added to the outer loss.
+    `outer_term(alpha)` is added to the outer loss. Several `processes` compute a share of each batch each; all get the
+    result of the whole.
 
     `relaxation(alpha)` is what the supernet mixes with; None: softmax(alpha). For a parametrisation with random draws
     a batch is `(x, y, draw)`, and the relaxation is called with alpha and the draw.
@@ -39,15 +42,35 @@ class Classification:
     precision: Precision = "float32"
     relaxation: Callable[..., Mixture] | None = None
     outer_term: Callable[[Tensor], Tensor] | None = None
+    processes: Processes = SINGLE
+    synchronised: bool = False  # statistics of BatchNorm are those of the images of all processes
 
     def outcome(self, w: Tensor, alpha: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the loss and the number of images classified correctly."""
+        if self.processes.world > 1:
+            return self._outcome_of_all(w, alpha, batch)
         x, y, *draw = batch
         with autocast(x.device, self.precision):
             mixed = self.relaxation and self.relaxation(alpha, *draw)
             logits = self.supernet(x, w, alpha) if mixed is None else self.supernet.mixture(x, w, mixed)
         logits = logits.to(w.dtype)
         return F.cross_entropy(logits, y), (logits.detach().argmax(1) == y).sum()
+
+    def _outcome_of_all(self, w: Tensor, alpha: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the outcome of the whole batch, of which this process computes its share.
+
+        loss = sum over processes of (n_i / n) (mean loss of n_i images); the gradients in w and alpha are summed too,
+        so that every process has those of the whole batch. A process without an image computes the first one for 0.
+        """
+        x, y, *draw = batch
+        share = torch.arange(len(y)).tensor_split(self.processes.world)[self.processes.rank]
+        first, count = (int(share[0]), len(share)) if len(share) else (0, 0)
+        part = slice(first, first + max(1, count))
+        one, shared = replace(self, processes=SINGLE), [Shared.apply(w), Shared.apply(alpha)]
+        with SynchronisedStatistics(count > 0) if self.synchronised else nullcontext():
+            loss, correct = one.outcome(*shared, (x[part], y[part], *draw))  # type: ignore[arg-type]
+        total: Any = Joined.apply(loss * (count / len(y)))
+        return total, self.processes.sum(correct * (count > 0))
 
     def inner(self, w: Tensor, alpha: Tensor, batch: Batch) -> Tensor:
         return self.outcome(w, alpha, batch)[0]
@@ -58,6 +81,8 @@ class Classification:
 
     def at(self, mixture: Mixture) -> "Classification":
         """Return the problem in which the supernet mixes with `mixture` at any alpha."""
+        if self.processes.world > 1:  # each computes a share of the gradient in the weights
+            mixture = mixture._replace(weights=Shared.apply(mixture.weights))  # type: ignore[arg-type]
         return replace(self, relaxation=lambda alpha, *draw: mixture, outer_term=None)
 
 

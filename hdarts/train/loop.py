@@ -22,11 +22,11 @@ from hdarts.runs.cuda_graph import host_may_read
 from hdarts.runs.device import at_least_float32, autocast
 from hdarts.runs.lock import exclusive
 from hdarts.runs.memory import explaining_full_memory, naming_a_batch_that_fits
+from hdarts.runs.processes import SINGLE, Processes
 from hdarts.runs.progress import progress
 from hdarts.runs.randomness import generator
 from hdarts.runs.run import Run, tidy
 from hdarts.runs.tensorboard import event_files
-from hdarts.train.distributed import SINGLE, Processes
 from hdarts.train.result import finish as finish_run
 from hdarts.train.setup import prepare
 from hdarts.train.state import Training, resume, save, stop_unless_finite

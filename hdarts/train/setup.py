@@ -11,11 +11,12 @@ from hdarts.params import EvaluateParams
 from hdarts.runs.checkpoint import CheckpointClock
 from hdarts.runs.device import use_machine
 from hdarts.runs.paths import runs_folder, workbook_folder
+from hdarts.runs.processes import SINGLE, Processes
 from hdarts.runs.randomness import generator
 from hdarts.runs.run import Run
 from hdarts.runs.tensorboard import Write, no_events
 from hdarts.space import Genotype
-from hdarts.train.distributed import SINGLE, Processes, synchronise_batch_norm
+from hdarts.train.distributed import synchronise_batch_norm
 from hdarts.train.state import Training
 
 

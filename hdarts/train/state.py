@@ -13,9 +13,9 @@ from hdarts.params import EvaluateParams, identity
 from hdarts.runs import checkpoint
 from hdarts.runs.checkpoint import CheckpointClock, last_checkpoint, refuse_unless_finite
 from hdarts.runs.memory import peak_memory
+from hdarts.runs.processes import Processes
 from hdarts.runs.run import Run
 from hdarts.runs.tensorboard import Write
-from hdarts.train.distributed import Processes
 
 
 @dataclass

@@ -9,7 +9,7 @@ Each command imports what it uses, so that the help appears at once.
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -89,10 +89,27 @@ def evaluate(
     context: typer.Context,
 ) -> None:
     """Train and test one network. Runs in one process, or in several (torchrun ... -m hdarts evaluate ...)."""
-    from hdarts.workbook.evaluate import evaluate
+    from hdarts.params import EvaluateParams
+
+    _run_file(EvaluateParams, parameters, context)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def search(
+    parameters: Annotated[Path, typer.Argument(metavar="PARAMS.yaml [-p NAME VALUE]...", help="as for notebook 03")],
+    context: typer.Context,
+) -> None:
+    """Search one architecture. Runs in one process, or in several (torchrun ... -m hdarts search ...)."""
+    from hdarts.params import SearchParams
+
+    _run_file(SearchParams, parameters, context)
+
+
+def _run_file(model: Any, parameters: Path, context: typer.Context) -> None:
+    from hdarts.workbook.run_file import run_file
 
     try:
-        evaluate(parameters, context.args)
+        run_file(model, parameters, context.args)
     except (Stopped, OutOfMemory) as fault:
         print(f"hdarts: {fault}", file=sys.stderr)
         raise typer.Exit(fault.exit_code) from None

@@ -2,20 +2,16 @@
 
 import itertools
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from helpers.small_runs import contents, environment, signal_at
 from helpers.tiny_training import TINY
@@ -25,10 +21,11 @@ from hdarts.data import Augmentation, Batches
 from hdarts.errors import ParameterError, Stopped
 from hdarts.params import EvaluateParams, Parameters, SearchParams, check, identity
 from hdarts.runs import checkpoint
+from hdarts.runs.processes import SINGLE, Processes
 from hdarts.runs.provenance import read_starts
 from hdarts.runs.run import Run
 from hdarts.train import load_splits, new_network, read_genotype, train
-from hdarts.train.distributed import SINGLE, Processes, synchronise_batch_norm
+from hdarts.train.distributed import synchronise_batch_norm
 
 SYNC = {"sync_batch_norm": True, "flip": True, "limit": 44}  # 44 images in batches of 16: the last has 12
 
@@ -60,40 +57,6 @@ def trained(
             return str(stopped)
     rows.close()  # type: ignore[attr-defined]
     return found
-
-
-def part(function: Callable[..., Any], rank: int, world: int, store: Path, runs: str, *arguments: Any) -> Any:
-    """Join the other processes, call the function, and leave."""
-    os.environ |= {"HDARTS_RUNS": runs, "HDARTS_PROGRESS": "none"}
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
-    try:
-        return function(Processes(rank, world), *arguments)
-    finally:
-        dist.destroy_process_group()
-
-
-@pytest.fixture(scope="module")
-def pool() -> Iterator[ProcessPoolExecutor]:
-    """Processes that have imported PyTorch already."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch._dynamo", "test_distributed"])
-    with ProcessPoolExecutor(4, mp_context=context) as executor:
-        yield executor
-
-
-@pytest.fixture
-def together(pool: ProcessPoolExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
-    """Call a function in several processes at once; return their results."""
-    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "runs"))
-    stores = itertools.count()
-
-    def call(world: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-        store = tmp_path / f"store-{next(stores)}"
-        common = (world, store, str(tmp_path / "runs"), *arguments)
-        futures = [pool.submit(part, function, rank, *common) for rank in range(world)]
-        return [future.result(600) for future in futures]
-
-    return call
 
 
 def folder(name: str = "tiny") -> Path:

@@ -1,21 +1,27 @@
-"""`hdarts evaluate PARAMS.yaml`: one evaluation from the command line, on one process or on those of torchrun."""
+"""`hdarts search` and `hdarts evaluate`: one run from the command line, on one process or on those of torchrun."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import yaml
 
 from hdarts.errors import OutOfMemory, ParameterError
-from hdarts.params import EvaluateParams, read_yaml
+from hdarts.params import EvaluateParams, SearchParams, read_yaml
 from hdarts.runs.paths import with_defaults
+from hdarts.runs.processes import Processes, process_group
+from hdarts.runs.run import Run
 from hdarts.runs.tensorboard import need_tensorboard
+from hdarts.search import search
 from hdarts.train import train
-from hdarts.train.distributed import Processes, process_group
+
+SHOWN = ("train_loss", "train_accuracy", "validation_accuracy", "test_accuracy")  # of the columns of metrics.csv
+P = TypeVar("P", SearchParams, EvaluateParams)
 
 
-def evaluate(file: Path, changes: Sequence[str]) -> None:
-    """Train and test the network of a parameter file, as notebook 06 does, and print one line per epoch.
+def run_file(model: type[P], file: Path, changes: Sequence[str]) -> None:
+    """Search, or train and test, by a parameter file, as notebook 03 or 06 does, and print one line per epoch.
 
     Defaults and run folder are those of the notebook, which can show the result; `changes` (-p name value, ...) take
     precedence over the file.
@@ -24,16 +30,16 @@ def evaluate(file: Path, changes: Sequence[str]) -> None:
         if not processes.is_main:
             os.environ["HDARTS_PROGRESS"] = "none"
         try:
-            _evaluate(file, changes, processes)
+            _run_file(model, file, changes, processes)
         except RuntimeError as error:
             if processes.is_main or isinstance(error, FloatingPointError | OutOfMemory):
                 raise
             raise SystemExit(1) from None  # lost its connection to the main process, which prints the cause
 
 
-def _evaluate(file: Path, changes: Sequence[str], processes: Processes) -> None:
+def _run_file(model: type[P], file: Path, changes: Sequence[str], processes: Processes) -> None:
     with processes.main_first():  # only the main process prints errors
-        params = read_params(file, changes)
+        params = read_params(model, file, changes)
         processes.validate(params.batch_size, params.device)
         if params.tensorboard:
             need_tensorboard()
@@ -41,14 +47,21 @@ def _evaluate(file: Path, changes: Sequence[str], processes: Processes) -> None:
     if processes.is_main:
         count = f"{processes.world} processes" if processes.world > 1 else "one process"
         print(f"run folder: {run.folder}, {count}", flush=True)
-    for row in train(params, run, processes=processes):
+    for row in epochs_of(params, run, processes):
         if processes.is_main:
-            values = ", ".join(f"{name} {row[name]:.4g}" for name in ("train_loss", "train_accuracy", "test_accuracy"))
+            values = ", ".join(f"{name} {row[name]:.4g}" for name in SHOWN if name in row)
             print(f"epoch {row['epoch']}/{params.epochs}: {values}", flush=True)
 
 
-def read_params(file: Path, changes: Sequence[str]) -> EvaluateParams:
-    """Return the parameters of an evaluation: the notebook's defaults, those of a file, and `-p name value` as YAML."""
+def epochs_of(params: SearchParams | EvaluateParams, run: Run, processes: Processes) -> Iterator[dict[str, Any]]:
+    """Yield the rows of the search or training that the parameters describe."""
+    if isinstance(params, SearchParams):
+        return search(params, run, processes=processes)
+    return train(params, run, processes=processes)
+
+
+def read_params(model: type[P], file: Path, changes: Sequence[str]) -> P:
+    """Return the parameters of a run: the notebook's defaults, those of a file, and `-p name value` as YAML."""
     if len(changes) % 3 or any(word != "-p" for word in changes[::3]):
         raise ParameterError(f"{' '.join(changes)!r}: only `-p name value` may follow the parameter file")
     values = read_yaml(file)
@@ -57,4 +70,4 @@ def read_params(file: Path, changes: Sequence[str]) -> EvaluateParams:
             values[name] = yaml.safe_load(text)
         except yaml.YAMLError:
             raise ParameterError(f"parameter `{name}` = {text!r}: cannot be read as YAML") from None
-    return with_defaults(EvaluateParams, values)
+    return with_defaults(model, values)
