@@ -60,10 +60,10 @@ def test_a_stopped_and_resumed_search_has_the_same_truth_file(tmp_path: Path, mo
 
 def test_the_cells_that_are_looked_up_are_those_of_the_selection(tmp_path: Path, monkeypatch):
     data, kind = write_table(tmp_path / "data"), KIND | {"max_skips": 0}
-    assert searched(tmp_path / "free", data, monkeypatch)["skips"].sum() > 0
+    assert max(searched(tmp_path / "free", data, monkeypatch)["skips"].tolist()) > 0
     rows = searched(tmp_path / "capped", data, monkeypatch, kind)
     run = Run.open(params(kind))
-    assert rows["skips"].sum() == run.table("metrics")["skips_normal"].sum() == 0
+    assert {*rows["skips"].tolist(), *run.table("metrics")["skips_normal"].tolist()} == {0}
     assert rows["cell"].iloc[-1] == Genotype.from_json((run.folder / "genotype.json").read_text()).to_string()
 
 
