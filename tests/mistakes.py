@@ -153,6 +153,10 @@ PARTS = {  # mistake: file below hdarts/, text that occurs there once, its repla
         "search/loop.py", "state.epoch - stage.start < stage.warmup_epochs", "state.epoch < stage.warmup_epochs",
         "p_darts",
     ),
+    "no cap on skip connections": (
+        "search/selection.py", "return rule if params.max_skips is None else", "return rule if True else", "p_darts",
+    ),
+    "no threshold": ("search/selection.py", 'if params.selection == "threshold" else', "if False else", "fairdarts"),
     "DOTS's cell by its mixture weights": (
         "search/state.py", "self.relaxation.strength(", "self.relaxation.mean(", "dots",
     ),
