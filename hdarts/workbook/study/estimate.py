@@ -42,6 +42,7 @@ FREE = SearchParams.not_identifying - {"device", "threads"} | {
     *("drop_last", "order", "nesterov", "schedule", "auxiliary", "drop_path", "warmup_epochs", "temperature"),
     *("outer_term", "outer_weight", "outer_target", "alpha_step", "alpha_epsilon", "alpha_clip", "perturbation"),
     *("stop_when_stable", "stop_when_eigenvalue_grows", "max_skips", "threshold", "tuning_epochs"),
+    "selection",
 }
 
 
@@ -172,13 +173,15 @@ def repetitions(p: SearchParams | EvaluateParams, images: DatasetInfo) -> dict[s
         return {"weight_step": steps, "accuracy": p.epochs * test / p.batch_size}
     steps = epoch_steps(p, images.train, images.validation)
     batches = math.ceil(images.validation / p.batch_size)
-    weight_epochs, alpha_epochs = p.frozen_epochs or p.epochs, p.epochs - p.frozen_epochs
-    validations = p.epochs + p.candidates + (0 if p.candidates else p.epochs // (p.discretise_epochs or math.inf))
+    tuning, space = p.all_epochs - p.epochs, SPACES[p.space]
+    weight_epochs, alpha_epochs = (p.frozen_epochs or p.epochs) + tuning, p.all_epochs - p.frozen_epochs
+    validations = p.all_epochs + (p.candidates or p.all_epochs // (p.discretise_epochs or math.inf))
+    validations += math.prod(space.alpha_shape) if tuning else 0  # selection perturbation: once without each operation
     alpha_steps = alpha_epochs * steps + p.frozen_epochs * steps / p.log_every
     return {
-        "alpha_step": alpha_steps + EIGENVALUE * (p.epochs // (p.eigenvalue_epochs or math.inf)),
+        "alpha_step": alpha_steps + EIGENVALUE * (p.all_epochs // (p.eigenvalue_epochs or math.inf)),
         "weight_step": weight_epochs * steps,
-        "accuracy": validations * batches + (p.epochs - weight_epochs) * steps,
+        "accuracy": validations * batches + (p.all_epochs - weight_epochs) * steps,
     }
 
 

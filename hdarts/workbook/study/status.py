@@ -44,7 +44,7 @@ class RunProgress:
     @classmethod
     def of(cls, run: PlannedRun) -> "RunProgress":
         """Read the progress of a run from its metrics.csv and timings.csv."""
-        epochs = getattr(run.params, "epochs", None)
+        epochs = getattr(run.params, "all_epochs", getattr(run.params, "epochs", None))
         if not isinstance(epochs, int):
             return cls()
         try:

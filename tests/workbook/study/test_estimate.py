@@ -97,6 +97,8 @@ def test_steps_are_counted_as_a_search_takes_them(tmp_path, monkeypatch) -> None
     counted = e.repetitions(search(), IMAGES)
     assert counted["weight_step"] == counted["alpha_step"] == steps == 15
     assert counted["accuracy"] == 3 * 5 + 3 * 5, "validation, and once more for the discrete cell"
+    tuned = e.repetitions(search(selection="perturbation", tuning_epochs=1, space="nasbench201", layers=1), IMAGES)
+    assert tuned == {"weight_step": 8 * 5, "alpha_step": 8 * 5, "accuracy": (8 + 8 + 6 * 5) * 5}
 
 
 def test_the_largest_of_each_method_is_measured_first() -> None:
