@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from hdarts.params.parts import SAMPLED, SearchParts
+from hdarts.params.parts import SAMPLED, SearchParts, check_parts_with_the_rest
 from hdarts.params.types import (
     Count,
     CountOrZero,
@@ -198,7 +198,7 @@ class SearchParams(SearchParts, Parameters, Machine, Images, Checkpoints, SGD):
     def _fits_together(self) -> Self:
         self._check_parts()
         self._check_stages()
-        self._check_parts_with_the_rest()
+        check_parts_with_the_rest(self)
         if self.centred and self.noise == 0:
             raise ValueError("centred: true learns nothing without noise; set noise above 0 (0.05 to 0.1 is practical)")
         if self.antithetic and self.noise == 0:
@@ -258,22 +258,6 @@ class SearchParams(SearchParts, Parameters, Machine, Images, Checkpoints, SGD):
             raise ValueError("stages: before the first one there is nothing to prune or to keep")
         if self.method == "hypernetwork" and any(stage.skip_dropout for stage in self.stages) and self.antithetic:
             raise ValueError("skip_dropout: the two passes of antithetic would have different masks")
-
-    def _check_parts_with_the_rest(self) -> None:
-        if self.channels % self.partial_channels:
-            raise ValueError(f"partial_channels: {self.partial_channels} does not divide channels: {self.channels}")
-        if self.outer_term != "none" and self.part == "response":
-            raise ValueError("outer_term: belongs to the direct part, which part: response leaves out")
-        if self.candidates and self.parametrisation != "softmax":
-            raise ValueError("candidates: a cell is one-hot in the softmax; set parametrisation: softmax")
-        if self.noise and self.parametrisation in ("dirichlet", "simplex"):
-            raise ValueError(
-                f"noise: leaves what parametrisation {self.parametrisation} is defined for; set noise: 0.0"
-            )
-        if self.hypernetwork_input == "softmax" and self.parametrisation not in ("softmax", "gumbel", "gumbel-hard"):
-            raise ValueError(f"hypernetwork_input: softmax is not for parametrisation {self.parametrisation}")
-        if self.method == "hypernetwork" and len({stage.parametrisation for stage in self.stages}) > 1:
-            raise ValueError("stages: a hypernetwork needs the same parametrisation in all of them")
 
 
 class EvaluateParams(Parameters, Machine, Images, Checkpoints, SGD):

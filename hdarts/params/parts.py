@@ -1,6 +1,6 @@
 """Parameters of the replaceable parts of a search; by default they are those of DARTS (hdarts.search)."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -110,3 +110,19 @@ class SearchParts(BaseModel):
         named = [self.temperature, *(stage.temperature for stage in self.stages if stage.temperature is not None)]
         if not all(min(one.first, one.last) > 0 if isinstance(one, Ramp) else one > 0 for one in named):
             raise ValueError("temperature: must be above 0")
+
+
+def check_parts_with_the_rest(params: Any) -> None:
+    """Raise ValueError where parts do not fit other parameters of a search."""
+    if params.channels % params.partial_channels:
+        raise ValueError(f"partial_channels: {params.partial_channels} does not divide channels: {params.channels}")
+    if params.outer_term != "none" and params.part == "response":
+        raise ValueError("outer_term: belongs to the direct part, which part: response leaves out")
+    if params.candidates and params.parametrisation != "softmax":
+        raise ValueError("candidates: a cell is one-hot in the softmax; set parametrisation: softmax")
+    if params.noise and params.parametrisation in ("dirichlet", "simplex"):
+        raise ValueError(f"noise: leaves what parametrisation {params.parametrisation} is defined for; set noise: 0.0")
+    if params.hypernetwork_input == "softmax" and params.parametrisation not in ("softmax", "gumbel", "gumbel-hard"):
+        raise ValueError(f"hypernetwork_input: softmax is not for parametrisation {params.parametrisation}")
+    if params.method == "hypernetwork" and len({stage.parametrisation for stage in params.stages}) > 1:
+        raise ValueError("stages: a hypernetwork needs the same parametrisation in all of them")
