@@ -47,3 +47,13 @@ def test_each_panel_of_a_comparison_has_its_models_and_a_bar_only_where_a_deviat
     bars: list[Any] = [*theirs.collections, *ours.collections]
     lengths = [np.ptp(bar.get_segments()[0][:, 1]) for bar in bars]
     assert np.allclose(lengths, [0.2, 0, 1.0, 0, 0, 0])
+
+
+def test_a_published_cost_is_a_stroke_joined_to_the_marker_of_its_model():
+    rows = COSTS.assign(published=np.where(COSTS["model"] == "SNAS", 1.0, np.nan))
+    theirs, ours = plots.accuracy_and_cost(rows).axes
+    (stroke,) = [line for line in theirs.lines if line.get_marker() == "|"]
+    assert np.asarray(stroke.get_xydata()).tolist() == [[1.0, 97.2]]
+    joined = [segment.tolist() for bars in theirs.collections for segment in bars.get_segments()]  # type: ignore
+    assert [[2.0, 97.2], [1.0, 97.2]] in joined
+    assert [axes.get_legend_handles_labels()[1].count("published cost") for axes in (theirs, ours)] == [1, 0]

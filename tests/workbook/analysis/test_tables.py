@@ -148,6 +148,8 @@ def test_accuracy_and_cost_has_the_thesis_rows_and_the_tested_arms(study: MadeUp
     table = claims.accuracy_and_cost(STUDY)
     theirs = table[table["panel"] == "thesis: CIFAR-100, best epoch"].set_index("model")
     assert theirs.loc["hyperDARTS-2", ["accuracy", "deviation", "cost"]].tolist() == [83.61, 0.15, 1.8]
+    assert theirs.loc["P-DARTS", ["cost", "published"]].tolist() == [0.2, 0.3]
+    assert theirs["published"].isna().to_dict() == {name: "hyper" in name for name in theirs.index}
     assert "SDARTS-ADV" not in theirs.index, "its paper states none"
     ours = table[table["panel"].str.startswith("here")].set_index("model")
     assert ours["accuracy"].to_dict() == {"darts": 96.5, "hyper": 95.25, "random": 90.0}, "of the last epoch"

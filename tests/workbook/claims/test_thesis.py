@@ -134,6 +134,8 @@ def test_known_slips_of_the_thesis_are_found():
         ("5.3.2", "25", "34"),
         ("caption of table 21", "2.4", "2.2"),
         ("3.4.2", "4.3", "4.4.2"),
+        ("table 23", "0.2", "0.3"),
+        ("table 23", "2.6", "1.3"),
         ("5.3", "supernet", "hypernetwork"),
     }
 
