@@ -2,7 +2,7 @@
 
 NAMED = {  # mistake: file below hdarts/, text that occurs there once, its replacement
     "inner and outer batches swapped": (
-        "search/loop.py", "for inner, outer in pairs(", "for outer, inner in pairs(",
+        "search/loop.py", "for inner, outer, *more in pairs(", "for outer, inner, *more in pairs(",
     ),
     "weights step at the alpha before its step": (
         "search/steps.py", "        return state.alpha, epsilon\n", "        return state.alpha.clone(), epsilon\n",

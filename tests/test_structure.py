@@ -21,6 +21,7 @@ from hdarts.params import MODELS, check, notebook_defaults, read_yaml
 from hdarts.space import Genotype
 from hdarts.workbook.claims import CLAIMS
 from hdarts.workbook.study import plan_study
+from tests.mistakes import NAMED, PARTS
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "hdarts").rglob("*.py"))
@@ -316,3 +317,8 @@ def test_presets_and_studies_exist():
 @pytest.mark.parametrize("path", sorted((ROOT / "params" / "genotypes").glob("*")), ids=lambda path: path.stem)
 def test_genotypes_are_cells_of_the_space(path: Path):
     assert Genotype.from_json(path.read_text()).to_json() == path.read_text()
+
+
+def test_the_text_that_each_mistake_replaces_occurs_once():
+    for name, (file, text, *_) in (NAMED | PARTS).items():
+        assert (ROOT / "hdarts" / file).read_text(encoding="utf-8").count(text) == 1, f"adapt mistake {name!r}"
