@@ -96,8 +96,8 @@ PARTS = {  # mistake: file below hdarts/, text that occurs there once, its repla
         "beta-darts, second order",
     ),
     "term of the epoch after": (
-        "search/state.py", "value_at(params.outer_weight, t, stage.epochs)",
-        "value_at(params.outer_weight, t + 1, stage.epochs)", "beta-darts in NAS-Bench-201",
+        "search/state.py", "value_at(params.outer_weight, *at)",
+        "value_at(params.outer_weight, at[0] + 1, at[1])", "beta-darts in NAS-Bench-201",
     ),
     "term summed over edges": (
         "search/outer_term.py", "alpha.logsumexp(-1).mean(-1)", "alpha.logsumexp(-1).sum(-1)",
