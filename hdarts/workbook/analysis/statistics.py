@@ -117,6 +117,27 @@ def paired_test(a: ArrayLike, b: ArrayLike) -> PairedTest:
     return PairedTest(float(differences.mean()), float(result.pvalue), n, smallest_p(n), f"sign-flip test, {drawn}")
 
 
+def smallest_difference(differences: ArrayLike, power: float = 0.8, level: float = 0.05) -> float:
+    """Return the smallest true difference that so many pairs, with their spread, would have shown.
+
+    Shown: a two-sided paired t test at `level` finds it with probability `power`. nan for fewer than 2 pairs.
+
+    >>> round(smallest_difference([-1.0, 0.0, 1.0, 0.0]), 2)  # standard deviation 0.82
+    1.74
+    """
+    x = _finite(differences, "differences")
+    n = len(x)
+    if n < 2:
+        return math.nan
+    error = float(x.std(ddof=1)) / n**0.5
+    bound = float(scipy.stats.t.ppf(1 - level / 2, n - 1))
+
+    def missed(shift: float) -> float:  # in standard errors; the probability of the other tail is left out
+        return float(scipy.stats.nct.cdf(bound, n - 1, shift)) - (1 - power)
+
+    return error * float(scipy.optimize.brentq(missed, 0.0, 100.0 + 20.0 * bound))
+
+
 def holm(p: Sequence[float]) -> list[float]:
     """Return the p values of a family of tests adjusted by Holm (1979): at most a share p of families has a false one.
 

@@ -8,7 +8,7 @@ from hdarts.data.nasbench201_table import DARTS_PUBLISHED, BenchmarkTable, table
 from hdarts.space import NASBENCH201, Genotype
 from hdarts.workbook.analysis.diagnostics.methods import DIFFERENCE, DIRECT, HYPERNETWORK
 from hdarts.workbook.analysis.runs import parameters
-from hdarts.workbook.analysis.statistics import paired_test, rank_correlation
+from hdarts.workbook.analysis.statistics import paired_test, rank_correlation, smallest_difference
 from hdarts.workbook.analysis.table_search import best_so_far
 from hdarts.workbook.analysis.tables import search_tables, snapshot_agreement, true_accuracies
 
@@ -128,6 +128,8 @@ def compare_arms(study: str, one: str, other: str) -> tuple[str, float]:
         noise = f"; standard deviation of one cell trained again: {BenchmarkTable.read().noise('cifar10'):.2f} points"
     sentence = (
         f"{one} minus {other}: {test.difference:+.2f} points of true accuracy, mean over {test.n} paired seeds, "
-        f"{test.method}, p = {test.p:.3g} (smallest possible with {test.n} pairs: {test.smallest_p:.3g}){noise}"
+        f"{test.method}, p = {test.p:.3g} (smallest possible with {test.n} pairs: {test.smallest_p:.3g}); with this "
+        f"spread they show differences from {smallest_difference(pairs[one] - pairs[other]):.2f} points on (80 % power)"
+        f"{noise}"
     )
     return sentence, test.p

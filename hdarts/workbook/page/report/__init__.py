@@ -115,7 +115,7 @@ def write_report(plan: "Plan", outcomes: "dict[str, Outcome]") -> tuple[Path | N
         made_with=provenance(),
         outcomes=outcomes,
         analysed=bool(analyses),
-        notes=[note for run in analyses if (note := (read_result(run.folder) or {}).get("note"))],
+        notes=[note for run in analyses for note in _notes(read_result(run.folder) or {})],
         tables=[_table(*table, plan.folder) for table in tables],
         figures=figures,
         stages=[_stage(name, plan, outcomes) for name in plan.study.stages],
@@ -125,6 +125,11 @@ def write_report(plan: "Plan", outcomes: "dict[str, Outcome]") -> tuple[Path | N
     write_atomic(plan.folder / "report.html", page)
     results = [frame for name, _, frame in tables if name == "results"]
     return plan.folder / "report.html", results[0] if results else None
+
+
+def _notes(result: dict[str, Any]) -> list[str]:
+    """Return the sentences at the head of the page: what the study could have shown, and its number of tests."""
+    return [*result.get("checks", []), *([result["note"]] if "note" in result else [])]
 
 
 def _stage(name: str, plan: "Plan", outcomes: "dict[str, Outcome]") -> PageStage:

@@ -1,0 +1,122 @@
+"""Could this study have seen a difference? Three checks of the instrument, printed before any result.
+
+- decided: on how many edges a search had made up its mind when it ended. Cells of searches that had not are arbitrary.
+- positive control: a pair of arms whose order is known. Where it does not show, other null results mean nothing.
+- power: the smallest difference that so many seeds would have shown (`statistics.smallest_difference`).
+"""
+
+from math import nan
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from hdarts.params import SearchParams, read_yaml, recorded
+from hdarts.params.parts import SearchParts
+from hdarts.runs.paths import below_runs
+from hdarts.runs.run import Run, read_result
+from hdarts.search import weights_at
+from hdarts.workbook.analysis.runs import search_labels
+from hdarts.workbook.analysis.statistics import paired_test, smallest_difference
+from hdarts.workbook.analysis.truth import ACCURACY, final_cells
+
+ENOUGH = 0.5  # share of the edges that the searches of an arm have to decide
+
+
+def decided_share(weights: list[Tensor]) -> float:
+    """Return the share of edges that a search had decided, from its mixture weights after each epoch.
+
+    An edge is decided if over the last third of the epochs its strongest operation stayed the same, and if at the end
+    that operation leads the second by more than its weight moved in that time.
+    """
+    last = torch.stack(weights[-max(2, -(-len(weights) // 3)) :])  # (epochs, kinds, edges, operations)
+    best = last.argmax(-1)
+    same = (best == best[-1]).all(0)
+    top = last[-1].topk(2, -1)
+    of_best = last.gather(-1, best[-1].expand(len(last), *best[-1].shape)[..., None])[..., 0]
+    moved = of_best.max(0).values - of_best.min(0).values
+    return float((same & (top.values[..., 0] - top.values[..., 1] > moved)).double().mean())
+
+
+def decisions(study: str) -> pd.DataFrame:
+    """Return one row per finished search that steps alpha: run, arm, seed and the share of edges it `decided`."""
+    rows = []
+    for run, labels in search_labels(study).items():
+        folder = below_runs(run)
+        if read_result(folder) is None or not (folder / "alpha.csv").is_file():
+            continue
+        params = recorded(SearchParams, read_yaml(folder / "params.yaml"))
+        if params.candidates or params.method == "random":
+            continue
+        opened = Run(folder, params)
+        epochs = sorted(opened.table("alpha")["epoch"].unique().tolist())
+        share = decided_share([weights_at(opened, epoch) for epoch in epochs[1:]]) if len(epochs) > 2 else nan
+        rows.append({"run": run, "arm": labels["arm"], "seed": labels["seed"], "decided": share})
+    return pd.DataFrame(rows)
+
+
+def decided_by_arm(study: str) -> pd.DataFrame:
+    """Return one row per arm: searches, smallest and median share of decided edges, and whether that is enough."""
+    table = decisions(study)
+    if table.empty:
+        return table
+    groups = table.groupby("arm", sort=False)["decided"]
+    found = pd.DataFrame({"searches": groups.size(), "decided_least": groups.min(), "decided_median": groups.median()})
+    return found.assign(enough=found["decided_median"] >= ENOUGH).reset_index()
+
+
+def decided_note(table: pd.DataFrame) -> str:
+    """Return a sentence on the arms whose cells mean something, for a table of `decided_by_arm`."""
+    if table.empty:
+        return "No search of this study steps alpha."
+    short = table.loc[~table["enough"], "arm"].tolist()
+    if not short:
+        return f"Every arm decided at least {ENOUGH:.0%} of its edges (median over its searches)."
+    return (
+        f"Searches that decided fewer than {ENOUGH:.0%} of their edges (median): {', '.join(short)}. "
+        "Claims about their cells are not decidable here."
+    )
+
+
+def positive_control(study: str) -> str:
+    """Return a sentence on the known difference: beta decay finds better cells of NAS-Bench-201 than plain DARTS.
+
+    (Ye et al., CVPR 2022; first-order DARTS with the term against without, all else equal.) Without such a pair it
+    says so.
+    """
+    cells, pair = final_cells(study), _known_pair(study)
+    if cells.empty or pair is None:
+        return "Positive control: none (no pair of arms whose order is known), so a null result here proves nothing."
+    table = cells.pivot_table(index="seed", columns="arm", values=ACCURACY).reindex(columns=list(pair)).dropna()
+    if table.empty:
+        return f"Positive control: no seed has both {pair[0]} and {pair[1]} yet."
+    differences = table[pair[0]] - table[pair[1]]
+    text = f"Positive control, {pair[0]} minus {pair[1]}: {differences.mean():+.2f} points of true accuracy"
+    text += f" ({', '.join(f'{d:+.2f}' for d in differences)}; {len(differences)} seeds)"
+    if len(differences) < 2:
+        return f"{text}. One seed is an example, not a test."
+    test = paired_test(table[pair[0]], table[pair[1]])
+    shown = test.difference > 0 and (test.p <= 0.05 or bool((differences > 0).all()))
+    verdict = "the known order shows" if shown else "the known order does NOT show: null results here mean nothing"
+    return f"{text}, p = {test.p:.3g}; {verdict}. {power_note(differences.tolist())}"
+
+
+def power_note(differences: list[float]) -> str:
+    """Return a sentence with the smallest difference that so many seeds with their spread would have shown."""
+    found = smallest_difference(differences)
+    return f"{len(differences)} seeds with this spread show differences from {found:.2f} points on (80 % power)."
+
+
+def _known_pair(study: str) -> tuple[str, str] | None:
+    """Return the arms (beta decay, plain DARTS) of a study, which differ in the outer term only, or None."""
+    plain, decayed = {}, {}
+    names = [name for name in SearchParts.model_fields if not name.startswith("outer_")]
+    for run, labels in search_labels(study).items():
+        if not (file := below_runs(run) / "params.yaml").is_file():
+            continue
+        params = recorded(SearchParams, read_yaml(file))
+        if params.method == "darts-first" and all(getattr(params, n) == getattr(SearchParts(), n) for n in names):
+            group = {"none": plain, "beta-decay": decayed}.get(params.outer_term, {})
+            group.setdefault(params.alpha_learning_rate, labels["arm"])
+    common = [rate for rate in decayed if rate in plain]
+    return (decayed[common[0]], plain[common[0]]) if common else None
