@@ -149,7 +149,8 @@ class Supernet:
         """Return logits for mixture weights `(kinds, edges, operations)`; one-hot rows give a discrete network."""
         mixture = mixture if isinstance(mixture, Mixture) else Mixture(mixture)
         mixture.check(self.space, self.auxiliary_skip)
-        mixture = mixture._replace(sparse=mixture.sparse or self.space.mask is not None)
+        weights = mixture.weights.to(w.dtype)  # alpha.csv is read as float64, and kernels compute in the type of w
+        mixture = mixture._replace(weights=weights, sparse=mixture.sparse or self.space.mask is not None)
         named = self._stacked.unpack(w)
         x = F.conv2d(images.contiguous(memory_format=torch.channels_last), named["stem.0.weight"], padding=1)
         x = F.batch_norm(x, None, None, named["stem.1.weight"], named["stem.1.bias"], training=True)

@@ -12,7 +12,7 @@ from benchmarks.reference import PlainSupernet
 from hdarts.errors import ParameterError
 from hdarts.network import Cell, EvaluationNetwork
 from hdarts.runs.randomness import generator
-from hdarts.space import DARTS, CellPlan, Genotype, SearchSpace, discretise, one_hot_alpha
+from hdarts.space import DARTS, NASBENCH201, CellPlan, Genotype, SearchSpace, discretise, one_hot_alpha
 from hdarts.supernet import Supernet
 
 SIZES = [
@@ -112,6 +112,15 @@ def take_weights(network: EvaluationNetwork, named: dict[str, Tensor], plans: li
             kernels = (weight for weight in inside.parameters() if weight.dim() == 4)
             for i, kernel in enumerate(kernels):
                 kernel.copy_(named[f"cells.{k}.{part}.{i}"])
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_alpha_of_higher_precision_than_the_weights_is_rounded(compiled):
+    net = Supernet(NASBENCH201, 4, 1, 10, 1)
+    net.compiled = compiled
+    w, images = net.initial_w(generator(0, "w")), torch.randn(4, 1, 8, 8, generator=generator(0, "images"))
+    alpha = torch.randn(NASBENCH201.alpha_shape, generator=generator(0, "alpha"))
+    assert torch.allclose(net(images, w, alpha.double()), net(images, w, alpha), rtol=1e-5, atol=1e-6)
 
 
 def test_counts_are_those_of_the_thesis():

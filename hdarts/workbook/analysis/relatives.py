@@ -230,7 +230,7 @@ def removals(run: Run) -> pd.DataFrame:
     w, weights, rows = state.weights.value(state.alpha), state.mean_weights(), []
 
     def correct(weights: Tensor) -> float:
-        return accuracy(problem.at(Mixture(weights.to(w))), w, state.alpha, data.validation, params.batch_size)[1]
+        return accuracy(problem.at(Mixture(weights)), w, state.alpha, data.validation, params.batch_size)[1]
 
     whole = correct(weights)
     for edge in range(weights.shape[1]):
