@@ -148,8 +148,13 @@ def hypergradient_magnitudes(frame: pd.DataFrame) -> Figure:
 def _over_epochs(
     frame: pd.DataFrame, columns: Mapping[str, str], text: str, apart: float = 0.0, x: str = "epoch"
 ) -> Figure:
-    """Draw `columns`, with their names in the legend, over column `x`, one axes per arm, on common scales."""
-    rows = require(frame, ["arm", "seed", x, *columns], f"{text} by {x}")
+    """Draw `columns`, with their names in the legend, over column `x`, one axes per arm, on common scales.
+
+    An arm may lack values of a column, as the kinds of cells of another search space.
+    """
+    for column in columns:
+        require(frame, ["arm", "seed", x, column], f"{text} by {x}")
+    rows = frame.dropna(subset=["arm", "seed", x]).dropna(subset=list(columns), how="all")
     arms = split(rows, "arm")
     figure, grid = facets(arms, 1.75)
     for axes, (arm, runs) in zip(grid, arms.items(), strict=True):
@@ -157,6 +162,8 @@ def _over_epochs(
             others = rows.loc[rows["arm"] != arm]
             seed_lines(axes, others, x, *columns, by=("arm", "seed"), color="#d4d4d4", linewidth=0.7, zorder=1)
         for (column, kind), style in zip(columns.items(), line_styles(columns).values(), strict=True):
+            if runs[column].count() == 0:
+                continue
             line = {"color": style["color"], "linestyle": style["linestyle"]}
             line["marker"] = "o" if len(set(runs[x])) == 1 else ""  # a line through one epoch would not be seen
             names = [f"{kind}, {name}".lstrip(", ") for name in ("one seed", "mean of seeds")]

@@ -38,6 +38,16 @@ def test_entropy_shows_both_kinds_of_cell():
     assert {"normal, one seed", "reduce, mean of seeds"} <= set(words(plots.entropy_over_epochs(CURVES)))
 
 
+def test_arms_of_two_search_spaces_have_the_entropies_of_their_kinds_of_cells():
+    first, *_ = CURVES["arm"].unique()
+    other = CURVES["arm"] == first
+    both = CURVES.assign(entropy_cell=CURVES["entropy_normal"].where(other))
+    both.loc[other, ["entropy_normal", "entropy_reduce"]] = np.nan
+    drawn = [axes.get_legend_handles_labels()[1] for axes in plots.entropy_over_epochs(both).axes]
+    assert {name.split(",")[0] for name in drawn[0]} == {"cell"}
+    assert all({name.split(",")[0] for name in names} == {"normal", "reduce"} for names in drawn[1:])
+
+
 @pytest.mark.parametrize("draw", [plots.validation_curves, plots.skips_over_epochs, plots.entropy_over_epochs])
 def test_searches_of_one_epoch_are_points(draw: Callable[[pd.DataFrame], Any]):
     figure = draw(CURVES.query("epoch == 1"))
