@@ -41,6 +41,10 @@ def strip(frame: pd.DataFrame, x: str, y: str, lines: Mapping[str, float] | None
 
 def _named_swarm(axes: Axes, rows: pd.DataFrame, x: str, y: str) -> None:
     categories, counts = swarm(axes, rows, x, y), rows[x].value_counts()
+    if len(categories) > 9:  # no room for them side by side
+        texts = [f"{name}, n = {counts[name]}" for name in categories]
+        axes.set_xticks(range(len(categories)), texts, rotation=90)
+        return
     width = max(6, 72 // len(categories))  # characters that have room below a category
     texts = [f"{_folded(str(name), width)}\nn = {counts[name]}" for name in categories]
     axes.set_xticks(range(len(categories)), texts)

@@ -162,7 +162,7 @@ def _over_epochs(
             others = rows.loc[rows["arm"] != arm]
             seed_lines(axes, others, x, *columns, by=("arm", "seed"), color="#d4d4d4", linewidth=0.7, zorder=1)
         for (column, kind), style in zip(columns.items(), line_styles(columns).values(), strict=True):
-            if runs[column].count() == 0:
+            if np.isnan(np.asarray(runs[column], dtype=float)).all():
                 continue
             line = {"color": style["color"], "linestyle": style["linestyle"]}
             line["marker"] = "o" if len(set(runs[x])) == 1 else ""  # a line through one epoch would not be seen

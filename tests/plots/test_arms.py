@@ -1,8 +1,10 @@
 """Comparisons of arms: every run is a point, means and deviations are those of the table."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers.figures import ARMS, COSTS, RUNS, TABLES, words
 
@@ -47,6 +49,15 @@ def test_each_panel_of_a_comparison_has_its_models_and_a_bar_only_where_a_deviat
     bars: list[Any] = [*theirs.collections, *ours.collections]
     lengths = [np.ptp(bar.get_segments()[0][:, 1]) for bar in bars]
     assert np.allclose(lengths, [0.2, 0, 1.0, 0, 0, 0])
+
+
+def test_the_names_of_many_arms_are_upright_and_do_not_overlap():
+    names = [f"nasbench201-{letter}-darts" for letter in "abcdefghijklmnopqrst"]
+    rows = pd.concat([RUNS.head(2).assign(arm=name) for name in names])
+    ticks = plots.seconds_by_arm(rows).axes[0].get_xticklabels()
+    boxes = [tick.get_window_extent() for tick in ticks]
+    assert [tick.get_text() for tick in ticks] == [f"{name}, n = 2" for name in names]
+    assert all(left.x1 <= right.x0 for left, right in pairwise(boxes))
 
 
 def test_a_published_cost_is_a_stroke_joined_to_the_marker_of_its_model():
