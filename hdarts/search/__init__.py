@@ -1,5 +1,6 @@
 """Architecture search: the loop `search`, the parts it is built from, its state, tables and result."""
 
+from hdarts.search.custom import Parts
 from hdarts.search.log import alpha_at, entropies, weights_at
 from hdarts.search.loop import search, weight_rate
 from hdarts.search.result import finish, summary
@@ -16,6 +17,7 @@ from hdarts.search.state import State
 from hdarts.search.steps import part_of
 
 __all__ = [
+    "Parts",
     "State",
     "alpha_at",
     "batches",

@@ -15,6 +15,7 @@ from hdarts.errors import ParameterError
 from hdarts.params import SearchParams
 from hdarts.runs.run import Run
 from hdarts.runs.tensorboard import Write, no_events
+from hdarts.search.parametrisation import Parametrisation
 from hdarts.search.relaxation import Relaxation
 from hdarts.search.state import State
 from hdarts.search.weights import GeneratedWeights
@@ -159,15 +160,18 @@ def alpha_at(run: Run, epoch: int | None = None) -> Tensor:
     return torch.tensor(values).view(len(set(table["kind"])), -1, values.shape[1])
 
 
-def weights_at(run: Run, epoch: int | None = None, strength: bool = False) -> Tensor:
+def weights_at(
+    run: Run, epoch: int | None = None, strength: bool = False, parametrisation: Parametrisation | None = None
+) -> Tensor:
     """Return the mean mixture weights after an epoch (as `alpha_at`), by the parametrisation of the run's stage.
 
-    With `strength`, return the weights by which cells are derived, which for edge-pairs are others.
+    With `strength`, return the weights by which cells are derived, which for edge-pairs are others. `parametrisation`
+    is the user-defined one that the search was given, if any.
     """
     assert isinstance(run.params, SearchParams)
     alpha = alpha_at(run, epoch)
     space, number = SPACES[run.params.space], run.table("alpha")["epoch"].max().item() if epoch is None else epoch
-    relaxation = Relaxation.after(run.params, space, number)
+    relaxation = Relaxation.after(run.params, space, number, parametrisation)
     return relaxation.strength(alpha) if strength else relaxation.mean(alpha)
 
 

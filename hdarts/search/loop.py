@@ -32,6 +32,7 @@ from hdarts.runs.processes import SINGLE, Processes
 from hdarts.runs.progress import progress
 from hdarts.runs.run import Run, tidy
 from hdarts.runs.tensorboard import event_files
+from hdarts.search.custom import NAMED, Parts
 from hdarts.search.log import Log
 from hdarts.search.perturbation import decide, tuning_rate
 from hdarts.search.ranking import random_cell, rank
@@ -58,6 +59,7 @@ def search(
     supernet: Any = None,
     hypernetwork: ByKind | None = None,
     hypergradient: Method | None = None,
+    parts: Parts = NAMED,
     processes: Processes = SINGLE,
     finish: bool = True,
 ) -> Iterator[Row]:
@@ -66,6 +68,7 @@ def search(
     User-defined objects replace what the parameters describe: `data` (with a validation part), `supernet` (a pure
     function like hdarts.supernet; its space is searched), `hypernetwork` (for method hypernetwork) and `hypergradient`,
     a function (problem, weights, alpha, inner batch, outer batch, learning rate, a scalar tensor) -> Hypergradient.
+    `parts` has user-defined replaceable parts (hdarts.search.custom).
 
     With several `processes` (hdarts.runs.processes), each calls this and computes its share of every batch.
 
@@ -86,7 +89,7 @@ def search(
             draw_cell(params, run, device, supernet.space if supernet else SPACES[params.space])
         else:
             with explaining_full_memory():
-                yield from _search(params, run, device, data, supernet, hypernetwork, hypergradient, processes)
+                yield from _search(params, run, device, data, supernet, hypernetwork, hypergradient, parts, processes)
         if finish and processes.is_main:
             finish_run(params, run)
 
@@ -99,6 +102,7 @@ def _search(
     supernet: Any,
     hypernetwork: ByKind | None,
     hypergradient: Method | None,
+    parts: Parts,
     processes: Processes,
 ) -> Iterator[Row]:
     events = event_files(run.folder, params.tensorboard and processes.is_main)
@@ -111,14 +115,16 @@ def _search(
         method = hypergradient or partial(method_hypergradient, params)
         direct = None if hypergradient or params.part != "direct" else partial(method, part="direct")
         plans = stages_of(params)[saved.get("stage", 0) if saved else 0 :]
-        problem, state = start_stage(params, plans[0], None, saved, data, supernet, hypernetwork, device, processes)
-        log, truth = Log.resume(run, state, write), TruthFile.of(run, state.space, processes)
+        problem, state = start_stage(
+            params, plans[0], None, saved, data, supernet, hypernetwork, device, processes, parts
+        )
+        log, truth = Log.resume(run, state, write), TruthFile.of(run, state.space, processes, parts)
         updated = sum(t.numel() for name, t in state.weights.tensors().items() if "velocity" not in name)
         describe(run, device, data.summary(), supernet_weights=problem.supernet.n_w, trained_weights=updated)
         for stage in plans:
             if stage is not plans[0]:
                 problem, state = start_stage(
-                    params, stage, state, None, data, supernet, hypernetwork, device, processes
+                    params, stage, state, None, data, supernet, hypernetwork, device, processes, parts
                 )
             phase = phases(params, problem, state, method, direct)
             levels = batches(params, data, stage.levels)

@@ -49,7 +49,8 @@ def adversarial(p: Tensor, size: Tensor, draw: Tensor, loss: Loss, steps: int) -
 
 def near(params: SearchParams, problem: Classification, state: State, alpha: Tensor, batch: Batch) -> Classification:
     """Return the problem whose mixture weights are those at which the weights learn in this step."""
-    if params.neighbourhood == "none":
+    custom = state.parts.neighbourhood
+    if params.neighbourhood == "none" and custom is None:
         return problem
     assert problem.relaxation is not None and state.direction is not None
     mixture, w = problem.relaxation(alpha), state.weights.value(alpha)
@@ -59,7 +60,9 @@ def near(params: SearchParams, problem: Classification, state: State, alpha: Ten
     def loss(q: Tensor) -> Tensor:
         return problem.at(mixture._replace(weights=q * kept, sparse=False)).outcome(w, alpha, batch)[0]
 
-    if params.neighbourhood == "uniform":
+    if custom is not None:
+        q = custom(p, state.direction, loss).detach() * kept
+    elif params.neighbourhood == "uniform":
         q = uniform(p, size, state.direction * kept)
     else:
         q = adversarial(p, size, state.direction * kept, loss, params.attack_steps)

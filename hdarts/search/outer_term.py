@@ -83,12 +83,19 @@ def operation_costs(space: SearchSpace, cells: Sequence[CellPlan], size: tuple[i
 
 
 def outer_term(
-    params: SearchParams, model: Supernet, size: Sequence[int], relaxation: Relaxation, weight: Tensor
+    params: SearchParams,
+    model: Supernet,
+    size: Sequence[int],
+    relaxation: Relaxation,
+    weight: Tensor,
+    custom: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Callable[[Tensor], Tensor] | None:
     """Return the function of alpha that is added to the outer loss, or None; `weight` is changed by epoch, in place.
 
     `size` is that of the images. With `outer_target` t above 0 the term is max(0, cost / t - 1).
     """
+    if custom is not None:
+        return lambda alpha: custom(relaxation.masked(alpha), relaxation.mean(alpha))
     if params.outer_term == "none":
         return None
     term, target, costs = TERMS[params.outer_term], params.outer_target, None

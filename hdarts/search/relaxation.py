@@ -32,22 +32,30 @@ class Relaxation:
 
     @classmethod
     def of(
-        cls, params: SearchParams, space: SearchSpace, stage: StagePlan, kept: Tensor | None, device: torch.device
+        cls,
+        params: SearchParams,
+        space: SearchSpace,
+        stage: StagePlan,
+        kept: Tensor | None,
+        device: torch.device,
+        custom: Parametrisation | None = None,
     ) -> "Relaxation":
         """Return the relaxation of a stage; `kept` are the candidates after pruning."""
         temperature, auxiliary = (torch.ones((), dtype=torch.float64, device=device) for _ in range(2))
         kept = None if kept is None else kept.to(device)
         used = auxiliary if ever_positive(params.auxiliary_skip) else None
-        return cls(space, PARAMETRISATIONS[stage.parametrisation], kept, temperature, used)
+        return cls(space, custom or PARAMETRISATIONS[stage.parametrisation], kept, temperature, used)
 
     @classmethod
-    def after(cls, params: SearchParams, space: SearchSpace, epoch: int) -> "Relaxation":
+    def after(
+        cls, params: SearchParams, space: SearchSpace, epoch: int, custom: Parametrisation | None = None
+    ) -> "Relaxation":
         """Return the relaxation as it was after an epoch (0: at the start), for alphas that a run has recorded.
 
         In these the pruned operations are already -inf.
         """
         before = max(0, epoch - 1)
-        relaxation = cls.of(params, space, stage := stage_at(params, before), None, torch.device("cpu"))
+        relaxation = cls.of(params, space, stage := stage_at(params, before), None, torch.device("cpu"), custom)
         relaxation.start_epoch(params, stage, before)
         return relaxation
 

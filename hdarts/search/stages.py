@@ -1,6 +1,7 @@
 """The stages of a search: which epochs they have, and what is pruned between them."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -83,6 +84,9 @@ def stage_at(params: SearchParams, epoch: int) -> StagePlan:
     """Return the stage of an epoch (0 is the first of the search); after the end, the last one."""
     plans = stages_of(params)
     return next((plan for plan in plans if epoch < plan.end), plans[-1])
+
+
+Pruning = Callable[[Tensor, Tensor | None, StagePlan, SearchSpace], Tensor | None]
 
 
 def pruned(weights: Tensor, kept: Tensor | None, stage: StagePlan, space: SearchSpace) -> Tensor | None:

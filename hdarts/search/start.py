@@ -10,6 +10,7 @@ from hdarts.hypernetwork import ByKind
 from hdarts.params import SearchParams
 from hdarts.params.parts import SearchParts
 from hdarts.runs.processes import SINGLE, Processes
+from hdarts.search.custom import NAMED, Parts
 from hdarts.search.outer_term import outer_term
 from hdarts.search.relaxation import Relaxation
 from hdarts.search.setup import make_supernet
@@ -41,6 +42,7 @@ def start_stage(
     hypernetwork: ByKind | None,
     device: torch.device,
     processes: Processes = SINGLE,
+    custom: Parts = NAMED,
 ) -> tuple[Classification, State]:
     """Return problem and state at the start of a stage, or as they were `saved` in it.
 
@@ -49,15 +51,15 @@ def start_stage(
     model = supernet or make_supernet(params, data, stage.layers)
     kept = getattr(model.space, "mask", None)
     if before is not None:
-        kept = pruned(before.mean_weights(), before.relaxation.kept, stage, model.space)
+        kept = (custom.prune or pruned)(before.mean_weights(), before.relaxation.kept, stage, model.space)
     if saved is not None:
         kept = saved.get("kept")
     if stage.tuning:  # decisions change it in place
         kept = torch.ones(model.space.alpha_shape, dtype=torch.bool) if kept is None else kept.clone()
     if params.selection == "perturbation" and model.space.edges != SPACES[params.space].edges:
         raise ParameterError(f"selection: perturbation needs a supernet with the edges of space {params.space}")
-    relaxation = Relaxation.of(params, model.space, stage, kept, device)
-    state = State.fresh(params, model, hypernetwork, device, relaxation, stage)
+    relaxation = Relaxation.of(params, model.space, stage, kept, device, custom.parametrisation)
+    state = State.fresh(params, model, hypernetwork, device, relaxation, stage, custom)
     state.processes = processes
     if before is not None and not stage.restart:
         state.continue_from(before)
@@ -68,9 +70,10 @@ def start_stage(
     if synchronised := params.sync_batch_norm and processes.world > 1:
         model.compiled = False  # the kernels compute statistics of one process
     parts = [name for name in SearchParts.model_fields if getattr(params, name) != getattr(DARTS_PARTS, name)]
+    parts += [name for name in ("parametrisation", "outer_term", "neighbourhood") if getattr(custom, name)]
     if not parts and kept is None:  # DARTS: a user-defined supernet may have softmax built in
         return Classification(model, params.precision, processes=processes, synchronised=synchronised), state
     if not hasattr(model, "mixture"):
         raise ParameterError(f"{parts[0]}: needs a supernet with a method `mixture(images, w, weights)`")
-    term = outer_term(params, model, data.train.shape[1:], relaxation, state.outer_weight)
+    term = outer_term(params, model, data.train.shape[1:], relaxation, state.outer_weight, custom.outer_term)
     return Classification(model, params.precision, relaxation, term, processes, synchronised), state

@@ -19,6 +19,7 @@ from hdarts.runs.processes import SINGLE, Processes
 from hdarts.runs.randomness import generator
 from hdarts.runs.run import Run
 from hdarts.search.alpha_step import alpha_optimiser
+from hdarts.search.custom import NAMED, Parts
 from hdarts.search.relaxation import Relaxation
 from hdarts.search.selection import Selection, selection_of
 from hdarts.search.setup import make_weights
@@ -49,6 +50,7 @@ class State:
     direction: Tensor | None = None  # of that perturbation in the current step, uniform in [-1, 1]
     stage: int = 0
     processes: Processes = SINGLE
+    parts: Parts = NAMED
     broken: Tensor = field(default_factory=lambda: torch.tensor(-1))  # first step of the epoch that was not finite
 
     @classmethod
@@ -60,6 +62,7 @@ class State:
         device: torch.device,
         relaxation: Relaxation | None = None,
         stage: StagePlan | None = None,
+        parts: Parts = NAMED,
     ) -> "State":
         """Return the state before the first step of a stage: alpha near 0, weights initialised as layers are.
 
@@ -71,11 +74,12 @@ class State:
         weights = make_weights(params, model, hypernetwork, device, n_alpha=rows, purpose=purpose)
         noise = torch.randn(relaxation.alpha_shape, generator=generator(params.search_seed, "alpha", *purpose))
         alpha = relaxation.start(params.alpha_scale * noise.to(next(iter(weights.tensors().values()))))
-        parts = alpha, alpha_optimiser(params, alpha), weights, relaxation, selection_of(params)
-        state = cls(*parts, stage.start, stage=stage.number)
+        optimiser = parts.alpha_step(alpha) if parts.alpha_step else alpha_optimiser(params, alpha)
+        selection = parts.selection or selection_of(params)
+        state = cls(alpha, optimiser, weights, relaxation, selection, stage.start, stage=stage.number, parts=parts)
         for name in ("sums", "rate", "broken", "outer_weight", "perturbation"):
             setattr(state, name, getattr(state, name).to(device))
-        if params.neighbourhood != "none":
+        if params.neighbourhood != "none" or parts.neighbourhood:
             state.direction = torch.zeros(model.space.alpha_shape).to(alpha)
         return state
 

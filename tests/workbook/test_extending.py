@@ -29,7 +29,7 @@ TITLES = ["Your images", *(f"A custom {idea}" for idea in [*IDEAS[:-1], "value o
 
 def test_each_idea_has_its_block_of_less_than_thirty_lines():
     assert re.findall(r"^## (.*)$", PAGE, re.MULTILINE) == TITLES
-    assert [kind for kind, _ in BLOCKS] == ["python"] * 7 + ["yaml"]
+    assert [kind for kind, _ in BLOCKS] == ["python"] * 8 + ["yaml"]
     assert all(len(text.splitlines()) < 30 for _, text in BLOCKS)
 
 
@@ -51,7 +51,7 @@ def place(tmp_path_factory):
 def test_every_block_ends_with_a_finished_run(place):
     folder, _ = place
     done = {path.parent.name for path in (folder / "runs" / "mine").glob("*/result.json")}
-    searches = {"images", "parquet", "space", "operation", "hypernetwork", "hypergradient"}
+    searches = {"images", "parquet", "space", "operation", "hypernetwork", "hypergradient", "parts"}
     assert done == searches | {"space-tested", "gated"}
     for name in searches:
         table = (folder / "runs/mine" / name / "alpha.csv").read_text().splitlines()
