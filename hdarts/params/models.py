@@ -249,7 +249,8 @@ class SearchParams(SearchParts, Parameters, Machine, Images, Checkpoints, SGD):
             raise ValueError("stop_when_eigenvalue_grows: needs eigenvalue_epochs above 0")
         if self.stages and self.frozen_epochs:
             raise ValueError("stages: are not for a search with global_epochs or candidates")
-        if self.warmup_epochs >= self.epochs and not self.stages and self.method != "shared-weights":
+        kept = self.stages or self.method == "shared-weights" or self.selection == "perturbation"
+        if self.warmup_epochs >= self.epochs and not kept:
             raise ValueError(f"warmup_epochs: {self.warmup_epochs} leaves no epoch for alpha: epochs is {self.epochs}")
         for stage in self.stages:
             if stage.restart is False and (stage.layers or self.layers) != (self.stages[0].layers or self.layers):

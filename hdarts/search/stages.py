@@ -58,7 +58,9 @@ def stages_of(params: SearchParams) -> list[StagePlan]:
         shared = params.parametrisation, params.temperature, params.levels
         plan = StagePlan(0, 0, params.epochs, params.layers, 0, "smallest", True, params.warmup_epochs, *shared, 0.0)
         last = {"number": 1, "start": params.epochs, "epochs": params.all_epochs - params.epochs, "tuning": True}
-        tuning = replace(plan, restart=False, warmup_epochs=0, **last)
+        # a search in which alpha never moved goes on without it (blank-PT)
+        resting = last["epochs"] if params.warmup_epochs >= params.epochs else 0
+        tuning = replace(plan, restart=False, warmup_epochs=resting, **last)
         return [plan, tuning] if params.selection == "perturbation" else [plan]
     for number, stage in enumerate(params.stages):
         plans.append(

@@ -9,6 +9,7 @@ import pytest
 from hdarts.params import SearchParams, check, notebook_defaults, read_yaml
 from hdarts.runs.run import Run
 from hdarts.search import State, search
+from hdarts.space import NASBENCH201
 from tests.helpers import ROOT
 
 PRESETS = sorted((ROOT / "params" / "search").glob("*.yaml"))
@@ -20,8 +21,10 @@ TINY |= {"checkpoint_minutes": 1e-6, "candidates": 0, "keep_checkpoint": True, "
 def tiny(path: Path) -> dict[str, Any]:
     """Return the parameters of a preset with few small images, few epochs and a small network."""
     values = {**DEFAULTS, **read_yaml(path), **TINY}
+    warmup = values.get("warmup_epochs", 0)
+    blank = warmup >= values["epochs"]  # alpha never moves
     values |= {"layers": 3 if not values["space"].startswith("nasbench201") else 1, "epochs": 2, "schedule_epochs": 0}
-    values |= {"warmup_epochs": min(1, values.get("warmup_epochs", 0)), "tuning_epochs": 1}
+    values |= {"warmup_epochs": values["epochs"] if blank else min(1, warmup), "tuning_epochs": 1}
     if values.get("stages"):
         values["stages"] = [stage | short(stage) for stage in values["stages"]]
         values["epochs"] = sum(stage["epochs"] for stage in values["stages"])
@@ -67,6 +70,16 @@ def test_every_preset_runs_to_its_end_and_a_killed_run_ends_with_the_same_files(
     counts["last"] = math.inf
     list(search(params, killed))
     assert files(killed) == files(whole)
+
+
+def test_the_alpha_of_blank_perturbation_stays_uniform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
+    params = check(SearchParams, tiny(ROOT / "params" / "search" / "nasbench201-blank-pt.yaml"))
+    list(search(params, run := Run.open(params)))
+    values = run.table("alpha")[list(NASBENCH201.operations)].to_numpy()
+    assert set(values[values > -math.inf]) == {0.0}
+    decided = run.table("perturbation")
+    assert decided["kept"].sum() == len(NASBENCH201.edges)
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
