@@ -14,6 +14,7 @@ import yaml
 from helpers.small_runs import contents, environment
 
 from hdarts.data import load
+from hdarts.errors import Stopped
 from hdarts.params import SearchParams, check, notebook_defaults
 from hdarts.runs import checkpoint
 from hdarts.runs.processes import SINGLE, Processes
@@ -59,8 +60,8 @@ def searched(processes: Processes, changes: dict[str, Any], epochs: int = 9, sto
         rows = search(params, run, data=data, supernet=supernet, processes=processes)
         try:
             return list(itertools.islice(rows, epochs))
-        except Exception as stopped:
-            return f"{type(stopped).__name__}: {stopped}"
+        except Stopped as stopped:
+            return str(stopped)
         finally:
             rows.close()  # type: ignore[attr-defined]
 
@@ -112,7 +113,7 @@ def test_a_signal_to_one_process_stops_all_and_they_resume_bit_for_bit(together)
     method = METHODS[2] | {"epochs": 2}
     together(2, searched, method | {"run": "whole"})
     ended = together(2, searched, method | {"run": "stopped"}, 9, (1, 3))
-    assert ended == ["Stopped: stopped by SIGTERM after saving; the same command resumes from here"] * 2
+    assert ended == ["stopped by SIGTERM after saving; the same command resumes from here"] * 2
     state = checkpoint.read(folder("stopped") / checkpoint.NEWEST)
     assert (state["epoch"], state["step"]) == (1, 1)
     together(2, searched, method | {"run": "stopped"})
