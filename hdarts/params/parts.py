@@ -85,6 +85,9 @@ class SearchParts(BaseModel):
             raise ValueError("neighbourhood: needs parametrisation softmax or simplex")
         if self.partial_channels > 1 and self.parametrisation not in (*SUM_TO_ONE, "edge-softmax", "node-softmax"):
             raise ValueError(f"partial_channels: is not defined for parametrisation {self.parametrisation}")
+        drawn = [one.parametrisation or self.parametrisation for one in self.stages if one.skip_dropout]
+        if any(name in SAMPLED for name in drawn):
+            raise ValueError("skip_dropout: needs a parametrisation without random draws")
         if self.fresh_batches and "one" in (self.levels, *(stage.levels for stage in self.stages)):
             raise ValueError("fresh_batches: needs levels: two")
         if self.selection == "perturbation":

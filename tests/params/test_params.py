@@ -229,6 +229,10 @@ def test_parts_that_are_those_of_darts_do_not_name_a_run_and_others_do():
         ),
         ({"stop_when_stable": 3, "stages": [{"epochs": 2}]}, "stop_when_stable: is not for a search with stages"),
         ({"max_skips": -1}, "`max_skips` = -1"),
+        (
+            {"stages": [{"epochs": 2, "skip_dropout": 0.4}], "parametrisation": "gumbel"},
+            "skip_dropout: needs a parametrisation without random draws",
+        ),
         ({"partial_channels": 3}, "partial_channels: 3 does not divide channels: 16"),
         ({"outer_term": "beta-decay", "part": "response"}, "outer_term: .* part: response"),
         ({"parametrisation": "dirichlet"}, "noise: .* dirichlet"),
