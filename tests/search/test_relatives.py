@@ -62,9 +62,8 @@ def test_every_preset_runs_to_its_end_and_a_killed_run_ends_with_the_same_files(
     assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
     assert all(math.isfinite(row["validation_accuracy"]) for row in rows)
     killed = Run.open(params.model_copy(update={"run": "killed"}))
-    while counts["left"] > 1:
-        counts.update(steps=0, last=max(1, counts["left"] // 2))
-        counts["left"] -= counts["last"]
+    if counts["left"] > 1:
+        counts.update(steps=0, last=counts["left"] // 2)
         with pytest.raises(Killed):
             list(search(params, killed))
     counts["last"] = math.inf
@@ -79,7 +78,7 @@ def test_the_alpha_of_blank_perturbation_stays_uniform(tmp_path: Path, monkeypat
     values = run.table("alpha")[list(NASBENCH201.operations)].to_numpy()
     assert set(values[values > -math.inf]) == {0.0}
     decided = run.table("perturbation")
-    assert decided["kept"].sum() == len(NASBENCH201.edges)
+    assert sum(decided["kept"].tolist()) == len(NASBENCH201.edges)
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
