@@ -20,6 +20,7 @@ from hdarts.workbook.analysis.runs import search_labels
 from hdarts.workbook.analysis.statistics import paired_test, smallest_difference
 from hdarts.workbook.analysis.truth import ACCURACY, final_cells
 
+FLAT = 0.99  # of the entropy of equal weights
 ENOUGH = 0.5  # share of the edges that the searches of an arm have to decide
 
 
@@ -38,8 +39,16 @@ def decided_share(weights: list[Tensor]) -> float:
     return float((same & (top.values[..., 0] - top.values[..., 1] > moved)).double().mean())
 
 
+def entropy_share(weights: Tensor) -> float:
+    """Return the entropy of mixture weights, mean over edges, as a share of that of equal weights of the candidates."""
+    rows = weights.double() / weights.double().sum(-1, keepdim=True)
+    most = (rows > 0).sum(-1).double().log()
+    used = most > 0  # an edge with one candidate has no entropy
+    return float((torch.special.entr(rows).sum(-1)[used] / most[used]).mean()) if bool(used.any()) else 0.0
+
+
 def decisions(study: str) -> pd.DataFrame:
-    """Return one row per finished search that steps alpha: run, arm, seed and the share of edges it `decided`."""
+    """Return one row per finished search that steps alpha: run, arm, seed, the share `decided` of edges, `entropy`."""
     rows = []
     for run, labels in search_labels(study).items():
         folder = below_runs(run)
@@ -51,17 +60,20 @@ def decisions(study: str) -> pd.DataFrame:
         opened = Run(folder, params)
         epochs = sorted(opened.table("alpha")["epoch"].unique().tolist())
         share = decided_share([weights_at(opened, epoch) for epoch in epochs[1:]]) if len(epochs) > 2 else nan
-        rows.append({"run": run, "arm": labels["arm"], "seed": labels["seed"], "decided": share})
+        row = {"run": run, "arm": labels["arm"], "seed": labels["seed"], "decided": share}
+        rows.append(row | {"entropy": entropy_share(weights_at(opened))})
     return pd.DataFrame(rows)
 
 
 def decided_by_arm(study: str) -> pd.DataFrame:
-    """Return one row per arm: searches, smallest and median share of decided edges, and whether that is enough."""
+    """Return one row per arm: searches, smallest and median share of decided edges, entropy, whether that is enough."""
     table = decisions(study)
     if table.empty:
         return table
-    groups = table.groupby("arm", sort=False)["decided"]
+    arms = table.groupby("arm", sort=False)
+    groups = arms["decided"]
     found = pd.DataFrame({"searches": groups.size(), "decided_least": groups.min(), "decided_median": groups.median()})
+    found = found.assign(entropy_median=arms["entropy"].median())
     return found.assign(enough=found["decided_median"] >= ENOUGH).reset_index()
 
 
@@ -69,12 +81,15 @@ def decided_note(table: pd.DataFrame) -> str:
     """Return a sentence on the arms whose cells mean something, for a table of `decided_by_arm`."""
     if table.empty:
         return "No search of this study steps alpha."
+    flat = table.loc[table["entropy_median"] > FLAT, "arm"].tolist()
+    entropy = f" Mixture weights that are still nearly equal at the end (entropy above {FLAT:.0%} of the largest): "
+    entropy += f"{', '.join(flat)}; there a cell rests on small differences." if flat else "none."
     short = table.loc[~table["enough"], "arm"].tolist()
     if not short:
-        return f"Every arm decided at least {ENOUGH:.0%} of its edges (median over its searches)."
+        return f"Every arm decided at least {ENOUGH:.0%} of its edges (median over its searches).{entropy}"
     return (
         f"Searches that decided fewer than {ENOUGH:.0%} of their edges (median): {', '.join(short)}. "
-        "Claims about their cells are not decidable here."
+        f"Claims about their cells are not decidable here.{entropy}"
     )
 
 

@@ -90,4 +90,8 @@ def test_arms_that_decided_nothing_are_named(study: MadeUpStudy):
     add(study, "flat", 2, 0, 0.0)
     table = instrument.decided_by_arm("mine").set_index("arm")
     assert table["decided_median"].to_dict() == {"sure": 1.0, "flat": 0.0}
+    entropy = table["entropy_median"].to_dict()
+    assert entropy["flat"] == pytest.approx(1)
+    assert entropy["sure"] < 0.5
+    assert "flat; there a cell rests on small differences" in instrument.decided_note(table.reset_index())
     assert "flat. Claims about their cells are not decidable here." in instrument.decided_note(table.reset_index())
