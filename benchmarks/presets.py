@@ -17,6 +17,7 @@ from hdarts.search.stages import stages_of
 from hdarts.workbook.study.probe import Probe, StepCost, measure_step
 
 ROOT = Path(__file__).parent.parent
+LEAST = 4  # images; from fewer, nothing is extrapolated
 CIFAR = DatasetInfo(25_000, 25_000, (3, 32, 32), 10)
 
 
@@ -42,6 +43,8 @@ def row(name: str, params: SearchParams, threads: int, seconds: float) -> dict[s
     stage = max(stages_of(params), key=lambda stage: stage.layers)
     sizes = {"preset": name, "channels": params.channels, "cells": stage.layers, "batch": params.batch_size}
     cost = measure_step(Probe(params, CIFAR, None, threads), seconds)
+    if isinstance(cost, StepCost) and cost.batch < LEAST:
+        cost = f"only batches of {cost.batch} in {seconds:.0f} s"
     if not isinstance(cost, StepCost):
         return {**sizes, "not measured": cost}
     steps = {"alpha step, s": cost.seconds["alpha_step"], "weight step, s": cost.seconds["weight_step"]}
