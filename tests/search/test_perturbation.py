@@ -108,6 +108,7 @@ def test_a_supernet_of_another_graph_is_refused(tmp_path: Path, monkeypatch):
 KIND = {**SEARCH, **BENCHMARK, "limit": 64, "validation_fraction": 0.5, "image_size": 8, "epochs": 1}
 
 
+@pytest.mark.soak  # test_relatives kills the presets of DARTS-PT once each
 @pytest.mark.parametrize("changes", [{"method": "darts-first"}, {"parametrisation": "simplex", "noise": 0.0}], ids=str)
 def test_a_search_killed_in_tuning_equals_an_uninterrupted_one(changes, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("HDARTS_DATA", str(tmp_path))
