@@ -159,12 +159,9 @@ def search_epoch(
         at, noise = training_alpha(params, state)
         outer = state.with_draw(params, outer, "inner" if stage.levels == "one" else "outer")
         step_on_batch = partial(take_weight_step, params, state, step_weights, inner, at, noise)
-        attempt = partial(try_step, phase, state.with_draw(params, inner, "inner"), outer, at, noise)
+        attempt = partial(try_step, params, state, phase, inner, outer, (at, noise))
         alone = attempt if state.processes.world == 1 else None
-        with (
-            locating_errors(run, state),
-            naming_a_batch_that_fits(params.batch_size, alone),
-        ):
+        with locating_errors(run, state), naming_a_batch_that_fits(params.batch_size, alone):
             logged = state.steps_done(steps) % params.log_every == 0
             together = params.order == "together" or stage.levels == "one"
             step = step_on_batch() if params.order == "weights-first" and not together else None

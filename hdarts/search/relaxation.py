@@ -98,11 +98,10 @@ class Relaxation:
 
     def draw(self, alpha: Tensor, seed: int, *purpose: str | int) -> Tensor | None:
         """Return the random draw of one batch, a function of seed and purpose, or None where none is needed."""
-        source = generator(seed, *purpose)
         if self.dropout or self.noisy:
-            return torch.randint(2**62, (), generator=source)
+            return torch.randint(2**62, (), generator=generator(seed, *purpose))
         drawn = self.parametrisation.draw
-        return None if drawn is None else drawn(self.masked(alpha), source)
+        return None if drawn is None else drawn(self.masked(alpha), generator(seed, *purpose))
 
     def mean(self, alpha: Tensor) -> Tensor:
         """Return the mean mixture weights, by which cells are validated and pruned."""

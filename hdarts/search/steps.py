@@ -82,11 +82,22 @@ def training_alpha(params: SearchParams, state: State) -> tuple[Tensor, Tensor]:
     return params.global_scale * drawn("global"), epsilon
 
 
-def try_step(phase: Phases, inner: Batch, outer: Batch, alpha: Tensor, noise: Tensor, images: int) -> None:
-    """Do the work of an iteration on the first `images` of both batches, to see whether it fits into memory."""
-    few_inner, few_outer = ((x[:images], y[:images], *draw) for x, y, *draw in (inner, outer))
+def try_step(
+    params: SearchParams,
+    state: State,
+    phase: Phases,
+    inner: Batch,
+    outer: Batch,
+    at: tuple[Tensor, Tensor],
+    images: int,
+) -> None:
+    """Do the work of an iteration on the first `images` of both batches, to see whether it fits into memory.
+
+    `at`: the alpha and noise of its weight step.
+    """
+    few_inner, few_outer = (state.with_draw(params, (x[:images], y[:images]), "inner") for x, y, *_ in (inner, outer))
     phase.hypergradient.function(few_inner, few_outer)
-    phase.weight_step.function(few_inner, alpha, noise)
+    phase.weight_step.function(few_inner, *at)
 
 
 def part_of(hypergradient: Hypergradient, part: str) -> Tensor:
