@@ -177,6 +177,7 @@ def dirichlet(alpha: Tensor, space: SearchSpace, temperature: Tensor, draw: Tens
 
 
 def dirichlet_mean(alpha: Tensor, space: SearchSpace, temperature: Tensor) -> Tensor:
+    """(elu(alpha) + 1) / its sum over the operations: the mean of `dirichlet` over its draws."""
     concentration = F.elu(alpha) + 1
     return concentration / concentration.sum(-1, keepdim=True)
 

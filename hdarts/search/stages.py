@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from hdarts.params import SearchParams
-from hdarts.params.parts import ParametrisationName
+from hdarts.params.parts import ParametrisationName, Stage
 from hdarts.params.schedule import Schedule
+from hdarts.search.parametrisation import groups_of
 from hdarts.space import SearchSpace
 
 
@@ -54,15 +55,7 @@ class StagePlan:
 def stages_of(params: SearchParams) -> list[StagePlan]:
     """Return the stages of a search; without `stages` it is one, and selection perturbation adds its tuning."""
     plans: list[StagePlan] = []
-    if not params.stages:
-        shared = params.parametrisation, params.temperature, params.levels
-        plan = StagePlan(0, 0, params.epochs, params.layers, 0, "smallest", True, params.warmup_epochs, *shared, 0.0)
-        last = {"number": 1, "start": params.epochs, "epochs": params.all_epochs - params.epochs, "tuning": True}
-        # a search in which alpha never moved goes on without it (blank-PT)
-        resting = last["epochs"] if params.warmup_epochs >= params.epochs else 0
-        tuning = replace(plan, restart=False, warmup_epochs=resting, **last)
-        return [plan, tuning] if params.selection == "perturbation" else [plan]
-    for number, stage in enumerate(params.stages):
+    for number, stage in enumerate(params.stages or [Stage(epochs=params.epochs)]):
         plans.append(
             StagePlan(
                 number=number,
@@ -79,7 +72,16 @@ def stages_of(params: SearchParams) -> list[StagePlan]:
                 skip_dropout=stage.skip_dropout,
             )
         )
-    return plans
+    return [*plans, _tuning(params, plans[-1])] if params.selection == "perturbation" else plans
+
+
+def _tuning(params: SearchParams, search: StagePlan) -> StagePlan:
+    """Return the stage after the `search` in which selection perturbation decides; blank-PT leaves alpha as it is."""
+    epochs = params.all_epochs - params.epochs
+    warmup = epochs if params.warmup_epochs >= params.epochs else 0
+    return replace(
+        search, number=1, start=params.epochs, epochs=epochs, restart=False, warmup_epochs=warmup, tuning=True
+    )
 
 
 def stage_at(params: SearchParams, epoch: int) -> StagePlan:
@@ -101,9 +103,11 @@ def pruned(weights: Tensor, kept: Tensor | None, stage: StagePlan, space: Search
         return kept
     weights = weights.masked_fill(~kept, -torch.inf) if kept is not None else weights
     if stage.prune == "group-best":
-        convolutional = torch.tensor(["conv" in name for name in space.operations], device=weights.device)
-        parts = [_largest(weights.masked_fill(group, -torch.inf), 1) for group in (convolutional, ~convolutional)]
-        return parts[0] | parts[1]
+        groups = (
+            weights.index_fill(-1, torch.tensor(columns, device=weights.device), -torch.inf)
+            for columns in groups_of(space)
+        )
+        return torch.stack([_largest(group, 1) for group in groups]).any(0)
     return _largest(weights, stage.operations)
 
 
