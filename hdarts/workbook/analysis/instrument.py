@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 
 from hdarts.params import SearchParams, read_yaml, recorded
-from hdarts.params.parts import SearchParts
 from hdarts.runs.paths import below_runs
 from hdarts.runs.run import Run, read_result
 from hdarts.search import weights_at
 from hdarts.workbook.analysis.runs import search_labels
 from hdarts.workbook.analysis.statistics import paired_test, smallest_difference
-from hdarts.workbook.analysis.truth import ACCURACY, final_cells
+from hdarts.workbook.analysis.truth import paired_accuracies
 
 FLAT = 0.99  # of the entropy of equal weights
 ENOUGH = 0.5  # share of the edges that the searches of an arm have to decide
@@ -99,10 +98,10 @@ def positive_control(study: str) -> str:
     (Ye et al., CVPR 2022; first-order DARTS with the term against without, all else equal.) Without such a pair it
     says so.
     """
-    cells, pair = final_cells(study), _known_pair(study)
-    if cells.empty or pair is None:
+    pair = _known_pair(study)
+    if pair is None:
         return "Positive control: none (no pair of arms whose order is known), so a null result here proves nothing."
-    table = cells.pivot_table(index="seed", columns="arm", values=ACCURACY).reindex(columns=list(pair)).dropna()
+    table = paired_accuracies(study, *pair)
     if table.empty:
         return f"Positive control: no seed has both {pair[0]} and {pair[1]} yet."
     differences = table[pair[0]] - table[pair[1]]
@@ -125,13 +124,12 @@ def power_note(differences: list[float]) -> str:
 def _known_pair(study: str) -> tuple[str, str] | None:
     """Return the arms (beta decay, plain DARTS) of a study, which differ in the outer term only, or None."""
     plain, decayed = {}, {}
-    names = [name for name in SearchParts.model_fields if not name.startswith("outer_")]
     for run, labels in search_labels(study).items():
         if not (file := below_runs(run) / "params.yaml").is_file():
             continue
         params = recorded(SearchParams, read_yaml(file))
-        if params.method == "darts-first" and all(getattr(params, n) == getattr(SearchParts(), n) for n in names):
-            group = {"none": plain, "beta-decay": decayed}.get(params.outer_term, {})
-            group.setdefault(params.alpha_learning_rate, labels["arm"])
-    common = [rate for rate in decayed if rate in plain]
-    return (decayed[common[0]], plain[common[0]]) if common else None
+        if params.method == "darts-first" and params.space == "nasbench201":
+            others = params.identifying(params.model_dump()).items()
+            same = str([(k, v) for k, v in others if k != "search_seed" and not k.startswith("outer_")])
+            {"none": plain, "beta-decay": decayed}.get(params.outer_term, {}).setdefault(same, labels["arm"])
+    return next(((arm, plain[same]) for same, arm in decayed.items() if same in plain), None)

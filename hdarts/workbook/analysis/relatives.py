@@ -19,12 +19,11 @@ from hdarts.runs.randomness import generator
 from hdarts.runs.run import Run
 from hdarts.search.neighbourhood import adversarial, uniform
 from hdarts.search.parametrisation import PARAMETRISATIONS
+from hdarts.search.perturbation import Without
 from hdarts.search.relaxation import Relaxation
 from hdarts.search.stages import stages_of
 from hdarts.search.start import resumed
-from hdarts.search.validation import accuracy
 from hdarts.space import NASBENCH201, SPACES
-from hdarts.supernet import Mixture
 from hdarts.toys import MicroDARTS
 from hdarts.workbook.analysis import Row
 from hdarts.workbook.analysis.toy_experiments.accuracy import OPERATIONS, simplex
@@ -227,19 +226,16 @@ def removals(run: Run) -> pd.DataFrame:
     assert isinstance(params, SearchParams)
     data, device = s.load_splits(params, torch.device("cpu")), torch.device("cpu")
     problem, state = resumed(params, checkpoint.read(run.folder / checkpoint.NEWEST), data, device)
-    w, weights, rows = state.weights.value(state.alpha), state.mean_weights(), []
-
-    def correct(weights: Tensor) -> float:
-        return accuracy(problem.at(Mixture(weights)), w, state.alpha, data.validation, params.batch_size)[1]
-
-    whole = correct(weights)
-    for edge in range(weights.shape[1]):
-        for o, operation in enumerate(state.space.operations):
-            without = weights.clone()
-            without[0, edge, o] = 0.0
-            row = {"edge": edge, "operation": operation, "weight": float(weights[0, edge, o])}
-            rows.append(row | {"lost": whole - correct(without)})
-    return pd.DataFrame(rows)
+    weights, names = state.mean_weights(), state.space.operations
+    places = [(edge, o) for edge in range(len(state.space.edges)) for o in range(len(names))]
+    with patch.dict(os.environ, HDARTS_PROGRESS="none"):
+        whole, *found = Without(params, problem, data, state).each(0, [(0, []), *places])
+    return pd.DataFrame(
+        [
+            {"edge": edge, "operation": names[o], "weight": float(weights[0, edge, o]), "lost": whole - left}
+            for (edge, o), left in zip(places, found, strict=True)
+        ]
+    )
 
 
 def candidates_by_stage(run: Run) -> pd.DataFrame:

@@ -111,15 +111,20 @@ def table_searches() -> pd.DataFrame:
     return kept.pivot(index="lookups", columns="search", values="test_accuracy").reset_index()
 
 
+def paired_accuracies(study: str, one: str, other: str) -> pd.DataFrame:
+    """Return the true accuracies of two arms, a column each, for the seeds that both have finished."""
+    cells = final_cells(study)
+    if cells.empty:
+        return pd.DataFrame(columns=[one, other])
+    return cells.pivot_table(index="seed", columns="arm", values=ACCURACY).reindex(columns=[one, other]).dropna()
+
+
 def compare_arms(study: str, one: str, other: str) -> tuple[str, float]:
     """Return a sentence comparing the true accuracies of two arms, paired by search seed, and the p of its test.
 
     Below two common seeds the sentence is "" and p is nan.
     """
-    cells = final_cells(study)
-    if cells.empty:
-        return "", nan
-    pairs = cells.pivot_table(index="seed", columns="arm", values=ACCURACY).reindex(columns=[one, other]).dropna()
+    pairs = paired_accuracies(study, one, other)
     if len(pairs) < 2:
         return "", nan
     test = paired_test(pairs[one], pairs[other])
