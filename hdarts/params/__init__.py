@@ -5,24 +5,20 @@ impossible value raises `ParameterError` with one sentence before any work is do
 """
 
 from hdarts.errors import ParameterError
+from hdarts.params.base import SGD, Checkpoints, Images, Machine, Parameters
 from hdarts.params.models import (
     MODELS,
-    SGD,
     AnalysisParams,
-    Checkpoints,
     EvaluateParams,
     HypergradientParams,
-    Images,
-    Machine,
-    Parameters,
-    Precision,
     RelativesParams,
-    SearchParams,
     SelectParams,
     ToyBilevelParams,
     ToyHypernetworkParams,
 )
 from hdarts.params.reading import check, collect, identity, notebook_defaults, read_yaml, recorded, validated
+from hdarts.params.search import SearchParams
+from hdarts.params.types import Precision
 
 __all__ = [
     "MODELS",

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from hdarts.errors import ParameterError
-from hdarts.params.models import Parameters, respelled
+from hdarts.params.base import Parameters, respelled
 
 P = TypeVar("P", bound=Parameters)
 M = TypeVar("M", bound=BaseModel)

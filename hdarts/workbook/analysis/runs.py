@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from hdarts.params import MODELS, EvaluateParams, SearchParams, read_yaml
-from hdarts.params.models import respelled
+from hdarts.params.base import respelled
 from hdarts.runs.paths import below_runs, runs_folder
 from hdarts.runs.run import read_result
 from hdarts.workbook.analysis import Row
