@@ -1,0 +1,170 @@
+"""The parameter model of notebook 03, a search, and which of its parameters fit together."""
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from hdarts.params.base import SGD, Checkpoints, Images, Machine, Parameters
+from hdarts.params.parts import SAMPLED, SearchParts, check_parts_with_the_rest
+from hdarts.params.types import Count, CountOrZero, Fraction, NotNegative, Positive
+
+STOPS = ("stop_when_skips", "stop_when_stable", "stop_when_eigenvalue_grows")
+
+
+class SearchParams(SearchParts, Parameters, Machine, Images, Checkpoints, SGD):
+    """Notebook 03: one architecture search (thesis sections 4.3 to 4.8)."""
+
+    stage: ClassVar[str] = "search"
+    search_seed: CountOrZero
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)]
+    split_seed: CountOrZero
+    drop_last: bool  # leave out last short batches, and end an epoch with the shorter level
+    space: Literal["darts", "nasbench201", "darts-no-none", "nasbench201-no-none", "s1", "s2", "s3", "s4"]
+    channels: Count
+    layers: Count  # cells of a DARTS network; of each of the three stages of NAS-Bench-201
+    method: Literal[
+        "random",
+        "shared-weights",
+        "darts-first",
+        "darts-second",
+        "unrolled",
+        "neumann",
+        "conjugate-gradient",
+        "hypernetwork",
+    ]
+    part: Literal["total", "response", "direct"]
+    alpha_learning_rate: Positive
+    alpha_beta1: Fraction
+    alpha_beta2: Fraction
+    alpha_weight_decay: NotNegative
+    alpha_scale: NotNegative
+    epsilon: Positive
+    steps: Count
+    truncate: CountOrZero
+    terms: Count
+    iterations: Count
+    damping: NotNegative
+    candidates: CountOrZero
+    hypernetwork: Literal["linear", "low-rank", "mlp", "chunked"]
+    activation: Literal["identity", "tanh", "sigmoid", "relu"]
+    hidden: Literal["per_convolution", "shared"]
+    hidden_size: CountOrZero
+    rank: Count
+    embedding: Count
+    rest: Literal["learned", "generated"]
+    hypernetwork_input: Literal["alpha", "softmax"]
+    centred: bool
+    noise: NotNegative
+    antithetic: bool
+    initialisation: Literal["default", "zero-response"]
+    global_epochs: CountOrZero
+    global_scale: Positive
+    order: Literal["alpha-first", "weights-first", "together"]  # of the two steps on a pair of batches
+    nesterov: bool  # momentum of the weights
+    schedule: Literal["epoch", "step"]  # how often the learning rate of the weights changes
+    schedule_epochs: CountOrZero
+    stop_when_skips: CountOrZero
+    discretise_epochs: CountOrZero
+    eigenvalue_epochs: CountOrZero
+    log_every: Count
+    sync_batch_norm: bool = False  # over all processes of torchrun
+
+    @property
+    def frozen_epochs(self) -> int:
+        """Number of initial epochs with frozen alpha, in which the weights learn at random alphas or cells."""
+        return self.epochs if self.method == "shared-weights" else self.global_epochs
+
+    @property
+    def decisions(self) -> int:
+        """Number of decisions of selection perturbation: edges and, in the DARTS space, nodes with more than two."""
+        return 6 if self.space.startswith("nasbench201") else 14 + 3
+
+    @property
+    def all_epochs(self) -> int:
+        """Number of epochs, with those in which selection perturbation tunes the supernet (81 and 25 as published)."""
+        tuning = self.tuning_epochs * (self.decisions - 1) + (not self.space.startswith("nasbench201"))
+        return self.epochs + tuning * (self.selection == "perturbation")
+
+    def slug(self) -> str:
+        name = self.hypernetwork if self.method == "hypernetwork" else self.method
+        return f"{name}-s{self.search_seed}"
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        self._check_parts()
+        self._check_stages()
+        check_parts_with_the_rest(self)
+        self._check_hypernetwork()
+        self._check_candidates()
+        self._check_epochs()
+        self._check_space()
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov: true needs momentum above 0")
+        if self.truncate > self.steps:
+            raise ValueError(f"truncate: {self.truncate} is more than steps: {self.steps}")
+        if self.fresh_batches and self.method != "neumann":
+            raise ValueError("fresh_batches: needs method neumann")
+        return self
+
+    def _check_hypernetwork(self) -> None:
+        if self.centred and self.noise == 0:
+            raise ValueError("centred: true learns nothing without noise; set noise above 0 (0.05 to 0.1 is practical)")
+        if self.antithetic and self.noise == 0:
+            raise ValueError("antithetic: true needs noise above 0")
+        if self.rest == "generated" and self.hypernetwork == "chunked":
+            raise ValueError("rest: generated needs hypernetwork linear, low-rank or mlp; chunked makes only kernels")
+        if self.global_epochs and (self.method != "hypernetwork" or self.centred):
+            raise ValueError("global_epochs: needs method hypernetwork, not centred; 0 trains along alpha's path")
+        if self.centred and self.hypernetwork_input != "alpha":
+            raise ValueError("centred: the input is the noise of alpha, so hypernetwork_input must be alpha")
+        if self.method == "hypernetwork" and any(stage.skip_dropout for stage in self.stages) and self.antithetic:
+            raise ValueError("skip_dropout: the two passes of antithetic would have different masks")
+
+    def _check_candidates(self) -> None:
+        if self.method == "shared-weights" and not self.candidates:
+            raise ValueError("candidates: 0 leaves method shared-weights no cell to choose")
+        if self.candidates and self.frozen_epochs < self.epochs:
+            raise ValueError("candidates: needs method shared-weights, or hypernetwork with global_epochs = epochs")
+        if self.candidates and self.method == "hypernetwork" and self.hypernetwork_input != "softmax":
+            raise ValueError("candidates: a cell is one-hot, so its hypernetwork needs hypernetwork_input: softmax")
+        if self.candidates and self.selection == "perturbation":
+            raise ValueError("selection: perturbation is not for candidates, which are ranked instead")
+
+    def _check_epochs(self) -> None:
+        if self.global_epochs >= self.epochs and not (self.candidates and self.global_epochs == self.epochs):
+            raise ValueError(f"global_epochs: {self.global_epochs} leaves no epoch for alpha: epochs is {self.epochs}")
+        kept = self.stages or self.method == "shared-weights" or self.selection == "perturbation"
+        if self.warmup_epochs >= self.epochs and not kept:
+            raise ValueError(f"warmup_epochs: {self.warmup_epochs} leaves no epoch for alpha: epochs is {self.epochs}")
+        if 0 < self.schedule_epochs < self.epochs:
+            raise ValueError(f"schedule_epochs: {self.schedule_epochs} ends before epochs: {self.epochs}; 0 is equal")
+        if self.schedule_epochs and self.frozen_epochs:
+            raise ValueError("schedule_epochs: is not for a search with frozen alpha; the frozen epochs are its cosine")
+        stops = [name for name in STOPS if getattr(self, name)]
+        if stops and (self.stages or self.selection == "perturbation"):
+            raise ValueError(f"{stops[0]}: is not for a search with stages or selection: perturbation")
+        if self.stop_when_eigenvalue_grows and not self.eigenvalue_epochs:
+            raise ValueError("stop_when_eigenvalue_grows: needs eigenvalue_epochs above 0")
+
+    def _check_space(self) -> None:
+        if "nasbench201" not in self.space and self.layers < 3:
+            needs = f"the 3 cells that a network of space {self.space} needs"
+            raise ValueError(f"`layers` = {self.layers} is less than {needs}")
+        if self.space == "s4" and (self.parametrisation in SAMPLED or self.antithetic):
+            other = "antithetic: true" if self.antithetic else f"parametrisation: {self.parametrisation}"
+            raise ValueError(f"space: s4 draws the values of its operation noise, so it cannot have {other}")
+        if self.space == "s4" and self.max_skips is not None:
+            raise ValueError("max_skips: space s4 has no skip connections")
+
+    def _check_stages(self) -> None:
+        if not self.stages:
+            return
+        if (total := sum(stage.epochs for stage in self.stages)) != self.epochs:
+            raise ValueError(f"stages: they have {total} epochs, but epochs is {self.epochs}")
+        if self.frozen_epochs:
+            raise ValueError("stages: are not for a search with global_epochs or candidates")
+        for stage in self.stages:
+            if stage.restart is False and (stage.layers or self.layers) != (self.stages[0].layers or self.layers):
+                raise ValueError("stages: a stage with other layers needs restart: true")
+        if self.stages[0].operations or not self.stages[0].restart:
+            raise ValueError("stages: before the first one there is nothing to prune or to keep")
