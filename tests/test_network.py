@@ -1,16 +1,15 @@
 """The evaluation network against a plain DARTS-style version, published parameter counts, odd sizes, drop path."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.published import published
 from torch import nn
 
 from benchmarks.reference_network import PlainNetwork
@@ -191,25 +190,13 @@ def test_impossible_sizes_are_refused(sizes, message):
         EvaluationNetwork(DARTS_V2, **({"channels": 2, "layers": 3, "classes": 2, "auxiliary": False} | sizes))
 
 
-def published_cells():
-    """Yield all cells of the published table that are in the DARTS space, if the data folder has it."""
-    path = Path(os.environ.get("HDARTS_DATA", "")) / "darts_space" / "genotypes.parquet"
-    if not path.is_file():
-        pytest.skip("HDARTS_DATA contains no darts_space/genotypes.parquet")
-    table = pd.read_parquet(path)
-    for row in table.query("in_darts_space").to_dict(orient="records"):
-        yield row["name"], {kind: [tuple(edge) for edge in json.loads(row[kind])] for kind in DARTS.kinds}
-
-
 def test_a_network_can_be_built_of_every_published_cell():
-    names = []
-    for name, cells in published_cells():
-        genotype = Genotype.model_validate(cells)
-        assert Genotype.from_json(genotype.to_json()) == genotype
+    rows = published()
+    for row in rows:
+        genotype = Genotype.model_validate({kind: json.loads(row[kind]) for kind in DARTS.kinds})
         logits, _ = EvaluationNetwork(genotype, 2, 3, 10, auxiliary=False)(torch.randn(2, 3, 8, 8))
-        assert torch.isfinite(logits).all(), name
-        names.append(name)
-    assert len(names) == 161
+        assert torch.isfinite(logits).all(), row["name"]
+    assert len(rows) == 161
 
 
 BACKWARD = """

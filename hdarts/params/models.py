@@ -1,20 +1,28 @@
 """One flat pydantic model per notebook: names, types and limits; the defaults are in its parameters cell."""
 
+import re
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from hdarts.params.base import SGD, Checkpoints, Images, Machine, Parameters
 from hdarts.params.search import SearchParams
 from hdarts.params.types import Count, CountOrZero, Fraction, Integer, NotNegative, Positive, Text
 
 
+def _one_line(value: Any) -> Any:
+    """Join the lines of a genotype that was pasted, without their comments."""
+    if not isinstance(value, str) or "\n" not in value:
+        return value
+    return " ".join(line.partition("#")[0].strip() for line in value.splitlines()).strip()
+
+
 class EvaluateParams(Parameters, Machine, Images, Checkpoints, SGD):
     """Notebook 06: one network of a genotype, trained from scratch and tested (thesis section 4.8.2)."""
 
     stage: ClassVar[str] = "evaluate"
-    genotype: Annotated[Text, Field(min_length=1)]
+    genotype: Annotated[Text, Field(min_length=1), BeforeValidator(_one_line)]
     evaluation_seed: CountOrZero
     test_limit: CountOrZero
     channels: Count
@@ -24,6 +32,9 @@ class EvaluateParams(Parameters, Machine, Images, Checkpoints, SGD):
     sync_batch_norm: bool  # over all processes of torchrun
 
     def slug(self) -> str:
+        """Return the name of the file, run or pasted genotype, and the seed."""
+        if pasted := re.search(r"(?:(\w+)\s*=\s*)?\bGenotype\s*\(|^\s*[|{]", self.genotype):
+            return f"{pasted[1] or 'cell'}-e{self.evaluation_seed}"
         return f"{Path(self.genotype).stem}-e{self.evaluation_seed}"
 
 

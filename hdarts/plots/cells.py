@@ -57,13 +57,16 @@ class _Graph:
 
 
 @styled
-def draw_genotype(genotype: Genotype) -> Figure:
+def draw_genotype(genotype: Genotype | str) -> Figure:
     """Return the picture of a genotype: normal and reduction cell, one above the other, or NAS-Bench-201's one cell.
+
+    It may be given as a text (`Genotype.from_text`).
 
     Nodes are boxes from left to right: the outputs c_{k-2}, c_{k-1} of the two cells before, the intermediate
     nodes 0 to 3, and the cell's output c_k, their concatenation. An operation has its name, colour and line style. Of
     NAS-Bench-201 all six edges are drawn, those with the operation `none` too; its inner nodes are 1 and 2.
     """
+    genotype = genotype if isinstance(genotype, Genotype) else Genotype.from_text(genotype)
     return _draw([_graph(TITLES[kind], cell, genotype.space) for kind, cell in genotype.cells.items()])
 
 

@@ -22,6 +22,7 @@ from hdarts.errors import ParameterError
 from hdarts.params import validated
 from hdarts.space.named import SPACES, check_space, space_of_cells
 from hdarts.space.spaces import DARTS, NASBENCH201, SearchSpace
+from hdarts.space.text import published_cells
 
 FORMAT = 1  # of a genotype on disk
 Cell = list[tuple[str, StrictInt]]
@@ -90,6 +91,23 @@ class Genotype(BaseModel):
         cells = {kind: [list(edge) for edge in cell] for kind, cell in self.cells.items()}
         space = self.space.name if self.space in SPACES.values() else _described(self.space)
         return json.dumps({"format": FORMAT, "space": space, **cells}, indent=2) + "\n"
+
+    @classmethod
+    def from_text(cls, text: str) -> "Genotype":
+        """Return the genotype in a text of any form: JSON, the string of NAS-Bench-201, or that of codes of DARTS.
+
+        The last is `Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=range(2, 6), reduce=..., ...)`. Raises
+        `ParameterError` with one sentence.
+        """
+        if (text := text.strip()).startswith("|"):
+            return cls.from_string(text)
+        if (cells := published_cells(text)) is not None:
+            return validated(cls, cells, "genotype")
+        if text.startswith("{"):
+            return cls.from_json(text)
+        raise ParameterError(
+            "genotype: the text is not JSON, nor Genotype(normal=[...], ...), nor |operation~0|+... of NAS-Bench-201"
+        )
 
     @classmethod
     def from_json(cls, text: str) -> "Genotype":

@@ -21,17 +21,23 @@ from hdarts.train.state import Training
 
 
 def read_genotype(name: str) -> Genotype:
-    """Return the genotype of a run below `runs/`, or of a JSON file (relative to here, or to the workbook)."""
+    """Return the genotype that a text is (`Genotype.from_text`), or that of a run below `runs/`, or of a file.
+
+    A file has such a text; its path is relative to here, or to the workbook.
+    """
+    if ("Genotype" in name and "(" in name) or name.lstrip().startswith(("|", "{")):
+        return Genotype.from_text(name)
     for path in (runs_folder() / name / "genotype.json", Path(name), workbook_folder() / name):
         try:
             if path.is_file():
-                return Genotype.from_json(path.read_text(encoding="utf-8"))
+                return Genotype.from_text(path.read_text(encoding="utf-8"))
         except ParameterError as error:
             raise ParameterError(f"{path}: {error}") from None
         except (OSError, UnicodeDecodeError):
-            raise ParameterError(f"{path}: cannot be read as the JSON text of a genotype") from None
+            raise ParameterError(f"{path}: cannot be read as the text of a genotype") from None
     raise ParameterError(
-        f"genotype = {name!r}: neither a run below {runs_folder()} that has a genotype.json, nor a JSON file"
+        f"genotype = {name!r}: is no run below {runs_folder()} that has a genotype.json, no file, and no text such as "
+        "Genotype(normal=[...], ...)"
     )
 
 

@@ -67,7 +67,7 @@ def read_params(model: type[P], file: Path, changes: Sequence[str]) -> P:
     values = read_yaml(file)
     for name, text in zip(changes[1::3], changes[2::3], strict=True):
         try:
-            values[name] = yaml.safe_load(text)
+            values[name] = text if text.startswith("|") else yaml.safe_load(text)  # | begins a cell of NAS-Bench-201
         except yaml.YAMLError:
             raise ParameterError(f"parameter `{name}` = {text!r}: cannot be read as YAML") from None
     return with_defaults(model, values)

@@ -348,9 +348,9 @@ def test_a_run_is_not_continued_with_another_genotype(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"genotype": "no/such"}, "genotype = 'no/such': neither a run below .* nor a JSON file"),
-        ({"genotype": "params"}, "genotype = 'params': neither"),
-        ({"genotype": "x" * 300}, "cannot be read|neither"),
+        ({"genotype": "no/such"}, "genotype = 'no/such': is no run below .*, no file, and no text"),
+        ({"genotype": "params"}, "genotype = 'params': is no run"),
+        ({"genotype": "x" * 300}, "cannot be read|is no run"),
         ({"genotype": "pyproject.toml"}, "pyproject.toml: genotype: the text is not JSON"),
         ({"batch_size": 45}, "batch_size is 45 and has to be from 1 to 44"),
         ({"data": "cifar11"}, "data set 'cifar11' is unknown"),
@@ -384,7 +384,7 @@ def test_a_file_without_a_genotype_is_refused_by_name(tmp_path, text):
     with pytest.raises(ParameterError, match=r"bad\.json: genotype: "):
         read_genotype(str(path))
     path.write_bytes(b"\xff\xfe\xff")
-    with pytest.raises(ParameterError, match=r"bad\.json: cannot be read as the JSON text"):
+    with pytest.raises(ParameterError, match=r"bad\.json: cannot be read as the text"):
         read_genotype(str(path))
 
 
