@@ -314,9 +314,13 @@ def test_presets_and_studies_exist():
     assert {path.stem for path in STUDIES} >= {"quick", "tiny", "cifar10-mini"}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "params" / "genotypes").glob("*")), ids=lambda path: path.stem)
-def test_genotypes_are_cells_of_the_space(path: Path):
-    assert Genotype.from_json(path.read_text()).to_json() == path.read_text()
+@pytest.mark.parametrize("path", sorted((ROOT / "params/genotypes").glob("*.[jt]*")), ids=lambda path: path.stem)
+def test_genotypes_are_cells_of_the_space_that_are_evaluated_side_by_side(path: Path):
+    genotype = Genotype.from_text(path.read_text())
+    assert path.suffix == ".txt" or genotype.to_json() == path.read_text()
+    assert f"`{path.name}`" in (path.parent / "README.md").read_text()
+    study = (ROOT / "params/studies/published-cells.yaml").read_text()
+    assert f"params/genotypes/{path.name}}}" in study or "imagenet" in path.name
 
 
 def test_the_text_that_each_mistake_replaces_occurs_once():

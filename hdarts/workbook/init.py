@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hdarts.runs.atomic import write_folder
 
+KINDS = (".ipynb", ".yaml", ".json", ".txt", ".md")
 README = """\
 # A workbook of hdarts
 
@@ -27,6 +28,7 @@ def start(folder: Path) -> None:
         path.relative_to(here).as_posix(): path.read_bytes()
         for name in ("notebooks", "params")
         for path in sorted((here / name).rglob("*"))
-        if path.suffix in (".ipynb", ".yaml", ".json") and not any(part[0] == "." for part in path.parts[-2:])
+        if path.suffix in (".ipynb", ".yaml", ".json", ".txt", ".md")
+        and not any(part[0] == "." for part in path.parts[-2:])
     }
     write_folder(folder, {"README.md": README, **files})
