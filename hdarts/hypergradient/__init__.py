@@ -11,7 +11,7 @@ For every function: `w` are the weights (usually a flat vector), `alpha` has any
 results are detached; the gradient in an unused argument is 0. Raises ValueError for an impossible argument, and
 FloatingPointError where a loss or a derivative is nan or infinite; both name the value. `bilevel.Hypergradient`
 explains `info`. Sources: thesis, sections 4.4.1 and 4.4.2; Liu et al. 2019 (DARTS); Lorraine et al. 2020
-(Neumann series); Pedregosa 2016 (conjugate gradients).
+(Neumann series); Pedregosa 2016 (conjugate gradients); the others are named in their functions.
 
 An example with a known answer: inner (w + sin alpha)^2 / 2, outer (w - 1/2)^2 / 2, so w* = -sin alpha and the
 hypergradient is cos alpha (sin alpha + 1/2). First-order DARTS misses all of it:
@@ -31,19 +31,27 @@ hypergradient is cos alpha (sin alpha + 1/2). First-order DARTS misses all of it
 0.0
 """
 
+from hdarts.hypergradient.amortised import amortised_adjoint
 from hdarts.hypergradient.derivatives import HypergradientWarning
 from hdarts.hypergradient.first_order import direct, hypernetwork, through_weights
 from hdarts.hypergradient.implicit import conjugate_gradient, exact, neumann
+from hdarts.hypergradient.nystrom import nystrom, sampled_columns
+from hdarts.hypergradient.sama import adam_diagonal, sama
 from hdarts.hypergradient.unrolling import finite_difference, unrolled
 
 __all__ = [
     "HypergradientWarning",
+    "adam_diagonal",
+    "amortised_adjoint",
     "conjugate_gradient",
     "direct",
     "exact",
     "finite_difference",
     "hypernetwork",
     "neumann",
+    "nystrom",
+    "sama",
+    "sampled_columns",
     "through_weights",
     "unrolled",
 ]

@@ -71,6 +71,7 @@ class SearchParts(BaseModel):
     threshold: Fraction = 0.85  # selection threshold: weight that an edge needs
     tuning_epochs: Count = 5  # selection perturbation: epochs between two decisions
     fresh_batches: bool = False  # neumann: a batch of its own for each term
+    adjoint_step: Positive = 0.01  # amortised-adjoint: step size of the adjoint
 
     def _check_parts(self) -> None:
         """Raise ValueError for combinations of parts without meaning."""

@@ -30,6 +30,9 @@ class SearchParams(SearchParts, Parameters, Machine, Images, Checkpoints, SGD):
         "unrolled",
         "neumann",
         "conjugate-gradient",
+        "nystrom",
+        "sama",
+        "amortised-adjoint",
         "hypernetwork",
     ]
     part: Literal["total", "response", "direct"]
@@ -104,6 +107,8 @@ class SearchParams(SearchParts, Parameters, Machine, Images, Checkpoints, SGD):
             raise ValueError(f"truncate: {self.truncate} is more than steps: {self.steps}")
         if self.fresh_batches and self.method != "neumann":
             raise ValueError("fresh_batches: needs method neumann")
+        if self.method == "nystrom" and not self.damping:
+            raise ValueError("damping: must be above 0 for method nystrom, whose approximation is singular without it")
         return self
 
     def _check_hypernetwork(self) -> None:

@@ -37,6 +37,18 @@ RESPONSES = {
         "$w$ is taken as $w^*(\\alpha)$,\nwhere $\\nabla_w L_{train} = 0$",
         "$-C^T q$,   $H q \\approx v$ by conjugate gradients",
     ),
+    "nystrom": (
+        "$w$ is taken as $w^*(\\alpha)$,\nwhere $\\nabla_w L_{train} = 0$",
+        "$-C^T q$,   $(\\tilde{H} + \\rho I)\\, q = v$ with $\\tilde{H}$ from some columns of $H$",
+    ),
+    "sama": (
+        "$w$ is taken as $w^*(\\alpha)$,\nwhere $\\nabla_w L_{train} = 0$",
+        "$-C^T D\\, v$,   $D$: derivative of the optimiser's step in its gradient",
+    ),
+    "amortised-adjoint": (
+        "$w$ is taken as $w^*(\\alpha)$,\nwhere $\\nabla_w L_{train} = 0$",
+        "$-C^T q$,   then one step $q \\leftarrow q - \\rho\\,(H q - v)$",
+    ),
     "hypernetwork": (
         "hypernetwork\n$w = h_\\phi(\\alpha)$",
         "back-propagation through the hypernetwork, $(\\partial h_\\phi/\\partial\\alpha)^T v$",

@@ -119,8 +119,9 @@ def _search(
             params, plans[0], None, saved, data, supernet, hypernetwork, device, processes, parts
         )
         log, truth = Log.resume(run, state, write), TruthFile.of(run, state.space, processes, parts)
-        updated = sum(t.numel() for name, t in state.weights.tensors().items() if "velocity" not in name)
-        describe(run, device, data.summary(), supernet_weights=problem.supernet.n_w, trained_weights=updated)
+        kept = {name: t.numel() for name, t in state.weights.tensors().items()}
+        trained = sum(n for name, n in kept.items() if "velocity" not in name and name != "adjoint")
+        describe(run, device, data.summary(), supernet_weights=problem.supernet.n_w, trained_weights=trained)
         for stage in plans:
             if stage is not plans[0]:
                 problem, state = start_stage(
@@ -165,7 +166,7 @@ def search_epoch(
             logged = state.steps_done(steps) % params.log_every == 0
             together = params.order == "together" or stage.levels == "one"
             step = step_on_batch() if params.order == "weights-first" and not together else None
-            if logged or not frozen:
+            if logged or not frozen or params.method == "amortised-adjoint":  # which learns in each step
                 find = phase.hypergradient if logged else phase.unlogged
                 hypergradient = find(state.with_draws(params, inner, more), outer)
                 if logged:

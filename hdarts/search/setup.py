@@ -128,7 +128,11 @@ def make_weights(
     settings = SGDSettings(params.momentum, params.weight_decay, params.clip, params.nesterov)
     w = model.initial_w(generator(params.search_seed, "weights", *purpose)).to(device)
     if params.method != "hypernetwork":
-        return LearnedWeights(w, settings)
+        if params.method == "nystrom" and params.rank > w.numel():
+            raise ParameterError(f"rank: {params.rank} is more than the {w.numel()} weights of the supernet")
+        adjoint = torch.zeros_like(w) if params.method == "amortised-adjoint" else None
+        columns = torch.arange(params.rank, device=device) if params.method == "nystrom" else None
+        return LearnedWeights(w, settings, adjoint, columns)
     h = hypernetwork or make_hypernetwork(params, model, n_alpha)
     phi = h.initial_phi(generator(params.search_seed, "hypernetwork", *purpose))
     exploration = Exploration(params.noise, params.antithetic, params.centred, params.hypernetwork_input == "softmax")
@@ -157,6 +161,15 @@ def method_hypergradient(
         return hg.neumann(problem, w, alpha, inner, outer, rate, params.terms)
     if params.method == "conjugate-gradient":
         return hg.conjugate_gradient(problem, w, alpha, inner, outer, params.iterations, damping=params.damping)
+    if params.method == "nystrom":
+        return hg.nystrom(problem, w, alpha, inner, outer, weights.columns, params.damping)
+    if params.method == "sama":  # the derivative of a step of SGD in its gradient
+        return hg.sama(problem, w, alpha, inner, outer, rate * (1 + params.momentum) if params.nesterov else rate)
+    if params.method == "amortised-adjoint":
+        step, damping = params.adjoint_step, params.damping
+        found, moved = hg.amortised_adjoint(problem, w, alpha, inner, outer, weights.adjoint, step, damping)
+        weights.adjoint.copy_(moved)
+        return found
     sgd: dict[str, Any] = {"momentum": params.momentum, "weight_decay": params.weight_decay}
     sgd |= {"velocity": weights.velocity, "nesterov": params.nesterov}
     if params.method == "darts-second" and part != "direct":

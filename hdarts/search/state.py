@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hdarts.hypergradient import sampled_columns
 from hdarts.hypernetwork import ByKind
 from hdarts.kernels.bindings import kernels_used
 from hdarts.params import SearchParams, identity
@@ -24,7 +25,7 @@ from hdarts.search.relaxation import Relaxation
 from hdarts.search.selection import Selection, selection_of
 from hdarts.search.setup import make_weights
 from hdarts.search.stages import StagePlan, stages_of
-from hdarts.search.weights import Batch, Step, Weights
+from hdarts.search.weights import Batch, LearnedWeights, Step, Weights
 from hdarts.space import Genotype, SearchSpace, strongest
 from hdarts.supernet import Supernet
 
@@ -95,11 +96,14 @@ class State:
         self.perturbation.fill_(value_at(params.perturbation, *at))
 
     def start_step(self, params: SearchParams, rate: float) -> None:
-        """Set the numbers that change by step: the learning rate of the weights, the direction of the perturbation."""
+        """Set the numbers that change by step: the learning rate of the weights, and random draws."""
         self.rate.fill_(rate)
         if self.direction is not None:
             source = generator(params.search_seed, "neighbourhood", self.epoch, self.step)
             self.direction.copy_(2 * torch.rand(self.direction.shape, generator=source) - 1)
+        if params.method == "nystrom" and isinstance(self.weights, LearnedWeights) and self.weights.columns is not None:
+            n_w, at = self.weights.w.numel(), (self.epoch, self.step)
+            self.weights.columns.copy_(sampled_columns(n_w, params.rank, params.search_seed, *at))
 
     def with_draw(self, params: SearchParams, batch: Batch, level: str) -> Batch:
         """Return a batch with the random draw of the mixture for this step, if the parametrisation needs one."""

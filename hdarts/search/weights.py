@@ -137,10 +137,14 @@ def _inner_gradient(problem: Any, w: Tensor, alpha: Tensor, batch: Batch) -> tup
 
 
 class LearnedWeights:
-    """Weights w that are learned directly (DARTS)."""
+    """Weights w that are learned directly (DARTS), with what a method keeps between steps.
 
-    def __init__(self, w: Tensor, settings: SGDSettings):
+    adjoint: q ~ H^-1 v of method amortised-adjoint; columns: indices of the Hessian's columns in this step (nystrom).
+    """
+
+    def __init__(self, w: Tensor, settings: SGDSettings, adjoint: Tensor | None = None, columns: Tensor | None = None):
         self.w, self.velocity, self.settings = w, torch.zeros_like(w), settings
+        self.adjoint, self.columns = adjoint, columns
 
     def value(self, alpha: Tensor) -> Tensor:
         return self.w
@@ -157,7 +161,8 @@ class LearnedWeights:
         """Do nothing: the weights do not depend on alpha."""
 
     def tensors(self) -> dict[str, Tensor]:
-        return {"w": self.w, "velocity": self.velocity}
+        adjoint = {} if self.adjoint is None else {"adjoint": self.adjoint}
+        return {"w": self.w, "velocity": self.velocity, **adjoint}
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,9 @@ def test_each_part_sums_to_zero_over_the_operations(l2):
         hg.unrolled(toy, w, alpha, [None] * 3, None, 0.05),
         hg.neumann(toy, w, alpha, None, None, 0.05, 3),
         hg.conjugate_gradient(toy, w, alpha, None, None, 3),
+        hg.nystrom(toy, w, alpha, None, None, 3, 0.1),
+        hg.sama(toy, w, alpha, None, None, draw(toy.n_w, purpose="diagonal").abs()),
+        hg.amortised_adjoint(toy, w, alpha, None, None, draw(toy.n_w, purpose="q"), 0.05)[0],
         hg.exact(toy, w, alpha, None, None),
     ):
         assert result.direct.abs().max() > 1e-4
@@ -125,6 +128,9 @@ def run_all(problem: Any, w: Tensor, alpha: Tensor) -> list:
         hg.unrolled(problem, w, alpha, [None] * 2, None, 0.1, **sgd),
         hg.neumann(problem, w, alpha, None, None, 0.1, 2),
         hg.conjugate_gradient(problem, w, alpha, None, None, 2),
+        hg.nystrom(problem, w, alpha, None, None, 1, 0.1),
+        hg.sama(problem, w, alpha, None, None, 0.1),
+        hg.amortised_adjoint(problem, w, alpha, None, None, torch.ones_like(w), 0.01)[0],
         hg.exact(problem, w, alpha, None, None),
     ]
 
@@ -199,6 +205,13 @@ POINT = P, P.w, P.alpha
         (lambda: hg.conjugate_gradient(*POINT, None, None, -1), "iterations is -1"),
         (lambda: hg.conjugate_gradient(*POINT, None, None, 1, -0.1), "tolerance is -0.1"),
         (lambda: hg.conjugate_gradient(*POINT, None, None, 1, 0.0, -0.1), "damping is -0.1"),
+        (lambda: hg.nystrom(*POINT, None, None, 4, 0.1), "rank is 4, but must be from 1 to 3, the number of weights"),
+        (lambda: hg.nystrom(*POINT, None, None, 2, 0.0), "damping is 0.0, but must be above 0, because .* is singular"),
+        (lambda: hg.sama(*POINT, None, None, -0.1), "step_size is -0.1, but must be a number above 0"),
+        (lambda: hg.sama(*POINT, None, None, P.w[:2]), r"diagonal is \(2,\), but must be \(3,\)"),
+        (lambda: hg.amortised_adjoint(*POINT, None, None, P.w[:2], 0.1), r"q is \(2,\), but must be \(3,\)"),
+        (lambda: hg.amortised_adjoint(*POINT, None, None, P.w, 0.0), "step_size is 0.0"),
+        (lambda: hg.amortised_adjoint(*POINT, None, None, P.w, 0.1, -1.0), "damping is -1.0"),
         (
             lambda: hg.exact(P, torch.zeros(20_000), P.alpha, None, None),
             "number of weights is 20000, but must be at most",

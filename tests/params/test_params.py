@@ -181,6 +181,7 @@ PARTS = yaml.safe_load("""
     - {selection: perturbation, tuning_epochs: 2}
     - {selection: threshold, threshold: 0.5, max_skips: 2}
     - {fresh_batches: true, method: neumann}
+    - {adjoint_step: 0.1, method: amortised-adjoint}
 """)
 
 
@@ -217,6 +218,7 @@ def test_parts_that_are_those_of_darts_do_not_name_a_run_and_others_do():
         ({"stages": [{"epochs": 1}, {"epochs": 1, "layers": 5, "restart": False}]}, "needs restart: true"),
         ({"warmup_epochs": 2}, "warmup_epochs: 2 leaves no epoch for alpha: epochs is 2"),
         ({"fresh_batches": True}, "fresh_batches: needs method neumann"),
+        ({"method": "nystrom", "damping": 0.0}, "damping: must be above 0 for method nystrom"),
         ({"fresh_batches": True, "method": "neumann", "levels": "one"}, "fresh_batches: needs levels: two"),
         ({"stop_when_eigenvalue_grows": 1.3}, "stop_when_eigenvalue_grows: needs eigenvalue_epochs above 0"),
         ({"selection": "perturbation", "stages": [{"epochs": 2}]}, "selection: perturbation .* stages"),

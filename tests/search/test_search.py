@@ -92,6 +92,9 @@ def same(one: Run, other: Run) -> None:
         {"method": "unrolled", "steps": 2},
         {"method": "neumann", "terms": 2, "fresh_batches": True},
         {"method": "conjugate-gradient", "iterations": 2, "damping": 10.0},
+        {"method": "nystrom", "rank": 2, "damping": 10.0},
+        {"method": "sama", "nesterov": True},
+        {"method": "amortised-adjoint", "adjoint_step": 0.01},
         {"hypernetwork": "linear"},
         {"hypernetwork": "mlp", "hidden": "shared", "activation": "tanh"},
         {"hypernetwork": "chunked", "embedding": 4},
@@ -239,7 +242,10 @@ def test_zero_response_starts_with_the_initial_weights_of_the_layers():
     assert isinstance(weights, GeneratedWeights) and not weights.response(alpha, torch.ones(model.n_w)).any()
 
 
-@pytest.mark.parametrize("changes", [{"method": "darts-second"}, {"hypernetwork": "linear", "noise": 0.1}])
+@pytest.mark.parametrize(
+    "changes",
+    [{"method": "amortised-adjoint"}, {"hypernetwork": "linear", "noise": 0.1}],
+)
 def test_a_search_stopped_between_epochs_equals_an_uninterrupted_one(changes):
     uninterrupted = whole(parameters(**changes, run="uninterrupted"))
     broken = parameters(**changes, run="broken")

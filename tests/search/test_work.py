@@ -47,7 +47,7 @@ FIRST_ORDER = {"darts": {"separable": 12, "pooling": 12}, "nasbench201": {"edges
 
 
 @pytest.mark.parametrize("space", FIRST_ORDER)
-@pytest.mark.parametrize("method", ["darts-first", "hypernetwork", "neumann", "conjugate-gradient"])
+@pytest.mark.parametrize("method", ["darts-first", "hypernetwork", "neumann", "conjugate-gradient", "nystrom"])
 def test_a_direct_step_asks_for_no_gradient_in_the_weights(
     space: str, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,10 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from hdarts import hypergradient as hg
 from hdarts.bilevel import Hypergradient
+from hdarts.hypergradient.derivatives import gradients
 from hdarts.params import HypergradientParams
 from hdarts.search.weights import Batch
 from hdarts.space import DARTS, SearchSpace
@@ -27,6 +29,8 @@ REFERENCE, HALF, OTHER = "reference", "half the reference", "half, other batches
 REFERENCES = (REFERENCE, HALF, OTHER)
 DIRECT, DIFFERENCE, ONE_STEP = "first order", "DARTS (finite difference)", "one step, exact"
 SECOND, HYPERNETWORK = "conjugate gradient", "hypernetwork"
+SMALLEST_DAMPING = 0.01  # of Nyström's method, which is not defined without
+ADAM: dict[str, Any] = {"step_size": 1e-3, "betas": (0.9, 0.999), "epsilon": 1e-8}  # PyTorch's defaults
 
 
 class Estimate(NamedTuple):
@@ -58,9 +62,10 @@ def compare_methods(snapshot: Snapshot, params: HypergradientParams, damping: fl
     """Return the hypergradient of a snapshot by every method and by the references, all on the same outer batch.
 
     Methods with one inner batch use the first of the sequence; iterative ones take `params.terms` steps, terms or
-    iterations. `damping` is that of conjugate gradients.
+    iterations, k columns for Nyström and k moments for SAMA. `damping` is that of conjugate gradients, Nyström's method
+    and the amortised adjoint, which starts at 0 and has its own inner batch in each step.
     """
-    inner = snapshot.batches("inner", params.batch_size, max(params.reference_steps, params.terms), params.seed)
+    inner = snapshot.batches("inner", params.batch_size, max(params.reference_steps, params.terms + 1), params.seed)
     (outer,) = snapshot.batches("outer", params.batch_size, 1, params.seed)
     calls = _methods(snapshot, params, inner, outer, damping) | _references(snapshot, params, inner, outer)
     estimates = {name: _run(method, cost) for name, (method, cost) in calls.items()}
@@ -83,9 +88,32 @@ def _methods(
         f"Neumann, {k} terms": (lambda: hg.neumann(*at, first, outer, step_size, k), 2),
         SECOND: (lambda: hg.conjugate_gradient(*at, first, outer, k, damping=damping), 3),
     }
+    calls[f"Nyström, {k} columns"] = (
+        lambda: hg.nystrom(*at, first, outer, k, max(damping, SMALLEST_DAMPING), params.seed), 3
+    )  # fmt: skip
+    calls["SAMA, Adam's diagonal"] = lambda: _sama(at, inner[:k], outer), k + 2
+    calls[f"amortised adjoint, {k} steps"] = lambda: _adjoint(at, inner[: k + 1], outer, step_size, damping), 3 * k + 2
     if (composed := snapshot.composed()) is not None:
         calls[HYPERNETWORK] = (lambda: hg.hypernetwork(*composed, snapshot.alpha, outer), 1)
     return calls
+
+
+def _sama(at: tuple[Any, Tensor, Tensor], inner: list[Batch], outer: Batch) -> Hypergradient:
+    """SAMA for Adam, had its moments been the means over these batches."""
+    problem, w, alpha = at
+    slopes = torch.stack([gradients(problem.inner, w, alpha, one, "the inner loss", of=("w",))[0] for one in inner])
+    diagonal = hg.adam_diagonal(slopes[0], slopes.mean(0), slopes.square().mean(0), **ADAM)
+    return hg.sama(*at, inner[0], outer, diagonal)
+
+
+def _adjoint(
+    at: tuple[Any, Tensor, Tensor], inner: list[Batch], outer: Batch, step_size: float, damping: float
+) -> Hypergradient:
+    """The amortised adjoint after a step from 0 on each batch but the last; problem, w and alpha do not change."""
+    q = torch.zeros_like(at[1])
+    for batch in inner:
+        found, q = hg.amortised_adjoint(*at, batch, outer, q, step_size, damping)
+    return found
 
 
 def _references(snapshot: Snapshot, params: HypergradientParams, inner: list[Batch], outer: Batch) -> dict[str, Call]:
