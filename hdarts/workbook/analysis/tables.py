@@ -169,14 +169,15 @@ def selected_genotypes(study: str) -> dict[str, Row]:
 def by_arm(study: str) -> pd.DataFrame:
     """Return one row per arm: searches, their validation accuracies, test accuracies of its cells, and time.
 
-    Each cell counts once, with the mean over its evaluations: the means are over the cells of an arm, and so is the
-    sample standard deviation, or over the evaluations of its only cell (`sd_over`). An arm of several settings has one
-    row per setting. Further tests, such as on other data, have columns that end in their names.
+    An arm that evaluates given cells has no searches. Each cell counts once, with the mean over its evaluations: the
+    means are over the cells of an arm, and so is the sample standard deviation, or over the evaluations of its only
+    cell (`sd_over`). An arm of several settings has one row per setting. Further tests, such as on other data, have
+    columns that end in their names.
     """
     labels, tested, times = search_labels(study), evaluations(study), search_seconds(study)
     searches = [row | {"arm": labels[row["run"]]["arm"]} for row in finished_runs(study, SEARCH)]
     rows = []
-    for arm in dict.fromkeys(row["arm"] for row in searches):
+    for arm in dict.fromkeys([*(row["arm"] for row in searches), *(tested["arm"] if len(tested) else ())]):
         group = [row for row in searches if row["arm"] == arm]
         row: Row = {"arm": arm, "searches": len(group)}
         if scores := [search["best_validation_accuracy"] for search in group if "best_validation_accuracy" in search]:

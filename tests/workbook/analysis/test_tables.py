@@ -122,6 +122,13 @@ def test_row_of_an_arm_keeps_search_seeds_and_evaluation_seeds_apart(study: Made
     assert pd.isna(random["validation_accuracy_mean"]) and pd.isna(random["last_test_accuracy_sd"])
 
 
+def test_an_arm_of_given_cells_has_a_row_without_searches(study: MadeUpStudy):
+    tested = {"best_test_accuracy": 80.0, "last_test_accuracy": 70.0, "parameters": 7}
+    study.add("evaluate", "snas", tested, params={"genotype": "params/genotypes/snas.txt"}, arm="snas")
+    row = tables.by_arm(STUDY).set_index("arm").loc["snas"]
+    assert row[["searches", "cells_tested", "last_test_accuracy_mean"]].tolist() == [0, 1, 70.0]
+
+
 def test_arm_of_two_settings_has_two_rows(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
     study = MadeUpStudy(tmp_path)

@@ -22,7 +22,7 @@ from PIL import Image
 from hdarts.runs.atomic import write_atomic
 from hdarts.runs.paths import below_runs
 from hdarts.runs.provenance import provenance
-from hdarts.runs.run import read_result
+from hdarts.runs.run import read_result, read_table
 from hdarts.workbook.formatting import format_column
 
 if TYPE_CHECKING:
@@ -178,7 +178,8 @@ def _tables(folder: Path) -> list[tuple[str, str, pd.DataFrame]]:
     names = sorted(path.stem for path in folder.glob("*.csv"))
     captions = {"results": "Results"} if "results" in names else {}
     captions |= _captions(folder / "tables.json", names)
-    return [(name, caption, pd.read_csv(folder / f"{name}.csv")) for name, caption in captions.items()]
+    tables = [(name, caption, read_table(folder, name)) for name, caption in captions.items()]
+    return [table for table in tables if len(table[2])]
 
 
 def _figures(folder: Path, page_folder: Path, width: int | None) -> list[PageFigure]:
