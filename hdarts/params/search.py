@@ -71,6 +71,8 @@ class SearchParams(SearchParts, Parameters, Machine, Images, Checkpoints, SGD):
     eigenvalue_epochs: CountOrZero
     log_every: Count
     sync_batch_norm: bool = False  # over all processes of torchrun
+    response_update: Literal["noise", "tangent"] = "noise"  # how the matrix of a centred hypernetwork learns
+    response_rate: Positive = 0.1  # tangent: its step size over the learning rate of the weights
 
     @property
     def frozen_epochs(self) -> int:
@@ -112,8 +114,13 @@ class SearchParams(SearchParts, Parameters, Machine, Images, Checkpoints, SGD):
         return self
 
     def _check_hypernetwork(self) -> None:
-        if self.centred and self.noise == 0:
-            raise ValueError("centred: true learns nothing without noise; set noise above 0 (0.05 to 0.1 is practical)")
+        if self.response_update == "tangent":
+            self._check_tangent()
+        elif self.centred and self.noise == 0:
+            raise ValueError(
+                "centred: true learns nothing without noise; set noise above 0 (0.05 to 0.1 is practical), or "
+                "response_update: tangent"
+            )
         if self.antithetic and self.noise == 0:
             raise ValueError("antithetic: true needs noise above 0")
         if self.rest == "generated" and self.hypernetwork == "chunked":
@@ -124,6 +131,16 @@ class SearchParams(SearchParts, Parameters, Machine, Images, Checkpoints, SGD):
             raise ValueError("centred: the input is the noise of alpha, so hypernetwork_input must be alpha")
         if self.method == "hypernetwork" and any(stage.skip_dropout for stage in self.stages) and self.antithetic:
             raise ValueError("skip_dropout: the two passes of antithetic would have different masks")
+
+    def _check_tangent(self) -> None:
+        if not self.centred or self.method != "hypernetwork" or self.hypernetwork not in ("linear", "low-rank"):
+            raise ValueError(
+                "response_update: tangent needs method hypernetwork, linear or low-rank, and centred: true"
+            )
+        if self.noise:
+            raise ValueError("noise: response_update tangent has no noise in the weights; set noise: 0.0")
+        if self.neighbourhood != "none":
+            raise ValueError("neighbourhood: fixes the mixture weights, so response_update: tangent cannot learn")
 
     def _check_candidates(self) -> None:
         if self.method == "shared-weights" and not self.candidates:

@@ -18,6 +18,7 @@ from hdarts.params import SearchParams
 from hdarts.params.schedule import ever_positive
 from hdarts.runs.randomness import generator
 from hdarts.search.stages import stages_of
+from hdarts.search.tangent import TangentWeights
 from hdarts.search.weights import Batch, Exploration, GeneratedWeights, LearnedWeights, SGDSettings, Weights
 from hdarts.space import SPACES
 from hdarts.supernet import Supernet
@@ -135,8 +136,12 @@ def make_weights(
         return LearnedWeights(w, settings, adjoint, columns)
     h = hypernetwork or make_hypernetwork(params, model, n_alpha)
     phi = h.initial_phi(generator(params.search_seed, "hypernetwork", *purpose))
-    exploration = Exploration(params.noise, params.antithetic, params.centred, params.hypernetwork_input == "softmax")
-    weights = GeneratedWeights(h, phi.to(w), w[h.n_weights :].clone(), settings, exploration)
+    parts = h, phi.to(w), w[h.n_weights :].clone(), settings
+    if params.response_update == "tangent":
+        weights: GeneratedWeights = TangentWeights(*parts, params.response_rate)
+    else:
+        softmax = params.hypernetwork_input == "softmax"
+        weights = GeneratedWeights(*parts, Exploration(params.noise, params.antithetic, params.centred, softmax))
     if params.initialisation == "zero-response":
         weights.start_without_response(w)
     return weights

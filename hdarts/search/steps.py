@@ -73,7 +73,7 @@ def training_alpha(params: SearchParams, state: State) -> tuple[Tensor, Tensor]:
         draw = torch.randn(state.alpha.shape, generator=generator(params.search_seed, purpose, *at))
         return draw.to(state.alpha, non_blocking=True)  # the host goes on
 
-    epsilon = drawn("noise") if params.noise else torch.zeros_like(state.alpha)
+    epsilon = drawn("noise") if params.noise or params.response_update == "tangent" else torch.zeros_like(state.alpha)
     if state.epoch >= params.frozen_epochs:
         return state.alpha, epsilon
     if params.method == "shared-weights":

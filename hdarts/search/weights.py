@@ -153,7 +153,7 @@ class LearnedWeights:
     def step(self, problem: Any, alpha: Tensor, batch: Batch, rate: Rate, epsilon: Tensor) -> Step:
         g, loss, correct = _inner_gradient(problem, self.w, alpha, batch)
         norm, scale = clip_factor([g.square().sum()], self.settings.clip)
-        step = _finite(Step(loss, correct, norm))
+        step = finite(Step(loss, correct, norm))
         sgd_(self.w, self.velocity, g, scale, rate, *self.settings.sgd)
         return step
 
@@ -250,7 +250,7 @@ class GeneratedWeights:
             loss, correct = loss + one_loss / len(signs), correct + one_correct / len(signs)
         squared_norms = [one.squared_norm() for one in of_phi] + [of_rest.square().sum()]
         norm, scale = clip_factor(squared_norms, self.settings.clip)
-        step = _finite(Step(loss, correct, norm))
+        step = finite(Step(loss, correct, norm))
         h = self.hypernetwork
         for one, phi, velocity in zip(of_phi, h.split_phi(self.phi), h.split_phi(self.phi_velocity), strict=True):
             one.step_(phi, velocity, scale, rate, *self.settings.sgd)
@@ -292,7 +292,7 @@ class GeneratedWeights:
         return {name: getattr(self, name) for name in names}
 
 
-def _finite(step: Step) -> Step:
+def finite(step: Step) -> Step:
     """Return the step, or raise FloatingPointError, before the weights change, if a number is not finite.
 
     On a GPU the host would have to wait for the device; there a search checks before each checkpoint (State.check).

@@ -110,6 +110,8 @@ def test_the_error_names_a_missing_parameter(name: str):
         ({"keep_epochs": (1,)}, r"`keep_epochs` = \(1,\): input should be a valid list"),
         ({"steps": 2, "truncate": 3}, "truncate: 3 is more than steps: 2"),
         ({"centred": True, "noise": 0.0}, "centred: true learns nothing without noise"),
+        ({"response_update": "tangent"}, "response_update: tangent needs method hypernetwork, linear or low-rank"),
+        ({"response_update": "tangent", "centred": True}, "noise: response_update tangent has no noise in the weights"),
         ({"antithetic": True, "noise": 0.0}, "antithetic: true needs noise above 0"),
         ({"nesterov": True, "momentum": 0.0}, "nesterov: true needs momentum above 0"),
     ],

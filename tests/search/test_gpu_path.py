@@ -31,6 +31,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "amortised adjoint": {"method": "amortised-adjoint"},
     "shared weights": {"method": "shared-weights", "candidates": 2},
     "linear": {"hypernetwork": "linear", "antithetic": True, "centred": True},
+    "tangent": {"hypernetwork": "linear", "centred": True, "response_update": "tangent", "noise": 0.0},
     "low rank": {"hypernetwork": "low-rank"},
     "one perceptron": {"hypernetwork": "mlp", "hidden": "shared", "rest": "generated"},
     "perceptrons": {"hypernetwork": "mlp", "hidden": "per_convolution", "antithetic": True},

@@ -99,6 +99,7 @@ def same(one: Run, other: Run) -> None:
         {"hypernetwork": "mlp", "hidden": "shared", "activation": "tanh"},
         {"hypernetwork": "chunked", "embedding": 4},
         {"hypernetwork": "low-rank", "rank": 2, "centred": True, "noise": 0.1, "antithetic": True},
+        {"hypernetwork": "linear", "centred": True, "response_update": "tangent", "nesterov": True},
         {"hypernetwork": "linear", "rest": "generated", "initialisation": "zero-response", "part": "response"},
     ],
     ids=lambda changes: "-".join(str(value) for value in changes.values()),
@@ -244,7 +245,7 @@ def test_zero_response_starts_with_the_initial_weights_of_the_layers():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"method": "amortised-adjoint"}, {"hypernetwork": "linear", "noise": 0.1}],
+    [{"method": "amortised-adjoint"}, {"hypernetwork": "linear", "centred": True, "response_update": "tangent"}],
 )
 def test_a_search_stopped_between_epochs_equals_an_uninterrupted_one(changes):
     uninterrupted = whole(parameters(**changes, run="uninterrupted"))

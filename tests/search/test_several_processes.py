@@ -87,6 +87,7 @@ METHODS = [
     {"method": "darts-second", "epochs": 1},
     {"method": "hypernetwork", "hypernetwork": "mlp", "epochs": 1},
     {"method": "neumann", "terms": 2, "learning_rate": 0.001, "space": "nasbench201"},
+    {"hypernetwork": "linear", "centred": True, "response_update": "tangent", "space": "nasbench201"},
     {"method": "darts-first", "space": "nasbench201", "neighbourhood": "adversarial", "perturbation": 0.2},
     {"method": "darts-second", "space": "nasbench201", "parametrisation": "gumbel", "outer_term": "kl"},
 ]
