@@ -80,7 +80,11 @@ class ForkProvisioner(LocalProvisioner):
             return await super().launch_kernel(cmd, **kwargs)
         environment = {**kwargs["env"], "JPY_PARENT_PID": str(os.getpid())}
         cwd = str(kwargs.get("cwd") or Path.cwd())  # papermill has changed it
-        kernel.launch(cmd[cmd.index(module) + 1 :], environment, cwd)
+        try:
+            kernel.launch(cmd[cmd.index(module) + 1 :], environment, cwd)
+        except BrokenPipeError:
+            print("notice: the waiting kernel was killed; another one is started", file=sys.stderr, flush=True)
+            return await super().launch_kernel(cmd, **kwargs)
         self.process, self.pid, self.pgid, self.cwd = kernel, kernel.pid, kernel.pid, cwd
         return self.connection_info
 
