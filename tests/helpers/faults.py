@@ -170,9 +170,22 @@ def processes_of(runs: Path) -> list[psutil.Process]:
     return [process for process in psutil.process_iter() if process.pid != os.getpid() and belongs(process)]
 
 
-def gone(runs: Path) -> None:
-    """Wait until no process of a runs folder is left: runs end with their command."""
-    wait_until(lambda: not processes_of(runs), 30)
+def gone(runs: Path, servers: bool = True) -> None:
+    """Wait until no process of a runs folder is left: runs end with their command.
+
+    Without `servers`, the fork server of a worker that is still alive may stay, but no run that it has forked.
+    """
+    wait_until(lambda: not [one for one in processes_of(runs) if servers or not serves(one)], 30)
+
+
+def serves(process: psutil.Process) -> bool:
+    """Whether a process is a fork server or a resource tracker, and not a run: runs are below a fork server."""
+    try:
+        parent = process.parent()
+        words, above = " ".join(process.cmdline()), " ".join(parent.cmdline()) if parent else ""
+    except psutil.Error:
+        return True  # it has ended
+    return ("forkserver" in words or "resource_tracker" in words) and "forkserver" not in above
 
 
 def kill_points(what: str, folder: Path, moments: int, writes: int, draw: random.Random) -> Iterator[Tried]:

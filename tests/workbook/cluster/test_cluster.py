@@ -142,7 +142,7 @@ def test_on_a_request_to_stop_the_runs_of_all_workers_save_and_exit(tmp_path: Pa
     _, err = client.communicate(timeout=600)
     assert client.returncode == 75
     assert err.splitlines()[-1] == "hdarts: stopped; the same command resumes from here"
-    gone(runs)
+    gone(runs, servers=False)
 
 
 @pytest.mark.soak
