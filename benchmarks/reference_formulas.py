@@ -109,6 +109,11 @@ def itself(a: Tensor, at: At) -> tuple[Tensor, Tensor]:
     return a, ones(a)
 
 
+def itself_with_edges(a: Tensor, at: At) -> tuple[Tensor, Tensor]:
+    """GAEA in PC-DARTS: the last column is the weight of the edge."""
+    return a[..., :-1], a[..., -1]
+
+
 def groups(a: Tensor, at: At) -> tuple[Tensor, Tensor]:
     """DOTS, operations: {none, pooling, skip} and the convolutions have softmaxes of their own."""
     return torch.cat([a[..., :4].softmax(-1), a[..., 4:].softmax(-1)], -1), ones(a)
@@ -180,6 +185,7 @@ BETA_DARTS_NASBENCH201 = Relative(term=beta_decay, term_weight=lambda t, T: 50 *
 I_DARTS = Relative(node_softmax)
 DRNAS = Relative(dirichlet)
 GAEA = Relative(itself, exponentiated=True)
+GAEA_PC_DARTS = Relative(itself_with_edges, exponentiated=True, groups=4, warmup=1)
 FAIRDARTS = Relative(sigmoid, term=zero_one, term_weight=lambda t, T: 10.0)
 P_DARTS = Relative(warmup=1)
 DOTS = (

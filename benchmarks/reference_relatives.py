@@ -184,8 +184,12 @@ class RelativeSearch(PlainSearch):
             self.adam.step()
             return
         theta = self.alpha * torch.exp(-self.params.alpha_learning_rate * self.alpha.grad)
-        theta = theta.clamp(min=1e-5)
-        self.alpha.copy_(theta / theta.sum(-1, keepdim=True))
+        m = len(self.space.operations)
+        operations = theta[..., :m].clamp(min=1e-5)
+        self.alpha[..., :m] = operations / operations.sum(-1, keepdim=True)
+        if theta.shape[-1] > m:
+            for edges in At(self.space, 1.0, None, self.kept).nodes():
+                self.alpha[:, edges, m] = theta[:, edges, m] / theta[:, edges, m].sum(-1, keepdim=True)
 
     def step_weights(self, batch: Batch) -> float:
         if self.relative.attack is None:

@@ -140,7 +140,13 @@ PARTS = {  # mistake: file below hdarts/, text that occurs there once, its repla
         "search/parametrisation.py", "Parametrisation(dirichlet, dirichlet_mean,",
         "Parametrisation(dirichlet, _softmax_mean,", "drnas",
     ),
-    "no smallest weight on the simplex": ("search/alpha_step.py", "moved.clamp_min(SMALLEST)", "moved", "gaea"),
+    "no smallest weight on the simplex": (
+        "search/parametrisation.py", "theta.clamp_min(SMALLEST)", "theta", "gaea",
+    ),
+    "weights of edges that sum to 1 over the cell": (
+        "search/parametrisation.py", "edges = [rows / rows.sum(1, keepdim=True) for rows in",
+        "edges = [rows / theta[..., -1:].sum(1, keepdim=True) for rows in", "gaea in DARTS",
+    ),
     "wrong sign of the zero-one term": (
         "search/outer_term.py", "return -(alpha.sigmoid()", "return (alpha.sigmoid()", "fairdarts",
     ),

@@ -19,8 +19,10 @@ ParametrisationName = Literal[
     "dirichlet",
     "sigmoid",
     "simplex",
+    "edge-simplex",
 ]
 SAMPLED = ("gumbel", "gumbel-hard", "gumbel-hard-published", "dirichlet")
+ON_SIMPLEX = ("simplex", "edge-simplex")
 SUM_TO_ONE = ("softmax", *SAMPLED, "simplex")  # the weights of an edge
 
 
@@ -73,6 +75,15 @@ class SearchParts(BaseModel):
     fresh_batches: bool = False  # neumann: a batch of its own for each term
     adjoint_step: Positive = 0.01  # amortised-adjoint: step size of the adjoint
 
+    @property
+    def parametrisations(self) -> list[ParametrisationName]:
+        """Those of all stages."""
+        return [stage.parametrisation or self.parametrisation for stage in self.stages] or [self.parametrisation]
+
+    def outside(self, *names: str) -> str:
+        """Return a parametrisation of the search that is none of `names`, or ""."""
+        return next((name for name in self.parametrisations if name not in names), "")
+
     def _check_parts(self) -> None:
         """Raise ValueError for combinations of parts without meaning."""
         self._check_alpha()
@@ -82,10 +93,11 @@ class SearchParts(BaseModel):
             raise ValueError("perturbation: needs a neighbourhood, uniform or adversarial")
         if self.neighbourhood != "none" and not ever_positive(self.perturbation):
             raise ValueError("neighbourhood: needs a perturbation above 0")
-        if self.neighbourhood != "none" and self.parametrisation not in ("softmax", "simplex"):
+        if self.neighbourhood != "none" and self.outside("softmax", "simplex"):
             raise ValueError("neighbourhood: needs parametrisation softmax or simplex")
-        if self.partial_channels > 1 and self.parametrisation not in (*SUM_TO_ONE, "edge-softmax", "node-softmax"):
-            raise ValueError(f"partial_channels: is not defined for parametrisation {self.parametrisation}")
+        by_edge = ("edge-softmax", "edge-simplex", "node-softmax")
+        if self.partial_channels > 1 and (name := self.outside(*SUM_TO_ONE, *by_edge)):
+            raise ValueError(f"partial_channels: is not defined for parametrisation {name}")
         drawn = [one.parametrisation or self.parametrisation for one in self.stages if one.skip_dropout]
         if any(name in SAMPLED for name in drawn):
             raise ValueError("skip_dropout: needs a parametrisation without random draws")
@@ -95,7 +107,7 @@ class SearchParts(BaseModel):
             self._check_perturbation()
 
     def _check_perturbation(self) -> None:
-        if self.parametrisation not in SUM_TO_ONE:
+        if self.outside(*SUM_TO_ONE):
             raise ValueError("selection: perturbation needs a parametrisation whose weights of an edge sum to 1")
         if self.max_skips is not None:
             raise ValueError("max_skips: selection perturbation decides by accuracy and has no cap")
@@ -105,10 +117,12 @@ class SearchParts(BaseModel):
             raise ValueError("selection: perturbation deletes edges, which partial_channels above 1 always pass on")
 
     def _check_alpha(self) -> None:
-        if (self.parametrisation == "simplex") != (self.alpha_step == "exponentiated"):
-            raise ValueError("alpha_step: exponentiated and parametrisation: simplex need each other")
-        if self.parametrisation == "simplex" and self.outer_term in ("beta-decay", "kl", "zero-one"):
-            raise ValueError(f"outer_term: {self.outer_term} is a term of logits, which parametrisation simplex lacks")
+        on_simplex = [name for name in self.parametrisations if name in ON_SIMPLEX]
+        if len(on_simplex) != len(self.parametrisations) * (self.alpha_step == "exponentiated"):
+            raise ValueError("alpha_step: exponentiated and parametrisation: simplex or edge-simplex need each other")
+        if on_simplex and self.outer_term in ("beta-decay", "kl", "zero-one"):
+            lacks = f"which parametrisation {on_simplex[0]} lacks"
+            raise ValueError(f"outer_term: {self.outer_term} is a term of logits, {lacks}")
         if self.parametrisation == "edge-pairs" and not any(stage.operations for stage in self.stages):
             raise ValueError("parametrisation: edge-pairs needs a stage that prunes operations before it")
         named = [self.temperature, *(stage.temperature for stage in self.stages if stage.temperature is not None)]
@@ -122,11 +136,12 @@ def check_parts_with_the_rest(params: Any) -> None:
         raise ValueError(f"partial_channels: {params.partial_channels} does not divide channels: {params.channels}")
     if params.outer_term != "none" and params.part == "response":
         raise ValueError("outer_term: belongs to the direct part, which part: response leaves out")
-    if params.candidates and params.parametrisation != "softmax":
+    if params.candidates and params.outside("softmax"):
         raise ValueError("candidates: a cell is one-hot in the softmax; set parametrisation: softmax")
-    if params.noise and params.parametrisation in ("dirichlet", "simplex"):
-        raise ValueError(f"noise: leaves what parametrisation {params.parametrisation} is defined for; set noise: 0.0")
-    if params.hypernetwork_input == "softmax" and params.parametrisation not in ("softmax", "gumbel", "gumbel-hard"):
-        raise ValueError(f"hypernetwork_input: softmax is not for parametrisation {params.parametrisation}")
-    if params.method == "hypernetwork" and len({stage.parametrisation for stage in params.stages}) > 1:
+    for name in params.parametrisations:
+        if params.noise and name in ("dirichlet", *ON_SIMPLEX):
+            raise ValueError(f"noise: leaves what parametrisation {name} is defined for; set noise: 0.0")
+    if params.hypernetwork_input == "softmax" and (name := params.outside("softmax", "gumbel", "gumbel-hard")):
+        raise ValueError(f"hypernetwork_input: softmax is not for parametrisation {name}")
+    if params.method == "hypernetwork" and len(set(params.parametrisations)) > 1:
         raise ValueError("stages: a hypernetwork needs the same parametrisation in all of them")

@@ -7,34 +7,32 @@ import torch
 from torch import Tensor
 
 from hdarts.params import SearchParams
-
-SMALLEST = 1e-5  # weight of an operation on the simplex
+from hdarts.search.relaxation import Relaxation
 
 
 class Exponentiated(torch.optim.Optimizer):
-    """The exponentiated-gradient step on rows theta of the simplex (Li et al., GAEA, ICLR 2021).
+    """The exponentiated-gradient step on weights theta on the simplex (Li et al., GAEA, ICLR 2021).
 
-    theta <- theta exp(-lr g), then at least 1e-5, then divided by the sum of the row. It is a step of -lr g on logits,
-    with g the gradient in the mixture weights. A weight of 0 (a pruned operation) stays 0.
+    theta <- normalise(theta exp(-lr g)). It is a step of -lr g on logits, with g the gradient in the mixture weights. A
+    weight of 0 (a pruned operation) stays 0.
     """
 
-    def __init__(self, tensors: list[Tensor], lr: float):
+    def __init__(self, tensors: list[Tensor], lr: float, normalise: Callable[[Tensor], Tensor]):
         super().__init__(tensors, {"lr": lr})
+        self.normalise = normalise
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             for theta in group["params"]:
-                moved = theta * torch.exp(-group["lr"] * theta.grad)
-                moved = torch.where(theta > 0, moved.clamp_min(SMALLEST), 0.0)
-                theta.copy_(moved / moved.sum(-1, keepdim=True))
+                theta.copy_(self.normalise(theta * torch.exp(-group["lr"] * theta.grad)))
 
 
-def alpha_optimiser(params: SearchParams, alpha: Tensor) -> torch.optim.Optimizer:
+def alpha_optimiser(params: SearchParams, alpha: Tensor, relaxation: Relaxation) -> torch.optim.Optimizer:
     """Return the optimiser of alpha; its state is part of the checkpoint."""
     rate, decay = params.alpha_learning_rate, params.alpha_weight_decay
     if params.alpha_step == "exponentiated":
-        return Exponentiated([alpha], rate)
+        return Exponentiated([alpha], rate, relaxation.normalised)
     if params.alpha_step == "sgd":
         return torch.optim.SGD([alpha], rate, weight_decay=decay)
     return torch.optim.Adam(

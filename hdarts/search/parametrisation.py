@@ -15,6 +15,7 @@ from torch import Tensor
 from hdarts.space import SearchSpace
 from hdarts.supernet import Mixture
 
+SMALLEST = 1e-5  # weight of an operation on the simplex
 SMALL = 1e-20  # draws of an exponential distribution are at least this, so that their logarithm is finite
 
 Weights = Callable[[Tensor, SearchSpace, Tensor, Tensor | None], Mixture]
@@ -192,6 +193,23 @@ def simplex(alpha: Tensor, space: SearchSpace, temperature: Tensor, draw: Tensor
     return Mixture(alpha)
 
 
+def normalised(theta: Tensor, space: SearchSpace) -> Tensor:
+    """Return rows whose weights above 0 are at least 1e-5 and then divided by their sum, as in the code of GAEA."""
+    raised = torch.where(theta > 0, theta.clamp_min(SMALLEST), 0.0)
+    return raised / raised.sum(-1, keepdim=True)
+
+
+def edge_simplex(alpha: Tensor, space: SearchSpace, temperature: Tensor, draw: Tensor | None = None) -> Mixture:
+    """b[e] theta[e, o]: rows theta on the simplex, and in the last column b, that of a node's edges (GAEA PC-DARTS)."""
+    return Mixture(alpha[..., :-1] * alpha[..., -1:])
+
+
+def normalised_edges(theta: Tensor, space: SearchSpace) -> Tensor:
+    """Return `normalised` operations, and edges whose sum is 1 for each node, without a smallest weight."""
+    edges = [rows / rows.sum(1, keepdim=True) for rows in by_node(theta[..., -1:], space)]
+    return torch.cat([normalised(theta[..., :-1], space), torch.cat(edges, 1)], -1)
+
+
 def _softmax_mean(alpha: Tensor, space: SearchSpace, temperature: Tensor) -> Tensor:
     """The probability of each operation to be the hard sample, for Gumbel noise at any temperature."""
     return alpha.softmax(-1)
@@ -201,14 +219,15 @@ def _softmax_mean(alpha: Tensor, space: SearchSpace, temperature: Tensor) -> Ten
 class Parametrisation:
     """A parametrisation with what the search loop needs to know about it.
 
-    `simplex`: alpha starts as the mean of the candidates, and that of a pruned operation is 0, not -inf.
+    `normalise`: puts weights on the simplex, if that is where alpha is. It then starts as the mean of the candidates,
+    and that of a pruned operation is 0, not -inf.
     """
 
     weights: Weights
     mean: Mean | None = None  # None: the weights, which need no draw
     draw: Draw | None = None
     more_columns: Callable[[SearchSpace], tuple[str, ...]] = lambda space: ()  # names, besides the operations
-    simplex: bool = False
+    normalise: Callable[[Tensor, SearchSpace], Tensor] | None = None
     strength: Callable[[Tensor, SearchSpace], Tensor] | None = None  # of operations in a cell; None: the mean
 
 
@@ -223,5 +242,6 @@ PARAMETRISATIONS: dict[str, Parametrisation] = {
     "gumbel-hard-published": Parametrisation(gumbel_hard_published, _softmax_mean, exponential),
     "dirichlet": Parametrisation(dirichlet, dirichlet_mean, standard_gamma),
     "sigmoid": Parametrisation(sigmoid),
-    "simplex": Parametrisation(simplex, simplex=True),
+    "simplex": Parametrisation(simplex, normalise=normalised),
+    "edge-simplex": Parametrisation(edge_simplex, more_columns=lambda space: ("edge",), normalise=normalised_edges),
 }

@@ -144,5 +144,5 @@ def keep_only(state: State, kind: int, edge: int, operation: int) -> None:
     assert kept is not None
     kept[kind, edge] = False
     kept[kind, edge, operation] = True
-    if state.relaxation.parametrisation.simplex:  # alpha is the weight itself
+    if state.relaxation.parametrisation.normalise:  # alpha is the weight itself
         state.alpha[kind, edge] = kept[kind, edge].to(state.alpha)

@@ -83,18 +83,22 @@ class Relaxation:
 
     def start(self, noise: Tensor) -> Tensor:
         """Return alpha at the start: 0, or on the simplex the mean of the candidates, plus `noise`."""
-        if not self.parametrisation.simplex:
+        if self.parametrisation.normalise is None:
             return noise
-        kept = torch.ones_like(noise) if self.kept is None else self.kept.to(noise)
-        theta = (kept / kept.sum(-1, keepdim=True) + noise).clamp_min(0) * kept
-        return theta / theta.sum(-1, keepdim=True)
+        kept = self.masked(torch.ones_like(noise))
+        return self.normalised((self.normalised(kept) + noise).clamp_min(0) * kept)
+
+    def normalised(self, theta: Tensor) -> Tensor:
+        """Return weights that are put on the simplex where the parametrisation has its alpha."""
+        assert self.parametrisation.normalise is not None
+        return self.parametrisation.normalise(theta, self.space)
 
     def masked(self, alpha: Tensor) -> Tensor:
         """Return alpha with -inf for the operations that are pruned (0 on the simplex)."""
         if self.kept is None:
             return alpha
         kept = F.pad(self.kept, (0, alpha.shape[-1] - self.kept.shape[-1]), value=True)
-        return mask_alpha(alpha, kept, 0.0 if self.parametrisation.simplex else -torch.inf)
+        return mask_alpha(alpha, kept, -torch.inf if self.parametrisation.normalise is None else 0.0)
 
     def draw(self, alpha: Tensor, seed: int, *purpose: str | int) -> Tensor | None:
         """Return the random draw of one batch, a function of seed and purpose, or None where none is needed."""

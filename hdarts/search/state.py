@@ -75,7 +75,7 @@ class State:
         weights = make_weights(params, model, hypernetwork, device, n_alpha=rows, purpose=purpose)
         noise = torch.randn(relaxation.alpha_shape, generator=generator(params.search_seed, "alpha", *purpose))
         alpha = relaxation.start(params.alpha_scale * noise.to(next(iter(weights.tensors().values()))))
-        optimiser = parts.alpha_step(alpha) if parts.alpha_step else alpha_optimiser(params, alpha)
+        optimiser = parts.alpha_step(alpha) if parts.alpha_step else alpha_optimiser(params, alpha, relaxation)
         selection = parts.selection or selection_of(params)
         state = cls(alpha, optimiser, weights, relaxation, selection, stage.start, stage=stage.number, parts=parts)
         for name in ("sums", "rate", "broken", "outer_weight", "perturbation"):

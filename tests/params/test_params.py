@@ -202,8 +202,18 @@ def test_parts_that_are_those_of_darts_do_not_name_a_run_and_others_do():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"parametrisation": "simplex"}, "alpha_step: exponentiated and parametrisation: simplex need each other"),
-        ({"alpha_step": "exponentiated"}, "alpha_step: exponentiated and parametrisation: simplex need each other"),
+        (
+            {"parametrisation": "simplex"},
+            "alpha_step: exponentiated and parametrisation: simplex or edge-simplex need each other",
+        ),
+        (
+            {"alpha_step": "exponentiated"},
+            "alpha_step: exponentiated and parametrisation: simplex or edge-simplex need each other",
+        ),
+        (
+            {"stages": [{"epochs": 1}, {"epochs": 1, "parametrisation": "simplex"}]},
+            "alpha_step: exponentiated and parametrisation: simplex or edge-simplex need each other",
+        ),
         ({"outer_weight": 1.0}, "outer_weight: needs an outer_term"),
         ({"perturbation": 0.1}, "perturbation: needs a neighbourhood"),
         ({"neighbourhood": "uniform"}, "neighbourhood: needs a perturbation above 0"),

@@ -26,6 +26,7 @@ BETA_DECAY = {"outer_term": "beta-decay", "outer_weight": {"first": 0.0, "last":
 # name: relative in the plain search, preset, changes
 CASES: dict[str, tuple[Relative, str, dict[str, Any]]] = {
     "snas": (relatives.SNAS, "snas", SMALL | {"alpha_clip": 0.01, "order": "weights-first"}),
+    "snas in DARTS": (relatives.SNAS, "snas", LARGE | {"alpha_clip": 0.01}),
     "snas, bilevel": (relatives.SNAS_BILEVEL, "nasbench201-snas", SMALL),
     "gdas": (relatives.GDAS, "nasbench201-gdas", SMALL | {"parametrisation": "gumbel-hard"}),
     "gdas, published": (relatives.GDAS_PUBLISHED, "nasbench201-gdas", SMALL),
@@ -36,6 +37,7 @@ CASES: dict[str, tuple[Relative, str, dict[str, Any]]] = {
     ),
     "sdarts-rs": (relatives.SDARTS_RS, "nasbench201-sdarts-rs", SMALL),
     "sdarts-adv": (relatives.SDARTS_ADV, "nasbench201-sdarts-adv", SMALL),
+    "sdarts-adv in DARTS": (relatives.SDARTS_ADV, "sdarts-adv", LARGE),
     "sdarts-rs in DARTS": (relatives.SDARTS_RS, "sdarts-rs", LARGE),
     "darts-minus": (relatives.DARTS_MINUS, "darts-minus", LARGE),
     "darts-minus in NAS-Bench-201": (relatives.DARTS_MINUS, "nasbench201-darts-minus", SMALL),
@@ -57,6 +59,10 @@ CASES: dict[str, tuple[Relative, str, dict[str, Any]]] = {
     "gaea": (
         relatives.GAEA, "nasbench201-gaea",
         SMALL | {"alpha_scale": 0.0, "alpha_learning_rate": 50.0, "schedule_epochs": 4},
+    ),
+    "gaea in DARTS": (
+        relatives.GAEA_PC_DARTS, "gaea",
+        LARGE | {"channels": 4, "alpha_scale": 0.0, "alpha_learning_rate": 5.0},
     ),
     "fairdarts": (relatives.FAIRDARTS, "fairdarts", LARGE | {"threshold": 0.55}),
     "hyperdarts-1 with beta decay": (relatives.BETA_DARTS_NASBENCH201, "hyperdarts-1", SMALL | HYPER | BETA_DECAY),
@@ -89,7 +95,13 @@ def of_preset(preset: str, changes: dict[str, Any]) -> SearchParams:
     return with_defaults(SearchParams, values | changes)
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+SLOW = ("sdarts-adv in DARTS", "snas in DARTS", "hyperdarts-1 with an auxiliary skip", "i-darts")  # and shown elsewhere
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, id=name, marks=[pytest.mark.soak] * (name in SLOW)) for name, case in CASES.items()],
+)
 def test_a_search_is_that_of_the_paper(case: tuple[Relative, str, dict[str, Any]], tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
     relative, params = case[0], of_preset(*case[1:])
@@ -99,9 +111,12 @@ def test_a_search_is_that_of_the_paper(case: tuple[Relative, str, dict[str, Any]
 
     def plain() -> Plain:
         parts = Parts(relative)
-        begin = start(params, model, len(model.space.operations) + (relative.mixture is relatives.edge_softmax))
+        of_edges = relative.mixture in (relatives.edge_softmax, relatives.itself_with_edges)
+        begin = start(params, model, len(model.space.operations) + of_edges)
         if relative.exponentiated:
-            begin["alpha"] = torch.full_like(begin["alpha"], 1 / begin["alpha"].shape[-1])
+            begin["alpha"].fill_(1 / len(model.space.operations))
+            for e, (_, node) in enumerate(model.space.edges if of_edges else ()):
+                begin["alpha"][:, e, -1] = 1 / sum(target == node for _, target in model.space.edges)
         net = network(params.space, *sizes, parts)
         made = RelativeSearch(parts, model.space, params, net, model.layout, **begin)
         rows = list(made.epochs(DATA))

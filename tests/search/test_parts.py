@@ -23,7 +23,7 @@ BOTH_SPACES = pytest.mark.parametrize("space", [DARTS, NASBENCH201], ids=lambda 
 def random_alpha(space: SearchSpace, name: str = "softmax", seed: int = 0) -> torch.Tensor:
     relaxation = Relaxation(space, PARAMETRISATIONS[name])
     alpha = torch.randn(relaxation.alpha_shape, generator=generator(seed, "alpha"), dtype=torch.float64)
-    return alpha.softmax(-1) if name == "simplex" else alpha
+    return relaxation.normalised(alpha.exp()) if relaxation.parametrisation.normalise else alpha
 
 
 def mixture(name: str, alpha: torch.Tensor, space: SearchSpace, temperature: float = 1.0, seed: int = 0):
@@ -84,6 +84,22 @@ def test_edge_weights_multiply_the_operations_and_sum_to_1_at_each_node(space: S
         incoming = [i for i, (_, target) in enumerate(space.edges) if target == node]
         b = alpha[:, e, -1].exp() / alpha[:, incoming, -1].exp().sum(1)
         torch.testing.assert_close(weights[:, e], b[:, None] * alpha[:, e, :-1].softmax(-1))
+
+
+@BOTH_SPACES
+def test_edge_weights_on_the_simplex_move_like_logits_of_the_edges_of_a_node(space: SearchSpace):
+    relaxation = Relaxation(space, PARAMETRISATIONS["edge-simplex"])
+    start = relaxation.start(torch.zeros(relaxation.alpha_shape, dtype=torch.float64))
+    assert start[..., :-1].unique().tolist() == pytest.approx([1 / len(space.operations)])
+    moved, g = random_alpha(space, "edge-simplex"), random_alpha(space, "edge-simplex", seed=1)
+    b = moved[..., -1:] * torch.exp(-0.1 * g[..., -1:])
+    moved.grad = g
+    Exponentiated([moved], 0.1, relaxation.normalised).step()
+    for e, (_, node) in enumerate(space.edges):
+        incoming = [i for i, (_, target) in enumerate(space.edges) if target == node]
+        assert start[:, e, -1].tolist() == pytest.approx([1 / len(incoming)] * len(space.kinds))
+        torch.testing.assert_close(moved[:, e, -1], b[:, e, 0] / b[:, incoming, 0].sum(1))
+    torch.testing.assert_close(relaxation(moved).weights, moved[..., :-1] * moved[..., -1:])
 
 
 def test_each_group_of_operations_has_a_softmax():
@@ -222,10 +238,10 @@ def test_an_exponentiated_step_is_a_step_of_logits_and_stays_on_the_simplex():
     expected = (theta.log() - 0.1 * g).softmax(-1)
     moved = theta.clone()
     moved.grad = g
-    Exponentiated([moved], 0.1).step()
+    Exponentiated([moved], 0.1, Relaxation(DARTS, PARAMETRISATIONS["simplex"]).normalised).step()
     torch.testing.assert_close(moved, expected)
     moved.grad = torch.where(torch.arange(8) == 0, 1e3, 0.0).to(moved).expand_as(moved)
-    Exponentiated([moved], 0.1).step()
+    Exponentiated([moved], 0.1, Relaxation(DARTS, PARAMETRISATIONS["simplex"]).normalised).step()
     assert float(moved.min()) == pytest.approx(1e-5, rel=0.02)  # before the rows were divided by their sums
     torch.testing.assert_close(moved.sum(-1), torch.ones(2, 14, dtype=torch.float64))
 

@@ -133,7 +133,7 @@ def test_a_node_keeps_the_two_edges_that_it_misses_most_and_of_equal_ones_the_fi
     accuracies |= {(0, 5): 10.0, (1, 5): 30.0, (2, 5): 30.0, (3, 5): 20.0, (4, 5): 30.0}
     kept = torch.zeros(DARTS.alpha_shape, dtype=torch.bool)
     kept[..., 4] = True
-    relaxation = SimpleNamespace(kept=kept, parametrisation=SimpleNamespace(simplex=False))
+    relaxation = SimpleNamespace(kept=kept, parametrisation=SimpleNamespace(normalise=None))
     state: Any = SimpleNamespace(space=DARTS, relaxation=relaxation, epoch=8)
 
     class Known(perturbation.Without):
