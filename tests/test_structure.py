@@ -16,6 +16,7 @@ import pytest
 from importlinter.cli import lint_imports
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from papermill.inspection import inspect_notebook
 
 from hdarts.params import MODELS, check, notebook_defaults, read_yaml
 from hdarts.space import Genotype
@@ -252,6 +253,15 @@ def test_a_parameters_cell_has_the_names_of_its_model_allowed_values_and_comment
     assert place == 1
     for line in "".join(cells[place]["source"]).splitlines():
         assert not line or "#" in line, line
+
+
+@every_notebook
+def test_papermill_reads_a_parameters_cell_as_we_do(path: Path):
+    """A comment with `=` would hide a name from papermill, which then warns of an unknown parameter."""
+    found = inspect_notebook(str(path))
+    assert {name: ast.literal_eval(entry["default"]) for name, entry in found.items()} == notebook_defaults(path)
+    assert {entry["inferred_type_name"] for entry in found.values()} == {"None"}
+    assert all(entry["help"] for entry in found.values())
 
 
 @every_notebook

@@ -13,6 +13,7 @@ import torch
 from hdarts.data.decode import RawImages, Source, array_images
 from hdarts.data.files import has_parquet, hold_out, image_folder, parquet
 from hdarts.errors import ParameterError
+from hdarts.runs.paths import places
 from hdarts.runs.randomness import generator
 
 # Name: class in torchvision.datasets, and the files to put into the data folder where they cannot be downloaded.
@@ -35,8 +36,8 @@ KNOWN = (*GENERATED, *DOWNLOADS)
 def find(name: str, folder: str, limit: int, test_limit: int, download: bool = True) -> Source:
     """Return the source for `name`: a known set, a Parquet file, or a folder of Parquet files or images.
 
-    A relative path is also searched for in `data_folders`. Raises ParameterError, also for a set that would have to be
-    downloaded without `download`.
+    A relative path is searched for in the working folder, the workbook and the `data_folders`. Raises ParameterError,
+    also for a set that would have to be downloaded without `download`.
     """
     if name == "digits":
         return digits()
@@ -53,15 +54,16 @@ def locate(name: str, folder: str) -> Path | None:
 
     Raises ParameterError for any other name that is neither.
     """
-    places = [] if name in GENERATED else [place / name for place in data_folders(folder)]
-    for path in places if name in KNOWN else [Path(name).expanduser(), *places]:
+    inside = [] if name in GENERATED else [place / name for place in data_folders(folder)]
+    paths = inside if name in KNOWN else list(dict.fromkeys([*places(name), *inside]))
+    for path in paths:
         if has_parquet(path) or (path.is_dir() and name not in KNOWN):
             return path
     if name in KNOWN:
         return None
     raise ParameterError(
-        f"data set {name!r} is unknown: use one of {', '.join(KNOWN)}, a Parquet file, "
-        "or a folder of train-*.parquet or of images by class"
+        f"data set {name!r} is unknown: use one of {', '.join(KNOWN)}, a Parquet file, or a folder of "
+        f"train-*.parquet or of images by class; there is none at {' or '.join(map(str, paths))}"
     )
 
 

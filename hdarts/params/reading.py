@@ -60,8 +60,20 @@ def _sentence(model: type[Parameters], error: ValidationError) -> str:
     message = _message(first["msg"])
     if not where:
         return f"{model.stage}: {message}"
-    hint = "; write numbers in YAML with a point, such as 6.0e-4" if (kind, type(value)) == ("float_type", str) else ""
+    hint = _how_to_write(where, value, kind) if isinstance(value, str) else ""
     return f"parameter `{where}` = {_shown(value)}: {message[0].lower()}{message[1:]}{hint}"
+
+
+def _how_to_write(name: str, text: str, kind: str) -> str:
+    """Return how to write a value that arrived as text, such as a list by papermill's option -p."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    if kind.endswith("_type") and not isinstance(value, str):
+        content = f"[{text}]" if kind == "list_type" and not isinstance(value, list) else text
+        return f"; it is text here, and papermill reads -y '{name}: {content}' as YAML"
+    return "; write numbers in YAML with a point, such as 6.0e-4" if kind == "float_type" else ""
 
 
 def _shown(value: Any) -> str:

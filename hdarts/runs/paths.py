@@ -1,7 +1,8 @@
 """Paths: the workbook folder with its notebooks and parameters, and the folder of all runs."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,26 +19,65 @@ def checkout() -> Path | None:
 
 
 def workbook_folder() -> Path:
-    """Return the folder that contains `notebooks/`, `params/` and `runs/`.
+    """Return the folder whose `runs/` is written and to which paths in a study are relative.
 
-    It is the nearest one with the first two, from the working folder upwards (a checkout, or a folder that
-    `hdarts init` made), else the checkout that contains this package, else the working folder.
+    It is `$HDARTS_WORKBOOK`, else the nearest workbook from the working folder upwards, else the working folder.
     """
-    here = Path.cwd()
-    workbooks = (folder for folder in (here, *here.parents) if (folder / "notebooks/03_search.ipynb").is_file())
-    return next((folder for folder in workbooks if (folder / "params").is_dir()), None) or checkout() or here
+    if named := os.environ.get("HDARTS_WORKBOOK"):
+        return Path(named).resolve()
+    return workbook_above(Path.cwd()) or Path.cwd()
+
+
+@contextmanager
+def in_workbook(folder: Path) -> Iterator[None]:
+    """Inside, `workbook_folder()` is `folder`, in this process and those that it starts."""
+    before = os.environ.get("HDARTS_WORKBOOK", "")
+    os.environ["HDARTS_WORKBOOK"] = str(folder)
+    try:
+        yield
+    finally:
+        os.environ["HDARTS_WORKBOOK"] = before
+
+
+def workbook_of(file: Path) -> Path:
+    """Return the workbook that a file is in; a file in none has the folder it is in as its workbook."""
+    folder = file.parent.resolve()
+    return workbook_above(folder) or folder
+
+
+def workbook_above(folder: Path) -> Path | None:
+    """Return the nearest workbook from a folder upwards, or None."""
+    return next((each for each in (folder, *folder.parents) if _is_workbook(each)), None)
+
+
+def _is_workbook(folder: Path) -> bool:
+    """Whether it is a checkout, or a folder like one that `hdarts init` made."""
+    return (folder / "params").is_dir() and any((folder / "notebooks").glob("*.ipynb"))
+
+
+def templates(workbook: Path) -> Path:
+    """Return the folder of the `notebooks/` and `params/` of a workbook; a plain folder uses those of this package."""
+    return workbook if _is_workbook(workbook) else checkout() or Path(__file__).resolve().parents[1] / "workbook"
 
 
 def runs_folder() -> Path:
-    """Return the folder of all runs: `$HDARTS_RUNS`, else `runs/` of the workbook."""
-    if named := os.environ.get("HDARTS_RUNS"):
-        return Path(named).resolve()
-    return workbook_folder() / "runs"
+    """Return the folder of all runs: `$HDARTS_RUNS`, else `runs/` of the workbook; refuse a file of that name."""
+    named = os.environ.get("HDARTS_RUNS", "")
+    folder = Path(named).resolve() if named else workbook_folder() / "runs"
+    if folder.exists() and not folder.is_dir():
+        raise ParameterError(f"{folder}: is a file, not the folder of all runs; HDARTS_RUNS names a folder")
+    return folder
 
 
 def notebooks_folder() -> Path:
     """Return the folder of the workbook's notebooks."""
-    return workbook_folder() / "notebooks"
+    return templates(workbook_folder()) / "notebooks"
+
+
+def places(name: str) -> list[Path]:
+    """Return where a relative path is searched for: in the working folder, then in the workbook."""
+    path = Path(name).expanduser()
+    return list(dict.fromkeys((Path.cwd() / path, workbook_folder() / path)))
 
 
 def with_defaults(model: type[P], values: Mapping[str, Any]) -> P:

@@ -8,14 +8,16 @@ A run is done if and only if it has a valid `result.json`. Only `timings.csv` an
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from hdarts.errors import CannotWrite, ParameterError
+from hdarts.errors import CannotWrite, ParameterError, of_the_disk
 from hdarts.params import Parameters, identity, read_yaml
 from hdarts.runs.atomic import write_atomic
 from hdarts.runs.paths import below_runs, runs_folder
@@ -37,22 +39,41 @@ class Run:
 
     @classmethod
     def open(cls, params: Parameters) -> "Run":
-        """Open or create the folder of `params`; raise `ParameterError` if it belongs to other parameters."""
-        name = params.run or f"interactive/{params.stage}/{params.slug()}-{identity(params)}"
-        run = cls(below_runs(name), params)
-        mine = params.identifying(params.model_dump())
+        """Open the folder of `params`; raise `ParameterError` if it belongs to other parameters.
+
+        `params.yaml` is written before the first other file, so parameters that turn out wrong do not occupy the name.
+        """
+        run = cls(below_runs(params.run or f"interactive/{params.stage}/{params.slug()}-{identity(params)}"), params)
+        with run._explaining_faults():
+            run.folder.mkdir(parents=True, exist_ok=True)
+        run._refuse_other_parameters()
+        return run
+
+    def record(self) -> None:
+        """Write `params.yaml`, the first file of a run, unless it is there."""
+        if not (self.folder / "params.yaml").exists():
+            with self._explaining_faults():
+                write_atomic(self.folder / "params.yaml", yaml.safe_dump(self.params.model_dump(), sort_keys=False))
+
+    @contextmanager
+    def _explaining_faults(self) -> Iterator[None]:
         try:
-            if not (run.folder / "params.yaml").exists():
-                run.write_text("params.yaml", yaml.safe_dump(params.model_dump(), sort_keys=False))
-        except CannotWrite:
-            raise
+            yield
         except OSError as error:
-            raise ParameterError(f"run folder {run.folder} cannot be written: {error.strerror}") from None
-        theirs = params.identifying(read_yaml(run.folder / "params.yaml"))
+            if of_the_disk(error):
+                reason = f"{self.folder} cannot be written: {error.strerror}" if error.strerror else str(error)
+                raise CannotWrite(f"{reason}; HDARTS_RUNS names another runs folder") from None
+            raise ParameterError(f"run folder {self.folder} cannot be written: {error.strerror}") from None
+
+    def _refuse_other_parameters(self) -> None:
+        """Raise `ParameterError` if the folder belongs to other parameters."""
+        if not (self.folder / "params.yaml").exists():
+            return
+        mine = self.params.identifying(self.params.model_dump())
+        theirs = self.params.identifying(read_yaml(self.folder / "params.yaml"))
         if differing := [k for k in sorted(mine.keys() | theirs.keys()) if mine.get(k) != theirs.get(k)]:
             first = ", ".join(f"{k}: {theirs.get(k)!r} there, {mine.get(k)!r} here" for k in differing[:3])
-            raise ParameterError(f"run folder {name} belongs to other parameters ({first}); name another run")
-        return run
+            raise ParameterError(f"run folder {self.name} belongs to other parameters ({first}); name another run")
 
     @property
     def name(self) -> str:
@@ -60,6 +81,7 @@ class Run:
         return self.folder.relative_to(runs_folder().resolve()).as_posix()
 
     def write_text(self, name: str, text: str) -> Path:
+        self.record()
         write_atomic(self.folder / name, text)
         return self.folder / name
 
@@ -84,11 +106,19 @@ class Run:
         return self.result is not None
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Write `result.json`, the last file of a run, which makes it done."""
+        """Write `result.json`, the last file of a run, which makes it done.
+
+        An analysis of a study in which runs are missing (`$HDARTS_MISSING`) writes `partial.json` in its place, so that
+        it is made again when they are there.
+        """
+        if missing := os.environ.get("HDARTS_MISSING", ""):
+            self.write_text("partial.json", json.dumps({**result, "without": missing.split()}, allow_nan=False) + "\n")
+            return
         self.write_text("result.json", json.dumps(dict(result), indent=2, sort_keys=True, allow_nan=False) + "\n")
 
     def write_picture(self, name: str, content: bytes) -> Path:
         """Write a picture as figures/<name>, such as loss.png, and return its path."""
+        self.record()
         write_atomic(self.folder / "figures" / name, content)
         return self.folder / "figures" / name
 
@@ -100,6 +130,8 @@ class Run:
         """
         if "data" in more and any((self.folder / name).exists() for name in (NEWEST, BEFORE)):
             refuse_other_images(self.folder, more["data"])
+        self.record()
+        self._refuse_other_parameters()  # another run of this name may have started meanwhile
         write_starts(self.folder, [*read_starts(self.folder), {**provenance(), **more}])
 
     def add_provenance(self, **more: Any) -> None:
@@ -129,10 +161,10 @@ def read_table(folder: Path, name: str) -> "pd.DataFrame":
         raise ParameterError(f"{path}: cannot be read as a table: {' '.join(str(error).split())}") from None
 
 
-def read_result(folder: Path) -> dict[str, Any] | None:
+def read_result(folder: Path, name: str = "result.json") -> dict[str, Any] | None:
     """Return the result in a run folder, or None if there is no valid one."""
     try:
-        content = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        content = json.loads((folder / name).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None

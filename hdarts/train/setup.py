@@ -1,7 +1,5 @@
 """A training made from its parameters: genotype, images, network, optimiser and batches."""
 
-from pathlib import Path
-
 import torch
 
 from hdarts.data import Augmentation, Batches, Splits, load
@@ -10,7 +8,7 @@ from hdarts.network import EvaluationNetwork, count_parameters
 from hdarts.params import EvaluateParams
 from hdarts.runs.checkpoint import CheckpointClock
 from hdarts.runs.device import use_machine
-from hdarts.runs.paths import runs_folder, workbook_folder
+from hdarts.runs.paths import places, runs_folder
 from hdarts.runs.processes import SINGLE, Processes
 from hdarts.runs.randomness import generator
 from hdarts.runs.run import Run
@@ -27,7 +25,7 @@ def read_genotype(name: str) -> Genotype:
     """
     if ("Genotype" in name and "(" in name) or name.lstrip().startswith(("|", "{")):
         return Genotype.from_text(name)
-    for path in (runs_folder() / name / "genotype.json", Path(name), workbook_folder() / name):
+    for path in (runs_folder() / name / "genotype.json", *places(name)):
         try:
             if path.is_file():
                 return Genotype.from_text(path.read_text(encoding="utf-8"))
@@ -36,8 +34,8 @@ def read_genotype(name: str) -> Genotype:
         except (OSError, UnicodeDecodeError):
             raise ParameterError(f"{path}: cannot be read as the text of a genotype") from None
     raise ParameterError(
-        f"genotype = {name!r}: is no run below {runs_folder()} that has a genotype.json, no file, and no text such as "
-        "Genotype(normal=[...], ...)"
+        f"genotype = {name!r}: is no run below {runs_folder()} that has a genotype.json, no file (there is no "
+        f"{' and no '.join(map(str, places(name)))}), and no text such as Genotype(normal=[...], ...)"
     )
 
 

@@ -1,15 +1,17 @@
 """The commands `hdarts run`, `status` and `report`."""
 
+import os
 import signal
 import sys
-from collections.abc import Callable, Generator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator
+from contextlib import chdir, closing, contextmanager
 from functools import partial
 from pathlib import Path
 
 from hdarts.errors import ParameterError, Stopped
 from hdarts.params import read_yaml
 from hdarts.runs.lock import exclusive
+from hdarts.runs.paths import runs_folder, workbook_of
 from hdarts.runs.run import BEFORE, NEWEST, tidy
 from hdarts.runs.signals import end_at_once, on_request
 from hdarts.workbook.cluster import Cluster, read_cluster, run_on_cluster
@@ -20,6 +22,14 @@ from hdarts.workbook.study.status import LiveTable, counts, show
 
 def run(study: Path, jobs: int, engine: str, scheduler: str, cluster: Path | None, dry_run: bool, scale: str) -> int:
     """Run what is missing of a study, write its report, and return the highest exit code of its runs."""
+    cluster = cluster and cluster.absolute()
+    with in_workbook_of(study) as study:
+        return _run_study(study, jobs, engine, scheduler, cluster, dry_run, scale)
+
+
+def _run_study(
+    study: Path, jobs: int, engine: str, scheduler: str, cluster: Path | None, dry_run: bool, scale: str
+) -> int:
     from hdarts.workbook.study.images import refuse_changed_images
     from hdarts.workbook.study.preflight import announce_slow_kernels, preflight
 
@@ -29,6 +39,7 @@ def run(study: Path, jobs: int, engine: str, scheduler: str, cluster: Path | Non
     if jobs < 0:
         raise ParameterError(f"--jobs {jobs}: give a number of runs at a time, or 0 for one per core")
     if dry_run:
+        _print_place()
         _list(plan)
         _estimate(plan, jobs or min(8, runner.cores()))
         return 0
@@ -39,6 +50,7 @@ def run(study: Path, jobs: int, engine: str, scheduler: str, cluster: Path | Non
         preflight(todo)
         if engine == "local":
             announce_slow_kernels(todo)
+    _print_place()
     with exclusive(plan.folder):
         if changed := record_plan(plan):
             print(changed)
@@ -59,9 +71,11 @@ def run(study: Path, jobs: int, engine: str, scheduler: str, cluster: Path | Non
 
 def status(study: Path, scale: str) -> None:
     """Print the progress of a study, from its run folders."""
-    plan = plan_study(study, scale=scale)
-    outcomes = _outcomes(plan)
-    show(plan, {name: outcome.state for name, outcome in outcomes.items()})
+    with in_workbook_of(study) as study:
+        plan = plan_study(study, scale=scale)
+        _print_place()
+        outcomes = _outcomes(plan)
+        show(plan, {name: outcome.state for name, outcome in outcomes.items()})
     for name, outcome in outcomes.items():
         if outcome.state == "failed":
             print(f"failed: {name}: {outcome.error}")
@@ -71,12 +85,38 @@ def report(study: Path, scale: str, pdf: bool) -> None:
     """Write the report of a study, also as PDF if wanted."""
     from hdarts.workbook.page.report.pdf import browser, write_pdf
 
-    plan = plan_study(study, scale=scale)
-    if pdf:
-        browser()  # refuses before anything is written
-    page = _report(plan)
-    if pdf and page is not None:
-        print(f"printed: {write_pdf(page)}")
+    with in_workbook_of(study) as study:
+        plan = plan_study(study, scale=scale)
+        if pdf:
+            browser()  # refuses before anything is written
+        _print_place()
+        page = _report(plan)
+        if pdf and page is not None:
+            print(f"printed: {write_pdf(page)}")
+
+
+@contextmanager
+def in_workbook_of(study: Path) -> Iterator[Path]:
+    """Inside, the working folder is the workbook of a study, so that its paths mean the same from everywhere.
+
+    Yields the path of the study. Folders that the environment names stay those of the command line.
+    """
+    if not study.is_file():
+        raise ParameterError(f"{study}: no such file in the working folder {Path.cwd()}")
+    root, path = workbook_of(study), study.absolute()
+    named = {name: os.environ[name] for name in ("HDARTS_RUNS", "HDARTS_DATA", "HDARTS_CACHE") if os.environ.get(name)}
+    if Path.cwd().is_relative_to(root) and path.is_relative_to(root):
+        path = path.relative_to(root)
+    os.environ.update({name: str(Path(folder).expanduser().absolute()) for name, folder in named.items()})
+    try:
+        with chdir(root):
+            yield path
+    finally:
+        os.environ.update(named)
+
+
+def _print_place() -> None:
+    print(f"runs folder: {runs_folder()}", flush=True)
 
 
 def _remove_left_checkpoints(run: PlannedRun) -> None:

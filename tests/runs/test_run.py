@@ -29,6 +29,12 @@ def runs(tmp_path, monkeypatch):
     return folder
 
 
+def recorded(params: ToyBilevelParams) -> Run:
+    """Open a run and write its first file."""
+    (run := Run.open(params)).record()
+    return run
+
+
 def toy(run: str = "", seed: int = 1) -> ToyBilevelParams:
     return check(ToyBilevelParams, {"run": run, "seed": seed, "most_steps": 4})
 
@@ -58,22 +64,26 @@ def test_a_file_without_a_json_object_is_read_as_none(tmp_path, content):
 
 def test_a_run_is_created_once_and_opened_again(runs):
     run = Run.open(toy())
+    assert list(run.folder.iterdir()) == [], "parameters that turn out wrong occupy no name"
+    run.record()
     assert run.folder.relative_to(runs).parts[:2] == ("interactive", "toy_bilevel")
     written = (run.folder / "params.yaml").stat().st_mtime_ns
-    assert Run.open(toy()).folder == run.folder
+    assert recorded(toy()).folder == run.folder
     assert (run.folder / "params.yaml").stat().st_mtime_ns == written
     assert not run.done
 
 
 def test_other_parameters_get_another_folder_but_are_refused_in_a_named_one():
     assert Run.open(toy(seed=1)).folder != Run.open(toy(seed=2)).folder
-    Run.open(toy("mine/run", seed=1))
-    with pytest.raises(ParameterError, match=r"mine/run belongs to other parameters \(seed: 1 there, 2 here\)"):
-        Run.open(toy("mine/run", seed=2))
+    late = Run.open(toy("mine/run", seed=2))
+    recorded(toy("mine/run", seed=1))
+    for refused in (lambda: Run.open(toy("mine/run", seed=2)), late.write_provenance):
+        with pytest.raises(ParameterError, match=r"mine/run belongs to other parameters \(seed: 1 there, 2 here\)"):
+            refused()
 
 
 def test_a_folder_with_unreadable_parameters_is_refused_unchanged(runs):
-    file = Run.open(toy("mine")).folder / "params.yaml"
+    file = recorded(toy("mine")).folder / "params.yaml"
     file.write_bytes(b"seed: [1")
     with pytest.raises(ParameterError, match=r"params\.yaml: cannot be read as YAML"):
         Run.open(toy("mine"))
@@ -118,7 +128,7 @@ def test_the_error_names_a_folder_that_cannot_be_created(runs, name: str):
     runs.mkdir()
     (runs / "file").write_text("")
     with pytest.raises(ParameterError, match=r"run folder .* cannot be written"):
-        Run.open(toy(name))
+        recorded(toy(name))
 
 
 WRITER = """

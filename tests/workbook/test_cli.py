@@ -90,7 +90,8 @@ def test_a_study_that_is_done_needs_no_torch(study: Path) -> None:
 
 def test_a_report_can_be_written_at_any_time(study: Path, monkeypatch, capsys) -> None:
     assert called(monkeypatch, "report", study) == 0
-    assert capsys.readouterr().out == "no run is done yet, so there is no report\n"
+    where = f"runs folder: {study.parent / 'runs'}\n"
+    assert capsys.readouterr().out == f"{where}no run is done yet, so there is no report\n"
     finish(study, 3)
     assert called(monkeypatch, "report", study) == 0
     assert (study.parent / "runs" / "tiny" / "report.html").is_file()

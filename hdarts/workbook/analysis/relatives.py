@@ -14,7 +14,7 @@ from hdarts.params import SearchParams, read_yaml
 from hdarts.params.parts import SearchParts
 from hdarts.params.schedule import value_at
 from hdarts.runs import checkpoint
-from hdarts.runs.paths import with_defaults, workbook_folder
+from hdarts.runs.paths import notebooks_folder, with_defaults
 from hdarts.runs.randomness import generator
 from hdarts.runs.run import Run
 from hdarts.search.neighbourhood import adversarial, uniform
@@ -56,13 +56,13 @@ SMALL: Row = {  # a search of seconds
 
 def preset(name: str, changes: Mapping[str, Any] | None = None) -> Row:
     """Return the parameters in `params/search/<name>.yaml`, with `changes`."""
-    return read_yaml(workbook_folder() / "params" / "search" / f"{name}.yaml") | dict(changes or {})
+    return read_yaml(notebooks_folder().parent / "params" / "search" / f"{name}.yaml") | dict(changes or {})
 
 
 def parts_of_presets() -> pd.DataFrame:
     """Return one row per preset in `params/search` that changes a part of DARTS: preset, space, and the parts."""
     rows = []
-    for path in sorted((workbook_folder() / "params" / "search").glob("*.yaml")):
+    for path in sorted((notebooks_folder().parent / "params" / "search").glob("*.yaml")):
         values = preset(path.stem)
         parts = {part: _words(values, names) for part, names in PARTS.items()}
         if any(parts.values()) and values.get("method") != "random":

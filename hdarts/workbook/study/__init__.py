@@ -20,7 +20,7 @@
           - {stage: select, as: genotype}                # one run for each selected run, given its name
           - {stage: search, where: {arm: random}, as: genotype}
         matrix: {evaluation_seed: [0, 1]}
-      analysis: {notebook: 07_analysis, parameters: {study: quick}, after: everything}
+      analysis: {notebook: 07_analysis, after: everything}
 
 The matrix of an arm overrides that of its stage. A study file can `include: [common.yaml]`; its entries override the
 included ones, mapping by mapping. `--scale mini` overrides both by the entries of `scales: {mini: {about: ...,
@@ -29,6 +29,9 @@ stages: ...}}`; the study is then called `<study>-mini`.
 Later layers win: the notebook's parameters cell, preset of the stage, preset of the arm, parameters of the stage,
 parameters of the arm, matrix, each. A stage refers only to earlier stages, so there are no circles. The labels of a run
 (its arm, its matrix values, and those of the runs it was made for) are columns of `runs/<study>/runs.csv`.
+
+An analysis shows the runs of the study that it is in, or of the one that `reads: other` in its stage names. If runs
+have failed, it shows the others, and is made again when all are done.
 """
 
 from hdarts.workbook.study.expand import PlannedRun

@@ -25,10 +25,16 @@ class PlannedRun:
     labels: Mapping[str, Any]
     needs: tuple[str, ...]
     resources: Mapping[str, float] = field(default_factory=dict)  # required of a cluster worker
+    missing: tuple[str, ...] = ()  # of an analysis: runs that it would show, and that failed
 
     @property
     def folder(self) -> Path:
         return below_runs(self.name)
+
+    @property
+    def shows_what_there_is(self) -> bool:
+        """Whether the run is an analysis, which shows finished runs even if others have failed."""
+        return "study" in type(self.params).model_fields
 
 
 def expand(study: Study, root: Path, models: Mapping[str, type[Parameters]]) -> list[PlannedRun]:
@@ -64,8 +70,9 @@ def _expand_stage(
     runs = []
     sources = [source for each in stage.each or [None] for source in _sources(each, before)]
     for (arm_name, arm, varied), source in itertools.product(_variants(stage), sources):
-        layers = (defaults, _preset(root, stage), _preset(root, arm), stage.parameters, arm.parameters, varied)
-        values = {key: value for layer in (*layers, source.parameters) for key, value in layer.items()}
+        layers = (_preset(root, stage), _preset(root, arm), stage.parameters, arm.parameters, varied, source.parameters)
+        given = {key: value for layer in layers for key, value in layer.items()}
+        values = {**defaults, **given, **_study_to_read(study, stage, model, given)}
         if values.get("run"):
             raise ParameterError("parameter `run` is chosen by the study; leave it out")
         try:
@@ -79,6 +86,21 @@ def _expand_stage(
         needs = tuple(dict.fromkeys(source.needs + after))
         runs.append(PlannedRun(run_name, name, notebook, params, labels, needs, stage.resources))
     return runs
+
+
+def _study_to_read(study: str, stage: Stage, model: type[Parameters], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameter `study` of an analysis: the study that it is in, or the one that `reads` names."""
+    if "study" not in model.model_fields:
+        if stage.reads is not None:
+            raise ParameterError(f"`reads`: notebook {stage.notebook} reads no study")
+        return {}
+    wanted = stage.reads or study
+    if (named := given.get("study", wanted)) != wanted:
+        raise ParameterError(
+            f"parameter `study` = {named!r}: in study {study!r} this analysis shows {wanted!r}; leave it out, or write "
+            f"`reads: {named}` in the stage to show the runs of {named!r}"
+        )
+    return {"study": wanted}
 
 
 def _variants(stage: Stage) -> Iterator[tuple[str, Arm, dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""The study file: its entries, their checks, and the folder of its notebooks and presets."""
+"""The study file: its entries and their checks."""
 
 import difflib
 from collections.abc import Mapping
@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from hdarts.errors import ParameterError
-from hdarts.runs.paths import checkout
 
 Plain = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=60)]
 PlainPath = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*(/[a-z0-9][a-z0-9_.-]*)*$")]
@@ -51,6 +50,7 @@ class Stage(Arm):
     arms: Annotated[dict[Plain, Arm], Field(min_length=1)] | None = None
     each: Annotated[list[Each], BeforeValidator(_listed)] = []
     after: Literal["everything"] | list[Plain] = []
+    reads: Plain | None = None  # another study, whose runs the analysis in this stage shows
     resources: dict[Plain, Annotated[float, Field(gt=0)]] = {}  # required of a worker: {gpus: 1, memory: 16}
 
 
@@ -88,13 +88,3 @@ def _nearest(where: str) -> str:
     known = ["include", "scales", *Study.model_fields, *Stage.model_fields, "by", "where", "except", "as"]
     near = difflib.get_close_matches(where.split(".")[-1], known, n=1)
     return f"; did you mean `{near[0]}`?" if near else f"; entries are {', '.join(known)}"
-
-
-def project_root(path: Path) -> Path:
-    """Return the nearest folder above a study file that has `notebooks/`, else the checkout of this package."""
-    for folder in path.resolve().parents:
-        if (folder / "notebooks").is_dir():
-            return folder
-    if (root := checkout()) is None:
-        raise ParameterError(f"{path}: no folder above it has `notebooks/`")
-    return root

@@ -11,9 +11,9 @@ import yaml
 from hdarts.errors import ParameterError
 from hdarts.params import MODELS, Parameters, read_yaml
 from hdarts.runs.atomic import write_atomic
-from hdarts.runs.paths import below_runs, runs_folder
+from hdarts.runs.paths import below_runs, runs_folder, templates, workbook_of
 from hdarts.workbook.study.expand import PlannedRun, expand
-from hdarts.workbook.study.file import Study, check_study, project_root
+from hdarts.workbook.study.file import Study, check_study
 from hdarts.workbook.study.merge import FULL, merged
 
 if TYPE_CHECKING:  # the process of a single run needs no pandas
@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # the process of a single run needs no pandas
 
 @dataclass(frozen=True)
 class Plan:
-    """A study that was read, expanded and checked. `root` is the folder of its `notebooks/` and `params/`."""
+    """A study that was read, expanded and checked. `root` is its workbook."""
 
     path: Path
     root: Path
@@ -41,9 +41,9 @@ def plan_study(path: str | Path, models: Mapping[str, type[Parameters]] = MODELS
     path = Path(path)
     entries = merged(path, scale)
     study = check_study(path, entries)
-    root = project_root(path)
+    root = workbook_of(path)
     try:
-        runs = expand(study, root, models)
+        runs = expand(study, templates(root), models)
     except ParameterError as error:
         raise ParameterError(f"{path}: {error}") from None
     plan = Plan(path, root, study, tuple(runs), entries, scale)

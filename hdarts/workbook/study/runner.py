@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Executor, Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
 from pathlib import Path
 from queue import SimpleQueue
@@ -34,7 +34,7 @@ GRACE = 60  # seconds for a stopped run to finish its step and save
 class Outcome:
     """The state of a run, the seconds its notebook took, the first line of its error, and its exit code."""
 
-    state: Literal["done", "failed", "stopped", "blocked", "unfinished", "waiting"]
+    state: Literal["done", "partial", "failed", "stopped", "blocked", "unfinished", "waiting"]
     seconds: float | None = None
     error: str = ""
     code: int = 1  # of `hdarts run`, unless the run is done
@@ -58,11 +58,18 @@ def outcome_of(folder: Path) -> Outcome:
     seconds = papermill.get("duration")
     if read_result(folder) is not None:
         return Outcome("done", seconds)
+    if partial := read_result(folder, "partial.json"):
+        return Outcome("partial", seconds, f"without {_listed(partial['without'])}; made again when all are done")
     if papermill.get("exception"):
         return _failure(notebook, seconds)
     if papermill.get("end_time") and (folder / "notebook.html").is_file():
         return Outcome("failed", seconds, "the notebook ended but wrote no result")
     return Outcome("unfinished" if folder.is_dir() else "waiting")
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more runs" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more}"
 
 
 def _failure(notebook: Mapping[str, Any], seconds: float | None) -> Outcome:
@@ -103,11 +110,14 @@ def run_one(
         "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel of this environment, not one of the same name in the home folder
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     }
-    folder = Run.open(run.params).folder  # writes params.yaml, or refuses a folder of other parameters
-    for name in ("notebook.ipynb", "notebook.html"):
+    opened = Run.open(run.params)  # refuses a folder of other parameters
+    opened.record()
+    folder = opened.folder
+    for name in ("notebook.ipynb", "notebook.html", "partial.json"):
         (folder / name).unlink(missing_ok=True)  # the state of an earlier start
     task = Task(str(run.notebook), str(folder), str(root), _changed_parameters(run))
-    process = start(run_notebook, task, {**defaults, **os.environ, **fixed, **(variables or {})})
+    more = {"HDARTS_MISSING": " ".join(run.missing), **(variables or {})}
+    process = start(run_notebook, task, {**defaults, **os.environ, **fixed, **more})
     timed_out = _wait(process, timeout, stop)
     outcome, code = outcome_of(folder), process.exitcode
     if outcome.state == "done":
@@ -176,9 +186,10 @@ def run_all(
                 missing = [need for need in run.needs if outcomes[need].state != "done"]
                 if (outcome := outcome_of(run.folder)).state == "done":
                     settled[name] = outcome
-                elif missing:
+                elif missing and not (run.shows_what_there_is and any(o.state == "done" for o in outcomes.values())):
                     settled[name] = Outcome("blocked", None, f"needs {missing[0]}")
                 else:
+                    run = replace(run, missing=tuple(missing))
                     futures[future := executor.submit(execute_one, run)] = name
                     future.add_done_callback(ready.put)  # repeated `wait` on all of them would be quadratic
             if not settled:

@@ -86,8 +86,8 @@ def test_a_failure_blocks_what_needs_it_and_nothing_else(plan: Plan) -> None:
     for run, outcome in run_with(plan, work):
         by_state.setdefault(outcome.state, set()).add(short(run))
     assert by_state["failed"] == {"toy slow"}
-    assert by_state["blocked"] == {"select slow", "look slow", "analysis"}
-    assert {"toy random", "select fast", "look fast", "look random"} <= by_state["done"]
+    assert by_state["blocked"] == {"select slow", "look slow"}
+    assert {"toy random", "select fast", "look fast", "look random", "analysis"} <= by_state["done"]
 
 
 def test_a_run_that_cannot_be_started_fails_like_any_other(plan: Plan) -> None:
@@ -232,7 +232,7 @@ study: short
 stages:
   toy: {notebook: 01_toy, arms: {good: {}, bad: {parameters: {seed: 1}}}}
   look: {notebook: 03_look, each: {stage: toy, as: search}}
-  analysis: {notebook: 04_analysis, parameters: {study: short}, after: everything}
+  analysis: {notebook: 04_analysis, after: everything}
 """
 
 
@@ -244,14 +244,19 @@ def test_a_study_continues_after_a_failure_and_later_does_only_what_is_missing(t
     assert "done" in table["toy good"] and "done" in table["look good"]
     assert "failed" in table["toy bad"] and table["toy bad"].endswith("ValueError: not today")
     assert "blocked" in table["look bad"] and "needs short/toy/bad" in table["look bad"]
-    assert "blocked" in table["analysis analysis"]
+    assert "partial" in table["analysis analysis"] and "without short/toy/bad-" in table["analysis analysis"]
     assert "report.html" in out
+    page = (runs / "short" / "report.html").read_text()
+    assert "those of the runs of study short" in page and "as they are not done: short/toy/bad-" in page
 
     before = {folder: mtimes(folder) for folder in runs.glob("short/*/good-*")}
     write_project(tmp_path, SHORT)
     code, out, err = finished("run", path, runs=runs)
     assert (code, err) == (0, "")
     assert "3 of 5 runs to do" in out
+    (analysis,) = runs.glob("short/analysis/*")
+    assert (analysis / "result.json").is_file() and not (analysis / "partial.json").exists()
+    assert "as they are not done" not in (runs / "short" / "report.html").read_text()
     assert len(before) == 2 and all(mtimes(folder) == files for folder, files in before.items())
 
 
@@ -263,7 +268,7 @@ TWO = """
 study: two
 stages:
   toy: {notebook: 01_toy, matrix: {seed: [2, 20, 21]}}
-  analysis: {notebook: 04_analysis, parameters: {study: two}, after: everything}
+  analysis: {notebook: 04_analysis, after: everything}
 """
 
 

@@ -159,4 +159,7 @@ def test_status_prints_the_same_table_and_cuts_no_line_in_a_pipe(
     (runs / "tiny" / "study.yaml").write_text(path.read_text())
     assert called(monkeypatch, "status", path) == 0
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
-    assert lines == printed(plan_study(path), {run.name: outcome_of(run.folder).state for run in plan_study(path).runs})
+    assert lines[0] == f"runs folder: {runs}"
+    assert lines[1:] == printed(
+        plan_study(path), {run.name: outcome_of(run.folder).state for run in plan_study(path).runs}
+    )

@@ -249,7 +249,9 @@ BAD = [
     ("by: arm", "by: arms", "'arms'", "it has arm, seed"),
     ("where: {arm: random, seed: 2}", "where: {arm: nothing}", "toy", "leave no run"),
     ("as: searches", "as: search", "unknown parameter `search`", "did you mean `searches`?"),
-    ("parameters: {study: tiny}", "parameters: [study]", "parameters", "dictionary"),
+    ("after: everything}", "parameters: [study]}", "parameters", "dictionary"),
+    ("after: everything}", "parameters: {study: old}}", "'tiny' this analysis shows 'tiny'", "`reads: old`"),
+    ("notebook: 01_toy", "notebook: 01_toy\n    reads: old", "`reads`", "reads no study"),
     ("each: {stage: toy,", "arms: {a: {}}\n    each: {stage: toy,", "`arms` and `each`", "stage select"),
     (STUDY, "- a\n- list\n", "study.yaml", "mapping"),
     (STUDY, "a: [", "study.yaml", "YAML"),
@@ -266,6 +268,15 @@ def test_bad_studies_are_refused_in_one_sentence(
     message = str(caught.value)
     assert "study.yaml" in message and named in message and allowed in message and "\n" not in message
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("stage", "shown"), [("", "tiny"), (", parameters: {study: tiny}", "tiny"), (", reads: old", "old")]
+)
+def test_an_analysis_shows_its_study_unless_its_stage_reads_another(tmp_path: Path, stage: str, shown: str) -> None:
+    text = STUDY.replace("after: everything}", f"after: everything{stage}}}")
+    analysis = plan_study(write_project(tmp_path, text)).runs[-1].params
+    assert analysis.study == shown  # type: ignore[attr-defined]
 
 
 VALUES = st.recursive(

@@ -99,7 +99,8 @@ def write_report(plan: "Plan", outcomes: "dict[str, Outcome]") -> tuple[Path | N
     """
     if not any(outcome.state == "done" for outcome in outcomes.values()):
         return None, None
-    analyses = [r for r in plan.runs if r.params.stage == "analysis" and outcomes[r.name].state == "done"]
+    shown = ("done", "partial")
+    analyses = [r for r in plan.runs if r.params.stage == "analysis" and outcomes[r.name].state in shown]
     tables = [table for run in analyses for table in _tables(run.folder)]
     figures = [figure for run in analyses for figure in _figures(run.folder, plan.folder, None)]
     environment = jinja2.Environment(
@@ -115,7 +116,7 @@ def write_report(plan: "Plan", outcomes: "dict[str, Outcome]") -> tuple[Path | N
         made_with=provenance(),
         outcomes=outcomes,
         analysed=bool(analyses),
-        notes=[note for run in analyses for note in _notes(read_result(run.folder) or {})],
+        notes=[note for run in analyses for note in _notes(run.folder)],
         tables=[_table(*table, plan.folder) for table in tables],
         figures=figures,
         stages=[_stage(name, plan, outcomes) for name in plan.study.stages],
@@ -127,9 +128,13 @@ def write_report(plan: "Plan", outcomes: "dict[str, Outcome]") -> tuple[Path | N
     return plan.folder / "report.html", results[0] if results else None
 
 
-def _notes(result: dict[str, Any]) -> list[str]:
-    """Return the sentences at the head of the page: what the study could have shown, and its number of tests."""
-    return [*result.get("checks", []), *([result["note"]] if "note" in result else [])]
+def _notes(folder: Path) -> list[str]:
+    """Return the sentences at the head of the page: whose runs it shows, what they could show, the number of tests."""
+    result = read_result(folder) or read_result(folder, "partial.json") or {}
+    source = [f"Tables and figures are those of the runs of study {result['study']}."] if "study" in result else []
+    if without := result.get("without"):
+        source += [f"Missing from them, as they are not done: {', '.join(without)}."]
+    return [*source, *result.get("checks", []), *([result["note"]] if "note" in result else [])]
 
 
 def _stage(name: str, plan: "Plan", outcomes: "dict[str, Outcome]") -> PageStage:
