@@ -189,7 +189,7 @@ def run_all(
                 elif missing and not (run.shows_what_there_is and any(o.state == "done" for o in outcomes.values())):
                     settled[name] = Outcome("blocked", None, f"needs {missing[0]}")
                 else:
-                    run = replace(run, missing=tuple(missing))
+                    run = replace(run, missing=tuple(missing)) if missing else run
                     futures[future := executor.submit(execute_one, run)] = name
                     future.add_done_callback(ready.put)  # repeated `wait` on all of them would be quadratic
             if not settled:
