@@ -53,15 +53,27 @@ PLAIN: dict[str, Callable[[int, int], nn.Module]] = {
 }
 
 
+def plain_stem(c_in: int, c: int, stride: int) -> nn.Sequential:
+    """Return a convolution of 3x3 and BatchNorm."""
+    return nn.Sequential(nn.Conv2d(c_in, c, 3, stride, padding=1, bias=False), nn.BatchNorm2d(c))
+
+
+def plain_stems(c: int) -> tuple[nn.Module, nn.Module]:
+    """Return stem0 and stem1 of DARTS for ImageNet."""
+    first = nn.Sequential(*plain_stem(3, c // 2, 2), nn.ReLU(), *plain_stem(c // 2, c, 2))
+    return first, nn.Sequential(nn.ReLU(), *plain_stem(c, c, 2))
+
+
 class PlainNetwork(nn.Module):
     """DARTS's evaluation network, one module per operation, default memory format."""
 
-    def __init__(self, genotype: Genotype, c: int, layers: int, classes: int, auxiliary: bool):
+    def __init__(self, genotype: Genotype, c: int, layers: int, classes: int, auxiliary: bool, imagenet: bool = False):
         super().__init__()
-        self.genotype, self.third = genotype, 2 * layers // 3
-        self.stem = nn.Sequential(nn.Conv2d(3, 3 * c, 3, padding=1, bias=False), nn.BatchNorm2d(3 * c))
+        self.genotype, self.third, self.imagenet = genotype, 2 * layers // 3, imagenet
+        self.stem, self.stem1 = plain_stems(c) if imagenet else (plain_stem(3, 3 * c, 1), nn.Identity())
         self.cells = nn.ModuleList()
-        before, last, reduced, width = 3 * c, 3 * c, False, 0
+        before = last = c if imagenet else 3 * c
+        reduced, width = imagenet, 0
         for layer in range(layers):
             reduces = layer in (layers // 3, 2 * layers // 3)
             c = 2 * c if reduces else c
@@ -76,10 +88,13 @@ class PlainNetwork(nn.Module):
         convolutions = nn.Conv2d(width, 128, 1, bias=False), nn.Conv2d(128, 768, 2, bias=False)
         norms = nn.BatchNorm2d(128), nn.BatchNorm2d(768)
         head = [convolutions[0], norms[0], nn.ReLU(), convolutions[1], norms[1], nn.ReLU(), nn.Flatten()]
+        if imagenet:
+            del head[4]  # as in the experiments of the paper
         self.auxiliary = nn.Sequential(*head, nn.Linear(768, classes)) if auxiliary else None
 
     def forward(self, images: Tensor, p: float = 0.0, keep: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        before = last = self.stem(images)
+        before = self.stem(images)
+        last = self.stem1(before)
         auxiliary = None
         for layer, cell in enumerate(self.cells.children()):
             first, second, *edges = cell.children()
@@ -97,7 +112,8 @@ class PlainNetwork(nn.Module):
             before, last = last, torch.cat(states[2:], 1)
             if layer == self.third and self.auxiliary is not None and self.training:
                 pooled = F.relu(last)
-                eight = pooled.shape[2:] == (8, 8)
-                pool = nn.AvgPool2d(5, 3, count_include_pad=False) if eight else nn.AdaptiveAvgPool2d(2)
+                known = pooled.shape[2:] == ((7, 7) if self.imagenet else (8, 8))
+                stride = 2 if self.imagenet else 3
+                pool = nn.AvgPool2d(5, stride, count_include_pad=False) if known else nn.AdaptiveAvgPool2d(2)
                 auxiliary = self.auxiliary(pool(pooled))
         return self.classifier(last.mean((2, 3))), auxiliary

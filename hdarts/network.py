@@ -5,6 +5,7 @@ that halves their size (at 2/3). Unlike the supernet it has affine BatchNorm wit
 after pooling. Everything runs in channels-last memory format. Shapes are `(N, C, H, W)`.
 """
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from hdarts.errors import ParameterError
 from hdarts.kernels.depthwise import depthwise
 from hdarts.kernels.separable import BlockWeights, Separable
 from hdarts.space import DARTS, NASBENCH201, RESIDUAL, CellPlan, Genotype, plan
+from hdarts.space.layers import stem_widths
 from hdarts.space.operations import Block, Convolution, blocks, drop_path, factorised_reduction
 from hdarts.supernet.custom import CustomOperation, CustomOperations, Operation, check_operations
 from hdarts.supernet.nasbench201 import halved
@@ -206,27 +208,47 @@ class ResidualBlock(nn.Module):
         return self.b(self.a(previous)) + self.shortcut(halved(previous))
 
 
+class Stem(nn.Sequential):
+    """Convolutions of a stem, each with BatchNorm and with ReLU in between; returns both inputs of the first cell."""
+
+    def __init__(self, image_channels: int, widths: tuple[int, ...]):
+        layers: list[nn.Module] = []
+        for before, width in zip((image_channels, *widths), widths, strict=False):
+            stride = 1 if len(widths) == 1 else 2
+            layers += [nn.Conv2d(before, width, 3, stride, padding=1, bias=False), nn.BatchNorm2d(width)]
+        super().__init__(*layers)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        layers, outputs = list(self), []
+        for convolution, norm in zip(layers[::2], layers[1::2], strict=True):
+            outputs.append(norm(convolution(F.relu(outputs[-1]) if outputs else x)))
+        return outputs[-2:][0], outputs[-1]
+
+
 class AuxiliaryHead(nn.Module):
     """The second classifier of DARTS, which feeds gradient into the middle of a deep network.
 
-    DARTS pools 8x8 maps to 2x2 (5x5 windows, stride 3); maps of other sizes are pooled to 2x2 adaptively.
+    DARTS pools maps to 2x2 with windows of 5x5: those of 8x8 with stride 3, behind its ImageNet stem those of 7x7 with
+    stride 2, where its second convolution has no BatchNorm. Maps of other sizes are pooled to 2x2 adaptively.
     """
 
-    def __init__(self, channels: int, classes: int):
+    def __init__(self, channels: int, classes: int, stem: str):
         super().__init__()
+        self.length, self.stride = (7, 2) if stem == "imagenet" else (8, 3)
         self.features = nn.Sequential(
             nn.Conv2d(channels, 128, 1, bias=False),
             nn.BatchNorm2d(128),
             nn.ReLU(),
             nn.Conv2d(128, 768, 2, bias=False),
-            nn.BatchNorm2d(768),
+            nn.Identity() if stem == "imagenet" else nn.BatchNorm2d(768),
             nn.ReLU(),
         )
         self.classifier = nn.Linear(768, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(x)
-        x = F.avg_pool2d(x, 5, stride=3) if x.shape[2:] == (8, 8) else F.adaptive_avg_pool2d(x, 2)
+        known = x.shape[2:] == (self.length, self.length)
+        x = F.avg_pool2d(x, 5, self.stride) if known else F.adaptive_avg_pool2d(x, 2)
         return self.classifier(self.features(x).flatten(1))
 
 
@@ -236,11 +258,12 @@ class EvaluationNetwork(nn.Module):
     DARTS: `channels` is C of the first cell (the stem has 3 C), doubled in the reduction cells at 1/3 and 2/3 of
     `layers` cells. NAS-Bench-201: three stages of `layers` cells, 16 channels and 5 cells in the benchmark; after them
     BatchNorm and ReLU. With `auxiliary`, a second classifier follows the last halving of the maps in training mode (the
-    benchmark has none). `custom`: custom operations by their names in the space. Raises `ParameterError` for
-    impossible sizes.
+    benchmark has none). `custom`: custom operations by their names in the space. `stem`: cifar, or imagenet, which
+    makes the maps of the first cell an eighth as wide and high. Raises `ParameterError` for impossible sizes.
 
     For CIFAR-10, 36 channels and 20 cells the cells of DARTS have 3,169,414 (V1) and 3,349,342 (V2) parameters,
-    auxiliary head not counted (`count_parameters`).
+    auxiliary head not counted (`count_parameters`). For ImageNet, 48 channels and 14 cells V2 has 4,718,752 parameters
+    and 529.9 million multiply-adds (`count_multiply_adds`). Its paper says 574, which no public counter confirms.
     """
 
     def __init__(
@@ -252,20 +275,17 @@ class EvaluationNetwork(nn.Module):
         auxiliary: bool,
         image_channels: int = 3,
         custom: CustomOperations | None = None,
+        stem: str = "cifar",
     ):
         super().__init__()
         for name, size in (("channels", channels), ("classes", classes), ("image_channels", image_channels)):
             if size < 1:
                 raise ParameterError(f"{name} = {size}: a network needs at least 1")
-        space, cells = genotype.space, plan(channels, layers, genotype.space)
+        space, cells = genotype.space, plan(channels, layers, genotype.space, stem)
         benchmark = space == NASBENCH201
         if not benchmark:
             check_operations(space.operations, custom or {})
-        stem = space.stem * channels
-        self.stem = nn.Sequential(
-            nn.Conv2d(image_channels, stem, 3, padding=1, bias=False),
-            nn.BatchNorm2d(stem),
-        )
+        self.stem = Stem(image_channels, stem_widths(stem, channels, space.stem))
         make_cell = BenchmarkCell if benchmark else Cell
         self.cells = nn.ModuleList(
             (ResidualBlock if cell.kind == RESIDUAL else make_cell)(genotype, cell, custom or {}) for cell in cells
@@ -277,7 +297,7 @@ class EvaluationNetwork(nn.Module):
         self.auxiliary_after = max(k for k, cell in enumerate(cells) if cell.reduces)
         width = space.outputs * cells[self.auxiliary_after].channels
         # created last: the rest starts from the same weights with and without it
-        self.auxiliary = AuxiliaryHead(width, classes) if auxiliary else None
+        self.auxiliary = AuxiliaryHead(width, classes, stem) if auxiliary else None
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(
@@ -299,7 +319,7 @@ class EvaluationNetwork(nn.Module):
             uniform = torch.rand(len(self.cells), self.edges, whole, generator=generator)
             keep = (uniform[..., first : first + len(images)] >= drop_path).to(images.device, non_blocking=True)
         auxiliary = None
-        previous = x = self.stem(images.contiguous(memory_format=torch.channels_last))
+        previous, x = self.stem(images.contiguous(memory_format=torch.channels_last))
         for layer, cell in enumerate(self.cells):
             previous, x = x, cell(previous, x, drop_path, None if keep is None else keep[layer])
             if layer == self.auxiliary_after and self.auxiliary is not None and self.training:
@@ -317,10 +337,11 @@ def count_parameters(network: nn.Module) -> int:
 def count_multiply_adds(network: nn.Module, shape: tuple[int, int, int]) -> int:
     """Return the multiply-adds of one image `(C, H, W)` in convolutions and classifier, as published tables do.
 
-    The network has to be on the device `meta`, where tensors have sizes only.
+    They are counted on the device `meta`, where tensors have sizes only, in evaluation mode.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
+    shapes_only = copy.deepcopy(network).to("meta").eval()
     with FlopCounterMode(display=False) as counter:
-        network(torch.empty(1, *shape, device="meta"))
+        shapes_only(torch.empty(1, *shape, device="meta"))
     return counter.get_total_flops() // 2  # it counts a multiplication and an addition as two

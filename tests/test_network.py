@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from helpers.published import published
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.reference_network import PlainNetwork
 from hdarts.errors import ParameterError
-from hdarts.network import EvaluationNetwork, count_parameters
+from hdarts.network import EvaluationNetwork, count_multiply_adds, count_parameters
 from hdarts.space import DARTS, Genotype, plan
 
 CELLS = Path(__file__).parent.parent / "params" / "genotypes"
@@ -42,13 +43,14 @@ EVERYTHING = Genotype(
         ("skip_connect", 4),
     ],
 )
+WORK = {"DARTS_V2": 528, "SNAS": 422}
 PUBLISHED = {"darts-v1": (DARTS_V1, 3_169_414), "darts-v2": (DARTS_V2, 3_349_342)}
 
 
-def twins(genotype, channels, layers, auxiliary):
+def twins(genotype, channels, layers, auxiliary, stem="cifar"):
     torch.manual_seed(0)
-    ours = EvaluationNetwork(genotype, channels, layers, 7, auxiliary).double()
-    plain = PlainNetwork(genotype, channels, layers, 7, auxiliary).double()
+    ours = EvaluationNetwork(genotype, channels, layers, 7, auxiliary, stem=stem).double()
+    plain = PlainNetwork(genotype, channels, layers, 7, auxiliary, imagenet=stem == "imagenet").double()
     with torch.no_grad():
         for theirs, mine in zip(plain.parameters(), ours.parameters(), strict=True):
             mine.add_(0.1 * torch.randn_like(mine))  # no weight, bias or scale stays at 0 or 1
@@ -68,11 +70,68 @@ def test_published_cells_have_the_published_number_of_parameters(name):
         assert count_parameters(EvaluationNetwork(genotype, 36, 20, 10, auxiliary=True)) == count
 
 
+def test_sizes_are_those_that_others_counted():
+    """Parameters, in millions, of cells of SGAS; multiply-adds on CIFAR-10 in the file of FairDARTS's cells."""
+    rows = {row["name"]: row for row in published()}
+    counts = {row["name"]: row["params_m"] for row in published("reported_accuracies") if "SGAS_" in str(row["name"])}
+    assert len(counts) == 20
+    for name in (*list(counts)[::10], *WORK):  # two, to save time
+        genotype = Genotype.model_validate({kind: json.loads(rows[name][kind]) for kind in DARTS.kinds})
+        with torch.device("meta"):
+            network = EvaluationNetwork(genotype, 36, 20, 10, auxiliary=True)
+        if name in counts:
+            assert abs(count_parameters(network) / 1e6 - counts[name]) < 0.0055, name
+        else:
+            assert abs(count_multiply_adds(network, (3, 32, 32)) / 1e6 - WORK[name]) < 1, name
+
+
+class CountAsFlopsCounter(TorchDispatchMode):
+    """Counts as github.com/sovrasov/flops-counter.pytorch: BatchNorm twice, ReLU once, pooling by its inputs."""
+
+    total = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out, name = func(*args, **(kwargs or {})), func.__name__.split(".")[0]
+        first = out[0] if isinstance(out, tuple) else out
+        if name == "convolution":
+            self.total += first.numel() * args[1][0].numel()
+        elif name == "addmm":
+            self.total += args[1].numel() * args[2].shape[1]
+        elif "batch_norm" in name:
+            self.total += 2 * first.numel()
+        elif name == "relu":
+            self.total += first.numel()
+        elif name in ("max_pool2d_with_indices", "mean"):
+            self.total += args[0].numel()
+        return out
+
+
+def test_the_network_for_imagenet_has_the_published_sizes():
+    """4.7 million parameters, as in DARTS's paper. Of its 574 million multiply-adds no counter finds more than 545.
+
+    github.com/quark0/darts, issue 46: 523 million of convolutions and linear layers; 544.59 by flops-counter.pytorch.
+    """
+    with torch.device("meta"):
+        network = EvaluationNetwork(DARTS_V2, 48, 14, 1000, auxiliary=True, stem="imagenet").eval()
+    assert count_parameters(network) == 4_718_752
+    assert count_multiply_adds(network, (3, 224, 224)) == 529_911_552
+    with CountAsFlopsCounter() as counter:
+        network(torch.empty(1, 3, 224, 224, device="meta"))
+    assert round(counter.total / 1e6, 2) == 544.59
+
+
 @pytest.mark.parametrize("genotype", [DARTS_V1, DARTS_V2, EVERYTHING], ids=["v1", "v2", "everything"])
-@pytest.mark.parametrize(("size", "layers"), [((32, 32), 4), ((8, 8), 3), ((28, 28), 3), ((17, 23), 5)], ids=str)
-def test_the_network_equals_the_plain_one(genotype, size, layers):
+@pytest.mark.parametrize(
+    ("size", "layers", "stem"),
+    [
+        ((32, 32), 4, "cifar"), ((8, 8), 3, "cifar"), ((28, 28), 3, "cifar"), ((17, 23), 5, "cifar"),
+        ((61, 75), 4, "imagenet"), ((224, 224), 3, "imagenet"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_the_network_equals_the_plain_one(genotype, size, layers, stem):
     """Logits, auxiliary logits, all gradients, running statistics, and then the network in evaluation mode."""
-    ours, plain = twins(genotype, 3, layers, auxiliary=True)
+    ours, plain = twins(genotype, 3 if stem == "cifar" else 2, layers, auxiliary=True, stem=stem)
     images = torch.randn(3, 3, *size, dtype=torch.float64)
     for network in (ours, plain):
         logits, auxiliary = network(images)
@@ -183,6 +242,7 @@ def test_tiny_images_are_accepted(size):
         ({"channels": 0}, "channels = 0: a network needs at least 1"),
         ({"classes": 0}, "classes = 0: a network needs at least 1"),
         ({"image_channels": 0}, "image_channels = 0: a network needs at least 1"),
+        ({"channels": 3, "stem": "imagenet"}, "channels = 3: is odd, and stem: imagenet begins with half of them"),
     ],
 )
 def test_impossible_sizes_are_refused(sizes, message):

@@ -1,9 +1,9 @@
 """What the parameter models of several notebooks share: identity, machine, images, checkpoints, SGD."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from hdarts.params.types import Count, CountOrZero, Fraction, Integer, NotNegative, Positive, Precision, Text
 
@@ -20,7 +20,7 @@ class Parameters(BaseModel):
     stage: ClassVar[str]
     added_later: ClassVar[Mapping[str, Any]] = {
         **{"sync_batch_norm": False, "tensorboard": False, "stream": False, "workers": 2},
-        **{"drop_last": True, "order": "alpha-first", "nesterov": False, "schedule": "epoch"},
+        **{"stem": "cifar", "drop_last": True, "order": "alpha-first", "nesterov": False, "schedule": "epoch"},
     }
     renamed_values: ClassVar[Mapping[str, Mapping[str, str]]] = {"rest": {"own": "learned"}}
     not_identifying: ClassVar[frozenset[str]] = frozenset(
@@ -81,6 +81,20 @@ class Checkpoints(BaseModel):
     keep_epochs: list[CountOrZero]
     keep_checkpoint: bool
     tensorboard: bool
+
+
+class Network(BaseModel):
+    """Sizes of a network."""
+
+    stem: Literal["cifar", "imagenet"]  # one convolution of stride 1, or three of stride 2 for large images
+    channels: Count  # C of the first cell
+    layers: Count  # cells of a DARTS network; of each of the three stages of NAS-Bench-201
+
+    @model_validator(mode="after")
+    def _halves_its_channels(self) -> Self:
+        if self.stem == "imagenet" and self.channels % 2:
+            raise ValueError(f"channels: {self.channels} is odd; stem: imagenet begins with half of them")
+        return self
 
 
 def _no_auto(value: Any) -> Any:

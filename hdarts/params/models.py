@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
 
-from hdarts.params.base import SGD, Checkpoints, Images, Machine, Parameters
+from hdarts.params.base import SGD, Checkpoints, Images, Machine, Network, Parameters
 from hdarts.params.search import SearchParams
 from hdarts.params.types import Count, CountOrZero, Fraction, Integer, NotNegative, Positive, Text
 
@@ -18,15 +18,13 @@ def _one_line(value: Any) -> Any:
     return " ".join(line.partition("#")[0].strip() for line in value.splitlines()).strip()
 
 
-class EvaluateParams(Parameters, Machine, Images, Checkpoints, SGD):
+class EvaluateParams(Parameters, Machine, Images, Network, Checkpoints, SGD):
     """Notebook 06: one network of a genotype, trained from scratch and tested (thesis section 4.8.2)."""
 
     stage: ClassVar[str] = "evaluate"
     genotype: Annotated[Text, Field(min_length=1), BeforeValidator(_one_line)]
     evaluation_seed: CountOrZero
     test_limit: CountOrZero
-    channels: Count
-    layers: Count  # as in a search, in the genotype's space
     auxiliary: NotNegative
     drop_path: Fraction
     sync_batch_norm: bool  # over all processes of torchrun

@@ -4,14 +4,14 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from hdarts.params.base import SGD, Checkpoints, Images, Machine, Parameters
+from hdarts.params.base import SGD, Checkpoints, Images, Machine, Network, Parameters
 from hdarts.params.parts import SAMPLED, SearchParts, check_parts_with_the_rest
 from hdarts.params.types import Count, CountOrZero, Fraction, NotNegative, Positive
 
 STOPS = ("stop_when_skips", "stop_when_stable", "stop_when_eigenvalue_grows")
 
 
-class SearchParams(SearchParts, Parameters, Machine, Images, Checkpoints, SGD):
+class SearchParams(SearchParts, Parameters, Machine, Images, Network, Checkpoints, SGD):
     """Notebook 03: one architecture search (thesis sections 4.3 to 4.8)."""
 
     stage: ClassVar[str] = "search"
@@ -20,8 +20,6 @@ class SearchParams(SearchParts, Parameters, Machine, Images, Checkpoints, SGD):
     split_seed: CountOrZero
     drop_last: bool  # leave out last short batches, and end an epoch with the shorter level
     space: Literal["darts", "nasbench201", "darts-no-none", "nasbench201-no-none", "s1", "s2", "s3", "s4"]
-    channels: Count
-    layers: Count  # cells of a DARTS network; of each of the three stages of NAS-Bench-201
     method: Literal[
         "random",
         "shared-weights",

@@ -10,6 +10,7 @@ from hdarts.plots.axes import node_name
 from hdarts.plots.diagram import Diagram
 from hdarts.plots.style import WIDTH, styled
 from hdarts.space import RESIDUAL, CellPlan, SearchSpace
+from hdarts.space.layers import sizes_after_stem
 
 MapShape = tuple[int, int, int]  # C, H, W
 NAMES = {"normal": "normal", "reduce": "reduction", "cell": "cell", RESIDUAL: "residual"}
@@ -26,7 +27,7 @@ class CellGroup:
 
 def cell_groups(cells: Sequence[CellPlan], space: SearchSpace, image: MapShape) -> list[CellGroup]:
     """Return the groups of consecutive cells of one kind, with the shape (C, H, W) that each cell outputs."""
-    _, height, width = image
+    _, (height, width) = sizes_after_stem(cells, image[1:])
     groups = []
     for kind, group in groupby(enumerate(cells), key=lambda numbered: numbered[1].kind):
         numbers, plans = zip(*group, strict=True)
@@ -50,7 +51,7 @@ def draw_network(cells: Sequence[CellPlan], space: SearchSpace, image: MapShape,
     `cells` is `hdarts.space.plan` of the network, `image` the shape of its images.
     """
     rows = cell_groups(cells, space, image)
-    stem = (cells[0].previous, *image[1:])
+    stem = (cells[0].previous, *sizes_after_stem(cells, image[1:])[-1])
     named = [("images", "data", image), ("stem", "made", stem)]
     named += [
         (f"{len(row.cells)} ×\n{NAMES[row.kind]}", "net" if row.kind in ("normal", "cell") else "alpha", row.maps)
@@ -79,7 +80,8 @@ def _words(maps: MapShape) -> str:
 def draw_cell_shapes(cells: Sequence[CellPlan], space: SearchSpace, image: MapShape) -> Figure:
     """Return the shapes C × H × W inside the first cell of each kind of a supernet (thesis 4.5, figures 20 and 23)."""
     each = [(number, row.maps) for row in cell_groups(cells, space, image) for number in row.cells]
-    outputs = [(cells[0].previous, *image[1:])] * space.inputs + [maps for _, maps in each]
+    stem = [(cells[0].previous, *size) for size in sizes_after_stem(cells, image[1:])][-space.inputs :]
+    outputs = [*stem, *(maps for _, maps in each)]
     shown = [next(number for number, cell in enumerate(cells) if cell.kind == kind) for kind in space.kinds]
     height = 0.95 if space.inputs > 1 else 0.6
     d = Diagram(height * len(shown))

@@ -15,6 +15,7 @@ from torch import Tensor
 from hdarts.params import SearchParams
 from hdarts.search.relaxation import Relaxation
 from hdarts.space import CellPlan, SearchSpace
+from hdarts.space.layers import sizes_after_stem
 from hdarts.space.operations import blocks
 from hdarts.supernet import Supernet
 
@@ -61,11 +62,11 @@ TERMS: dict[str, Term] = {
 def operation_costs(space: SearchSpace, cells: Sequence[CellPlan], size: tuple[int, int], of: str) -> Tensor:
     """Return `(kinds, edges, operations)`, in millions: parameters or multiply-adds of an operation in all cells.
 
-    They are those of the convolutions in a network of these `cells` for maps of `size` after the stem. Pooling,
-    BatchNorm and additions are not counted.
+    They are those of the convolutions in a network of these `cells` for images of `size`. Pooling, BatchNorm and
+    additions are not counted.
     """
     costs = torch.zeros(space.alpha_shape)
-    height, width = size
+    _, (height, width) = sizes_after_stem(cells, size)
     for cell in cells:
         if cell.reduces:
             height, width = -(-height // 2), -(-width // 2)

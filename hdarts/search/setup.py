@@ -21,6 +21,7 @@ from hdarts.search.stages import stages_of
 from hdarts.search.tangent import TangentWeights
 from hdarts.search.weights import Batch, Exploration, GeneratedWeights, LearnedWeights, SGDSettings, Weights
 from hdarts.space import SPACES
+from hdarts.space.layers import check_size
 from hdarts.supernet import Supernet
 
 
@@ -75,6 +76,7 @@ def epoch_steps(params: SearchParams, training: int, validation: int) -> int:
 def make_supernet(params: SearchParams, data: Splits, layers: int = 0) -> Supernet:
     """Return the supernet that the parameters describe, for these images; `layers` are those of a stage."""
     layers = layers or stages_of(params)[0].layers
+    check_size(params.stem, data.train.shape)
     return Supernet(
         SPACES[params.space],
         params.channels,
@@ -83,6 +85,7 @@ def make_supernet(params: SearchParams, data: Splits, layers: int = 0) -> Supern
         data.train.shape[0],
         auxiliary_skip=ever_positive(params.auxiliary_skip),
         partial_channels=params.partial_channels,
+        stem=params.stem,
     )
 
 

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from hdarts.errors import ParameterError
-from hdarts.space.layers import RESIDUAL, CellPlan
+from hdarts.space.layers import RESIDUAL, CellPlan, stem_widths
 
 if TYPE_CHECKING:  # reading, drawing and selecting cells need not wait for torch
     from torch import Tensor
@@ -102,10 +102,10 @@ class SearchSpace:
             if cell[2 * node][1] == cell[2 * node + 1][1]:
                 raise ValueError(f"{kind} cell: node {node + self.inputs} takes input {cell[2 * node][1]} twice")
 
-    def plan(self, channels: int, layers: int) -> list[CellPlan]:
+    def plan(self, channels: int, layers: int, stem: str = "cifar") -> list[CellPlan]:
         """Return the cells of a network in order: `layers` cells, reduction cells at 1/3 and 2/3 (thesis 4.5).
 
-        Channels double in reduction cells. The stem has 3 C channels as in DARTS, and a cell outputs 4 times its
+        Channels double in reduction cells. The CIFAR stem has 3 C channels as in DARTS, and a cell outputs 4 times its
         channels. (The thesis's section 4.5 says that the stem has 64; with C = 16, 48 matches the 1.93 million weights
         of the supernet, 64 does not.)
         """
@@ -113,7 +113,8 @@ class SearchSpace:
             raise ParameterError(
                 f"layers = {layers}: a network needs at least 3 cells, two of which are reduction cells"
             )
-        cells, previous_previous, previous, after = [], self.stem * channels, self.stem * channels, False
+        cells, previous = [], stem_widths(stem, channels, self.stem)[-1]
+        previous_previous, after = previous, stem == "imagenet"
         for layer in range(layers):
             reduces = layer in (layers // 3, 2 * layers // 3)
             channels *= 2 if reduces else 1
@@ -148,16 +149,16 @@ class NASBench201(SearchSpace):
             if given != source:
                 raise ValueError(f"{kind}: node {node} takes input {given} where input {source} is expected")
 
-    def plan(self, channels: int, layers: int) -> list[CellPlan]:
+    def plan(self, channels: int, layers: int, stem: str = "cifar") -> list[CellPlan]:
         """Return three stages of `layers` cells, joined by residual blocks of stride 2 that double the channels."""
         if layers < 1:
             raise ParameterError(f"layers = {layers}: a network of space {self.name} needs at least 1 cell per stage")
-        cells, before = [], channels
+        cells, before, after = [], stem_widths(stem, channels, self.stem)[-1], stem == "imagenet"
         for stage in range(3):
             width = channels * 2**stage
             for kind in (*((RESIDUAL,) if stage else ()), *(self.kinds * layers)):
-                cells.append(CellPlan(kind, before, before, width, bool(cells) and cells[-1].reduces))
-                before = width
+                cells.append(CellPlan(kind, before, before, width, after))
+                before, after = width, cells[-1].reduces
         return cells
 
 
@@ -190,6 +191,6 @@ NASBENCH201 = NASBench201(
 )
 
 
-def plan(channels: int, layers: int, space: SearchSpace = DARTS) -> list[CellPlan]:
+def plan(channels: int, layers: int, space: SearchSpace = DARTS, stem: str = "cifar") -> list[CellPlan]:
     """Return the cells of a network of a space in order."""
-    return space.plan(channels, layers)
+    return space.plan(channels, layers, stem)

@@ -57,13 +57,14 @@ class DartsCells:
                 else:
                     yield f"cells.{k}.preprocess{i}.0", (cell.channels, channels, 1, 1)
 
-    def __call__(self, x: Tensor, named: Named, mixture: Mixture, compiled: bool) -> Tensor:
-        """Return the maps of the last cell for the stem's output `x`.
+    def __call__(self, before: Tensor, x: Tensor, named: Named, mixture: Mixture, compiled: bool) -> Tensor:
+        """Return the maps of the last cell, for both inputs of the first one, from the stem.
 
         `named` has each convolution on all edges of a wave as one tensor, `<cell>.<sources>.<operation>.<i>`.
         """
         mixtures = dict(zip(self.space.kinds, mixture.of_kinds(self.space, self.groups), strict=True))
-        before = last = F.relu(x)  # both inputs of the next cells are read after ReLU
+        last = F.relu(x)  # both inputs of the next cells are read after ReLU
+        before = last if before is x else F.relu(before)
         for k, cell in enumerate(self.cells):
             x = self._cell(k, before, last, named, mixtures[cell.kind], compiled)
             before, last = last, F.relu(x)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hdarts.errors import ParameterError
 from hdarts.space import NASBench201, SearchSpace, check_space, mask_alpha, plan
+from hdarts.space.layers import stem_widths
 from hdarts.space.operations import Convolution, blocks
 from hdarts.supernet.custom import CustomOperations, CustomWeight
 from hdarts.supernet.darts import DartsCells
@@ -34,6 +35,7 @@ class Supernet:
     weight `Mixture.auxiliary`; at stride 2 it has weights in `w`, named `auxiliary_skip`. `partial_channels` K: the
     operations work on the first C / K channels of a node; the others bypass them, at stride 2 by the maximum of 2x2
     pixels, times the sum of the edge's weights, and then the K groups of channels are shuffled (Xu et al., PC-DARTS).
+    `stem`: cifar or imagenet (`hdarts.space.layers.stem_widths`).
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Supernet:
         custom: CustomOperations | None = None,
         auxiliary_skip: bool = False,
         partial_channels: int = 1,
+        stem: str = "cifar",
     ):
         check_space(space)
         for name, value in (
@@ -62,7 +65,8 @@ class Supernet:
         self.custom, self.auxiliary_skip = dict(custom or {}), auxiliary_skip
         self.partial_channels = partial_channels
         self.compiled = True  # use kernels where this machine can
-        self.cells = plan(channels, layers, space)
+        self.stem = stem_widths(stem, channels, space.stem)
+        self.cells = plan(channels, layers, space, stem)
         self.waves = [waves(space, cell) for cell in self.cells]
         self._cells = (BenchmarkCells if isinstance(space, NASBench201) else DartsCells)(
             space, self.cells, self.waves, self.custom, partial_channels
@@ -107,11 +111,13 @@ class Supernet:
                 yield f"{k}.{wave.sources}.{name}", (len(wave.edges) * out, *rest)
 
     def _rest_entries(self) -> Iterator[tuple[str, Shape]]:
-        stem = self.space.stem * self.channels
-        yield "stem.0.weight", (stem, self.image_channels, 3, 3)
-        # DARTS's stem has the one affine BatchNorm of its supernet; the count of 1.93 million weights includes it
-        yield "stem.1.weight", (stem,)
-        yield "stem.1.bias", (stem,)
+        before = self.image_channels
+        for i, width in enumerate(self.stem):
+            yield f"stem.{2 * i}.weight", (width, before, 3, 3)
+            # DARTS's stem has the one affine BatchNorm of its supernet; the count of 1.93 million weights includes it
+            yield f"stem.{2 * i + 1}.weight", (width,)
+            yield f"stem.{2 * i + 1}.bias", (width,)
+            before = width
         yield from self._cells.joining_shapes()
         yield "classifier.weight", (self.classes, self.space.outputs * self.cells[-1].channels)
         yield "classifier.bias", (self.classes,)
@@ -152,7 +158,15 @@ class Supernet:
         weights = mixture.weights.to(w.dtype)  # alpha.csv is read as float64, and kernels compute in the type of w
         mixture = mixture._replace(weights=weights, sparse=mixture.sparse or self.space.mask is not None)
         named = self._stacked.unpack(w)
-        x = F.conv2d(images.contiguous(memory_format=torch.channels_last), named["stem.0.weight"], padding=1)
-        x = F.batch_norm(x, None, None, named["stem.1.weight"], named["stem.1.bias"], training=True)
-        x = self._cells(x, named, mixture.masked(), self.compiled)
+        x = self._cells(*self._stem(images, named), named, mixture.masked(), self.compiled)
         return F.linear(x.mean((2, 3)), named["classifier.weight"], named["classifier.bias"])
+
+    def _stem(self, images: Tensor, named: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return both inputs of the first cell: the outputs of the stem's last two convolutions, or of its only one."""
+        outputs = [images.contiguous(memory_format=torch.channels_last)]
+        for i in range(len(self.stem)):
+            x = F.relu(outputs[-1]) if i else outputs[-1]
+            x = F.conv2d(x, named[f"stem.{2 * i}.weight"], stride=1 if len(self.stem) == 1 else 2, padding=1)
+            scale, offset = named[f"stem.{2 * i + 1}.weight"], named[f"stem.{2 * i + 1}.bias"]
+            outputs.append(F.batch_norm(x, None, None, scale, offset, training=True))
+        return outputs[1:][-2:][0], outputs[-1]

@@ -14,6 +14,7 @@ from hdarts.runs.randomness import generator
 from hdarts.runs.run import Run
 from hdarts.runs.tensorboard import Write, no_events
 from hdarts.space import Genotype
+from hdarts.space.layers import check_size
 from hdarts.train.distributed import synchronise_batch_norm
 from hdarts.train.state import Training
 
@@ -57,6 +58,7 @@ def load_splits(params: EvaluateParams) -> Splits:
 
 def new_network(params: EvaluateParams, genotype: Genotype, data: Splits) -> EvaluationNetwork:
     """Return the network that the parameters describe; its initial weights are a function of the evaluation seed."""
+    check_size(params.stem, data.train.shape)
     seed = generator(params.evaluation_seed, "network").initial_seed()
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -67,6 +69,7 @@ def new_network(params: EvaluateParams, genotype: Genotype, data: Splits) -> Eva
             len(data.classes),
             auxiliary=params.auxiliary > 0,
             image_channels=data.train.shape[0],
+            stem=params.stem,
         )
 
 

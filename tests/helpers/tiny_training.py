@@ -31,6 +31,7 @@ TINY = {
     "precision": "float32",
     "genotype": "params/genotypes/darts-v2.json",
     "evaluation_seed": 0,
+    "stem": "cifar",
     "channels": 2,
     "layers": 3,
     "auxiliary": 0.4,

@@ -41,8 +41,8 @@ TWO = yaml.safe_load("""{
     epochs: [2, 50], batch_size: [64, 48], learning_rate: [0.025, 0.05],
     learning_rate_min: [0.001, 0.0], momentum: [0.9, 0.0], weight_decay: [0.0003, 0.0], clip: [5.0, 1.0],
     precision: [float32, bfloat16], search_seed: [2, 20], validation_fraction: [0.5, 0.25], split_seed: [0, 1],
-    space: [darts, darts], channels: [16, 4], layers: [8, 5], method: [hypernetwork, darts-second],
-    part: [total, response],
+    space: [darts, darts], stem: [cifar, imagenet], channels: [16, 4], layers: [8, 5],
+    method: [hypernetwork, darts-second], part: [total, response],
     alpha_learning_rate: [0.0006, 0.0009], alpha_beta1: [0.5, 0.9], alpha_beta2: [0.999, 0.99],
     alpha_weight_decay: [0.001, 0.0], alpha_scale: [0.001, 0.0], epsilon: [0.01, 0.1], steps: [2, 3], truncate: [1, 0],
     terms: [3, 1], iterations: [5, 1], damping: [0.0, 0.1], hypernetwork: [linear, mlp], activation: [sigmoid, tanh],
@@ -117,6 +117,8 @@ def test_the_error_names_a_missing_parameter(name: str):
         ({"response_update": "tangent", "centred": True}, "noise: response_update tangent has no noise in the weights"),
         ({"antithetic": True, "noise": 0.0}, "antithetic: true needs noise above 0"),
         ({"nesterov": True, "momentum": 0.0}, "nesterov: true needs momentum above 0"),
+        ({"stem": "resnet"}, "`stem` = 'resnet': .*'cifar' or 'imagenet'"),
+        ({"stem": "imagenet", "channels": 5}, "channels: 5 is odd; stem: imagenet begins with half of them"),
     ],
 )
 def test_the_error_names_a_wrong_value_and_what_is_allowed(wrong: dict[str, Any], message: str):

@@ -22,15 +22,15 @@ def words(figure: Figure) -> list[str]:
     return [text.get_text() for axes in figure.axes for text in axes.texts]
 
 
-@pytest.mark.parametrize("side", [8, 9])
+@pytest.mark.parametrize("side, stem", [(8, "cifar"), (9, "cifar"), (67, "imagenet")])
 @pytest.mark.parametrize("space, layers", [(DARTS, 3), (DARTS, 5), (NASBENCH201, 1)])
-def test_the_shapes_are_those_that_the_evaluation_network_makes(space: SearchSpace, layers: int, side: int):
-    network = EvaluationNetwork(discretise(alpha_of(space), space), 4, layers, 10, auxiliary=False)
+def test_the_shapes_are_those_that_the_evaluation_network_makes(space: SearchSpace, layers: int, side: int, stem: str):
+    network = EvaluationNetwork(discretise(alpha_of(space), space), 4, layers, 10, auxiliary=False, stem=stem)
     made: list[tuple[int, ...]] = []
     for cell in network.cells:
         cell.register_forward_hook(lambda module, given, out: made.append(tuple(out.shape[1:])))
     network.eval()(torch.zeros(1, 3, side, side))
-    groups = cell_groups(plan(4, layers, space), space, (3, side, side))
+    groups = cell_groups(plan(4, layers, space, stem), space, (3, side, side))
     assert [group.maps for group in groups for _ in group.cells] == made
 
 
@@ -59,6 +59,14 @@ def test_search_network_of_the_thesis_is_drawn_with_its_shapes():
         "256×8×8",
     ]
     assert shown.count("2 ×\nnormal") == 3 and shown.count("1 ×\nreduction") == 2 and "10\nclasses" in shown
+
+
+def test_the_network_for_imagenet_is_drawn_with_both_outputs_of_its_stem():
+    cells = plan(48, 14, stem="imagenet")
+    shown = words(plots.draw_network(cells, DARTS, (3, 224, 224), 1000))
+    assert [text for text in shown if "×224" in text or "×28" in text] == ["3×224×224", "48×28×28", "192×28×28"]
+    inside = "\n".join(words(plots.draw_cell_shapes(cells, DARTS, (3, 224, 224))))
+    assert "48×56×56" in inside and "factorised reduction: 48×28×28" in inside
 
 
 def test_cell_shows_the_shapes_inside_it():

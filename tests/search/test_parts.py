@@ -222,6 +222,8 @@ def test_costs_are_the_parameters_and_multiply_adds_of_a_cell_counted_by_hand():
     work = operation_costs(NASBENCH201, cells, (32, 32), "multiply-adds")
     assert work[0, 0, conv].item() == pytest.approx(9 * (16**2 * 32**2 + 32**2 * 16**2 + 64**2 * 8**2) / 1e6)
     assert float(one[..., [0, 1, 4]].abs().max()) == 0
+    stem = NASBENCH201.plan(16, 1, "imagenet"), (256, 250)  # maps of 32x32 after the stem
+    assert torch.equal(operation_costs(NASBENCH201, *stem, "multiply-adds"), work)
     cells = DARTS.plan(4, 3)  # normal, reduce, reduce
     separable = operation_costs(DARTS, cells, (8, 8), "multiply-adds")[..., DARTS.operations.index("sep_conv_3x3")]
     assert separable[0, 0].item() == pytest.approx(2 * (9 * 4 + 4 * 4) * 64 / 1e6)

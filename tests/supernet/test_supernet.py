@@ -79,19 +79,22 @@ def test_single_precision_agrees_to_four_digits(size, compiled):
         assert (one - other).norm() < 1e-4 * other.norm()
 
 
-@pytest.mark.parametrize("nodes", [1, 2, 3, 4, 5])
-@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 6, 7])
+@pytest.mark.parametrize(
+    ("channels", "nodes", "stem"),
+    [*((c, n, "cifar") for c in range(1, 8) for n in range(1, 6)), (2, 2, "imagenet"), (6, 4, "imagenet")],
+)
 @both_implementations
-def test_one_hot_weights_are_the_evaluation_network_of_the_cell(nodes, channels, compiled):
+def test_one_hot_weights_are_the_evaluation_network_of_the_cell(channels, nodes, stem, compiled):
     """With the supernet's weights, and its BatchNorm after pooling."""
     space = DARTS if nodes == 4 else replace(DARTS, name="other", nodes=nodes, outputs=nodes)
-    net, draw = Supernet(space, channels, 4, 10), generator(nodes, channels)
+    net, draw = Supernet(space, channels, 4, 10, stem=stem), generator(nodes, channels)
     net.compiled = compiled
     w = net.initial_w(draw).double()
     cell = discretise(torch.randn(space.alpha_shape, generator=draw), space)
-    network = EvaluationNetwork(cell, channels, 4, 10, auxiliary=False)
+    network = EvaluationNetwork(cell, channels, 4, 10, auxiliary=False, stem=stem)
     take_weights(network, net.unpack(w), net.cells, cell)
-    images = torch.randn(3, 3, 13, 16, generator=draw, dtype=torch.float64)
+    size = (13, 16) if stem == "cifar" else (61, 75)
+    images = torch.randn(3, 3, *size, generator=draw, dtype=torch.float64)
     expected = network.double().train()(images)[0]
     torch.testing.assert_close(net(images, w, one_hot_alpha(cell).double()), expected, rtol=1e-9, atol=1e-9)
 
@@ -99,7 +102,7 @@ def test_one_hot_weights_are_the_evaluation_network_of_the_cell(nodes, channels,
 @torch.no_grad()
 def take_weights(network: EvaluationNetwork, named: dict[str, Tensor], plans: list[CellPlan], cell: Genotype) -> None:
     """Copy the weights of a supernet into the network of a cell."""
-    for part in ("stem.0.weight", "stem.1.weight", "stem.1.bias", "classifier.weight", "classifier.bias"):
+    for part in (name for name in named if name.startswith(("stem.", "classifier."))):
         network.get_parameter(part).copy_(named[part])
     for k, (module, plan) in enumerate(zip(network.cells, plans, strict=True)):
         assert isinstance(module, Cell)

@@ -22,7 +22,7 @@ An image classifier of {classes} classes, written by `hdarts export`.
 | data | {data}: {train} training and {test} test images; SHA-256 of labels and pixels {sha} |
 | images | {form} (channels, height, width), (pixels / 255 - mean) / std |
 | seeds | evaluation {seed}; search {search_seed} |
-| network | {layers} cells of space {space}, {channels} channels in the first |
+| network | {layers} cells of space {space}, {channels} channels in the first, stem for {stem} |
 | size | {parameters:,} parameters, {multiply_adds:,} multiply-adds per image |
 | test accuracy | {accuracy:.2f} % with these weights, after epoch {epochs} |
 | over seeds | {spread} |
@@ -70,6 +70,7 @@ def model_card(run: Run, description: Description, images: dict[str, Any], diffe
         seed=params["evaluation_seed"],
         search_seed=_search_seed(params["genotype"]),
         layers=params["layers"],
+        stem={"cifar": "CIFAR", "imagenet": "ImageNet"}[params["stem"]],
         space=description.genotype["space"],
         channels=params["channels"],
         parameters=count_parameters(meta),

@@ -36,6 +36,7 @@ class Description(BaseModel):
     genotype: dict[str, Any]
     channels: Count
     layers: Count
+    stem: Literal["cifar", "imagenet"] = "cifar"  # which release 0.2.0 added
     classes: list[str]
     shape: Annotated[list[Count], Field(min_length=3, max_length=3)]
     mean: list[Number]
@@ -53,7 +54,13 @@ class Description(BaseModel):
         cells = Genotype.from_json(json.dumps(self.genotype))
         with torch.device(device):
             network = EvaluationNetwork(
-                cells, self.channels, self.layers, len(self.classes), auxiliary=False, image_channels=self.shape[0]
+                cells,
+                self.channels,
+                self.layers,
+                len(self.classes),
+                auxiliary=False,
+                image_channels=self.shape[0],
+                stem=self.stem,
             )
         return network.eval()
 

@@ -52,7 +52,7 @@ def export(run: str | Path, to: Path | None = None) -> Export:
         ) from None
     graph = to_onnx(network, images["shape"])
     difference = largest_difference(graph, network, images["shape"])
-    text = json.dumps(description.model_dump(), indent=2) + "\n"
+    text = json.dumps(description.model_dump(exclude_defaults=True), indent=2) + "\n"
     card = model_card(evaluation, description, images, difference)
     write_folder(target, {WEIGHTS: weights, NETWORK: text, ONNX: graph, CARD: card})
     return Export(target, difference)
@@ -112,6 +112,7 @@ def describe(run: Run, images: dict[str, Any], weights: bytes) -> Description:
         genotype=json.loads(cell.to_json()),
         channels=params.channels,
         layers=params.layers,
+        stem=params.stem,
         classes=images["classes"],
         shape=images["shape"],
         mean=images["mean"],

@@ -162,7 +162,8 @@ def scaled(key: str, known: Mapping[str, StepCost]) -> StepCost | None:
 
 
 def _step_size(values: Mapping[str, Any]) -> float:
-    return values["batch_size"] * values["layers"] * values["channels"] * math.prod(values["shape"][1:])
+    pixels = math.prod(values["shape"][1:]) / (64 if values["stem"] == "imagenet" else 1)
+    return values["batch_size"] * values["layers"] * values["channels"] * pixels
 
 
 def repetitions(p: SearchParams | EvaluateParams, images: DatasetInfo) -> dict[str, float]:

@@ -6,6 +6,7 @@ from hdarts.errors import ParameterError
 from hdarts.params import EvaluateParams, SearchParams
 from hdarts.runs.tensorboard import need_tensorboard
 from hdarts.space import SPACES, plan
+from hdarts.space.layers import check_size
 from hdarts.workbook.study import PlannedRun
 
 
@@ -44,7 +45,7 @@ def announce_slow_kernels(runs: Iterable[PlannedRun]) -> None:
 
 
 def _check_batch(params: SearchParams | EvaluateParams, fraction: float, known: dict[tuple, tuple[int, int]]) -> None:
-    from hdarts.data import split_sizes  # imports torch
+    from hdarts.data import dataset_info, split_sizes  # imports torch
 
     images = (params.data, params.data_folder, params.limit, fraction, params.stream)
     if images not in known:
@@ -54,3 +55,6 @@ def _check_batch(params: SearchParams | EvaluateParams, fraction: float, known: 
         raise ParameterError(
             f"parameter `batch_size` = {params.batch_size}: larger than the {fewest} images of a part of {params.data}"
         )
+    if params.stem == "imagenet":
+        shape = dataset_info(params.data, params.data_folder, params.limit, fraction, params.image_size).shape
+        check_size(params.stem, shape)
