@@ -68,6 +68,8 @@ class SearchParts(BaseModel):
     stages: list[Stage] = []  # empty: one stage of `epochs`
     stop_when_stable: CountOrZero = 0  # epochs that do not change the order of convolutions (DARTS+: 10); 0: never
     stop_when_eigenvalue_grows: NotNegative = 0.0  # factor of its local average (RobustDARTS: 1.3); 0: never
+    decay_growth: NotNegative = 0.0  # then go back before that, with so many times the weight decay; 0: end
+    most_weight_decay: NotNegative = 0.0  # after which the search goes on to its end
     selection: Literal["strongest", "perturbation", "threshold"] = "strongest"
     max_skips: CountOrZero | None = None  # skip connections that the normal cell may keep; None: any number
     threshold: Fraction = 0.85  # selection threshold: weight that an edge needs

@@ -165,6 +165,17 @@ class SearchParams(SearchParts, Parameters, Machine, Images, Network, Checkpoint
             raise ValueError(f"{stops[0]}: is not for a search with stages or selection: perturbation")
         if self.stop_when_eigenvalue_grows and not self.eigenvalue_epochs:
             raise ValueError("stop_when_eigenvalue_grows: needs eigenvalue_epochs above 0")
+        if self.decay_growth:
+            self._check_decay_growth()
+
+    def _check_decay_growth(self) -> None:
+        if not self.stop_when_eigenvalue_grows:
+            raise ValueError("decay_growth: needs stop_when_eigenvalue_grows above 0")
+        if self.decay_growth <= 1 or not self.weight_decay:
+            raise ValueError(f"decay_growth: {self.decay_growth} needs to be above 1, and weight_decay above 0")
+        if self.most_weight_decay < self.weight_decay * self.decay_growth * (1 - 1e-9):
+            least = f"weight_decay x decay_growth = {self.weight_decay * self.decay_growth:g}"
+            raise ValueError(f"most_weight_decay: {self.most_weight_decay:g} allows no growth; set at least {least}")
 
     def _check_space(self) -> None:
         if "nasbench201" not in self.space and self.layers < 3:

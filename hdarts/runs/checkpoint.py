@@ -33,11 +33,11 @@ class DamagedCheckpoint(Exception):
     """A checkpoint file whose content is not what was written."""
 
 
-def save(folder: Path, state: dict[str, Any], digest: str, keep_as: str = "") -> None:
+def save(folder: Path, state: dict[str, Any], digest: str, *keep_as: str) -> None:
     """Write `state` (tensors and plain values) as the newest checkpoint of a run folder, and keep the previous one.
 
-    `digest` identifies the parameters (hdarts.params.identity). With `keep_as`, a copy `checkpoint.<keep_as>.pt` is
-    written too, which is never replaced.
+    `digest` identifies the parameters (hdarts.params.identity). For each name of `keep_as`, a copy
+    `checkpoint.<name>.pt` is written too.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -46,8 +46,8 @@ def save(folder: Path, state: dict[str, Any], digest: str, keep_as: str = "") ->
     payload = buffer.getvalue()
     header = {"magic": MAGIC, "format": FORMAT, "parameters": digest, "sha256": _checksum(FORMAT, digest, payload)}
     content = json.dumps(header).encode() + b"\n" + payload
-    if keep_as:  # first: a run killed between the two files resumes before this epoch and writes both again
-        write_atomic(folder / f"checkpoint.{keep_as}.pt", content)
+    for name in keep_as:  # first: a run killed between two files resumes before this epoch and writes all again
+        write_atomic(folder / f"checkpoint.{name}.pt", content)
     if (folder / NEWEST).exists():
         (folder / NEWEST).replace(folder / BEFORE)
     write_atomic(folder / NEWEST, content)

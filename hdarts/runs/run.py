@@ -171,7 +171,7 @@ def read_result(folder: Path, name: str = "result.json") -> dict[str, Any] | Non
 
 
 def tidy(params: Parameters, folder: Path) -> None:
-    """Remove the newest and previous checkpoint of a run that is done, unless `keep_checkpoint` is set."""
-    if not getattr(params, "keep_checkpoint", True):
-        for name in (NEWEST, BEFORE):
-            (folder / name).unlink(missing_ok=True)
+    """Remove the checkpoints of a run that is done; `keep_checkpoint` keeps the newest and the previous one."""
+    kept = getattr(params, "keep_checkpoint", True)
+    for path in (*folder.glob("checkpoint.measured-*.pt"), *(() if kept else (folder / NEWEST, folder / BEFORE))):
+        path.unlink(missing_ok=True)

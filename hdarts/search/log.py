@@ -53,6 +53,8 @@ class Log:
         kept = {"metrics": done, "alpha": done, "timings": done, "hypergradients": step_done}
         if getattr(run.params, "selection", "") == "perturbation":
             kept["perturbation"] = begun
+        if getattr(run.params, "decay_growth", 0.0):
+            kept["rollbacks"] = lambda row: row["rollback"] <= state.rollbacks
         log = cls(run, {name: _kept(run, name, keep) for name, keep in kept.items()}, state.space, events)
         if [row["epoch"] for row in log.tables["metrics"]] != list(range(1, state.epoch + 1)):
             raise ParameterError(f"{run.folder / 'metrics.csv'}: lacks epochs before the checkpoint; {ADVICE}")
@@ -65,6 +67,14 @@ class Log:
     def write(self, *names: str) -> None:
         for name in names:
             self.run.write_table(name, self.tables[name])
+
+    def set_aside(self, epoch: int, rollback: int, decay: float) -> None:
+        """Move the rows after an epoch, to which the search returns, to rollbacks.csv; others are dropped."""
+        again = [row for row in self.tables["metrics"] if row["epoch"] > epoch]
+        self.tables["rollbacks"] += [{"rollback": rollback, "weight_decay": decay, **row} for row in again]
+        self.write("rollbacks")
+        for name in ("metrics", "alpha", "timings", "hypergradients"):
+            self.tables[name] = [row for row in self.tables[name] if row["epoch"] <= epoch]
 
     def start_measuring(self) -> None:
         """Note the time: measurements are no cost of the search."""

@@ -37,12 +37,13 @@ from hdarts.search.log import Log
 from hdarts.search.perturbation import decide, tuning_rate
 from hdarts.search.ranking import random_cell, rank
 from hdarts.search.result import finish as finish_run
+from hdarts.search.rollback import copies, decayed, remove_old_copies, roll_back
 from hdarts.search.setup import batches, epoch_steps, load_splits, method_hypergradient
 from hdarts.search.stages import StagePlan, stage_at, stages_of
 from hdarts.search.start import start_stage
 from hdarts.search.state import State, save
 from hdarts.search.steps import Method, Phases, part_of, phases, training_alpha, try_step
-from hdarts.search.stopping import before_the_rise, is_last, recorded_alpha, stage_ends
+from hdarts.search.stopping import before_the_rise, is_last, recorded_alpha, stage_ends, stopped_by_the_rise
 from hdarts.search.truth import TruthFile
 from hdarts.search.validation import accuracy, measure_epoch
 from hdarts.search.weights import Batch, Classification, Step
@@ -127,11 +128,18 @@ def _search(
                 problem, state = start_stage(
                     params, stage, state, None, data, supernet, hypernetwork, device, processes, parts
                 )
-            phase = phases(params, problem, state, method, direct)
             levels = batches(params, data, stage.levels)
-            while not (state.step == 0 and stage.start < state.epoch and stage_ends(params, stage, state, log.tables)):
+            phase = None
+            while True:
+                if state.step == 0 and roll_back(params, run, state, log, clock):
+                    phase = None
+                if state.step == 0 and stage.start < state.epoch and stage_ends(params, stage, state, log.tables):
+                    break
                 if stage.tuning and state.step == 0:
                     decide(params, problem, data, stage, state, log)
+                if phase is None:
+                    state.weights.settings = decayed(params, state)
+                    phase = phases(params, problem, state, method, direct)
                 search_epoch(params, run, levels, stage, state, phase, log, clock)
                 yield end_epoch(params, run, problem, data, stage, state, log, truth, clock)
         run.write_text("genotype.json", choose(params, problem, data, state, log, truth).to_json())
@@ -201,12 +209,14 @@ def end_epoch(
     log.alpha(state, state.epoch + 1)
     last = is_last(params, state, state.epoch + 1, log.tables)
     row = log.end_epoch(state, weight_rate(params, state.epoch), measure_epoch(params, problem, state, data, last))
-    last = last or before_the_rise(params, log.tables) is not None
+    last = last or stopped_by_the_rise(params, log.tables)
     if not params.candidates:  # candidates are ranked at the end only
         truth.write()
     state.start_next_epoch()
-    if clock.due_after(state.epoch, state.epoch if last else 0):
-        save(run, params, state, clock, keep=state.epoch in params.keep_epochs)
+    names = copies(params, state.epoch)
+    if names or clock.due_after(state.epoch, state.epoch if last else 0):
+        save(run, params, state, clock, *names)
+        remove_old_copies(params, run, state.epoch)
     return row
 
 
@@ -280,7 +290,9 @@ def choose(
 
     timings.csv and truth.csv record the ranking as one more epoch after the last.
     """
-    if (epoch := before_the_rise(params, log.tables)) is not None:
+    if stopped_by_the_rise(params, log.tables):
+        epoch = before_the_rise(params, log.tables)
+        assert epoch is not None
         return state.selection(state.relaxation.strength(recorded_alpha(state, epoch, log.tables)), state.space)
     if not params.candidates:
         return state.cell()

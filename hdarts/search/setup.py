@@ -178,7 +178,7 @@ def method_hypergradient(
         found, moved = hg.amortised_adjoint(problem, w, alpha, inner, outer, weights.adjoint, step, damping)
         weights.adjoint.copy_(moved)
         return found
-    sgd: dict[str, Any] = {"momentum": params.momentum, "weight_decay": params.weight_decay}
+    sgd: dict[str, Any] = {"momentum": params.momentum, "weight_decay": weights.settings.decay}
     sgd |= {"velocity": weights.velocity, "nesterov": params.nesterov}
     if params.method == "darts-second" and part != "direct":
         return hg.finite_difference(problem, w, alpha, inner, outer, rate, params.epsilon, **sgd)

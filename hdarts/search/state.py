@@ -50,6 +50,7 @@ class State:
     perturbation: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))  # of the mixture weights
     direction: Tensor | None = None  # of that perturbation in the current step, uniform in [-1, 1]
     stage: int = 0
+    rollbacks: int = 0  # to before a rise of the eigenvalue, with more weight decay
     processes: Processes = SINGLE
     parts: Parts = NAMED
     broken: Tensor = field(default_factory=lambda: torch.tensor(-1))  # first step of the epoch that was not finite
@@ -163,6 +164,8 @@ class State:
         plain |= {"sums": dict(zip(SUMS, self.sums.tolist(), strict=True))}
         if self.stage or self.relaxation.kept is not None:
             plain |= {"stage": self.stage, "kept": self.relaxation.kept}
+        if self.rollbacks:
+            plain["rollbacks"] = self.rollbacks
         return {**plain, "alpha": self.alpha, "adam": self.optimiser.state_dict(), "weights": self.weights.tensors()}
 
     def restore(self, saved: dict[str, Any] | None) -> None:
@@ -170,6 +173,7 @@ class State:
         if saved is None:
             return
         self.epoch, self.step = saved["epoch"], saved["step"]
+        self.rollbacks = saved.get("rollbacks", 0)
         self.seconds = saved.get("seconds", math.nan if self.step else 0.0)  # earlier versions did not save it
         self.sums.copy_(torch.tensor([saved["sums"][name] for name in SUMS], dtype=torch.float64))
         self.alpha.copy_(saved["alpha"])
@@ -181,13 +185,13 @@ class State:
             tensor.copy_(saved["weights"][name])
 
 
-def save(run: Run, params: SearchParams, state: State, clock: CheckpointClock, keep: bool = False) -> None:
+def save(run: Run, params: SearchParams, state: State, clock: CheckpointClock, *keep_as: str) -> None:
     """Write the checkpoint of a finite state, after its tables, so that a resumed search has their rows."""
     state.check()
     refuse_unless_finite(state.tensors(), state.where, run.folder)
     run.add_provenance(kernels=kernels_used(), peak_memory_mib=peak_memory(str(state.alpha.device)))
     if state.processes.is_main:
-        checkpoint.save(run.folder, state.saved(), identity(params), f"epoch-{state.epoch}" if keep else "")
+        checkpoint.save(run.folder, state.saved(), identity(params), *keep_as)
     if clock.requested:  # no process exits before the main one has saved
         state.processes.wait()
     clock.saved()

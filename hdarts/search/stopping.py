@@ -37,7 +37,7 @@ def is_last(params: SearchParams, state: State, epoch: int, tables: Tables) -> b
         epoch == params.all_epochs
         or (learning > 0 and 0 < params.stop_when_skips <= skip_count(state.cell()))
         or (learning >= params.stop_when_stable > 0 and is_stable(state, epoch, params.stop_when_stable, tables))
-        or before_the_rise(params, tables) is not None
+        or stopped_by_the_rise(params, tables)
     )
 
 
@@ -52,6 +52,11 @@ def is_stable(state: State, epoch: int, epochs: int, tables: Tables) -> bool:
         for one in range(epoch - epochs, epoch + 1)
     ]
     return all(torch.equal(order, orders[-1]) for order in orders)
+
+
+def stopped_by_the_rise(params: SearchParams, tables: Tables) -> bool:
+    """Whether the search ends because the eigenvalue grew; with `decay_growth` it goes back instead."""
+    return not params.decay_growth and before_the_rise(params, tables) is not None
 
 
 def before_the_rise(params: SearchParams, tables: Tables) -> int | None:

@@ -111,6 +111,8 @@ class Step(NamedTuple):
 class Weights(Protocol):
     """The weights of a supernet, for the search loop."""
 
+    settings: "SGDSettings"
+
     def value(self, alpha: Tensor) -> Tensor:
         """Return w `(n_w,)` at `alpha`."""
         ...

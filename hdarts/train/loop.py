@@ -200,4 +200,4 @@ def record(training: Training, row: Row, **times: float) -> None:
     run.write_table("timings", [*earlier, {"epoch": row["epoch"], **times}])
     training.clock.agree()
     if training.clock.due_after(training.epoch, params.epochs):
-        save(training, keep_as=f"epoch-{training.epoch}" if training.epoch in params.keep_epochs else "")
+        save(training, *[f"epoch-{training.epoch}"] * (training.epoch in params.keep_epochs))

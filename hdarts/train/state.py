@@ -44,7 +44,7 @@ class Training:
         return f"epoch {self.epoch + 1}, step {self.step}"
 
 
-def save(training: Training, keep_as: str = "") -> None:
+def save(training: Training, *keep_as: str) -> None:
     """Write a checkpoint of all that later steps depend on; raise `FloatingPointError` where it is not finite."""
     network = training.network.state_dict()
     refuse_unless_finite(network, training.position, training.run.folder)
@@ -59,7 +59,7 @@ def save(training: Training, keep_as: str = "") -> None:
     }
     if training.processes.is_main:
         training.run.add_provenance(kernels=kernels_used(), peak_memory_mib=peak_memory(str(training.sums.device)))
-        checkpoint.save(training.run.folder, state, identity(training.params), keep_as)
+        checkpoint.save(training.run.folder, state, identity(training.params), *keep_as)
     if training.clock.requested:  # no process exits before the main one has saved
         training.processes.wait()
     training.clock.saved()

@@ -172,6 +172,7 @@ def test_identity_ignores_what_does_not_change_the_computation_and_nothing_else(
         assert (identity(changed) == identity(start)) == (name in ignored), name
 
 
+RISE = {"stop_when_eigenvalue_grows": 1.3, "eigenvalue_epochs": 2}
 # another value of each part of a search, with what it needs
 PARTS = yaml.safe_load("""
     - {parametrisation: edge-softmax}
@@ -185,6 +186,7 @@ PARTS = yaml.safe_load("""
     - {neighbourhood: adversarial, perturbation: {first: 0.03, last: 0.3}, attack_steps: 3}
     - {stages: [{epochs: 1}, {epochs: 1, operations: 5}]}
     - {stop_when_stable: 10, stop_when_eigenvalue_grows: 1.3, eigenvalue_epochs: 2}
+    - {decay_growth: 3.0, most_weight_decay: 0.0243, stop_when_eigenvalue_grows: 1.3, eigenvalue_epochs: 2}
     - {selection: perturbation, tuning_epochs: 2}
     - {selection: threshold, threshold: 0.5, max_skips: 2}
     - {fresh_batches: true, method: neumann}
@@ -238,6 +240,9 @@ def test_parts_that_are_those_of_darts_do_not_name_a_run_and_others_do():
         ({"method": "nystrom", "damping": 0.0}, "damping: must be above 0 for method nystrom"),
         ({"fresh_batches": True, "method": "neumann", "levels": "one"}, "fresh_batches: needs levels: two"),
         ({"stop_when_eigenvalue_grows": 1.3}, "stop_when_eigenvalue_grows: needs eigenvalue_epochs above 0"),
+        ({"decay_growth": 3.0}, "decay_growth: needs stop_when_eigenvalue_grows"),
+        ({**RISE, "decay_growth": 1.0}, "decay_growth: 1.0 needs to be above 1"),
+        ({**RISE, "decay_growth": 3.0}, "most_weight_decay: 0 allows no growth; set at least"),
         ({"selection": "perturbation", "stages": [{"epochs": 2}]}, "selection: perturbation .* stages"),
         ({"selection": "perturbation", "partial_channels": 2}, "selection: perturbation .* partial_channels"),
         ({"selection": "perturbation", "parametrisation": "edge-softmax"}, "selection: .* parametrisation"),

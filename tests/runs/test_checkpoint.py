@@ -87,7 +87,7 @@ def test_a_run_killed_while_it_wrote_the_newest_resumes_from_the_previous_one(tm
 
 
 def test_named_checkpoints_stay_when_others_rotate_or_are_removed(tmp_path):
-    save(tmp_path, {"epoch": 1}, OWNER, keep_as="epoch-1")
+    save(tmp_path, {"epoch": 1}, OWNER, "epoch-1")
     saved(tmp_path, 2, 3)
     tidy(Namespace(keep_checkpoint=False), tmp_path)  # type: ignore[arg-type]
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.epoch-1.pt"]
@@ -99,7 +99,7 @@ def test_a_named_checkpoint_is_written_before_the_newest(tmp_path, monkeypatch):
     saved(tmp_path, 1)
     written = []
     monkeypatch.setattr(checkpoint, "write_atomic", lambda path, content: written.append(path.name))
-    save(tmp_path, {"epoch": 2}, OWNER, keep_as="epoch-2")
+    save(tmp_path, {"epoch": 2}, OWNER, "epoch-2")
     assert written == ["checkpoint.epoch-2.pt", NEWEST]
 
 

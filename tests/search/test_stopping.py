@@ -11,7 +11,7 @@ from helpers.small_runs import SEARCH, computed, differences, params
 from hdarts import search as s
 from hdarts.params import SearchParams
 from hdarts.runs.run import Run
-from hdarts.search import validation
+from hdarts.search import loop, validation
 from hdarts.search.log import PLACE
 from hdarts.search.relaxation import Relaxation
 from hdarts.search.stopping import before_the_rise, is_stable
@@ -105,3 +105,54 @@ def test_the_cell_is_that_from_before_the_rise(monkeypatch):
     run = Run.open(params(kind))
     cell = Genotype.from_json((run.folder / "genotype.json").read_text())
     assert cell == discretise(s.alpha_at(run, 10), NASBENCH201) != discretise(s.alpha_at(run), NASBENCH201)
+
+
+GROWING = {**SMALL, "alpha_learning_rate": 0.5, "eigenvalue_epochs": 1, "stop_when_eigenvalue_grows": 1.3}
+GROWING |= {"weight_decay": 0.01, "decay_growth": 3.0, "most_weight_decay": 0.03}
+
+
+def searched(monkeypatch: pytest.MonkeyPatch, kind: dict[str, Any], closed: tuple[int, ...] = ()) -> list[int]:
+    """Search with an eigenvalue that grows after epoch 15, and again after the roll-back; return the epochs.
+
+    The search is closed and started again after the rows of these numbers.
+    """
+    values = iter([1.0] * 15 + [100.0] + [1.0] * 4 + [100.0] * 6)
+    monkeypatch.setattr(validation, "dominant_eigenvalue", lambda *_: next(values))
+    epochs: list[int] = []
+    for stop in (*closed, 99):
+        rows = s.search(params(kind), Run.open(params(kind)), finish=True)  # type: ignore[arg-type]
+        for row in rows:
+            epochs.append(row["epoch"])
+            if len(epochs) == stop:
+                break
+        rows.close()  # type: ignore[attr-defined]
+    return epochs
+
+
+def test_a_search_goes_back_before_the_rise_and_on_with_more_weight_decay(tmp_path: Path, monkeypatch):
+    assert searched(monkeypatch, GROWING) == [*range(1, 17), *range(11, 21)]
+    run, folder = Run.open(params(GROWING)), tmp_path / "plain"
+    again = run.table("rollbacks")
+    assert again["epoch"].tolist() == list(range(11, 17)) and set(again["weight_decay"]) == {0.01}
+    assert not list(run.folder.glob("checkpoint.measured*")), "copies to go back to end with the run"
+
+    def with_more_decay(of_params: SearchParams, of_run: Run, levels: Any, stage: Any, state: Any, *more: Any) -> None:
+        state.weights.settings = state.weights.settings._replace(decay=0.01 if state.epoch < 10 else 0.03)
+        search_epoch(of_params, of_run, levels, stage, state, *more)
+
+    search_epoch = loop.search_epoch
+    monkeypatch.setenv("HDARTS_RUNS", str(folder))
+    monkeypatch.setattr(loop, "search_epoch", with_more_decay)
+    plain = {**GROWING, "decay_growth": 0.0, "stop_when_eigenvalue_grows": 0.0}
+    assert list(searched(monkeypatch, plain)) == list(range(1, 21))
+    other = Run.open(params(plain))
+    for name in ("alpha", "hypergradients"):
+        assert run.table(name).equals(other.table(name)), name
+    assert (run.folder / "genotype.json").read_bytes() == (other.folder / "genotype.json").read_bytes()
+
+
+def test_a_search_that_was_closed_around_a_roll_back_ends_the_same(tmp_path: Path, monkeypatch):
+    for name, closed in {"whole": (), "resumed": (15, 16, 17)}.items():
+        monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / name))
+        assert searched(monkeypatch, GROWING, closed) == [*range(1, 17), *range(11, 21)]
+    assert differences(tmp_path / "whole", tmp_path / "resumed") == []

@@ -34,7 +34,15 @@ PARTS = {  # column of the table part x method: the parameters of the part
     "outer term": ("outer_term", "outer_weight"),
     "alpha step": ("alpha_step", "alpha_clip", "levels"),
     "neighbourhood": ("neighbourhood", "perturbation"),
-    "stages": ("warmup_epochs", "stages", "stop_when_skips", "stop_when_stable", "stop_when_eigenvalue_grows"),
+    "stages": (
+        "warmup_epochs",
+        "stages",
+        "stop_when_skips",
+        "stop_when_stable",
+        "stop_when_eigenvalue_grows",
+        "decay_growth",
+        "most_weight_decay",
+    ),
     "selection": ("selection", "threshold", "max_skips"),
     "supernet": ("partial_channels", "auxiliary_skip"),
 }

@@ -41,8 +41,8 @@ FREE = SearchParams.not_identifying - {"device", "threads"} | {
     *("global_epochs", "global_scale", "stop_when_skips", "discretise_epochs", "eigenvalue_epochs", "log_every"),
     *("drop_last", "order", "nesterov", "schedule", "auxiliary", "drop_path", "warmup_epochs", "temperature"),
     *("outer_term", "outer_weight", "outer_target", "alpha_step", "alpha_epsilon", "alpha_clip", "perturbation"),
-    *("stop_when_stable", "stop_when_eigenvalue_grows", "max_skips", "threshold", "tuning_epochs"),
-    "selection",
+    *("stop_when_stable", "stop_when_eigenvalue_grows", "max_skips", "threshold", "tuning_epochs", "selection"),
+    *("decay_growth", "most_weight_decay"),
 }
 
 
