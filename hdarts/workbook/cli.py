@@ -152,20 +152,16 @@ def export(
 @app.command()
 def predict(
     export: Annotated[Path, typer.Argument(metavar="EXPORT", help="a folder that `hdarts export` wrote")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="image files")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="files, folders, quoted patterns '*.png'")],
     top: Annotated[int, typer.Option(help="classes per image")] = 3,
+    form: Annotated[str, typer.Option("--format", help="text, csv or json; default: by the suffix of --output")] = "",
+    output: Annotated[Path | None, typer.Option(help="file to write, such as predictions.csv; default: print")] = None,
+    batch_size: Annotated[int, typer.Option(help="images that the network reads at a time")] = 64,
 ) -> None:
     """Print the most likely classes of images. Exit code 1 if an image cannot be read."""
-    from hdarts.workbook.export import predict
+    from hdarts.workbook.export.outputs import predict_to
 
-    code = 0
-    for prediction in predict(export, images, top):
-        if prediction.error:
-            print(f"hdarts: {prediction.error}", file=sys.stderr)
-            code = 1
-        else:
-            print(prediction)
-    raise typer.Exit(code)
+    raise typer.Exit(predict_to(export, images, top, form, output, batch_size))
 
 
 @app.command()

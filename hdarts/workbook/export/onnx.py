@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from hdarts.errors import ParameterError
 from hdarts.workbook.export.format import require
 
-OPSET = 18  # of ONNX 1.13 (2022), which runtimes in use support
+OPSET, IR_VERSION = 18, 8  # both of ONNX 1.13 (2022): read by onnxruntime 1.14 (2023) and later
 TOLERANCE = 1e-4  # of logits, relative to the largest where that is above 1
 
 
@@ -25,8 +25,11 @@ class Logits(nn.Module):
 
 
 def to_onnx(network: nn.Module, shape: tuple[int, int, int]) -> bytes:
-    """Return the graph of a network in evaluation mode: `images` to `logits`, for any number of images of `shape`."""
-    require("onnx", "onnxscript")
+    """Return the graph of a network in evaluation mode: `images` to `logits`, for any number of images of `shape`.
+
+    The exporter writes its newest IR version, which older runtimes refuse, and notes with paths of this machine.
+    """
+    onnx, _ = require("onnx", "onnxscript")
     batch = torch.export.Dim("batch")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # from the exporter's code
@@ -41,7 +44,13 @@ def to_onnx(network: nn.Module, shape: tuple[int, int, int]) -> bytes:
             verbose=False,
         )
     assert program is not None
-    return program.model_proto.SerializeToString()
+    model = program.model_proto
+    model.ir_version = IR_VERSION
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
+        part.ClearField("metadata_props")  # which IR version 8 has in the model alone
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString()
 
 
 def largest_difference(graph: bytes, network: nn.Module, shape: tuple[int, int, int]) -> float | None:

@@ -1,7 +1,8 @@
 """Classify images with an exported network."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -27,28 +28,38 @@ class Prediction:
         return self.error or f"{self.image}: {confidences}"
 
 
-def predict(folder: Path, images: Sequence[Path], top: int = 3) -> Iterator[Prediction]:
-    """Yield the `top` classes of each image, predicted by the network exported to `folder`.
+def predict(folder: Path, images: Iterable[Path], top: int = 3, batch_size: int = 64) -> Iterator[Prediction]:
+    """Yield the `top` classes of each image, predicted by the network exported to `folder`, in their order.
 
     Images are converted to the form the network was trained on: cropped to its aspect ratio, resized, grey or colour.
-    For one that cannot be read, `error` says why. Raises `ParameterError` for a damaged export.
+    For one that cannot be read, `error` says why. The network reads `batch_size` images at a time; no more are in
+    memory. Raises `ParameterError` for a damaged export.
     """
-    if top < 1:
-        raise ParameterError(f"top is {top} and must be at least 1")
+    for name, value in (("top", top), ("batch_size", batch_size)):
+        if value < 1:
+            raise ParameterError(f"{name} is {value} and must be at least 1")
     description, network = load(folder)
-    return (_predict(description, network, image, top) for image in images)
+    names = iter(images)
+    batches = iter(lambda: list(islice(names, batch_size)), [])
+    return (prediction for batch in batches for prediction in _predict(description, network, batch, top))
 
 
 @torch.no_grad()
-def _predict(description: Description, network: torch.nn.Module, image: Path, top: int) -> Prediction:
-    try:
-        pixels = decode(str(image), image)
-    except DamagedImage as error:
-        return Prediction(image, error=str(error))
-    confidences = network(preprocess(description, pixels)[None])[0][0].double().softmax(0)
-    best = confidences.topk(min(top, len(confidences)))
-    named = ((description.classes[i], value) for value, i in zip(*map(Tensor.tolist, best), strict=True))
-    return Prediction(image, tuple(named))
+def _predict(description: Description, network: torch.nn.Module, images: list[Path], top: int) -> list[Prediction]:
+    inputs, errors = dict[Path, Tensor](), dict[Path, str]()
+    for image in images:
+        try:
+            inputs[image] = preprocess(description, decode(str(image), image))
+        except DamagedImage as error:
+            errors[image] = str(error)
+    best = dict[Path, list[tuple[float, int]]]()
+    if inputs:
+        confidences = network(torch.stack([*inputs.values()]))[0].double().softmax(1)
+        values, labels = confidences.topk(min(top, confidences.shape[1]))
+        pairs = zip(values.tolist(), labels.tolist(), strict=True)
+        best = {image: list(zip(*pair, strict=True)) for image, pair in zip(inputs, pairs, strict=True)}
+    named = {image: tuple((description.classes[i], value) for value, i in some) for image, some in best.items()}
+    return [Prediction(image, named.get(image, ()), errors.get(image, "")) for image in images]
 
 
 def preprocess(description: Description, pixels: np.ndarray) -> Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+import pandas as pd
 import pytest
 import torch
 from helpers.command import called
@@ -28,6 +29,7 @@ from hdarts.workbook import export
 from hdarts.workbook.export import onnx as graphs
 from hdarts.workbook.export.card import seed_accuracies
 from hdarts.workbook.export.format import CARD, NETWORK, ONNX, WEIGHTS
+from hdarts.workbook.export.inputs import find_images
 from hdarts.workbook.export.predict import preprocess
 
 DIGITS = {"data": "digits", "limit": 240, "test_limit": 60, "flip": False, "cutout": 0, "epochs": 2, "channels": 4}
@@ -99,6 +101,8 @@ def test_network_and_graph_give_the_logits_of_the_training(runs, images):
     graph = onnx.load(runs / "exported" / ONNX)
     onnx.checker.check_model(graph, full_check=True)
     assert [(one.domain, one.version) for one in graph.opset_import if one.domain == ""] == [("", graphs.OPSET)]
+    assert graph.ir_version == 8, "what opset 18 came with: onnxruntime 1.15 refuses 10, the exporter's"
+    assert b".py" not in (runs / "exported" / ONNX).read_bytes(), "no notes of the exporter with paths"
     session = onnxruntime.InferenceSession(runs / "exported" / ONNX, providers=["CPUExecutionProvider"])
     for count in (1, 7, 60):
         (logits,) = session.run(["logits"], {"images": batch[:count].numpy()})
@@ -145,6 +149,60 @@ def test_the_command_prints_classes_and_names_each_file_that_is_no_image(runs, i
     assert called(monkeypatch, "predict", runs / "exported", broken) == 1
     assert "half.png: cannot be read as an image" in capsys.readouterr().err
     assert called(monkeypatch, "predict", runs / "exported", good) == 0
+
+
+def test_folders_patterns_and_files_are_predicted_in_batches_as_one_by_one(runs, images, tmp_path, monkeypatch):
+    inside = tmp_path / "photos" / "more"
+    inside.mkdir(parents=True)
+    paths = pictures(images, inside, 5)
+    (inside / "notes.txt").touch()
+    (inside / ".hidden.png").touch()
+    loose = pictures(images, tmp_path, 2)
+    found = find_images([loose[1], tmp_path / "photos"])
+    assert list(found.images) == [loose[1], *paths]
+    assert found.note() == "2 other files are left out: 1 .png, 1 .txt"
+    monkeypatch.chdir(tmp_path)
+    for pattern in ("photos/more/[0-9].png", "photos/**/*.png", str(tmp_path / "photos" / "*" / "*.png")):
+        assert [path.resolve() for path in find_images([Path(pattern)]).images] == paths
+    assert list(find_images([loose[0], loose[0], tmp_path]).images) == [*loose, *paths], "each once"
+    for empty in ("*.jpg", "exported"):
+        (tmp_path / "exported").mkdir(exist_ok=True)
+        with pytest.raises(ParameterError, match=r"contains no image \(.png, "):
+            find_images([Path(empty)])
+    paths[1].write_bytes(b"no image")
+    single = list(export.predict(runs / "exported", paths, batch_size=1))
+    sizes, whole = [], torch.stack
+    monkeypatch.setattr(torch, "stack", lambda some: sizes.append(len(some)) or whole(some))
+    batched = list(export.predict(runs / "exported", paths, batch_size=3))
+    assert sizes == [2, 2] and [one.image for one in batched] == paths
+    for one, other in zip(single, batched, strict=True):
+        assert [name for name, _ in one.classes] == [name for name, _ in other.classes] and one.error == other.error
+        assert [value for _, value in one.classes] == pytest.approx([value for _, value in other.classes], abs=1e-6)
+
+
+def test_predictions_are_written_as_csv_and_json(runs, images, tmp_path, monkeypatch, capsys):
+    good, bad = pictures(images, tmp_path, 2)
+    bad.write_bytes(b"no image")
+    (expected,) = export.predict(runs / "exported", [good], top=2)
+    names, shares = zip(*expected.classes, strict=True)
+    words = ("predict", runs / "exported", tmp_path, "--top", "2")
+    assert called(monkeypatch, *words, "--output", tmp_path / "table.csv") == 1
+    out, err = capsys.readouterr()
+    assert out == f"2 images: {tmp_path / 'table.csv'}\n" and err.count("\n") == 1 and "1.png: is not an image" in err
+    first, second = pd.read_csv(tmp_path / "table.csv", dtype={"class": str, "class_2": str}).to_dict("records")
+    assert (first["image"], first["class"], first["class_2"]) == (str(good), *names)
+    assert [first["confidence"], first["confidence_2"]] == list(shares)
+    assert second["image"] == str(bad) and "is not an image" in second["error"]
+    assert called(monkeypatch, *words, "--format", "json") == 1
+    one, two = json.loads(capsys.readouterr().out)
+    assert one == {"image": str(good), "error": "", "classes": [
+        {"class": name, "confidence": share} for name, share in expected.classes
+    ]}  # fmt: skip
+    assert two["classes"] == [] and "is not an image" in two["error"]
+    for wrong, message in ((("--format", "xml"), "'xml' is not known"), (("--batch-size", "0"), "batch_size is 0")):
+        assert called(monkeypatch, *words, *wrong) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and message in err
 
 
 def test_the_card_states_data_seeds_spread_and_size(runs, images, monkeypatch):
