@@ -6,6 +6,7 @@ on: source and headers, definitions, compiler and processor. `HDARTS_COMPILED=0`
 
 import contextlib
 import ctypes
+import errno
 import hashlib
 import importlib.util
 import os
@@ -20,6 +21,7 @@ from typing import NamedTuple
 
 from filelock import FileLock
 
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}  # of some network file systems
 # no -ffast-math: nan and infinity have to propagate
 FLAGS = ["-O3", "-std=gnu11", "-fno-math-errno", "-fPIC", "-Wno-psabi"]
 # clang for arm64 knows no -march=native; Apple's chooses the processor itself
@@ -94,7 +96,12 @@ def library(source: Path, **definitions: str) -> ctypes.CDLL:
         return ctypes.CDLL(str(target), mode=os.RTLD_NOW)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.with_suffix(".lock")):
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(FileLock(target.with_suffix(".lock")))
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise  # without locks several processes may compile: `_build` replaces the file in one step
             with contextlib.suppress(OSError):  # compiled by another process meanwhile
                 return ctypes.CDLL(str(target), mode=os.RTLD_NOW)
             _build(list(cc.command), [*command, "-c", str(source)], target)

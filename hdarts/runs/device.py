@@ -7,6 +7,7 @@ import torch
 
 from hdarts.errors import OutOfMemory, ParameterError
 from hdarts.params import Machine, Precision
+from hdarts.runs.limits import cores
 from hdarts.runs.memory import is_out_of_memory
 
 
@@ -18,6 +19,8 @@ def use_machine(params: Machine) -> torch.device:
     """
     if params.threads:
         torch.set_num_threads(params.threads)
+    elif "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > cores():
+        torch.set_num_threads(cores())  # PyTorch's default is the host's, not what a container may use
     if params.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
         torch.backends.cudnn.benchmark = False

@@ -14,6 +14,7 @@ from typing import Any
 
 from hdarts.errors import ParameterError
 from hdarts.runs.atomic import write_atomic
+from hdarts.runs.limits import cores
 from hdarts.runs.paths import checkout
 
 Start = dict[str, Any]
@@ -30,7 +31,12 @@ def provenance() -> dict[str, Any]:
         "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "python": sys.version.split()[0],
         "packages": packages,
-        "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
+        "machine": {
+            "system": platform.platform(),
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+            "usable_cores": cores(),
+        },
         "git": _git_state(),
     }
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from hdarts.errors import ParameterError, Stopped
 from hdarts.params import read_yaml
+from hdarts.runs.limits import cores
 from hdarts.runs.lock import exclusive
 from hdarts.runs.paths import runs_folder, workbook_of
 from hdarts.runs.run import BEFORE, NEWEST, tidy
 from hdarts.runs.signals import end_at_once, on_request
-from hdarts.workbook.cluster import Cluster, read_cluster, run_on_cluster
+from hdarts.workbook.cluster import Cluster, read_cluster, require_queue, run_on_cluster
 from hdarts.workbook.formatting import format_table
 from hdarts.workbook.study import Plan, PlannedRun, plan_study, record_plan, runner
 from hdarts.workbook.study.status import LiveTable, counts, show
@@ -41,9 +42,11 @@ def _run_study(
     if dry_run:
         _print_place()
         _list(plan)
-        _estimate(plan, jobs or min(8, runner.cores()))
+        _estimate(plan, jobs or min(8, cores()))
         return 0
     workers = read_cluster(plan.study.cluster, cluster, scheduler) if engine == "dask" else None
+    if workers:
+        require_queue(workers)
     before = _outcomes(plan)
     refuse_changed_images(run for run in plan.runs if before[run.name].state == "done")
     if todo := [run for run in plan.runs if before[run.name].state != "done"]:
@@ -138,7 +141,7 @@ def _engine(plan: Plan, jobs: int, cluster: Cluster | None) -> tuple[str, Callab
     """Return where the runs of a study are computed, in words, and the generator of their outcomes."""
     if cluster is not None:
         return f"by workers of kind {cluster.kind}", partial(run_on_cluster, plan, cluster)
-    at_once = jobs or min(8, runner.cores())
+    at_once = jobs or min(8, cores())
     return f"{at_once} at a time", partial(runner.run_locally, plan, at_once, per_gpu=jobs or 1)
 
 

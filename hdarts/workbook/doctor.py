@@ -10,9 +10,10 @@ from hdarts.data import data_folders
 from hdarts.data.nasbench201_table import FILE
 from hdarts.kernels import bindings
 from hdarts.kernels.compiler import cache_folder
+from hdarts.runs.limits import cores, memory_limit
 from hdarts.runs.paths import runs_folder
 from hdarts.runs.provenance import provenance
-from hdarts.workbook.study.runner import cores
+from hdarts.workbook.study.probe import free_memory
 
 
 def findings() -> dict[str, str]:
@@ -24,13 +25,18 @@ def findings() -> dict[str, str]:
         "machine": f"{found['machine']['system']}, {torch.backends.cpu.get_cpu_capability()}",
         "threads": f"{torch.get_num_threads()} of torch, {cores()} cores, OMP_NUM_THREADS "
         f"{os.environ.get('OMP_NUM_THREADS', 'not set')}",
-        "memory": f"{memory.total / 2**30:.1f} GiB, {memory.available / 2**30:.1f} GiB available",
+        "memory": f"{memory.total / 2**30:.1f} GiB, {free_memory() / 2**30:.1f} GiB available{_limit()}",
         "GPU": _gpus(),
         "kernels": _kernels(),
         "kernel cache": _folder(cache_folder(), "*.so", "libraries"),
         **{f"data folder {number}": _data(path) for number, path in enumerate(data_folders(""), 1)},
         "runs folder": _folder(runs_folder(), "*", "studies"),
     }
+
+
+def _limit() -> str:
+    limit = memory_limit()
+    return f"; this container or job may use {limit[0] / 2**30:.1f} GiB" if limit else ""
 
 
 def _gpus() -> str:

@@ -1,4 +1,4 @@
-"""Connect to a cluster: a running scheduler, processes of this host, or jobs of a queue."""
+"""Connect to a cluster: a running scheduler, processes of this host, or jobs of a queue (`queue`)."""
 
 import logging
 from collections import Counter
@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from hdarts.errors import ParameterError
-from hdarts.workbook.cluster.file import QUEUES, Cluster
-from hdarts.workbook.study.runner import cores
+from hdarts.runs.limits import cores
+from hdarts.workbook.cluster.file import EXTRA, QUEUES, Cluster
+from hdarts.workbook.cluster.queue import queued
 
 PATIENCE = 60  # seconds to wait for the scheduler and its first worker
-EXTRA = "the engine `dask` needs packages that are not installed: pip install 'hdarts[cluster]'"
 
 
 @contextmanager
@@ -37,9 +37,11 @@ def connected(settings: Cluster) -> Iterator[Any]:
                 ) from None
             yield client
         return
-    with _queued(settings) if settings.kind in QUEUES else _here(settings) as cluster, Client(cluster) as client:
-        if settings.kind in QUEUES:
-            print(f"{settings.workers} jobs are requested; runs start with the first", flush=True)
+    if settings.kind in QUEUES:
+        with queued(settings) as client:
+            yield client
+        return
+    with _here(settings) as cluster, Client(cluster) as client:
         client.wait_for_workers(1)
         yield client
 
@@ -68,24 +70,6 @@ def _gpus() -> int:
     if not (count := torch.cuda.device_count()):
         raise ParameterError("`cluster`: kind gpus: this host has no GPU that PyTorch can use")
     return count
-
-
-def _queued(settings: Cluster) -> Any:
-    """Return workers that are jobs of a queue."""
-    try:
-        import dask_jobqueue
-    except ImportError:
-        raise ParameterError(EXTRA) from None
-    offered = " ".join(f"{name}={amount:g}" for name, amount in settings.offered.items())
-    cluster = getattr(dask_jobqueue, QUEUES[settings.kind])(
-        cores=settings.cores,
-        processes=1,
-        memory=f"{settings.memory}GiB",
-        worker_extra_args=["--resources", f"'{offered}'"],
-        **settings.options,
-    )
-    cluster.scale(jobs=settings.workers)
-    return cluster
 
 
 def _workers(client: Any) -> dict[str, dict[str, Any]]:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hdarts.params import read_yaml, validated
 
+EXTRA = "the engine `dask` needs packages that are not installed: pip install 'hdarts[cluster]'"
 QUEUES = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "lsf": "LSFCluster"}
 
 

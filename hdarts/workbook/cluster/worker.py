@@ -6,10 +6,9 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
 from hdarts.errors import Stopped
 from hdarts.runs.atomic import write_atomic
+from hdarts.runs.lock import locked
 from hdarts.runs.paths import runs_folder
 from hdarts.workbook.study import Plan, PlannedRun
 from hdarts.workbook.study.runner import Outcome, outcome_of, run_one
@@ -49,7 +48,7 @@ class WorkerTask:
             return Outcome("stopped", None, "stopped before it had anything to save", Stopped.exit_code)
         os.environ.update(self.environment)
         run.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(run.folder / ".worker"):  # it may still be running for an earlier client
+        with locked(run.folder / ".worker"):  # it may still be running for an earlier client
             if (outcome := outcome_of(run.folder)).state == "done":
                 return outcome
             return run_one(run, self.root, _threads(), self.timeout, self.stop.exists)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import torch
 
 from hdarts.data import dataset_info
@@ -11,7 +10,7 @@ from hdarts.errors import ParameterError
 from hdarts.params import SearchParams, read_yaml
 from hdarts.runs.device import use_machine
 from hdarts.runs.paths import with_defaults
-from hdarts.workbook.study.probe import Probe, measure_step
+from hdarts.workbook.study.probe import Probe, free_memory, measure_step
 
 MEASURED, SECONDS = 48, 120  # the largest measured batch size, and the seconds for measuring
 MARGIN, MULTIPLE = 0.8, 16  # share of the free memory to use; proposals are multiples of 16
@@ -58,5 +57,5 @@ def propose_batch_size(file: Path) -> StepMemory:
 
 
 def _free(device: torch.device) -> float:
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
     return free / 2**30

@@ -14,18 +14,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-import psutil
 import torch
 
 from hdarts.data import DatasetInfo, count_batches, dataset_info
 from hdarts.errors import ParameterError
 from hdarts.params import EvaluateParams, SearchParams
+from hdarts.runs.limits import cores
 from hdarts.runs.randomness import generator
 from hdarts.search import epoch_steps
 from hdarts.space import SPACES, Genotype, discretise
 from hdarts.train import read_genotype
 from hdarts.workbook.study import PlannedRun, runner
-from hdarts.workbook.study.probe import Probe, StepCost, measure_step
+from hdarts.workbook.study.probe import Probe, StepCost, free_memory, measure_step
 
 TOTAL, EACH = 60, 10  # seconds for all measurements, and for each
 NOTEBOOK = 20  # seconds for the kernel, the imports and the figures of a notebook, on a core of 2026
@@ -59,7 +59,7 @@ def estimate(runs: Sequence[PlannedRun], jobs: int) -> Estimate:
 
     Raises `ParameterError` if the images of a run are missing; writes and downloads nothing.
     """
-    threads = max(1, runner.cores() // jobs)
+    threads = max(1, cores() // jobs)
     todo = [run for run in runs if runner.outcome_of(run.folder).state != "done"]
     probes = make_probes(runs, todo, threads)
     by_key = {cost_key(probe): probe for probe in probes.values()}
@@ -206,7 +206,7 @@ def _notes(
     estimated, notes = costs.dropna(), []
     if len(estimated):
         hours, longest = (float(seconds) / 3600 for seconds in estimated["seconds"].agg(["sum", "max"]))
-        memory, free = estimated.nlargest(jobs, "GiB")["GiB"].sum(), psutil.virtual_memory().available / 2**30
+        memory, free = estimated.nlargest(jobs, "GiB")["GiB"].sum(), free_memory() / 2**30
         notes.append(
             f"about {hours:.2g} hours of computing; {jobs} at a time: {max(hours / jobs, longest):.2g} hours and up to "
             f"{memory:.1f} GiB, of which {free:.1f} GiB are free now"

@@ -26,6 +26,7 @@ from hdarts.data import Batches, DatasetInfo, Images, Splits
 from hdarts.params import EvaluateParams, SearchParams
 from hdarts.runs.checkpoint import CheckpointClock
 from hdarts.runs.device import use_machine
+from hdarts.runs.limits import memory_limit
 from hdarts.runs.memory import peak_memory
 from hdarts.runs.run import Run
 from hdarts.search import batches, method_hypergradient, part_of
@@ -82,7 +83,7 @@ def measure_step(probe: Probe, limit: float) -> StepCost | str:
     """Measure steps of a run for at most `limit` seconds; return their cost, or the reason there is none."""
     context = contexts()[0]
     receiver, sender = context.Pipe(duplex=False)
-    free = psutil.virtual_memory().available / 2**20
+    free = free_memory() / 2**20
     rows, reason = [], ""
     with tempfile.TemporaryDirectory(prefix="hdarts-") as folder:
         process = context.Process(target=_run, args=(probe, Path(folder), sender), daemon=True)
@@ -105,6 +106,12 @@ def measure_step(probe: Probe, limit: float) -> StepCost | str:
             process.join()
             receiver.close()
     return StepCost.of(pd.DataFrame(rows), probe.params.batch_size) if rows else reason
+
+
+def free_memory() -> float:
+    """Return the bytes of memory that are free: of this host, or of what its control group may use."""
+    free, limit = psutil.virtual_memory().available, memory_limit()
+    return free if limit is None else max(0, min(free, limit[0] - limit[1]))
 
 
 def _resident_memory(pid: int | None) -> float:

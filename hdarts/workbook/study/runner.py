@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from hdarts.errors import EXIT_CODES, CannotWrite, Stopped, of_the_disk
 from hdarts.params import notebook_defaults
+from hdarts.runs.limits import cores
 from hdarts.runs.paths import runs_folder
 from hdarts.runs.run import Run, read_result
 from hdarts.workbook.study import Plan, PlannedRun
@@ -38,11 +39,6 @@ class Outcome:
     seconds: float | None = None
     error: str = ""
     code: int = 1  # of `hdarts run`, unless the run is done
-
-
-def cores() -> int:
-    """Return the number of processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def outcome_of(folder: Path) -> Outcome:

@@ -13,11 +13,13 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
+from helpers.command import called
 from helpers.faults import ROOT, STUDY, gone, to_the_end, wait_until
 from helpers.small_project import finished, hdarts, plan_study, write_project
 from helpers.small_runs import contents, differences, environment
 
 from hdarts.errors import ParameterError
+from hdarts.workbook import commands
 from hdarts.workbook.cluster import Cluster, connect, read_cluster, required_resources
 from hdarts.workbook.cluster.worker import WorkerTask
 
@@ -162,30 +164,67 @@ def test_a_lost_scheduler_is_reported_and_the_study_resumes_with_the_next(tmp_pa
     assert finished("run", path, *address(tmp_path), runs=runs)[0] == 0
 
 
-@pytest.mark.soak
-def test_jobs_of_a_queue(tmp_path: Path, monkeypatch) -> None:
-    """Fake Slurm commands start the job script at once on this host, from a copy, since dask-jobqueue removes it."""
-    commands = {
-        "sbatch": f"""#!/bin/sh
-job=$(mktemp {tmp_path}/job-XXXXXX)
-cp "$1" "$job"
-setsid sh "$job" > "$job.log" 2>&1 &
-echo "Submitted batch job $!"
-""",
-        "scancel": '#!/bin/sh\nkill -- "-$1"\n',
-    }
+def queue(folder: Path, monkeypatch: pytest.MonkeyPatch, sbatch: str, **options: str) -> list[str | Path]:
+    """Install fake commands of Slurm; return the options of the engine for two of its jobs."""
+    commands = {"sbatch": f"#!/bin/sh\n{sbatch}", "scancel": '#!/bin/sh\nkill -- "-$1"\n'}
     for name, text in commands.items():
-        path = tmp_path / "bin" / name
+        path = folder / "bin" / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    cluster = tmp_path / "slurm.yaml"
-    cluster.write_text("{kind: slurm, workers: 2, memory: 1, options: {walltime: '00:05:00', interface: lo}}")
-    path = write_project(tmp_path)
-    code, _out, err = finished("run", path, "--engine", "dask", "--cluster", cluster, runs=tmp_path / "runs")
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
+    more = {"walltime": "00:05:00", "interface": "lo", **options}
+    cluster = folder / "slurm.yaml"
+    cluster.write_text(json.dumps({"kind": "slurm", "workers": 2, "memory": 1, "options": more}))
+    return ["--engine", "dask", "--cluster", cluster]
+
+
+STARTS = """
+[ $(ls {folder}/job-*.log 2>/dev/null | wc -l) -lt 2 ] && limit="{limit}"
+job=$(mktemp {folder}/job-XXXXXX)
+cp "$1" "$job"
+setsid $limit sh "$job" > "$job.log" 2>&1 &
+echo "Submitted batch job $!"
+"""  # at once on this host, from a copy, since dask-jobqueue removes the script; the limit is that of the first two
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("limit", ["", "timeout -s KILL 40"])
+def test_jobs_of_a_queue_also_if_they_reach_their_walltime(tmp_path: Path, monkeypatch, limit: str) -> None:
+    monkeypatch.setenv("DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT", "1s")
+    words = queue(tmp_path, monkeypatch, STARTS.format(folder=tmp_path, limit=limit))
+    path = write_project(tmp_path, toy="time.sleep(8)" if limit else "")
+    code, _out, err = finished("run", path, *words, runs=tmp_path / "runs")
     assert code == 0, err
-    assert len(starts(tmp_path / "runs")) == len(plan_study(path).runs)
+    assert {*starts(tmp_path / "runs")} == {run.name for run in plan_study(path).runs}
+    assert (len(list(tmp_path.glob("job-*.log"))) > 2) == bool(limit)
+
+
+def test_a_queue_that_refuses_the_jobs_is_named_with_its_reason(tmp_path: Path, monkeypatch) -> None:
+    refusal = 'echo "sbatch: error: Invalid account for job" >&2\nexit 1\n'
+    words = queue(tmp_path, monkeypatch, refusal)
+    code, out, err = finished("run", write_project(tmp_path), *words, runs=tmp_path / "runs")
+    reason = "hdarts: `cluster`: kind slurm: the queue refuses the jobs: sbatch: error: Invalid account for job\n"
+    assert (code, err) == (2, reason), out
+
+
+@pytest.mark.parametrize(("kind", "command"), [("slurm", "sbatch"), ("pbs", "qsub"), ("lsf", "bsub")])
+def test_a_queue_that_is_not_there_is_named(tmp_path: Path, monkeypatch, capsys, kind: str, command: str) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(commands, "plan_study", plan_study)
+    (tmp_path / "queue.yaml").write_text(json.dumps({"kind": kind, "workers": 2, "memory": 1}))
+    words = ["run", write_project(tmp_path), "--engine", "dask", "--cluster", tmp_path / "queue.yaml"]
+    assert called(monkeypatch, *words) == 2
+    out, err = capsys.readouterr()
+    assert f"kind {kind}: this host has no command `{command}`" in err and err.count("\n") == 1 and out == ""
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_option_that_a_queue_does_not_have_is_named(tmp_path: Path, monkeypatch) -> None:
+    words = queue(tmp_path, monkeypatch, "exit 1", queeu="long")
+    code, _, err = finished("run", write_project(tmp_path), *words, runs=tmp_path / "runs")
+    assert code == 2 and "hdarts: `cluster`: options: " in err and "queeu" in err and "Traceback" not in err
 
 
 @pytest.mark.soak
