@@ -93,9 +93,10 @@ def edge_softmax(a: Tensor, at: At) -> tuple[Tensor, Tensor]:
 
 def dirichlet(a: Tensor, at: At) -> tuple[Tensor, Tensor]:
     """DrNAS: theta ~ Dirichlet(elu(alpha) + 1): normalised Gamma variables, which autograd differentiates."""
-    theta = F.elu(a) + 1
+    theta = torch.where(at.kept, F.elu(a) + 1, 1e-20)  # the draw of a pruned operation is not used
     if at.source is not None:
         theta = torch._standard_gamma(theta, generator=at.source)  # pyright: ignore[reportPrivateImportUsage, reportAttributeAccessIssue]
+    theta = theta * at.kept
     return theta / theta.sum(-1, keepdim=True), ones(a)
 
 

@@ -38,6 +38,7 @@ class Stage(BaseModel):
     epochs: Count
     layers: CountOrZero = 0
     operations: CountOrZero = 0
+    partial_channels: CountOrZero = 0
     prune: Literal["smallest", "group-best"] = "smallest"
     restart: bool = True
     warmup_epochs: CountOrZero | None = None
@@ -98,7 +99,8 @@ class SearchParts(BaseModel):
         if self.neighbourhood != "none" and self.outside("softmax", "simplex"):
             raise ValueError("neighbourhood: needs parametrisation softmax or simplex")
         by_edge = ("edge-softmax", "edge-simplex", "node-softmax")
-        if self.partial_channels > 1 and (name := self.outside(*SUM_TO_ONE, *by_edge)):
+        most = max([self.partial_channels, *(stage.partial_channels for stage in self.stages)])
+        if most > 1 and (name := self.outside(*SUM_TO_ONE, *by_edge)):
             raise ValueError(f"partial_channels: is not defined for parametrisation {name}")
         drawn = [one.parametrisation or self.parametrisation for one in self.stages if one.skip_dropout]
         if any(name in SAMPLED for name in drawn):
@@ -134,8 +136,15 @@ class SearchParts(BaseModel):
 
 def check_parts_with_the_rest(params: Any) -> None:
     """Raise ValueError where parts do not fit other parameters of a search."""
-    if params.channels % params.partial_channels:
-        raise ValueError(f"partial_channels: {params.partial_channels} does not divide channels: {params.channels}")
+    groups = [stage.partial_channels or params.partial_channels for stage in params.stages]
+    for count in (params.partial_channels, *groups):
+        if params.channels % count:
+            raise ValueError(f"partial_channels: {count} does not divide channels: {params.channels}")
+    for before, stage, after in zip(groups, params.stages[1:], groups[1:], strict=False):
+        if not stage.restart and after > before:
+            raise ValueError(f"partial_channels: {before}, then {after} needs restart: true; widths can only grow")
+        if not stage.restart and after < before and params.method == "hypernetwork":
+            raise ValueError("partial_channels: generated weights cannot be widened; set restart: true in the stage")
     if params.outer_term != "none" and params.part == "response":
         raise ValueError("outer_term: belongs to the direct part, which part: response leaves out")
     if params.candidates and params.outside("softmax"):

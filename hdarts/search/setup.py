@@ -17,7 +17,7 @@ from hdarts.kernels.output_layer import Rate
 from hdarts.params import SearchParams
 from hdarts.params.schedule import ever_positive
 from hdarts.runs.randomness import generator
-from hdarts.search.stages import stages_of
+from hdarts.search.stages import StagePlan, stages_of
 from hdarts.search.tangent import TangentWeights
 from hdarts.search.weights import Batch, Exploration, GeneratedWeights, LearnedWeights, SGDSettings, Weights
 from hdarts.space import SPACES
@@ -73,18 +73,18 @@ def epoch_steps(params: SearchParams, training: int, validation: int) -> int:
     return min(batches) if params.drop_last else max(batches)
 
 
-def make_supernet(params: SearchParams, data: Splits, layers: int = 0) -> Supernet:
-    """Return the supernet that the parameters describe, for these images; `layers` are those of a stage."""
-    layers = layers or stages_of(params)[0].layers
+def make_supernet(params: SearchParams, data: Splits, stage: StagePlan | None = None) -> Supernet:
+    """Return the supernet that the parameters describe, for these images, in a stage (by default the first)."""
+    stage = stage or stages_of(params)[0]
     check_size(params.stem, data.train.shape)
     return Supernet(
         SPACES[params.space],
         params.channels,
-        layers,
+        stage.layers,
         len(data.classes),
         data.train.shape[0],
         auxiliary_skip=ever_positive(params.auxiliary_skip),
-        partial_channels=params.partial_channels,
+        partial_channels=stage.partial_channels,
         stem=params.stem,
     )
 

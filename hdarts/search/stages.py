@@ -23,6 +23,7 @@ class StagePlan:
     epochs: int
     layers: int
     operations: int  # candidates per edge; 0: all
+    partial_channels: int
     prune: str
     restart: bool
     warmup_epochs: int
@@ -63,6 +64,7 @@ def stages_of(params: SearchParams) -> list[StagePlan]:
                 epochs=stage.epochs,
                 layers=stage.layers or params.layers,
                 operations=stage.operations,
+                partial_channels=stage.partial_channels or params.partial_channels,
                 prune=stage.prune,
                 restart=stage.restart,
                 warmup_epochs=params.warmup_epochs if stage.warmup_epochs is None else stage.warmup_epochs,

@@ -1,8 +1,10 @@
 """The problem and the state at the start of a stage, or where a checkpoint left it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from hdarts.data import Splits
 from hdarts.errors import ParameterError
@@ -10,6 +12,7 @@ from hdarts.hypernetwork import ByKind
 from hdarts.params import SearchParams
 from hdarts.params.parts import SearchParts
 from hdarts.runs.processes import SINGLE, Processes
+from hdarts.runs.randomness import generator
 from hdarts.search.custom import NAMED, Parts
 from hdarts.search.outer_term import outer_term
 from hdarts.search.relaxation import Relaxation
@@ -18,6 +21,7 @@ from hdarts.search.stages import StagePlan, pruned, stages_of
 from hdarts.search.state import State
 from hdarts.search.weights import Classification
 from hdarts.space import SPACES
+from hdarts.supernet.widen import Widening
 
 DARTS_PARTS = SearchParts()
 
@@ -30,6 +34,15 @@ def resumed(
     problem, state = start_stage(params, stage, None, saved, data, None, None, device)
     state.relaxation.start_epoch(params, stage, max(stage.start, state.epoch - 1))
     return problem, state
+
+
+def _widening(params: SearchParams, data: Splits, stage: StagePlan) -> Callable[[Tensor], Tensor]:
+    """Return the map of weights from the stage before to one whose operations may work on more channels."""
+    before = stages_of(params)[max(0, stage.number - 1)]
+    if stage.tuning or before.partial_channels == stage.partial_channels:
+        return Tensor.clone
+    draw = generator(params.search_seed, "widening", stage.number)
+    return Widening(make_supernet(params, data, before), make_supernet(params, data, stage), draw)
 
 
 def start_stage(
@@ -48,7 +61,7 @@ def start_stage(
 
     `before` is the state at the end of the stage before: from its mean weights the operations are pruned.
     """
-    model = supernet or make_supernet(params, data, stage.layers)
+    model = supernet or make_supernet(params, data, stage)
     kept = getattr(model.space, "mask", None)
     if before is not None:
         kept = (custom.prune or pruned)(before.mean_weights(), before.relaxation.kept, stage, model.space)
@@ -62,7 +75,7 @@ def start_stage(
     state = State.fresh(params, model, hypernetwork, device, relaxation, stage, custom)
     state.processes = processes
     if before is not None and not stage.restart:
-        state.continue_from(before)
+        state.continue_from(before, _widening(params, data, stage) if supernet is None else Tensor.clone)
     if stage.tuning:
         for name, tensor in state.weights.tensors().items():
             tensor.mul_("velocity" not in name)  # the optimiser of the weights starts anew

@@ -1,7 +1,7 @@
 """The state of a search and its checkpoints."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,9 +85,10 @@ class State:
             state.direction = torch.zeros(model.space.alpha_shape).to(alpha)
         return state
 
-    def continue_from(self, before: "State") -> None:
-        """Take over alpha, its optimiser and the weights from the stage before."""
-        self.restore(before.saved() | {"epoch": self.epoch, "stage": self.stage})
+    def continue_from(self, before: "State", widen: Callable[[Tensor], Tensor]) -> None:
+        """Take over alpha, its optimiser and the weights from the stage before, which `widen` maps to this one."""
+        weights = {name: widen(tensor) for name, tensor in before.weights.tensors().items()}
+        self.restore(before.saved() | {"epoch": self.epoch, "stage": self.stage, "weights": weights})
 
     def start_epoch(self, params: SearchParams, stage: StagePlan) -> None:
         """Set the numbers that change by epoch: temperature, weight of the outer term, size of the perturbation."""

@@ -229,6 +229,16 @@ def test_parts_that_are_those_of_darts_do_not_name_a_run_and_others_do():
             "neighbourhood: needs parametrisation softmax or simplex",
         ),
         ({"partial_channels": 4, "parametrisation": "sigmoid"}, "partial_channels: .*sigmoid"),
+        ({"stages": [{"epochs": 1}, {"epochs": 1, "partial_channels": 3}]}, "partial_channels: 3 does not divide"),
+        (
+            {"stages": [{"epochs": 1}, {"epochs": 1, "partial_channels": 2, "restart": False}]},
+            "partial_channels: 1, then 2 needs restart: true",
+        ),
+        (
+            {"method": "hypernetwork", "partial_channels": 2}
+            | {"stages": [{"epochs": 1}, {"epochs": 1, "partial_channels": 1, "restart": False}]},
+            "partial_channels: generated weights cannot be widened",
+        ),
         ({"parametrisation": "edge-pairs"}, "parametrisation: edge-pairs needs a stage that prunes"),
         ({"temperature": 0.0}, "temperature: must be above 0"),
         ({"temperature": {"first": 1.0, "last": 0.0, "shape": "exponential"}}, "exponential needs first and last"),

@@ -13,7 +13,10 @@ from benchmarks.reference_search import PlainSearch
 from hdarts.data import Splits
 from hdarts.params import SearchParams, read_yaml
 from hdarts.runs.paths import with_defaults
-from hdarts.space import DARTS, SPACES, Genotype
+from hdarts.runs.randomness import generator
+from hdarts.search.stages import StagePlan, stages_of
+from hdarts.space import DARTS, NASBENCH201, SPACES, Genotype
+from hdarts.supernet.layout import Layout
 from tests.helpers import ROOT
 from tests.helpers.plain_searches import CLASSES, COMMON, Double, compare, random_images, start
 
@@ -54,7 +57,8 @@ CASES: dict[str, tuple[Relative, str, dict[str, Any]]] = {
         SMALL | {"outer_term": "kl", "outer_weight": 0.3},
     ),
     "drnas in DARTS": (
-        replace(relatives.DRNAS, groups=4, warmup=1), "drnas", LARGE | {"channels": 4, "warmup_epochs": 1},
+        replace(relatives.DRNAS, groups=4, warmup=1), "drnas",
+        LARGE | {"channels": 4, "warmup_epochs": 1, "stages": [], "partial_channels": 4},
     ),
     "gaea": (
         relatives.GAEA, "nasbench201-gaea",
@@ -130,8 +134,11 @@ def test_a_search_is_that_of_the_paper(case: tuple[Relative, str, dict[str, Any]
 def supernets_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
     """Search in float64, with the cells of each stage."""
 
-    def make(params: SearchParams, data: Splits, layers: int = 0) -> Double:
-        return Double(DARTS, params.channels, layers or params.layers, CLASSES)
+    def make(params: SearchParams, data: Splits, stage: StagePlan | None = None) -> Double:
+        stage = stage or stages_of(params)[0]
+        return Double(
+            SPACES[params.space], params.channels, stage.layers, CLASSES, partial_channels=stage.partial_channels
+        )
 
     monkeypatch.setattr("hdarts.search.start.make_supernet", make)
 
@@ -140,10 +147,11 @@ def stage(
     relative: Relative, params: SearchParams, layers: int, columns: int, number: int, kept: torch.Tensor | None
 ) -> RelativeSearch:
     """Return the plain search at the start of a stage, anew."""
-    parts, model = Parts(relative), Double(DARTS, params.channels, layers, CLASSES)
-    net = network("darts", params.channels, layers, CLASSES, parts)
+    parts, space = Parts(relative), SPACES[params.space]
+    model = Double(space, params.channels, layers, CLASSES, partial_channels=relative.groups)
+    net = network(params.space, params.channels, layers, CLASSES, parts)
     begin = start(params, model, columns, number)
-    return RelativeSearch(parts, DARTS, params, net, model.layout, kept=kept, **begin)
+    return RelativeSearch(parts, space, params, net, model.layout, kept=kept, **begin)
 
 
 def test_a_whole_search_is_that_of_p_darts(tmp_path, monkeypatch) -> None:
@@ -167,6 +175,44 @@ def test_a_whole_search_is_that_of_p_darts(tmp_path, monkeypatch) -> None:
             rows += made.epochs(DATA)
         assert made is not None
         return rows, made, cell(made.mixture(made.alpha.detach(), "")[..., :-1], DARTS, most_skips=0)
+
+    compare(params, DATA, None, plain)
+
+
+def widened(vector: torch.Tensor, old: Layout, new: Layout, seed: int) -> torch.Tensor:
+    """Return weights whose convolutions on edges have random copies of rows, then of columns (NAS-Bench-201)."""
+    source, values = generator(seed, "widening", 1), dict(old.unpack(vector.detach()))
+    for name, before, after in zip(new.names, old.shapes, new.shapes, strict=True):
+        for axis in (0, 1) if before != after else ():
+            copies = torch.randint(before[axis], (after[axis] - before[axis],), generator=source)
+            values[name] = torch.cat([values[name], values[name].index_select(axis, copies)], axis)
+    return new.pack(values)
+
+
+def test_a_whole_search_is_that_of_drnas(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
+    supernets_in_float64(monkeypatch)
+    stages = read_yaml(ROOT / "params" / "search" / "nasbench201-drnas-progressive.yaml")["stages"]
+    stages = [one | {"epochs": 2, "warmup_epochs": 1} for one in stages]
+    changes = {"channels": 4, "epochs": 4, "schedule_epochs": 4, "stages": stages}
+    params = of_preset("nasbench201-drnas-progressive", SMALL | changes)
+
+    def plain() -> Plain:
+        first, second = (replace(relatives.DRNAS, groups=groups, warmup=1) for groups in (4, 2))
+        made = stage(first, params, 1, 5, 0, None)
+        made.start, made.count = 0, 2
+        rows = list(made.epochs(DATA))
+        kept = largest(made.mixture(made.alpha.detach(), "")[..., :-1], made.kept, 3)
+        wide = stage(second, params, 1, 5, 1, kept)
+        wide.alpha.data.copy_(made.alpha.detach())
+        wide.adam.load_state_dict(made.adam.state_dict())
+        layouts = made.layout, wide.layout
+        wide.trained[0].data.copy_(widened(made.trained[0], *layouts, params.search_seed))
+        momentum = widened(made.sgd.state[made.trained[0]]["momentum_buffer"], *layouts, params.search_seed)
+        wide.sgd.state[wide.trained[0]]["momentum_buffer"] = momentum
+        wide.start, wide.count = 2, 2
+        rows += wide.epochs(DATA)
+        return rows, wide, cell(wide.mixture(wide.alpha.detach(), "")[..., :-1], NASBENCH201)
 
     compare(params, DATA, None, plain)
 

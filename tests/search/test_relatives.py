@@ -21,6 +21,7 @@ TINY |= {"checkpoint_minutes": 1e-6, "candidates": 0, "keep_checkpoint": True, "
 def tiny(path: Path) -> dict[str, Any]:
     """Return the parameters of a preset with few small images, few epochs and a small network."""
     values = {**DEFAULTS, **read_yaml(path), **TINY}
+    values["channels"] = 4 if 4 % values.get("partial_channels", 1) == 0 else 12  # 6 in DrNAS
     warmup = values.get("warmup_epochs", 0)
     blank = warmup >= values["epochs"]  # alpha never moves
     values |= {"layers": 3 if not values["space"].startswith("nasbench201") else 1, "epochs": 2, "schedule_epochs": 0}
