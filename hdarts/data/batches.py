@@ -31,6 +31,14 @@ class Augmentation:
             if getattr(self, name) < 0:
                 raise ParameterError(f"{name} is {getattr(self, name)} and has to be 0 or more")
 
+    def require_fit(self, height: int, width: int) -> None:
+        """Refuse a cutout or a crop that can leave nothing of an image."""
+        least = min(height, width)
+        for name, most in (("cutout", least), ("crop_padding", least - 1)):
+            if getattr(self, name) > most:
+                what = f"{name} is {getattr(self, name)}"
+                raise ParameterError(f"{what} and has to be at most {most} for images of {width}x{height} pixels")
+
     def draw(self, count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
         """Draw `(5, count)` int64: top and left of the crop, mirrored or not, row and column of the cutout."""
         shifts = 2 * self.crop_padding + 1
@@ -101,6 +109,7 @@ class Batches:
             raise ParameterError(
                 f"batch_size is {self.batch_size} and has to be from 1 to {len(self.images)}, the number of images"
             )
+        self.augmentation.require_fit(*self.images.shape[1:])
 
     def __len__(self) -> int:
         return count_batches(len(self.images), self.batch_size, self.drop_last, self.share[1])

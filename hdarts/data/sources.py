@@ -1,17 +1,21 @@
-"""Find a data set: those known by name, Parquet files, and folders of images."""
+"""Find a data set: those known by name, files of images and labels, and folders of images."""
 
-import functools
 import hashlib
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from hdarts.data.decode import RawImages, Source, array_images
-from hdarts.data.files import has_parquet, hold_out, image_folder, parquet
+from hdarts.data.arrays import arrays
+from hdarts.data.folders import image_folder, is_image, walk
+from hdarts.data.listed import SUFFIXES as LISTS
+from hdarts.data.listed import files_of, listed
+from hdarts.data.parquet import has_parquet, parquet
+from hdarts.data.raw import RawImages, Source, array_images, require_classes
 from hdarts.errors import ParameterError
 from hdarts.runs.paths import places
 from hdarts.runs.randomness import generator
@@ -31,10 +35,15 @@ TORCHVISION_ERRORS = (
 )  # absent, offline or damaged
 GENERATED = ("digits", "generated")  # without files
 KNOWN = (*GENERATED, *DOWNLOADS)
+READERS: dict[str, Callable[[Path], Source]] = {".parquet": parquet, **dict.fromkeys(LISTS, listed), ".npz": arrays}
+
+
+class NotDownloaded(ParameterError):
+    """A known set that is not on this machine yet."""
 
 
 def find(name: str, folder: str, limit: int, test_limit: int, download: bool = True) -> Source:
-    """Return the source for `name`: a known set, a Parquet file, or a folder of Parquet files or images.
+    """Return the source for `name`: a known set, a file of `READERS`, or a folder of Parquet files or images.
 
     A relative path is searched for in the working folder, the workbook and the `data_folders`. Raises ParameterError,
     also for a set that would have to be downloaded without `download`.
@@ -46,23 +55,29 @@ def find(name: str, folder: str, limit: int, test_limit: int, download: bool = T
     path = locate(name, folder)
     if path is None:
         return downloaded(name, folder, download)
-    return parquet(path) if has_parquet(path) else image_folder(path)
+    read = READERS.get(path.suffix.lower()) if path.is_file() else None
+    source = read(path) if read else parquet(path) if has_parquet(path) else image_folder(path)
+    require_classes(source)
+    return source
 
 
 def locate(name: str, folder: str) -> Path | None:
-    """Return the Parquet file or folder of a set; None if it is known by name and not there as Parquet files.
+    """Return the file or folder of a set; None if it is known by name and not there as Parquet files.
 
     Raises ParameterError for any other name that is neither.
     """
     inside = [] if name in GENERATED else [place / name for place in data_folders(folder)]
     paths = inside if name in KNOWN else list(dict.fromkeys([*places(name), *inside]))
     for path in paths:
-        if has_parquet(path) or (path.is_dir() and name not in KNOWN):
+        if name in KNOWN:
+            if path.is_dir() and has_parquet(path):
+                return path
+        elif path.is_dir() or (path.is_file() and path.suffix.lower() in READERS):
             return path
     if name in KNOWN:
         return None
     raise ParameterError(
-        f"data set {name!r} is unknown: use one of {', '.join(KNOWN)}, a Parquet file, or a folder of "
+        f"data set {name!r} is unknown: use one of {', '.join(KNOWN)}, a file ({', '.join(READERS)}), or a folder of "
         f"train-*.parquet or of images by class; there is none at {' or '.join(map(str, paths))}"
     )
 
@@ -72,10 +87,19 @@ def signature(path: Path | None) -> str:
     if path is None:
         return ""
     folder = path.parent if path.is_file() else path
-    sha, patterns = hashlib.sha256(), ["*.parquet"] if has_parquet(path) else ["*/*.*", "*/*/*.*"]
-    for file in sorted(file for pattern in patterns for file in folder.glob(pattern) if file.is_file()):
+    if path.suffix.lower() in LISTS and path.is_file():
+        files = files_of(path)
+    elif has_parquet(path):
+        files = sorted(folder.glob("*.parquet"))
+        files += [folder.joinpath(*names) for names in walk(path) if is_image(names)] if path.is_dir() else []
+    elif path.is_file():
+        files = [path]
+    else:
+        files = [folder.joinpath(*names) for names in sorted(walk(folder)) if len(names) > 1 and "." in names[-1]]
+    sha = hashlib.sha256()
+    for file in filter(Path.is_file, files):
         status = file.stat()
-        sha.update(os.fsencode(f"{file.relative_to(folder)} {status.st_size} {status.st_mtime_ns}\n"))
+        sha.update(os.fsencode(f"{os.path.relpath(file, folder)} {status.st_size} {status.st_mtime_ns}\n"))
     return sha.hexdigest()
 
 
@@ -96,7 +120,8 @@ def digits() -> Source:
 
     bunch: Any = load_digits()
     pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
-    return hold_out("digits", tuple("0123456789"), array_images(pixels, bunch.target, "digits"))
+    whole = array_images(pixels, bunch.target, "digits")
+    return Source("digits", tuple("0123456789"), whole, in_parts=False)
 
 
 def generated(count: int, test_count: int) -> Source:
@@ -109,7 +134,9 @@ def generated(count: int, test_count: int) -> Source:
         pixels = (128 + 40 * (patterns[labels] + noise)).clamp(0, 255).byte()
         return array_images(pixels.numpy(), labels, f"generated {purpose}")
 
-    return Source("generated", tuple("0123456789"), images("train", count), lambda: images("test", test_count))
+    return Source(
+        "generated", tuple("0123456789"), images("train", count), {"test": lambda: images("test", test_count)}
+    )
 
 
 def downloaded(name: str, folder: str, download: bool = True) -> Source:
@@ -120,7 +147,8 @@ def downloaded(name: str, folder: str, download: bool = True) -> Source:
     """
     train = _fetch(name, True, folder, download)
     classes = tuple(getattr(train, "classes", "0123456789"))
-    return Source(name, classes, _images(train, name), lambda: _images(_fetch(name, False, folder, download), name))
+    test = partial(_fetch, name, False, folder, download)
+    return Source(name, classes, _images(train, name), {"test": lambda: _images(test(), name)})
 
 
 def _images(dataset: Any, name: str) -> RawImages:
@@ -137,7 +165,7 @@ def _fetch(name: str, train: bool, folder: str, download: bool) -> Any:
 
     kind, files = DOWNLOADS[name]
     part = {"split": "train" if train else "test"} if name == "svhn" else {"train": train}
-    make: Callable[..., Any] = functools.partial(getattr(torchvision.datasets, kind), **part)
+    make: Callable[..., Any] = partial(getattr(torchvision.datasets, kind), **part)
     for place in data_folders(folder):
         try:
             return make(root=place)
@@ -145,7 +173,7 @@ def _fetch(name: str, train: bool, folder: str, download: bool) -> Any:
             continue
     root = data_folders(folder)[-1]
     if not download:
-        raise ParameterError(f"{name} is not in {root} yet; the first run that needs it downloads it")
+        raise NotDownloaded(f"{name} is not in {root} yet; the first run that needs it downloads it")
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / f".{name}.lock"):  # runs of a study start at the same time

@@ -5,6 +5,7 @@
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from hdarts.data.decode import DamagedImage, ImageFilter, RawImages, load_pixels
+from hdarts.data.decode import DamagedImage, ImageFilter, load_pixels
+from hdarts.data.raw import RawImages
 from hdarts.errors import ParameterError
 from hdarts.runs.signals import REQUESTS
 
@@ -34,6 +36,7 @@ class StreamedImages:
     size: int
     workers: int
     image_shape: tuple[int, int, int]
+    converted: int = 0  # channels that images are converted to; 0: none are
 
     def __len__(self) -> int:
         return len(self.files)
@@ -63,28 +66,31 @@ class StreamedImages:
 
 
 def scan(
-    images: RawImages, rows: Tensor, *, size: int, skip_damaged: bool, workers: int
-) -> tuple[StreamedImages, Tensor, list[str]]:
+    images: RawImages, *, size: int, channels: int, skip_damaged: bool, workers: int
+) -> tuple[StreamedImages, ImageFilter]:
     """Check every file of `images` once; return the same as `read`, with the pixels left in their files.
 
     Raises ParameterError as `read` does, and for images that are not single files.
     """
-    require_files(images)
-    files = np.array([os.fsencode(item) for _, item in images.items(rows)])  # type: ignore[arg-type]
+    files = np.array([os.fsencode(item) for item in require_files(images)])
     accepted, chunks = ImageFilter(skip_damaged), torch.arange(len(files)).split(CHUNK)
-    shapes = (shape for chunk in _map(_Shapes(files, size), chunks, workers) for shape in chunk)
-    for row, (file, shape) in enumerate(zip(files.tolist(), shapes, strict=True)):
-        accepted.add(row, os.fsdecode(file), shape)
+    shapes: list[tuple[int, ...] | str] = []
+    for some, noted in _map(_Shapes(files, size, channels), chunks, workers):
+        shapes += some
+        accepted.noted += noted
+    for row, shape in enumerate(shapes):
+        accepted.add(row, os.fsdecode(files[row]), shape)
     accepted.require_images()
-    height, width, channels = accepted.shape
-    kept = StreamedImages(files[accepted.kept], size, workers, (channels, height, width))
-    return kept, images.labels[rows][accepted.kept], accepted.damaged
+    height, width, deepest = accepted.shape
+    return StreamedImages(files[accepted.kept], size, workers, (deepest, height, width), channels), accepted
 
 
-def require_files(images: RawImages) -> None:
-    """Raise `ParameterError` where images are not single files."""
-    if not isinstance(next(iter(images.items(torch.zeros(1, dtype=torch.int64))))[1], Path):
-        raise ParameterError("stream: true is for a folder of images by class; other sets are read into memory")
+def require_files(images: RawImages) -> Iterator[Path]:
+    """Yield the files of images; raise `ParameterError` where they are not single files."""
+    for _, item in images.all():
+        if not isinstance(item, Path):
+            raise ParameterError("stream: true is for images in single files; other sets are read into memory")
+        yield item
 
 
 def _map(dataset: Any, keys: Sequence[Tensor], workers: int) -> Iterator[Any]:
@@ -104,24 +110,26 @@ def _identity(value: Any) -> Any:
     return value
 
 
-def _load_file(file: bytes, size: int) -> np.ndarray:
+def _load_file(file: bytes, size: int, channels: int, noted: Counter[str] | None = None) -> np.ndarray:
     path = Path(os.fsdecode(file))
-    return load_pixels(str(path), path, size)
+    return load_pixels(str(path), path, size, channels, noted)
 
 
 @dataclass(frozen=True)
 class _Shapes:
-    """Map rows to height, width and channels of each image, or to the sentence that says how it is damaged."""
+    """Map rows to the shape of each image, or the sentence that says how it is damaged; and count what was done."""
 
     files: np.ndarray
     size: int
+    channels: int
 
-    def __getitem__(self, rows: Tensor) -> list[tuple[int, ...] | str]:
-        return [self._shape(file) for file in self.files[rows.numpy()].tolist()]
+    def __getitem__(self, rows: Tensor) -> tuple[list[tuple[int, ...] | str], Counter[str]]:
+        noted = Counter[str]()
+        return [self._shape(file, noted) for file in self.files[rows.numpy()].tolist()], noted
 
-    def _shape(self, file: bytes) -> tuple[int, ...] | str:
+    def _shape(self, file: bytes, noted: Counter[str]) -> tuple[int, ...] | str:
         try:
-            return _load_file(file, self.size).shape
+            return _load_file(file, self.size, self.channels, noted).shape
         except DamagedImage as error:
             return str(error)
 
@@ -137,7 +145,7 @@ class _Pixels:
         pixels = np.empty((len(rows), height, width, channels), np.uint8)
         for target, file in zip(pixels, self.images.files[rows.numpy()].tolist(), strict=True):
             try:
-                image = _load_file(file, self.images.size)
+                image = _load_file(file, self.images.size, self.images.converted)
                 if image.shape[:2] != target.shape[:2] or image.shape[2] > channels:
                     raise DamagedImage(f"{os.fsdecode(file)}: has another size than when the run started")
             except DamagedImage as error:

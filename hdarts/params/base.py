@@ -65,12 +65,22 @@ class Images(BaseModel):
     data_folder: Text
     limit: CountOrZero
     skip_damaged: bool
-    image_size: CountOrZero
+    image_size: Annotated[Integer, Field(ge=0, le=4096)]  # pixels
+    image_channels: Literal["auto", 1, 3] = "auto"  # 1: grey; auto: 3 unless all training images are grey
+    validation_part: Literal["unused", "outer", "test"] = "unused"  # of the set, if it has one: what it is for
+    test_fraction: Fraction = 0.0  # of the training images, for testing; 0: the test part, or a fifth of a flat folder
     stream: bool  # read the images of a folder for each batch, not once
     workers: Annotated[int, Field(ge=0, le=1024)]  # processes that read them; 0: the main one
     crop_padding: CountOrZero
     flip: bool
     cutout: CountOrZero
+
+    def source(self) -> dict[str, Any]:
+        """Return the arguments of `hdarts.data.load` that say which images a run reads, by name."""
+        names = ("limit", "test_limit", "skip_damaged", "image_size", "image_channels", "stream", "workers")
+        names += ("validation_part", "test_fraction", "validation_fraction", "split_seed")
+        found = {name: getattr(self, name) for name in names if hasattr(self, name)}
+        return {"folder": self.data_folder, **found}
 
 
 class Checkpoints(BaseModel):
@@ -87,8 +97,8 @@ class Network(BaseModel):
     """Sizes of a network."""
 
     stem: Literal["cifar", "imagenet"]  # one convolution of stride 1, or three of stride 2 for large images
-    channels: Count  # C of the first cell
-    layers: Count  # cells of a DARTS network; of each of the three stages of NAS-Bench-201
+    channels: Annotated[Integer, Field(ge=1, le=4096)]  # C of the first cell
+    layers: Annotated[Integer, Field(ge=1, le=1024)]  # cells of a DARTS network; of each of the three stages of NAS-Bench-201
 
     @model_validator(mode="after")
     def _halves_its_channels(self) -> Self:

@@ -27,18 +27,7 @@ from hdarts.supernet import Supernet
 
 def load_splits(params: SearchParams, device: torch.device) -> Splits:
     """Load the images of a search: a training and a validation part, no test part."""
-    return load(
-        params.data,
-        folder=params.data_folder,
-        limit=params.limit,
-        skip_damaged=params.skip_damaged,
-        image_size=params.image_size,
-        stream=params.stream,
-        workers=params.workers,
-        validation_fraction=params.validation_fraction,
-        split_seed=params.split_seed,
-        device=device,
-    )
+    return load(params.data, **params.source(), device=device)
 
 
 def batches(params: SearchParams, data: Splits, levels: str = "two") -> tuple[Batches, Batches]:

@@ -42,18 +42,7 @@ def read_genotype(name: str) -> Genotype:
 
 def load_splits(params: EvaluateParams) -> Splits:
     """Load the images of an evaluation: the whole training part and the test part."""
-    return load(
-        params.data,
-        folder=params.data_folder,
-        limit=params.limit,
-        skip_damaged=params.skip_damaged,
-        test_limit=params.test_limit,
-        image_size=params.image_size,
-        stream=params.stream,
-        workers=params.workers,
-        validation_fraction=0.0,
-        test=True,
-    )
+    return load(params.data, **params.source(), validation_fraction=0.0, test=True)
 
 
 def new_network(params: EvaluateParams, genotype: Genotype, data: Splits) -> EvaluationNetwork:

@@ -17,7 +17,7 @@ from hdarts.runs.run import BEFORE, NEWEST, tidy
 from hdarts.runs.signals import end_at_once, on_request
 from hdarts.workbook.cluster import Cluster, read_cluster, require_queue, run_on_cluster
 from hdarts.workbook.formatting import format_table
-from hdarts.workbook.study import Plan, PlannedRun, plan_study, record_plan, runner
+from hdarts.workbook.study import Plan, PlannedRun, changes, plan_study, record_plan, runner
 from hdarts.workbook.study.status import LiveTable, counts, show
 
 
@@ -39,21 +39,23 @@ def _run_study(
         raise ParameterError("--scheduler and --cluster require --engine dask")
     if jobs < 0:
         raise ParameterError(f"--jobs {jobs}: give a number of runs at a time, or 0 for one per core")
-    if dry_run:
-        _print_place()
-        _list(plan)
-        _estimate(plan, jobs or min(8, cores()))
-        return 0
     workers = read_cluster(plan.study.cluster, cluster, scheduler) if engine == "dask" else None
     if workers:
         require_queue(workers)
     before = _outcomes(plan)
     refuse_changed_images(run for run in plan.runs if before[run.name].state == "done")
-    if todo := [run for run in plan.runs if before[run.name].state != "done"]:
-        preflight(todo)
-        if engine == "local":
-            announce_slow_kernels(todo)
+    todo = [run for run in plan.runs if before[run.name].state != "done"]
+    told = preflight(todo, plan.runs, download=not dry_run, here=engine == "local") if todo else []
+    if todo and engine == "local":
+        announce_slow_kernels(todo)
     _print_place()
+    print("".join(f"{line}\n" for line in told), end="")
+    if dry_run:
+        if changed := changes(plan):
+            print(changed)
+        _list(plan)
+        _estimate(plan, jobs or min(8, cores()))
+        return 0
     with exclusive(plan.folder):
         if changed := record_plan(plan):
             print(changed)

@@ -69,9 +69,6 @@ def bomb(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
-SIXTEEN_BITS = encode(np.full((6, 6), 40000, np.uint16))
-
-
 DAMAGE = {
     "empty": (b"", "is empty, it contains no image"),
     "text": (b"GIF? no, a few words", "is not an image of format"),
@@ -81,7 +78,6 @@ DAMAGE = {
     "large": (bomb(8193, 8193), f"cannot be read as an image: 8193x8193 pixels are more than {MAX_PIXELS}"),
     "larger": (bomb(10_000, 10_000), r"cannot be read as an image: .*\(100000000 pixels\)"),
     "bomb": (bomb(60_000, 60_000), "cannot be read as an image: .* decompression bomb"),
-    "16 bits": (SIXTEEN_BITS, "cannot be read as an image: mode I;16 is not 8 bits per channel"),
     "PostScript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 6 6\n", "is not an image of format"),
 }
 
@@ -102,7 +98,7 @@ def test_a_damaged_file_is_refused_by_name_or_left_out_and_counted(
 
 
 def test_a_file_too_large_for_an_image_is_refused_without_reading_it(tmp_path: Path) -> None:
-    write_images(tmp_path, 3)
+    write_images(tmp_path, 5)
     with (tmp_path / "ant" / "01.png").open("wb") as file:
         file.truncate(MAX_BYTES + 1)
     with pytest.raises(ParameterError, match=rf"ant/01\.png: {MAX_BYTES + 1} bytes are more than {MAX_BYTES}"):
@@ -119,7 +115,7 @@ def test_a_damaged_or_missing_image_in_parquet_is_named_by_file_and_row(tmp_path
 
 
 def test_a_set_in_which_nothing_can_be_read_is_refused(tmp_path: Path) -> None:
-    write_parquet(tmp_path / "train.parquet", [b"no image"], [0])
+    write_parquet(tmp_path / "train.parquet", [b"no image"] * 2, [0, 1])
     with pytest.raises(ParameterError, match=r"no image could be read: .*train\.parquet, row 0"):
         load(str(tmp_path), skip_damaged=True)
 
@@ -129,10 +125,10 @@ def test_a_set_in_which_nothing_can_be_read_is_refused(tmp_path: Path) -> None:
     [
         ({"img": [b"x"]}, "has no column label or fine_label, only img"),
         ({"label": [0]}, "has no column img or image, only label"),
-        ({"img": [b"x"], "label": ["cat"]}, "column label has to contain an integer in every row"),
-        ({"img": [b"x", b"x"], "label": [0, None]}, "column label has to contain an integer in every row"),
+        ({"img": [b"x"], "label": [0.5]}, "column label has to contain an integer, .*in every row"),
+        ({"img": [b"x", b"x"], "label": [0, None]}, "column label has to contain an integer, .*in every row"),
         ({"img": [b"x"], "label": [-1]}, "label -1 is not one of 0 to"),
-        ({"img": [3], "label": [0]}, "column img has to contain encoded images, not int64"),
+        ({"img": [3], "label": [0]}, "column img has to contain encoded images or paths, not int64"),
     ],
 )
 def test_parquet_of_another_layout_is_refused(tmp_path: Path, columns: dict[str, list], message: str) -> None:

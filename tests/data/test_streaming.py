@@ -142,7 +142,7 @@ def test_a_file_whose_size_changed_is_named(tmp_path: Path) -> None:
 
 
 def test_streaming_from_other_sources_is_refused_before_a_kernel_starts(tmp_path: Path, monkeypatch, capsys) -> None:
-    sentence = "stream: true is for a folder of images by class; other sets are read into memory"
+    sentence = "stream: true is for images in single files; other sets are read into memory"
     assert message(Path("digits"), stream=True, image_size=0) == sentence
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "runs"))
     study = {"study": "tried", "stages": {"search": {"notebook": "03_search", "parameters": {"stream": True}}}}

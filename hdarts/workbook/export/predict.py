@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from hdarts.data.decode import DamagedImage, decode, resize
+from hdarts.data.decode import DamagedImage, decode, fitted
 from hdarts.errors import ParameterError
 from hdarts.workbook.export.format import Description, load
 
@@ -64,9 +63,6 @@ def _predict(description: Description, network: torch.nn.Module, images: list[Pa
 
 def preprocess(description: Description, pixels: np.ndarray) -> Tensor:
     """Return the network's input for pixels `(h, w, 1 or 3)` uint8: `(C, H, W)`, (x / 255 - mean) / std."""
-    channels, height, width = description.shape
-    if channels == 1 and pixels.shape[-1] == 3:
-        pixels = np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
-    pixels = np.repeat(resize(pixels, height, width), channels // pixels.shape[-1] or 1, axis=-1)
+    pixels = fitted(pixels, *description.shape)
     mean, std = (torch.tensor(values)[:, None, None] for values in (description.mean, description.std))
     return (torch.tensor(pixels).permute(2, 0, 1).float() / 255 - mean) / std

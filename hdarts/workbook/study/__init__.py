@@ -35,6 +35,6 @@ have failed, it shows the others, and is made again when all are done.
 """
 
 from hdarts.workbook.study.expand import PlannedRun
-from hdarts.workbook.study.plan import Plan, plan_study, read_runs, record_plan
+from hdarts.workbook.study.plan import Plan, changes, plan_study, read_runs, record_plan
 
-__all__ = ["Plan", "PlannedRun", "plan_study", "read_runs", "record_plan"]
+__all__ = ["Plan", "PlannedRun", "changes", "plan_study", "read_runs", "record_plan"]

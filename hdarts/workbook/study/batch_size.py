@@ -44,7 +44,7 @@ def propose_batch_size(file: Path) -> StepMemory:
     params = with_defaults(SearchParams, {**read_yaml(file), "batch_size": MEASURED})
     if params.method == "random":
         raise ParameterError(f"{file}: method random takes no steps")
-    images = dataset_info(params.data, params.data_folder, params.limit, params.validation_fraction, params.image_size)
+    images = dataset_info(params.data, **params.source())
     most = min(images.train, images.validation)
     if most < MEASURED:
         raise ParameterError(f"{file}: a part has {most} images, fewer than the {MEASURED} that measuring needs")

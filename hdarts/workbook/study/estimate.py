@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from hdarts.data import DatasetInfo, count_batches, dataset_info
+from hdarts.data import DatasetInfo, count_batches
 from hdarts.errors import ParameterError
 from hdarts.params import EvaluateParams, SearchParams
 from hdarts.runs.limits import cores
@@ -25,6 +25,7 @@ from hdarts.search import epoch_steps
 from hdarts.space import SPACES, Genotype, discretise
 from hdarts.train import read_genotype
 from hdarts.workbook.study import PlannedRun, runner
+from hdarts.workbook.study.images import info_of
 from hdarts.workbook.study.probe import Probe, StepCost, free_memory, measure_step
 
 TOTAL, EACH = 60, 10  # seconds for all measurements, and for each
@@ -35,6 +36,7 @@ EIGENVALUE = 20  # an eigenvalue takes as long as this many hypergradients
 # parameters that do not change the cost of a step, or hardly
 FREE = SearchParams.not_identifying - {"device", "threads"} | {
     *("search_seed", "evaluation_seed", "split_seed", "genotype", "data", "data_folder", "limit", "test_limit"),
+    *("image_channels", "validation_part", "test_fraction"),
     *("image_size", "validation_fraction", "epochs", "schedule_epochs", "learning_rate", "learning_rate_min"),
     *("momentum", "weight_decay", "clip", "part", "alpha_learning_rate", "alpha_beta1", "alpha_beta2"),
     *("alpha_weight_decay", "alpha_scale", "epsilon", "damping", "candidates", "initialisation", "noise"),
@@ -84,24 +86,22 @@ def _run_cost(probe: Probe | None, known: Mapping[str, StepCost]) -> tuple[float
 
 def make_probes(runs: Sequence[PlannedRun], todo: Iterable[PlannedRun], threads: int) -> dict[str, Probe]:
     """Return a probe for each run that searches or trains, by run name."""
-    by_name, infos = {run.name: run for run in runs}, dict[tuple, DatasetInfo]()
+    by_name, infos = {run.name: run for run in runs}, dict[str, DatasetInfo]()
     probes = {}
     for run in todo:
         p = run.params
         if not isinstance(p, SearchParams | EvaluateParams) or getattr(p, "method", "") == "random":
             continue
-        images = (p.data, p.data_folder, p.limit, getattr(p, "validation_fraction", 0.0), p.image_size)
-        if images not in infos:
-            try:
-                infos[images] = dataset_info(*images)
-            except ParameterError as error:
-                raise ParameterError(f"run {run.name}: {error}") from None
-        cell = _cell(run, by_name) if isinstance(p, EvaluateParams) else None
-        probes[run.name] = Probe(p, infos[images], cell, p.threads or threads)
+        try:
+            info = info_of(p, infos)
+        except ParameterError as error:
+            raise ParameterError(f"run {run.name}: {error}") from None
+        cell = cell_of(run, by_name) if isinstance(p, EvaluateParams) else None
+        probes[run.name] = Probe(p, info, cell, p.threads or threads)
     return probes
 
 
-def _cell(run: PlannedRun, by_name: Mapping[str, PlannedRun]) -> Genotype:
+def cell_of(run: PlannedRun, by_name: Mapping[str, PlannedRun]) -> Genotype:
     """Return the cell of an evaluation or, if its search is not done, a random cell of its space."""
     assert isinstance(run.params, EvaluateParams)
     try:
@@ -114,7 +114,7 @@ def _cell(run: PlannedRun, by_name: Mapping[str, PlannedRun]) -> Genotype:
 def _space(run: PlannedRun, by_name: Mapping[str, PlannedRun]) -> str:
     if isinstance(run.params, SearchParams):
         return run.params.space
-    return next((space for need in run.needs if (space := _space(by_name[need], by_name))), "")
+    return next((space for need in run.needs if need in by_name and (space := _space(by_name[need], by_name))), "")
 
 
 def cost_key(probe: Probe) -> str:
@@ -167,11 +167,10 @@ def _step_size(values: Mapping[str, Any]) -> float:
 
 
 def repetitions(p: SearchParams | EvaluateParams, images: DatasetInfo) -> dict[str, float]:
-    """Return how often a run repeats each phase; an unknown number of test images counts as a fifth of the others."""
+    """Return how often a run repeats each phase."""
     if isinstance(p, EvaluateParams):
-        test = p.test_limit or images.train / 5
         steps = p.epochs * count_batches(images.train, p.batch_size, drop_last=False)
-        return {"weight_step": steps, "accuracy": p.epochs * test / p.batch_size}
+        return {"weight_step": steps, "accuracy": p.epochs * images.test / p.batch_size}
     steps = epoch_steps(p, images.train, images.validation)
     batches = math.ceil(images.validation / p.batch_size)
     tuning, space = p.all_epochs - p.epochs, SPACES[p.space]
@@ -188,7 +187,7 @@ def repetitions(p: SearchParams | EvaluateParams, images: DatasetInfo) -> dict[s
 
 def _image_memory(images: DatasetInfo) -> float:
     """Return the MiB of a set's images, one byte per value."""
-    return (images.train + images.validation) * math.prod(images.shape) / 2**20
+    return (images.train + images.validation + images.test) * math.prod(images.shape) / 2**20
 
 
 def _table(runs: Sequence[PlannedRun], costs: pd.DataFrame) -> pd.DataFrame:

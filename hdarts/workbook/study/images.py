@@ -1,11 +1,31 @@
-"""Whether the images of finished runs are still those that they read."""
+"""What the images of runs are, and whether those of finished runs are still those that they read."""
 
 import json
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from hdarts.errors import ParameterError
+from hdarts.params import EvaluateParams, SearchParams
 from hdarts.runs.provenance import last_images
 from hdarts.workbook.study import PlannedRun
+
+if TYPE_CHECKING:
+    from hdarts.data import DatasetInfo
+
+Params = SearchParams | EvaluateParams
+
+
+def info_of(params: Params, known: dict[str, "DatasetInfo"], download: bool = False) -> "DatasetInfo":
+    """Return what a run would read, from the headers of its images; `known` has it by the parameters that decide."""
+    from hdarts.data import dataset_info  # imports torch
+
+    source = params.source()
+    if isinstance(params, EvaluateParams):
+        source |= {"validation_fraction": 0.0, "test": True}
+    key = json.dumps([params.data, {**source, "workers": 0, "split_seed": 0}])
+    if key not in known:
+        known[key] = dataset_info(params.data, **source, download=download, every=True)
+    return known[key]
 
 
 def refuse_changed_images(finished: Iterable[PlannedRun]) -> None:

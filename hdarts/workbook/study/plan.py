@@ -80,8 +80,7 @@ def record_plan(plan: Plan) -> str:
     """Write `study.yaml` and `runs.csv` into the study's folder; return a sentence about what changed, or ""."""
     import pandas as pd
 
-    folder, earlier = plan.folder, read_runs(plan.study.study)
-    entries = _changed_entries(folder / "study.yaml", plan.entries)
+    folder, changed = plan.folder, changes(plan)
     plain = plan.entries == read_yaml(plan.path)  # keeps its comments
     text = plan.path.read_bytes() if plain else yaml.safe_dump(dict(plan.entries), sort_keys=False)
     write_atomic(folder / "study.yaml", text)
@@ -89,8 +88,15 @@ def record_plan(plan: Plan) -> str:
     frame = pd.DataFrame(rows, dtype=object)
     frame.insert(len(frame.columns) - 1, "needs", frame.pop("needs"))
     write_atomic(folder / "runs.csv", frame.to_csv(index=False))
+    return changed
+
+
+def changes(plan: Plan) -> str:
+    """Return a sentence about what changed since the last start of a study, or ""."""
+    earlier = read_runs(plan.study.study)
     if earlier.empty:
         return ""
+    entries = _changed_entries(plan.folder / "study.yaml", plan.entries)
     old, new = list(earlier["run"]), [run.name for run in plan.runs]
     gone = [name for name in old if name not in set(new) and (runs_folder() / name).is_dir()]
     added = len(set(new) - set(old))

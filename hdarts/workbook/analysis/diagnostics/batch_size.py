@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from hdarts import hypergradient as hg
-from hdarts.data import split_sizes
+from hdarts.data import dataset_info
 from hdarts.params import SearchParams
 from hdarts.runs.randomness import generator
 from hdarts.space import SPACES, SearchSpace
@@ -37,7 +37,8 @@ def as_in_thesis(base: SearchParams, name: str, seed: int) -> list[Row]:
     that the thesis would show.
     """
     batch = max(base.batch_size, 3)
-    images = sum(split_sizes(base.data, base.data_folder, base.limit, base.validation_fraction))
+    found = dataset_info(base.data, **base.source(), download=True)
+    images = found.train + found.validation
     common: dict[str, Any] = {"method": "hypernetwork", "rest": "learned", "initialisation": "default", "epochs": 1}
     common |= {"centred": False, "noise": 0.0, "antithetic": False, "log_every": 1, "part": "total"}
     common |= {"limit": min(images, SHARE * batch), "keep_epochs": [], "keep_checkpoint": False}

@@ -1,0 +1,107 @@
+"""A CSV of file names and labels."""
+
+import csv
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor
+
+from hdarts.data.folders import is_image
+from hdarts.data.labels import LABEL_COLUMNS, Labelled, column_of, named_labels, part_of, source
+from hdarts.data.parquet import IMAGE_COLUMNS
+from hdarts.data.raw import PARTS, Item, Source
+from hdarts.errors import ParameterError
+
+SUFFIXES = (".csv", ".tsv")
+PART_COLUMNS = ("split", "part", "subset", "set", "partition")
+
+
+def listed(path: Path) -> Source:
+    """Return the source of a CSV: a column of file names, from its folder, one of labels, and perhaps one of parts.
+
+    Without a column of parts, `train.csv` is the training part beside `validation.csv` and `test.csv`; any other is the
+    whole set. Labels are names. Raises ParameterError.
+    """
+    rows = _rows(path)
+    siblings = siblings_of(path)
+    if any(part for _, _, part in rows):
+        parts = {part: partial(_part, path, [row for row in rows if row[2] == part]) for part in {r[2] for r in rows}}
+        if "train" not in parts:
+            raise ParameterError(f"{path}: no image is of the part train")
+        unused = _unlisted(path, rows)
+    elif len(siblings) > 1:
+        parts = {part: partial(_read_part, file) for part, file in siblings.items()}
+        unused = Counter[str]()
+    else:
+        parts, unused = {"train": partial(_part, path, rows)}, _unlisted(path, rows)
+    return source(path.stem, parts, len(parts) > 1, unused)
+
+
+def siblings_of(path: Path) -> dict[str, Path]:
+    """Return the files of the parts beside `train.csv`; only itself for a CSV of another name."""
+    if part_of(path.stem) != ("train", ""):
+        return {"train": path}
+    named = {part_of(file.stem): file for file in sorted(path.parent.glob(f"*{path.suffix}"))}
+    return {name[0]: file for name, file in named.items() if name and not name[1]} | {"train": path}
+
+
+Row = tuple[Path, str, str]  # file, label, part or ""
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the CSV, those of the other parts, and all images that it lists."""
+    return [*siblings_of(path).values(), *(file for file, _, _ in _rows(path))]
+
+
+def _read_part(path: Path) -> Labelled:
+    return _part(path, _rows(path))
+
+
+def _part(path: Path, rows: list[Row]) -> Labelled:
+    files = [file for file, _, _ in rows]
+
+    def items(some: Tensor) -> Iterator[tuple[str, Item]]:
+        return ((str(files[row]), files[row]) for row in some.tolist())
+
+    return Labelled([named_labels(str(path), [label for _, label, _ in rows])], items)
+
+
+def _rows(path: Path) -> list[Row]:
+    """Return the lines of a CSV that separates by comma, semicolon or tab."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeError) as error:
+        raise ParameterError(f"{path}: cannot be read as CSV: {error}") from None
+    header = lines[0] if lines else ""
+    table = [*csv.reader(lines, delimiter=max(",;\t", key=header.count), strict=False)]
+    names = table[0] if table else []
+    columns = [column_of(known, names) for known in (IMAGE_COLUMNS, LABEL_COLUMNS, PART_COLUMNS)]
+    for column, known in zip(columns[:2], (IMAGE_COLUMNS, LABEL_COLUMNS), strict=True):
+        if column is None:
+            raise ParameterError(f"{path}: its first line names no column {', '.join(known)}, only {', '.join(names)}")
+    file, label, part = (names.index(column) if column else -1 for column in columns)
+    rows: list[Row] = []
+    for number, line in enumerate(table[1:], 2):
+        if not any(line):
+            continue
+        if len(line) != len(names) or not line[file].strip() or not line[label].strip():
+            raise ParameterError(f"{path}: line {number} has no file name or no label, or not {len(names)} columns")
+        where = "" if part < 0 else line[part].strip().lower()
+        if part >= 0 and where not in PARTS:
+            raise ParameterError(f"{path}: line {number}: {names[part]} is {where!r}, not train, validation or test")
+        rows.append((Path(line[file].strip().replace("\\", "/")), line[label], PARTS.get(where, "")))
+    if not rows:
+        raise ParameterError(f"{path}: lists no image")
+    folders = (path.parent, path.parent / path.stem, path.parent / "images")
+    base = next((folder for folder in folders if (folder / rows[0][0]).is_file()), path.parent)
+    return [(base / file, label, where) for file, label, where in rows]
+
+
+def _unlisted(path: Path, rows: list[Row]) -> Counter[str]:
+    """Count images beside the listed ones that are not listed."""
+    used = {file for file, _, _ in rows}
+    beside = (file for folder in {file.parent for file in used} if folder.is_dir() for file in folder.iterdir())
+    count = sum(is_image((file.name,)) and file not in used for file in beside)
+    return Counter({f"images that {path.name} does not list": count} if count else {})
