@@ -30,20 +30,15 @@ class Labels:
 
 @dataclass(frozen=True)
 class Labelled:
-    """A part of a set before its classes have numbers; `items` and `shape` are those of `RawImages`."""
+    """A part of a set before its classes have numbers; `items` and `shape` are those of `RawImages`, `note` is told."""
 
     labels: Sequence[Labels]
     items: Callable[[Tensor], Iterator[tuple[str, Item]]]
     shape: Shape | None = None
+    note: str = ""
 
 
-def source(
-    name: str,
-    parts: Mapping[str, Callable[[], Labelled]],
-    in_parts: bool,
-    unused: Mapping[str, int],
-    notes: Sequence[str] = (),
-) -> Source:
+def source(name: str, parts: Mapping[str, Callable[[], Labelled]], in_parts: bool, unused: Mapping[str, int]) -> Source:
     """Return the source of parts that are opened when needed; that of training, now."""
     train = parts["train"]()
     classes = _classes(train.labels)
@@ -53,7 +48,7 @@ def source(
         return RawImages(torch.from_numpy(numbers), part.items, shape=part.shape)
 
     others = {part: lambda opened=opened: raw(opened()) for part, opened in parts.items() if part != "train"}
-    return Source(name, classes, raw(train), others, in_parts, unused, tuple(notes))
+    return Source(name, classes, raw(train), others, in_parts, unused, (train.note,) if train.note else ())
 
 
 def named_labels(place: str, values: Sequence[object]) -> Labels:

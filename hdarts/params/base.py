@@ -98,7 +98,7 @@ class Network(BaseModel):
 
     stem: Literal["cifar", "imagenet"]  # one convolution of stride 1, or three of stride 2 for large images
     channels: Annotated[Integer, Field(ge=1, le=4096)]  # C of the first cell
-    layers: Annotated[Integer, Field(ge=1, le=1024)]  # cells of a DARTS network; of each of the three stages of NAS-Bench-201
+    layers: Annotated[Integer, Field(ge=1, le=1024)]  # cells; of NAS-Bench-201, of each of three stages
 
     @model_validator(mode="after")
     def _halves_its_channels(self) -> Self:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hdarts.data.files import SUFFIXES
+from hdarts.data.folders import SUFFIXES
 from hdarts.errors import ParameterError
 
 
