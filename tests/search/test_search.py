@@ -30,7 +30,6 @@ from hdarts.runs.paths import notebooks_folder, with_defaults
 from hdarts.runs.randomness import generator
 from hdarts.runs.run import Run
 from hdarts.search.log import Log
-from hdarts.search.loop import pairs as loop_pairs
 from hdarts.search.stages import stages_of
 from hdarts.search.steps import training_alpha
 from hdarts.search.weights import Classification, Exploration, GeneratedWeights, SGDSettings, Step
@@ -399,6 +398,9 @@ def test_a_search_killed_before_its_result_equals_an_uninterrupted_one():
 def test_kept_checkpoints_stay_and_the_rotating_one_is_removed():
     run = whole(parameters(method="darts-first", keep_epochs=[1], keep_checkpoint=False))
     assert sorted(path.name for path in run.folder.glob("*.pt")) == ["checkpoint.epoch-1.pt"]
+    (run.folder / checkpoint.NEWEST).write_bytes(b"")  # as after a kill between result.json and the removal
+    assert len(list(s.search(run.params, run))) == 2  # type: ignore[arg-type]
+    assert not (run.folder / checkpoint.NEWEST).exists()
 
 
 def test_the_test_set_is_never_opened(monkeypatch):
@@ -468,6 +470,15 @@ def test_the_error_for_a_value_that_is_not_finite_names_step_norms_and_last_chec
     text = r"epoch 2, step 0: the hypergradient is not finite; norms: alpha \S+, w \S+, .*the last checkpoint is .*\.pt"
     with pytest.raises(FloatingPointError, match=text):
         list(s.search(params, run, hypergradient=broken))
+
+
+def test_the_first_step_of_an_epoch_that_was_not_finite_is_named():
+    params = parameters(method="darts-first")
+    state = s.State.fresh(params, s.make_supernet(params, s.load_splits(params, CPU)), None, CPU)
+    for loss in (torch.nan, 1.0, torch.nan):
+        state.count(Step(torch.tensor(loss), torch.tensor(1), torch.tensor(1.0)), 4)
+    with pytest.raises(FloatingPointError, match="epoch 1, step 0: loss, gradient or alpha is not finite"):
+        state.check()
 
 
 def test_weights_that_are_no_longer_finite_are_not_saved_over_good_ones(monkeypatch):
