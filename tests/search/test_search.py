@@ -30,6 +30,7 @@ from hdarts.runs.paths import notebooks_folder, with_defaults
 from hdarts.runs.randomness import generator
 from hdarts.runs.run import Run
 from hdarts.search.log import Log
+from hdarts.search.loop import pairs as loop_pairs
 from hdarts.search.stages import stages_of
 from hdarts.search.steps import training_alpha
 from hdarts.search.weights import Classification, Exploration, GeneratedWeights, SGDSettings, Step
