@@ -94,6 +94,21 @@ class RelativesParams(Parameters):
     draws: Count
 
 
+class ResponseParams(Parameters):
+    """Notebook 09: what a response costs."""
+
+    stage: ClassVar[str] = "response"
+    seed: CountOrZero
+    n_alphas: Annotated[list[Count], Field(min_length=1)]
+    steps: Count
+    budget: Annotated[Integer, Field(ge=8)]
+    supernet_budget: Annotated[Integer, Field(ge=8)]
+    epochs: Count
+    moving_epochs: Count
+    every: Count
+    unroll: Annotated[Integer, Field(ge=2)]
+
+
 MODELS: dict[str, type[Parameters]] = {
     "01_toy_bilevel": ToyBilevelParams,
     "02_toy_hypernetwork": ToyHypernetworkParams,
@@ -103,4 +118,5 @@ MODELS: dict[str, type[Parameters]] = {
     "06_evaluate": EvaluateParams,
     "07_analysis": AnalysisParams,
     "08_relatives": RelativesParams,
+    "09_price_of_a_response": ResponseParams,
 }

@@ -1,0 +1,215 @@
+"""Learners of a response and solvers of its adjoint, at weights and alpha that are held, by their cost.
+
+Costs are in gradients, one forward and one backward pass: a product with the Hessian counts 2, as in notebook 01, and a
+step of the tangent form 3, a gradient and such a product.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hdarts import hypergradient as hg
+from hdarts.bilevel import BilevelProblem
+from hdarts.hypergradient.derivatives import gradients
+from hdarts.hypernetwork import MLP, ByKind, Hypernetwork, Linear
+from hdarts.runs.randomness import generator
+from hdarts.search.tangent import TangentWeights
+from hdarts.search.weights import Exploration, GeneratedWeights, SGDSettings
+from hdarts.supernet.layout import agreement
+from hdarts.workbook.analysis import Row
+
+TANGENT, TRAJECTORY, AMORTISED = "tangent", "trajectory only", "amortised adjoint"
+NEUMANN, FRESH = "Neumann", "Neumann, fresh batches"
+FACTORS = (0.1, 0.3, 1.0)  # of a method's largest step size; the one with the smallest final error is kept
+DRIFT = 0.003  # steps of alpha for the learner that sees its trajectory only: a learning rate of Adam
+RANKS = 40  # most columns of Nyström's method
+PLAIN = SGDSettings(momentum=0.0, decay=0.0, clip=1e9)
+
+
+@dataclass(frozen=True)
+class Held:
+    """A problem at weights `w` and an `alpha` of one kind, with the exact response part, and what the methods need.
+
+    `batch(step)`: inner batches; `largest`: curvature; `undamped`, `damping`: the problem whose Hessian, plus damping,
+    is that of `problem` (Nyström's method adds its damping itself).
+    """
+
+    problem: BilevelProblem
+    w: Tensor
+    alpha: Tensor
+    truth: Tensor
+    batch: Callable[[int], Any]
+    outer: Any
+    largest: float
+    undamped: BilevelProblem
+    damping: float
+    seed: int
+
+    def outcome(self, w: Tensor, alpha: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
+        """The inner loss as the outcome of a search's problem."""
+        return self.problem.inner(w, alpha, batch), torch.zeros(())
+
+    def row(self, method: str, cost: int, steps: int, step_size: float, response: Tensor) -> Row:
+        """One row of a table: the cosine and the relative error of a response, and what it cost."""
+        plain = {"method": method, "gradients": cost, "steps": steps, "step_size": step_size}
+        return {**plain, **agreement(response, self.truth)}
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A hypernetwork that learns the response: `start(w, n_alpha, seed)`, with its cost per step in gradients.
+
+    `largest(n_alpha)`: its largest step size times the curvature. `walks`: alpha moves while it learns.
+    """
+
+    start: Callable[[Tensor, int, int], GeneratedWeights]
+    cost: int
+    largest: Callable[[int], float]
+    walks: bool = False
+
+
+def start_tangent(w: Tensor, n_alpha: int, seed: int) -> GeneratedWeights:
+    """Return the tangent form at w, without a response."""
+    phi = torch.cat([torch.zeros(n_alpha * len(w)).to(w), w])
+    return TangentWeights(ByKind([Linear(n_alpha, len(w))]), phi, w[:0].clone(), PLAIN, 1.0)
+
+
+def noise_form(sigma: float) -> Learner:
+    """The centred form with antithetic noise, from no response; its W is stable below 2 / (sigma^2 (n + 2) kappa)."""
+
+    def start(w: Tensor, n_alpha: int, seed: int) -> GeneratedWeights:
+        phi = torch.cat([torch.zeros(n_alpha * len(w)).to(w), w])
+        exploration = Exploration(sigma, antithetic=True, centred=True)
+        return GeneratedWeights(ByKind([Linear(n_alpha, len(w))]), phi, w[:0].clone(), PLAIN, exploration)
+
+    return Learner(start, 2, lambda n: 1 / (sigma**2 * (n + 2)))
+
+
+def _from_torch(h: Hypernetwork, w: Tensor, seed: int, noise: float) -> GeneratedWeights:
+    phi = h.initial_phi(generator(seed, "phi")).to(w)
+    return GeneratedWeights(ByKind([h]), phi, w[:0].clone(), PLAIN, Exploration(noise))
+
+
+def _hidden(n_alpha: int) -> int:
+    return max(1, n_alpha // 2)
+
+
+LEARNERS: dict[str, Learner] = {  # a graph hypernetwork belongs here, next to the perceptron
+    **{f"centred, σ = {sigma:g}": noise_form(sigma) for sigma in (0.1, 0.3, 1.0)},
+    TANGENT: Learner(start_tangent, 3, lambda n: 1.0),
+    "MLP, σ = 0.3": Learner(
+        lambda w, n, seed: _from_torch(MLP(n, (len(w),), _hidden(n)), w, seed, 0.3), 1, lambda n: 8 / _hidden(n)
+    ),
+    TRAJECTORY: Learner(lambda w, n, seed: _from_torch(Linear(n, len(w)), w, seed, 0.0), 1, lambda n: 1.0, walks=True),
+}
+
+
+def hold(weights: GeneratedWeights, alpha: Tensor, w: Tensor) -> None:
+    """Set the output bias of a hypernetwork so that it generates `w` at `alpha`."""
+    layer = weights.hypernetwork.hypernetworks[0].output_layer(weights.phi)
+    assert layer is not None
+    layer[1].add_(w - weights.value(alpha))
+
+
+def counts_to(most: int, factor: float = 1.3) -> list[int]:
+    """Return numbers of steps, each `factor` times the last one, and `most`."""
+    return sorted({round(factor**i) for i in range(80) if factor**i <= most} | {most})
+
+
+def learned(held: Held, budget: int) -> list[Row]:
+    """Return the errors of the response of each learner over its cost, up to `budget` gradients."""
+    v = gradients(held.problem.outer, held.w, held.alpha, held.outer, "the outer loss", of=("w",))[0]
+    rows = []
+    for name, one in LEARNERS.items():
+        most = one.largest(held.alpha.numel()) / held.largest
+        paths = [_path(name, one, held, v, factor * most, max(1, budget // one.cost)) for factor in FACTORS]
+        rows += min(filter(None, paths), key=lambda path: path[-1]["relative_error"], default=[])
+    return rows
+
+
+def _path(name: str, learner: Learner, held: Held, v: Tensor, step_size: float, steps: int) -> list[Row]:
+    """Return the rows of one learner with one step size; none if it diverged."""
+    alpha, w, marks, rows = held.alpha, held.w, set(counts_to(steps)), []
+    weights = learner.start(w, alpha.numel(), held.seed)
+    hold(weights, alpha, w)
+    for step in range(1, steps + 1):
+        draw = torch.randn(alpha.shape, generator=generator(held.seed, "probe", step)).to(alpha)
+        alpha = alpha + DRIFT * draw.sign() * learner.walks
+        try:
+            weights.step(held, alpha, held.batch(step), step_size, draw)
+        except FloatingPointError:
+            return []
+        hold(weights, alpha, w)
+        if step in marks:
+            rows.append(held.row(name, learner.cost * step, step, step_size, weights.response(held.alpha, v)))
+    return rows if all(row["relative_error"] < float("inf") for row in rows) else []
+
+
+def solved(held: Held, budget: int, pool: list[Any] | None = None) -> list[Row]:
+    """Return the errors of the response of each solver of the adjoint over its cost, up to `budget` gradients.
+
+    Neumann series and amortised adjoint have the step sizes `FACTORS` / curvature, as the learners. `..., fresh
+    batches` and the amortised adjoint take another inner batch in each step, the others one; with a `pool`, conjugate
+    gradients are also run on the mean of its batches, at so many times the cost.
+    """
+    rows, most, one = [], max(1, (budget - 4) // 2), held.batch(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", hg.HypergradientWarning)
+        rows += _best(lambda step_size: _amortised(held, step_size, max(1, budget // 4)), held)
+        rows += _best(lambda step_size: _neumann(held, NEUMANN, most, step_size, fresh=False), held)
+        if pool is not None:
+            rows += _best(lambda step_size: _neumann(held, FRESH, most // 2, step_size, fresh=True), held)
+        rows += _conjugate_gradient(held, "conjugate gradient", most, one, 1)
+        if pool is not None:
+            n = len(pool)
+            rows += _conjugate_gradient(held, f"conjugate gradient, {n} batches", most // n, pool, n)
+        for k in counts_to(min(RANKS, held.w.numel(), most), 2):
+            at = (held.undamped, held.w, held.alpha, one, held.outer)
+            found = hg.nystrom(*at, k, held.damping or 0.01 * held.largest, held.seed)
+            rows.append(held.row("Nyström", 4 + 2 * k, k, 0.0, found.response))
+    return rows
+
+
+def _best(run: Callable[[float], list[Row]], held: Held) -> list[Row]:
+    """Return the rows of the step size with the smallest final error; one that diverged has none."""
+    paths = [run(factor / held.largest) for factor in FACTORS]
+    return min(filter(None, paths), key=lambda path: path[-1]["relative_error"], default=[])
+
+
+def _neumann(held: Held, name: str, most: int, step_size: float, fresh: bool) -> list[Row]:
+    """Return the errors of the series over its terms, which cost 2, or 3 with a fresh batch each."""
+    rows, cost = [], 3 if fresh else 2
+    for k in counts_to(max(1, most), 2):
+        batch = [held.batch(j) for j in range(1, k + 1)] if fresh else held.batch(1)
+        try:
+            found = hg.neumann(held.problem, held.w, held.alpha, batch, held.outer, step_size, k)
+        except FloatingPointError:
+            return []
+        rows.append(held.row(name, 2 + cost * k, k, step_size, found.response))
+    return rows
+
+
+def _conjugate_gradient(held: Held, name: str, most: int, batch: Any, batches: int) -> list[Row]:
+    """Return the errors of conjugate gradients, until they converge or meet negative curvature."""
+    rows = []
+    for k in counts_to(max(1, most), 2):
+        found = hg.conjugate_gradient(held.problem, held.w, held.alpha, batch, held.outer, k)
+        rows.append(held.row(name, 2 + 2 * batches * (k + 1), k, 0.0, found.response))
+        if found.info["iterations"] < k:
+            break
+    return rows
+
+
+def _amortised(held: Held, step_size: float, steps: int) -> list[Row]:
+    """Return the errors of the amortised adjoint from 0, whose steps cost 4: two gradients and a product."""
+    q, marks, rows = torch.zeros_like(held.w), set(counts_to(steps)), []
+    for step in range(steps + 1):
+        at = (held.problem, held.w, held.alpha, held.batch(step + 1), held.outer)
+        found, q = hg.amortised_adjoint(*at, q, step_size)
+        if step in marks:  # the response is that of the adjoint before the step
+            rows.append(held.row(AMORTISED, 4 * step, step, step_size, found.response))
+    return rows

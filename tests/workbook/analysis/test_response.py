@@ -1,0 +1,114 @@
+"""Tables of notebook 09: predictions that have no free number, costs, and learners that leave the search alone."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.hypergradient_problems import Quadratic, eye, near
+from torch.func import grad, jacrev
+
+from hdarts import hypergradient as hg
+from hdarts.runs.randomness import generator
+from hdarts.workbook.analysis import relatives, response
+from hdarts.workbook.analysis.response import frozen, moving
+from hdarts.workbook.analysis.response.frozen import Tilted, read_snapshot
+from hdarts.workbook.analysis.response.methods import AMORTISED, LEARNERS, NEUMANN, TANGENT, Held, hold
+from hdarts.workbook.analysis.response.toy import KnownSpectrum, tangent_curve, tangent_steps
+
+TINY: dict[str, Any] = {"data": "generated", "limit": 80, "batch_size": 20, "channels": 2, "space": "nasbench201"}
+TINY |= {"method": "darts-first", "epochs": 1, "crop_padding": 0}
+
+
+def held(toy: KnownSpectrum) -> Held:
+    w = toy.best_response(toy.alpha)
+    truth = (toy.jacobian(toy.alpha).T @ toy.slope(toy.alpha)).view_as(toy.alpha)
+    return Held(toy, w, toy.alpha, truth, lambda step: None, None, 1.0, toy, 0.0, 0)
+
+
+def test_the_toy_has_the_response_that_its_losses_have():
+    toy = KnownSpectrum(3)
+    w, q = toy.best_response(toy.alpha), toy.constants[3]
+    assert grad(toy.inner)(w, toy.alpha).norm() < 1e-12
+    h, c = jacrev(grad(toy.inner), (0, 1))(w, toy.alpha)
+    near(torch.linalg.eigvalsh(h), toy.constants[0])
+    near(q @ toy.jacobian(toy.alpha), -torch.linalg.solve(h, c.view(toy.n_w, 3)))
+    near(hg.exact(toy, w, toy.alpha, None, None).response, held(toy).truth)
+
+
+def test_the_tangent_form_of_the_toy_is_that_of_a_search():
+    toy, source = KnownSpectrum(4), generator(7, "directions", 4)
+    problem = held(toy)
+    weights = LEARNERS[TANGENT].start(problem.w, 4, 0)
+    for _ in range(6):
+        e = torch.randn(4, 1, generator=source, dtype=torch.float64)
+        weights.step(problem, toy.alpha, None, 0.5, e.view(1, 4))  # type: ignore[arg-type]
+        hold(weights, toy.alpha, problem.w)
+    layer = weights.hypernetwork.hypernetworks[0].output_layer(weights.phi)
+    assert layer is not None
+    near(toy.constants[3].T @ layer[0], toy.jacobian(toy.alpha) + tangent_steps(toy, (0.25, 0.5), 6, 7)[-1, 1])
+
+
+@pytest.mark.parametrize("n_alpha", [1, 5])
+def test_predicted_errors_are_the_mean_of_those_measured(n_alpha: int) -> None:
+    toy = KnownSpectrum(n_alpha)
+    truth = toy.jacobian(toy.alpha).square().sum()
+    measured = [tangent_steps(toy, (1.5,), 8, seed)[-1, 0].square().sum() / truth for seed in range(150)]
+    assert math.sqrt(sum(map(float, measured)) / 150) == pytest.approx(tangent_curve(toy, 1.5, [8])[0], rel=0.04)
+
+
+def test_steps_grow_with_the_number_of_alphas_and_the_stable_normal_step_shrinks():
+    _, best = response.over_n_alpha([3, 12, 48], 400, 0)
+    steps = best["steps"].tolist()
+    assert steps == sorted(steps) and 8 < steps[2] / steps[0] < 32
+    assert max(best["adjoint"]) < 8
+    (diverged, _) = response.over_n_alpha([3], 5, 0)
+    assert set(diverged["steps"]) == {1, 2, 3, 4, 5}
+
+
+def test_methods_on_the_toy_have_their_costs_and_their_known_errors():
+    rows = response.over_cost([2], 200, 0)
+    last = rows.groupby("method").last()
+    cost = rows["gradients"] / rows["steps"]
+    assert set(cost[rows["method"] == TANGENT]) == {3} and set(cost[rows["method"] == AMORTISED]) == {4}
+    series = rows.loc[rows["method"] == NEUMANN, ["gradients", "relative_error"]].to_numpy()
+    expected = rows.loc[rows["method"] == f"{NEUMANN}, predicted", ["gradients", "relative_error"]].to_numpy()
+    np.testing.assert_allclose(series, expected, rtol=1e-6, atol=1e-9)
+    assert last.loc["conjugate gradient", "relative_error"] < 1e-9
+    assert last.loc["centred, σ = 1", "relative_error"] == pytest.approx(1 - math.exp(-0.5), abs=0.1)
+    assert last.loc[TANGENT, "relative_error"] < 0.1
+    assert last.loc["trajectory only", "relative_error"] > 0.3
+
+
+def test_a_tilted_problem_has_its_minimum_at_the_weights_and_the_same_mixed_derivatives():
+    toy, damping = Quadratic(4, (2,)), 0.3
+    tilt = grad(toy.inner)(toy.w, toy.alpha, None)
+    problem = Tilted(toy, toy.w, tilt, damping)
+    assert grad(problem.inner)(toy.w, toy.alpha, None).norm() < 1e-12
+    q = torch.linalg.solve(toy.hessian + damping * eye(4), toy.v)
+    near(hg.exact(problem, toy.w, toy.alpha, [None, None], None).response, toy.response(q))
+
+
+def test_a_frozen_supernet_has_an_exact_response_that_solvers_approach(tmp_path, monkeypatch):
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
+    monkeypatch.setattr(frozen, "POOL", 2)
+    run = relatives.short("mine", TINY | {"keep_epochs": [1]})
+    problem, numbers = response.frozen_supernet(run, 0, 8)
+    assert numbers["residual"] < 1e-3 and numbers["damping"] > 0 and numbers["n_alpha"] == 30
+    table = response.on_a_frozen_supernet(problem, 8)
+    assert set(table["method"]) >= {*LEARNERS, NEUMANN, AMORTISED, "Nyström", "conjugate gradient"}
+    assert np.isfinite(table["relative_error"].to_numpy()).all()
+    assert torch.equal(problem.w, read_snapshot(run, 0, 8).w)
+
+
+def test_what_learns_beside_a_search_does_not_change_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
+    monkeypatch.setattr(moving, "CURVATURES", (100.0,))
+    alone = relatives.short("alone", TINY)
+    rows, run = response.beside_a_search("beside", TINY, 1, 2, 1.0)
+    for name in ("alpha.csv", "metrics.csv", "hypergradients.csv"):
+        assert (alone.folder / name).read_bytes() == (run.folder / name).read_bytes()
+    assert set(rows["step"]) == {1, 2} and np.isfinite(rows["relative_error"].to_numpy()).all()
+    means: Any = response.mean_agreement(rows)
+    assert means["method"].is_unique and means["cosine"].is_monotonic_decreasing
