@@ -62,7 +62,7 @@ class StreamedImages:
         for pixels in _map(_Pixels(self), [some.cpu() for some in rows], self.workers):
             if isinstance(pixels, str):
                 raise ParameterError(pixels)
-            yield pixels
+            yield torch.from_numpy(pixels)
 
 
 def scan(
@@ -94,14 +94,21 @@ def require_files(images: RawImages) -> Iterator[Path]:
 
 
 def _map(dataset: Any, keys: Sequence[Tensor], workers: int) -> Iterator[Any]:
-    """Yield `dataset[key]` for each key in order; workers compute ahead."""
+    """Yield `dataset[key.numpy()]` for each key in order; workers compute ahead.
+
+    Keys and values are NumPy arrays, which travel through pipes: tensors would need shared memory, of which containers
+    have 64 MB, and beyond that a worker dies of a bus error.
+    """
     options = {"num_workers": workers, "worker_init_fn": _ignore_requests, "generator": torch.Generator()}
-    return iter(DataLoader(dataset, batch_size=None, sampler=keys, collate_fn=_identity, **options))
+    return iter(
+        DataLoader(dataset, batch_size=None, sampler=[key.numpy() for key in keys], collate_fn=_identity, **options)
+    )
 
 
 def _ignore_requests(number: int) -> None:
     """Ignore requests to stop, which reach all processes: the main one saves and then ends its workers."""
-    os.setsid()
+    if hasattr(os, "setsid"):
+        os.setsid()
     for request in REQUESTS:
         signal.signal(request, signal.SIG_DFL if request == signal.SIGTERM else signal.SIG_IGN)
 
@@ -123,9 +130,9 @@ class _Shapes:
     size: int
     channels: int
 
-    def __getitem__(self, rows: Tensor) -> tuple[list[tuple[int, ...] | str], Counter[str]]:
+    def __getitem__(self, rows: np.ndarray) -> tuple[list[tuple[int, ...] | str], Counter[str]]:
         noted = Counter[str]()
-        return [self._shape(file, noted) for file in self.files[rows.numpy()].tolist()], noted
+        return [self._shape(file, noted) for file in self.files[rows].tolist()], noted
 
     def _shape(self, file: bytes, noted: Counter[str]) -> tuple[int, ...] | str:
         try:
@@ -136,14 +143,14 @@ class _Shapes:
 
 @dataclass(frozen=True)
 class _Pixels:
-    """Map rows to pixels `(B, H, W, C)` uint8, or to the sentence that says which image is damaged."""
+    """Map rows to pixels `(B, H, W, C)` uint8, an array, or to the sentence that says which image is damaged."""
 
     images: StreamedImages
 
-    def __getitem__(self, rows: Tensor) -> Tensor | str:
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray | str:
         channels, height, width = self.images.image_shape
         pixels = np.empty((len(rows), height, width, channels), np.uint8)
-        for target, file in zip(pixels, self.images.files[rows.numpy()].tolist(), strict=True):
+        for target, file in zip(pixels, self.images.files[rows].tolist(), strict=True):
             try:
                 image = _load_file(file, self.images.size, self.images.converted)
                 if image.shape[:2] != target.shape[:2] or image.shape[2] > channels:
@@ -151,4 +158,4 @@ class _Pixels:
             except DamagedImage as error:
                 return str(error)
             target[:] = image  # a grey image fills three channels where others have colour
-        return torch.from_numpy(pixels)
+        return pixels

@@ -9,6 +9,7 @@ from torch import Tensor
 from hdarts.bilevel import BilevelProblem, Hypergradient
 from hdarts.hypergradient.derivatives import check, gradients, norm, products, result, warn
 from hdarts.runs.cuda_graph import is_capturing
+from hdarts.runs.device import finest
 from hdarts.runs.randomness import generator
 
 
@@ -50,12 +51,12 @@ def nystrom(
     for row, index in zip(c, chosen.split(1), strict=True):
         one = torch.zeros_like(v).flatten().index_fill_(0, index, 1.0)
         row.copy_(second(one.view_as(v))[0].flatten())
-    block = c.index_select(1, chosen).double()
+    block = c.index_select(1, chosen).to(finest(w.device))
     block = (block + block.T) / 2
-    system = damping**2 * block + damping * (c @ c.T).double()
-    float64 = torch.finfo(torch.float64)  # columns may be 0, or depend on each other
-    system.diagonal().add_(float64.eps * system.diagonal().sum() + float64.tiny)
-    x, _ = torch.linalg.solve_ex(system, (c @ v.flatten()).double())  # unlike `solve`, does not wait for a GPU
+    system = damping**2 * block + damping * (c @ c.T).to(block)
+    smallest = torch.finfo(block.dtype)  # columns may be 0, or depend on each other
+    system.diagonal().add_(smallest.eps * system.diagonal().sum() + smallest.tiny)
+    x, _ = torch.linalg.solve_ex(system, (c @ v.flatten()).to(block))  # unlike `solve`, does not wait for a GPU
     q = v / damping - (x.to(v) @ c).view_as(v)
     hessian_q, cross_q = second(q)
     info: dict[str, Any] = {}

@@ -59,6 +59,8 @@ def find_compiler() -> Compiler:
     """Return the C compiler, `$CC` (a command such as `ccache gcc`), else `cc`; raise `CannotCompile`."""
     if os.environ.get("HDARTS_COMPILED") == "0":
         raise TurnedOff("HDARTS_COMPILED is 0")
+    if sys.platform == "win32":
+        raise CannotCompile("on Windows there are none; WSL has them")
     cc = os.environ.get("CC") or "cc"
     command = (cc,) if shutil.which(cc) else tuple(cc.split())
     if not command or shutil.which(command[0]) is None:

@@ -53,7 +53,7 @@ def respelled(values: Mapping[str, Any], renamed: Mapping[str, Mapping[str, str]
 class Machine(BaseModel):
     """Where and how a run computes."""
 
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$")]
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")]
     threads: CountOrZero  # CPU threads; 0: PyTorch's default
     deterministic: bool  # a fixed order of sums on a GPU; the CPU has it anyway
 

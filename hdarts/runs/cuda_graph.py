@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 WARM_UP = 3  # calls before the capture, on a separate stream, as CUDA graphs require
+WITHOUT_GRAPHS = ("cpu", "mps")  # kinds of devices
 
 Argument = Any  # a tensor, a batch (a tuple of tensors) or a list of batches
 
@@ -83,9 +84,9 @@ def _cloned(argument: Argument) -> Argument:
 
 def is_capturing(x: Tensor) -> bool:
     """Whether a CUDA graph is being captured: then nothing may wait for the device of `x`, and checks are skipped."""
-    return x.device.type != "cpu" and torch.cuda.is_current_stream_capturing()
+    return x.device.type not in WITHOUT_GRAPHS and torch.cuda.is_current_stream_capturing()
 
 
 def host_may_read(x: Tensor) -> bool:
     """Whether a loop may read a number in every step: on a GPU the host would wait for it, so it is read later."""
-    return x.device.type == "cpu"
+    return x.device.type in WITHOUT_GRAPHS

@@ -10,6 +10,8 @@ from hdarts.params import Machine, Precision
 from hdarts.runs.limits import cores
 from hdarts.runs.memory import is_out_of_memory
 
+WITHOUT_FLOAT64 = {"mps"}  # kinds of devices
+
 
 def use_machine(params: Machine) -> torch.device:
     """Set the number of CPU threads and return the device to compute on; `auto` is a GPU if there is one.
@@ -38,6 +40,11 @@ def use_machine(params: Machine) -> torch.device:
     if device.type == "cuda":
         torch.cuda.set_device(device)  # streams and graphs belong to the current device
     return device
+
+
+def finest(device: torch.device) -> torch.dtype:
+    """Return the type of sums on a device: float64, or float32 where there is no other."""
+    return torch.float32 if device.type in WITHOUT_FLOAT64 else torch.float64
 
 
 def moved(part: Any, device: torch.device) -> Any:

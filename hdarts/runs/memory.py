@@ -1,7 +1,7 @@
 """The peak memory of a process, and the batch size that fits after an out-of-memory error."""
 
 import gc
-import resource
+import math
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,13 +18,17 @@ _WORDS = ("can't allocate memory", "not enough memory", "bad_alloc", "out of mem
 def peak_memory(device: str) -> float:
     """Return the peak memory (MiB) of this process on a device.
 
-    On Linux it is VmHWM, because ru_maxrss is inherited from the parent process.
+    On Linux it is VmHWM, because ru_maxrss is inherited from the parent process; on Windows it is unknown, nan.
     """
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device) / 2**20
     status = Path("/proc/self/status")
     if status.exists():
         return next(int(line.split()[1]) for line in status.read_text().splitlines() if line[:6] == "VmHWM:") / 1024
+    try:
+        import resource
+    except ImportError:
+        return math.nan
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # macOS counts bytes
 
 

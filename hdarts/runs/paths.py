@@ -57,7 +57,12 @@ def _is_workbook(folder: Path) -> bool:
 
 def templates(workbook: Path) -> Path:
     """Return the folder of the `notebooks/` and `params/` of a workbook; a plain folder uses those of this package."""
-    return workbook if _is_workbook(workbook) else checkout() or Path(__file__).resolve().parents[1] / "workbook"
+    return workbook if _is_workbook(workbook) else packaged()
+
+
+def packaged() -> Path:
+    """Return the folder of the `notebooks/` and `params/` that belong to this package: in the checkout or the wheel."""
+    return checkout() or Path(__file__).resolve().parents[1] / "workbook"
 
 
 def runs_folder() -> Path:

@@ -1,5 +1,7 @@
 """Signals that request a stop: Ctrl-C, SIGTERM, and SIGUSR1, which clusters send before they reclaim a machine.
 
+Windows has no SIGUSR1.
+
 After the first request a loop saves after the current step and exits; after the second it exits at once.
 """
 
@@ -10,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+REQUESTS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 Handler = Callable[[int, Any], Any]
 
 

@@ -190,7 +190,7 @@ def entropies(weights: Tensor, space: SearchSpace) -> Row:
 
     Initially it is the logarithm of the number of operations: 2.08 in DARTS, 1.61 in NAS-Bench-201.
     """
-    rows = weights.detach().double()
+    rows = weights.detach().cpu().double()
     rows = rows / rows.sum(-1, keepdim=True)
     means = torch.special.entr(rows).sum(-1).mean(-1).tolist()
     return {f"entropy_{kind}": mean for kind, mean in zip(space.kinds, means, strict=True)}

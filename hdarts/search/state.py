@@ -15,6 +15,7 @@ from hdarts.params import SearchParams, identity
 from hdarts.params.schedule import value_at
 from hdarts.runs import checkpoint
 from hdarts.runs.checkpoint import CheckpointClock, refuse_unless_finite
+from hdarts.runs.device import finest
 from hdarts.runs.memory import peak_memory
 from hdarts.runs.processes import SINGLE, Processes
 from hdarts.runs.randomness import generator
@@ -80,7 +81,8 @@ class State:
         selection = parts.selection or selection_of(params)
         state = cls(alpha, optimiser, weights, relaxation, selection, stage.start, stage=stage.number, parts=parts)
         for name in ("sums", "rate", "broken", "outer_weight", "perturbation"):
-            setattr(state, name, getattr(state, name).to(device))
+            value: Tensor = getattr(state, name)
+            setattr(state, name, value.to(device, finest(device) if value.is_floating_point() else value.dtype))
         if params.neighbourhood != "none" or parts.neighbourhood:
             state.direction = torch.zeros(model.space.alpha_shape).to(alpha)
         return state
@@ -123,11 +125,11 @@ class State:
 
     def mean_weights(self) -> Tensor:
         """Return the mean mixture weights, by which operations are pruned."""
-        return self.relaxation.mean(self.alpha.double())
+        return self.relaxation.mean(self.alpha.to(finest(self.alpha.device)))
 
     def cell(self) -> Genotype:
         """Return the cell derived from alpha."""
-        return self.selection(self.relaxation.strength(self.alpha.double()), self.space)
+        return self.selection(self.relaxation.strength(self.alpha.to(finest(self.alpha.device))), self.space)
 
     def steps_done(self, steps: int) -> int:
         """Return the number of steps since the start of the search, with `steps` per epoch."""
@@ -176,7 +178,7 @@ class State:
         self.epoch, self.step = saved["epoch"], saved["step"]
         self.rollbacks = saved.get("rollbacks", 0)
         self.seconds = saved.get("seconds", math.nan if self.step else 0.0)  # earlier versions did not save it
-        self.sums.copy_(torch.tensor([saved["sums"][name] for name in SUMS], dtype=torch.float64))
+        self.sums.copy_(torch.tensor([saved["sums"][name] for name in SUMS], dtype=self.sums.dtype))
         self.alpha.copy_(saved["alpha"])
         # depends on this device, not on that of the checkpoint, and so does where the optimiser counts its steps
         if "capturable" in (group := self.optimiser.param_groups[0]):

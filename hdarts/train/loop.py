@@ -19,7 +19,7 @@ from hdarts.params import EvaluateParams
 from hdarts.params.schedule import cosine
 from hdarts.runs.checkpoint import CheckpointClock
 from hdarts.runs.cuda_graph import host_may_read
-from hdarts.runs.device import at_least_float32, autocast
+from hdarts.runs.device import at_least_float32, autocast, finest
 from hdarts.runs.lock import exclusive
 from hdarts.runs.memory import explaining_full_memory, naming_a_batch_that_fits
 from hdarts.runs.processes import SINGLE, Processes
@@ -164,7 +164,8 @@ def test_network(network: nn.Module, images: Images, batch_size: int, processes:
     """Return the `tally` of a network in evaluation mode over all images; batches are divided among the processes."""
     network.eval()
     processes.broadcast(network.buffers())
-    tallies = torch.zeros(-(-len(images) // batch_size), 3, dtype=torch.float64, device=images.labels.device)
+    device = images.labels.device
+    tallies = torch.zeros(-(-len(images) // batch_size), 3, dtype=finest(device), device=device)
     for number, (x, y) in enumerate(in_order(images, batch_size)):
         if number % processes.world == processes.rank:
             tallies[number] = tally(at_least_float32(network(x)[0]), y)
@@ -173,9 +174,9 @@ def test_network(network: nn.Module, images: Images, batch_size: int, processes:
 
 @torch.no_grad()
 def tally(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return float64 `(3,)`: sum of the cross entropies, number of correct predictions, number of images."""
-    losses = F.cross_entropy(logits, labels, reduction="none").double()
-    correct = (logits.argmax(1) == labels).double()
+    """Return `(3,)`: sum of the cross entropies, number of correct predictions, of images; float64 if there is that."""
+    losses = F.cross_entropy(logits, labels, reduction="none").to(finest(labels.device))
+    correct = (logits.argmax(1) == labels).to(losses)
     return torch.stack([losses, correct, torch.ones_like(losses)]).sum(1)
 
 

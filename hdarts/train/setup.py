@@ -7,7 +7,7 @@ from hdarts.errors import ParameterError
 from hdarts.network import EvaluationNetwork, count_parameters
 from hdarts.params import EvaluateParams
 from hdarts.runs.checkpoint import CheckpointClock
-from hdarts.runs.device import use_machine
+from hdarts.runs.device import finest, use_machine
 from hdarts.runs.paths import places, runs_folder
 from hdarts.runs.processes import SINGLE, Processes
 from hdarts.runs.randomness import generator
@@ -93,7 +93,7 @@ def prepare(
         network.parameters(), params.learning_rate, momentum=params.momentum, weight_decay=params.weight_decay
     )
     _describe(run, genotype, data, network, device, processes)
-    sums, test = torch.zeros(3, dtype=torch.float64, device=device), data.test.to(device)
+    sums, test = torch.zeros(3, dtype=finest(device), device=device), data.test.to(device)
     parallel = processes.parallel(network)
     return Training(params, run, network, parallel, optimiser, batches, test, clock, processes, events, sums)
 

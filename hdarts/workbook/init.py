@@ -1,11 +1,9 @@
-"""Start a workbook: copy the notebooks and parameter files of this package into a new folder.
-
-`notebooks` and `params` next to this file are links to those of the checkout; a wheel contains the files themselves.
-"""
+"""Start a workbook: copy the notebooks and parameter files of this package into a new folder."""
 
 from pathlib import Path
 
 from hdarts.runs.atomic import write_folder
+from hdarts.runs.paths import packaged
 
 KINDS = (".ipynb", ".yaml", ".json", ".txt", ".md")
 README = """\
@@ -23,7 +21,7 @@ Results are in `runs/`; the report of a study is `runs/<study>/report.html`. `hd
 
 def start(folder: Path) -> None:
     """Copy notebooks and parameters into a new or empty folder, all or nothing; refuse any other folder."""
-    here = Path(__file__).parent
+    here = packaged()
     files = {
         path.relative_to(here).as_posix(): path.read_bytes()
         for name in ("notebooks", "params")

@@ -64,6 +64,20 @@ def test_streamed_images_have_the_summary_and_labels_of_images_in_memory(
         assert not isinstance(one.pixels, torch.Tensor)
 
 
+def test_workers_need_no_shared_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers have 64 MB of it; a worker that writes more dies of a bus error."""
+
+    def share(*_: Any, **__: Any) -> None:
+        raise OSError("shared memory is full")
+
+    for name in ("_share_fd_cpu_", "_share_filename_cpu_", "_new_using_fd_cpu", "_new_using_filename_cpu"):
+        monkeypatch.setattr(torch.UntypedStorage, name, share)
+    memory, stream = loaded(folder), loaded(folder, stream=True, workers=2)
+    assert described(stream) == described(memory)
+    for one, other in zip(parts(stream), parts(memory), strict=True):
+        assert same(in_order(one, 7), in_order(other, 7))
+
+
 @pytest.mark.parametrize("workers", [0, 3])
 @pytest.mark.parametrize("share", [(0, 1), (1, 3)])
 def test_batches_equal_those_from_memory_from_any_step(folder: Path, workers: int, share: tuple[int, int]) -> None:

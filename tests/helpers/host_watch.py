@@ -50,6 +50,7 @@ class HostWatch(TorchDispatchMode):
         super().__init__()
         self.copies: list[str] = []
         self.reads: list[str] = []
+        self.doubles: list[str] = []  # results in float64, which some devices do not have
         self.creations = _Creations(self.copies)
 
     def __enter__(self) -> "HostWatch":
@@ -73,7 +74,10 @@ class HostWatch(TorchDispatchMode):
             self.reads.append(f"{func} {place()}")
             if "_local_scalar_dense" in str(func):
                 return 1
-        return func(*args, **kwargs)
+        out = func(*args, **kwargs)
+        if isinstance(out, Tensor) and out.device == DEVICE and out.dtype == torch.float64:
+            self.doubles.append(f"{func} {place()}")
+        return out
 
 
 def place() -> str:

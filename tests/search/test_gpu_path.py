@@ -83,6 +83,14 @@ def test_no_step_in_bfloat16_waits_for_the_device(space: SearchSpace, monkeypatc
     assert not watch.copies and not watch.reads
 
 
+@pytest.mark.parametrize("name", ["second order", "nystrom", "linear"])
+def test_a_device_without_float64_is_not_asked_for_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name == "linear":
+        assert watched(Supernet, SMALL, name, monkeypatch).doubles, "sums are float64 where they can be"
+    monkeypatch.setattr("hdarts.runs.device.WITHOUT_FLOAT64", {"meta"})
+    assert not watched(Supernet, SMALL, name, monkeypatch).doubles
+
+
 @pytest.mark.parametrize(
     ("changes", "copies"),
     [({"method": "darts-first", "noise": 0.0}, 0), ({"noise": 0.1}, 1), ({"noise": 0.1, "global_epochs": 1}, 2)],

@@ -22,6 +22,7 @@ class WorkerTask:
     study: Path
     token: str
     timeout: float | None
+    start_timeout: int
     environment: dict[str, str]
 
     @classmethod
@@ -30,7 +31,9 @@ class WorkerTask:
         folder = plan.folder.resolve()
         variables = {name: value for name, value in os.environ.items() if name.startswith("HDARTS_")}
         variables["HDARTS_RUNS"] = str(runs_folder().resolve())
-        work = cls(plan.root.resolve(), folder, secrets.token_hex(8), plan.study.timeout, variables)
+        work = cls(
+            plan.root.resolve(), folder, secrets.token_hex(8), plan.study.timeout, plan.study.start_timeout, variables
+        )
         work.stop.unlink(missing_ok=True)
         write_atomic(folder / ".shared", work.token)
         return work
@@ -51,7 +54,7 @@ class WorkerTask:
         with locked(run.folder / ".worker"):  # it may still be running for an earlier client
             if (outcome := outcome_of(run.folder)).state == "done":
                 return outcome
-            return run_one(run, self.root, _threads(), self.timeout, self.stop.exists)
+            return run_one(run, self.root, _threads(), self.timeout, self.stop.exists, start_timeout=self.start_timeout)
 
     def missing_folder(self) -> str:
         """Return an error if this worker's host does not see all folders of the study, else ""."""

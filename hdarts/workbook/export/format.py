@@ -36,7 +36,7 @@ class Description(BaseModel):
     genotype: dict[str, Any]
     channels: Count
     layers: Count
-    stem: Literal["cifar", "imagenet"] = "cifar"  # which release 0.2.0 added
+    stem: Literal["cifar", "imagenet"] = "cifar"  # earlier exports have none
     classes: list[str]
     shape: Annotated[list[Count], Field(min_length=3, max_length=3)]
     mean: list[Number]

@@ -62,6 +62,7 @@ class Study(_Strict):
     about: str = ""
     scale: str = ""  # the `about` text of its scale; "" at full scale
     timeout: Annotated[float, Field(gt=0, le=1e6)] | None = None  # minutes after which a run counts as hanging
+    start_timeout: Annotated[int, Field(gt=0, le=1_000_000)] = 60  # seconds that a kernel may take to start
     cluster: dict[str, Any] | None = None  # hdarts.workbook.cluster.Cluster, for `--engine dask`
     stages: Annotated[dict[Plain, Stage], Field(min_length=1)]
 

@@ -25,14 +25,17 @@ from hdarts.runs.atomic import write_atomic
 from hdarts.runs.signals import on_request
 from hdarts.workbook.study.process import enter
 
+KERNEL = "python3"
+
 
 class Task(NamedTuple):
-    """A notebook to execute: its file, the run folder, the working folder, and the changed parameters."""
+    """A notebook to execute: file, run folder, working folder, changed parameters, seconds for the kernel's start."""
 
     notebook: str
     folder: str
     cwd: str
     parameters: dict[str, Any]
+    start_timeout: int = 60
 
 
 def run_notebook(task: Task, environment: Mapping[str, str]) -> None:
@@ -40,7 +43,8 @@ def run_notebook(task: Task, environment: Mapping[str, str]) -> None:
     enter(environment, Path(task.folder) / "log.txt")
     kernel = _forked_kernel()
     # a folder for the sockets of the kernel, whose names must be shorter than 104 characters
-    private = tempfile.mkdtemp(prefix="hdarts-", dir="/tmp" if len(tempfile.gettempdir()) > 60 else None)
+    long = len(tempfile.gettempdir()) > 60 and transport() == "ipc"
+    private = tempfile.mkdtemp(prefix="hdarts-", dir="/tmp" if long else None)
     os.environ["IPYTHONDIR"] = f"{private}/ipython"  # concurrent kernels share no profile and no history
     threading.Thread(target=_follow_parent, args=(private,), daemon=True).start()
     signals: list[int] = []
@@ -63,13 +67,15 @@ def run_notebook(task: Task, environment: Mapping[str, str]) -> None:
         elif not signals:
             raise
     finally:
+        if kernel is not None and not kernel.launched:
+            kernel.kill()  # at its end this process waits for its children
         shutil.rmtree(private, ignore_errors=True)
     sys.exit(Stopped.exit_code if signals else code)
 
 
 def _forked_kernel() -> Any:
     """Return a kernel that waits, if this process is a fork that has what a kernel imports, else None."""
-    if "ipykernel.kernelapp" not in sys.modules:
+    if "ipykernel.kernelapp" not in sys.modules or not hasattr(os, "fork"):
         return None
     from hdarts.workbook.study.forked_kernel import ForkedKernel, launch_forked
 
@@ -86,6 +92,7 @@ def execute(task: Task, connection_file: str) -> int:
     """
     # jsonschema would spend a second at import on a grammar for addresses that no notebook contains
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[assignment]
+    from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import DeadKernelError
     from papermill import PapermillExecutionError, execute_notebook
     from papermill.iorw import papermill_io
@@ -100,12 +107,13 @@ def execute(task: Task, connection_file: str) -> int:
             task.notebook,
             str(output),
             task.parameters,
-            kernel_name="python3",
+            kernel_name=KERNEL,
             cwd=task.cwd,
             progress_bar=False,
             stdout_file=sys.stdout,
             stderr_file=sys.stderr,
-            config=Config({"KernelManager": {"transport": "ipc", "connection_file": connection_file}}),
+            start_timeout=task.start_timeout,
+            config=Config({"KernelManager": {"transport": transport(), "connection_file": connection_file}}),
         )
         code = 0
     except PapermillExecutionError as error:  # shown in the notebook
@@ -113,8 +121,37 @@ def execute(task: Task, connection_file: str) -> int:
     except DeadKernelError:  # the notebook does not show it
         print("the kernel died: killed from outside, or by the system because memory ran out", flush=True)
         return 1
+    except (NoSuchKernel, OSError, ValueError, RuntimeError) as error:
+        ours = isinstance(error, OSError) and of_the_disk(error)
+        if ours or (isinstance(error, RuntimeError) and not str(error).startswith(("Kernel d", "No such kernel"))):
+            raise
+        print(_why_it_did_not_start(error, task.start_timeout), flush=True)
+        return 1
     write_page(output)
     return code
+
+
+def transport() -> str:
+    """Return how to talk to a kernel: by sockets of the file system, or of this host where there are no such."""
+    import zmq
+
+    return "ipc" if zmq.has("ipc") and sys.platform != "win32" else "tcp"
+
+
+def _why_it_did_not_start(error: Exception, start_timeout: int) -> str:
+    if isinstance(error, RuntimeError) and "didn't respond" in str(error):
+        return (
+            f"the kernel did not start within {start_timeout} s: give it more with `start_timeout` in the study, "
+            "or look for what is slow (a network file system, other processes)"
+        )
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    place = KernelSpecManager().find_kernel_specs().get(KERNEL, "no folder of Jupyter")
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return (
+        f"the kernel {KERNEL!r} cannot be started ({type(error).__name__}: {reason}): its description is in {place}; "
+        f"remove it, or write it again with `{sys.executable} -m ipykernel install --sys-prefix`"
+    )
 
 
 class WholeFiles:

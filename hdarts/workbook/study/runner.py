@@ -89,11 +89,13 @@ def run_one(
     timeout: float | None = None,
     stop: Callable[[], bool] | None = None,
     variables: Mapping[str, str] | None = None,
+    start_timeout: int = 60,
 ) -> Outcome:
     """Execute one run in a separate process and return its outcome; its output goes to `log.txt` in its folder.
 
     The process is signalled to save and exit after `timeout` minutes, or once `stop()`, polled every second, is true;
-    it is killed `GRACE` seconds after the timeout. `variables` are added to its environment.
+    it is killed `GRACE` seconds after the timeout. `variables` are added to its environment; its kernel may take
+    `start_timeout` seconds to start.
     """
     count = os.environ.get("OMP_NUM_THREADS", str(threads))  # a user's setting applies to all libraries
     defaults = {
@@ -111,7 +113,7 @@ def run_one(
     folder = opened.folder
     for name in ("notebook.ipynb", "notebook.html", "partial.json"):
         (folder / name).unlink(missing_ok=True)  # the state of an earlier start
-    task = Task(str(run.notebook), str(folder), str(root), _changed_parameters(run))
+    task = Task(str(run.notebook), str(folder), str(root), _changed_parameters(run), start_timeout)
     more = {"HDARTS_MISSING": " ".join(run.missing), **(variables or {})}
     process = start(run_notebook, task, {**defaults, **os.environ, **fixed, **more})
     timed_out = _wait(process, timeout, stop)
@@ -227,7 +229,8 @@ def run_locally(plan: Plan, jobs: int, per_gpu: int = 1) -> Generator[tuple[Plan
     def work(run: PlannedRun) -> Outcome:
         at_once = on_gpus if on_gpus and device_of(run) != "cpu" else jobs
         with gpus.lent(run) as variables:
-            return run_one(run, plan.root, max(1, cores() // at_once), plan.study.timeout, variables=variables)
+            limits = {"timeout": plan.study.timeout, "start_timeout": plan.study.start_timeout}
+            return run_one(run, plan.root, max(1, cores() // at_once), variables=variables, **limits)
 
     with Slots(jobs, on_gpus) as executor:
         yield from run_all(plan.runs, executor, work, stop_all)

@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -198,6 +199,40 @@ def test_a_failed_notebook_stays_with_its_error(tmp_path: Path, runs: Path, code
     outcome = run_one(run, tmp_path, threads=1)
     assert outcome.state == "failed" and message in outcome.error
     assert "START" not in outcome.error and (run.folder / "notebook.ipynb").is_file()
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ('{"argv": ["/nowhere/python", "-m", "ipykernel_launcher", "-f", "{connection_file}"]}', "/nowhere/python"),
+        ("{", ""),
+    ],
+    ids=["another interpreter", "damaged"],
+)
+def test_a_kernel_that_cannot_be_started_is_explained(tmp_path: Path, runs: Path, monkeypatch, spec, message) -> None:
+    description = tmp_path / "jupyter" / "kernels" / "python3"
+    description.mkdir(parents=True)
+    (description / "kernel.json").write_text(spec)
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    outcome = run_one(first_run(tmp_path, ""), tmp_path, threads=1)
+    assert outcome.state == "failed" and "the kernel 'python3' cannot be started" in outcome.error, outcome
+    assert message in outcome.error and str(description) in outcome.error and "ipykernel install" in outcome.error
+
+
+def test_a_kernel_that_starts_slowly_names_the_entry_that_gives_it_time(tmp_path: Path, runs: Path) -> None:
+    plan = plan_study(write_project(tmp_path, STUDY.replace("title:", "start_timeout: 1\ntitle:")))
+    assert plan.study.start_timeout == 1
+    spec = tmp_path / "jupyter" / "kernels" / "python3"
+    spec.mkdir(parents=True)
+    (spec / "kernel.json").write_text(
+        json.dumps(
+            {"argv": [sys.executable, "-c", "import time; time.sleep(60)"], "display_name": "x", "language": "python"}
+        )
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+        outcome = run_one(plan.runs[0], tmp_path, 1, start_timeout=1)
+    assert outcome.state == "failed" and "did not start within 1 s: give it more with `start_timeout`" in outcome.error
 
 
 def test_a_notebook_that_hangs_is_stopped_after_the_timeout_of_its_study(tmp_path: Path, runs: Path) -> None:
