@@ -20,7 +20,14 @@ class Parameters(BaseModel):
     stage: ClassVar[str]
     added_later: ClassVar[Mapping[str, Any]] = {
         **{"sync_batch_norm": False, "tensorboard": False, "stream": False, "workers": 2},
-        **{"stem": "cifar", "drop_last": True, "order": "alpha-first", "nesterov": False, "schedule": "epoch"},
+        **{
+            "stem": "cifar",
+            "class_weights": "none",
+            "drop_last": True,
+            "order": "alpha-first",
+            "nesterov": False,
+            "schedule": "epoch",
+        },
     }
     renamed_values: ClassVar[Mapping[str, Mapping[str, str]]] = {"rest": {"own": "learned"}}
     not_identifying: ClassVar[frozenset[str]] = frozenset(

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -27,6 +27,7 @@ class EvaluateParams(Parameters, Machine, Images, Network, Checkpoints, SGD):
     test_limit: CountOrZero
     auxiliary: NotNegative
     drop_path: Fraction
+    class_weights: Literal["none", "balanced"]  # in the loss; balanced: as rare as a class is
     sync_batch_norm: bool  # over all processes of torchrun
 
     def slug(self) -> str:

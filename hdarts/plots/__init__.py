@@ -6,6 +6,7 @@ A figure is saved in a run folder with `save` (or a `Gallery`, with its caption)
 from hdarts.plots.architecture import draw_cell_shapes, draw_network
 from hdarts.plots.arms import accuracy_and_cost, seconds_by_arm, strip, validation_against_test
 from hdarts.plots.cells import draw_genotype
+from hdarts.plots.classes import class_results
 from hdarts.plots.curves import (
     discretisation_gap,
     eigenvalue_over_epochs,
@@ -41,8 +42,9 @@ from hdarts.plots.truth import error_against_truth, truth_over_time
 # fmt: off
 __all__ = [
     "Gallery", "accuracy_and_cost", "agreement_by_arm", "batch_magnitudes", "best_responses", "candidates_by_stage",
-    "chords", "discretisation_gap", "draw_cell_search", "draw_cell_shapes", "draw_genotype", "draw_hypernetworks",
-    "draw_method", "draw_network", "edge_agreement", "eigenvalue_over_epochs", "entropy_over_epochs",
+    "chords", "class_results", "discretisation_gap", "draw_cell_search", "draw_cell_shapes", "draw_genotype",
+    "draw_hypernetworks", "draw_method", "draw_network", "edge_agreement", "eigenvalue_over_epochs",
+    "entropy_over_epochs",
     "error_against_truth", "grouped_strips", "hypergradient_bars", "hypergradient_magnitudes",
     "hypergradient_parts", "hypergradient_slope", "learning_curves", "lines", "matrices", "method_agreement",
     "neighbourhood_points", "neumann_path", "plane_paths", "removal_maps", "render", "save", "schedules",

@@ -27,6 +27,7 @@ from hdarts.runs.progress import progress
 from hdarts.runs.randomness import generator
 from hdarts.runs.run import Run, tidy
 from hdarts.runs.tensorboard import event_files
+from hdarts.train.classes import Counts, class_loss
 from hdarts.train.result import finish as finish_run
 from hdarts.train.setup import prepare
 from hdarts.train.state import Training, resume, save, stop_unless_finite
@@ -47,7 +48,9 @@ def train(
 
     A row has `epoch` (from 1), `train_loss` and `test_loss` (cross entropy of the main classifier, mean over images),
     `train_accuracy` and `test_accuracy` (per cent; training images as augmented, test images plain), `learning_rate`
-    and `drop_path`. The training loss adds `params.auxiliary` times the auxiliary head's cross entropy.
+    and `drop_path`. The loss that is minimised adds `params.auxiliary` times the auxiliary head's cross entropy, and
+    with `class_weights` multiplies each image's by the weight of its class. The last test also writes classes.csv,
+    confusion.csv and calibration.csv (train.classes).
 
     `data` and `network` (a module with the signature of `EvaluationNetwork`) replace those of the parameters. With
     several `processes`, each of them calls this for its share of the training (train.distributed). Writes metrics.csv,
@@ -86,9 +89,13 @@ def _train(training: Training) -> Iterator[Row]:
         train_loss, train_accuracy, images = train_epoch(training, learning_rate, drop_path)
         trained = time.monotonic()
         with autocast(training.sums.device, params.precision):
-            test_sums = test_network(training.network, training.test_images, params.batch_size, training.processes)
+            counts = Counts(training.classes) if epoch + 1 == params.epochs else None
+            of_test = training.test_images, params.batch_size, training.processes
+            test_sums = test_network(training.network, *of_test, counts)
         test_loss, test_accuracy, _ = means(test_sums)
         stop_unless_finite(training, train_loss=train_loss, test_loss=test_loss)
+        if counts is not None:
+            counts.write(training.run, training.processes)
 
         row = {"epoch": epoch + 1, "train_loss": train_loss, "train_accuracy": train_accuracy, "test_loss": test_loss}
         row |= {"test_accuracy": test_accuracy, "learning_rate": learning_rate, "drop_path": drop_path}
@@ -149,9 +156,9 @@ def differentiate(
     with autocast(images.device, params.precision):
         logits, auxiliary = training.parallel(images[:first], drop_path, generator=masks, **share)
     logits = at_least_float32(logits)
-    loss = F.cross_entropy(logits, labels)
+    loss = class_loss(logits, labels, training.class_weights)
     if auxiliary is not None:
-        loss = loss + params.auxiliary * F.cross_entropy(at_least_float32(auxiliary), labels)
+        loss = loss + params.auxiliary * class_loss(at_least_float32(auxiliary), labels, training.class_weights)
     if world > 1:
         loss = loss * (world * len(labels) / batch_size)  # gradients are averaged over the processes
     training.optimiser.zero_grad()
@@ -160,15 +167,23 @@ def differentiate(
 
 
 @torch.no_grad()
-def test_network(network: nn.Module, images: Images, batch_size: int, processes: Processes = SINGLE) -> Tensor:
-    """Return the `tally` of a network in evaluation mode over all images; batches are divided among the processes."""
+def test_network(
+    network: nn.Module, images: Images, batch_size: int, processes: Processes = SINGLE, counts: Counts | None = None
+) -> Tensor:
+    """Return the `tally` of a network in evaluation mode over all images; batches are divided among the processes.
+
+    `counts` receives the images of this process.
+    """
     network.eval()
     processes.broadcast(network.buffers())
     device = images.labels.device
     tallies = torch.zeros(-(-len(images) // batch_size), 3, dtype=finest(device), device=device)
     for number, (x, y) in enumerate(in_order(images, batch_size)):
         if number % processes.world == processes.rank:
-            tallies[number] = tally(at_least_float32(network(x)[0]), y)
+            logits = at_least_float32(network(x)[0])
+            tallies[number] = tally(logits, y)
+            if counts is not None:
+                counts.add(logits, y)
     return processes.sum(tallies).sum(0)
 
 

@@ -6,6 +6,7 @@ from hdarts.errors import ParameterError
 from hdarts.params import EvaluateParams
 from hdarts.runs.run import Run, tidy
 from hdarts.space import Genotype
+from hdarts.train.classes import summary_of_classes
 
 
 def finish(params: EvaluateParams, run: Run) -> None:
@@ -31,6 +32,7 @@ def summary(params: EvaluateParams, run: Run) -> dict[str, Any]:
         "best_test_accuracy": float(best["test_accuracy"]),
         "best_epoch": int(best["epoch"]),
         "last_test_accuracy": float(metrics["test_accuracy"].iloc[-1]),
+        **summary_of_classes(run),
         "parameters": run.provenance["parameters"],
         "epochs": params.epochs,
         "genotype": genotype.model_dump(),

@@ -15,6 +15,7 @@ from hdarts.runs.run import Run
 from hdarts.runs.tensorboard import Write, no_events
 from hdarts.space import Genotype
 from hdarts.space.layers import check_size
+from hdarts.train.classes import balanced_weights
 from hdarts.train.distributed import synchronise_batch_norm
 from hdarts.train.state import Training
 
@@ -95,7 +96,10 @@ def prepare(
     _describe(run, genotype, data, network, device, processes)
     sums, test = torch.zeros(3, dtype=finest(device), device=device), data.test.to(device)
     parallel = processes.parallel(network)
-    return Training(params, run, network, parallel, optimiser, batches, test, clock, processes, events, sums)
+    weights = balanced_weights(batches.images.labels, len(data.classes)) if params.class_weights == "balanced" else None
+    return Training(
+        params, run, network, parallel, optimiser, batches, test, clock, processes, events, sums, data.classes, weights
+    )
 
 
 def _describe(

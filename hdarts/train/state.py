@@ -33,6 +33,8 @@ class Training:
     processes: Processes
     events: Write
     sums: Tensor  # `tally` of the completed steps of the current epoch
+    classes: tuple[str, ...] = ()
+    class_weights: Tensor | None = None  # in the loss; None: all 1
     epoch: int = 0  # completed epochs
     step: int = 0  # completed steps of the current epoch
     seconds: float = 0.0  # that they took

@@ -95,6 +95,15 @@ SNAPSHOTS = table(
         for p in ("total", "direct", "response")
     ],
 )
+CLASSES = table("class images predicted correct accuracy", [(f"c{k}", 50, 50, 48 - k, 96 - 2 * k) for k in range(25)])
+CONFUSION = table(
+    "class predicted images",
+    [(f"c{k}", f"c{(k + d) % 25}", n) for k in range(25) for d, n in ((0, 48 - k), (1, 2 + k))],
+)
+CALIBRATION = table(
+    "from to images confidence accuracy",
+    [(10 * b, 10 * b + 10, b, 10 * b + 5 if b else None, 8 * b) for b in range(10)],
+)
 METHOD_ERRORS = SNAPSHOTS.query("arm == 'darts-second'")
 EDGES = table(
     "method kind edge relative_error",
@@ -180,6 +189,7 @@ TABLES: dict[str, tuple[pd.DataFrame, Callable[[pd.DataFrame], Figure]]] = {
     "sweep_map": (GRID, lambda t: plots.sweep_map(t, "learning_rate", "batch_size")),
     "sweep_memory": (MEMORY, lambda t: plots.sweep_memory(t, "embedding")),
     "schedules": (CURVES, plots.schedules),
+    "class_results": (CLASSES, lambda t: plots.class_results(t, CONFUSION, CALIBRATION)),
     "accuracy_and_cost": (COSTS, plots.accuracy_and_cost),
     "strip": (RUNS, lambda t: plots.strip(t, "arm", "last_test_accuracy", {"thesis": 97.3, "random average": 96.2})),
     "validation_against_test": (RUNS, plots.validation_against_test),

@@ -36,5 +36,6 @@ TINY = {
     "layers": 3,
     "auxiliary": 0.4,
     "drop_path": 0.2,
+    "class_weights": "none",
     "sync_batch_norm": False,
 }

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -64,10 +65,13 @@ def folder(name: str = "tiny") -> Path:
 
 
 def near(one: Path, other: Path, tolerance: float) -> None:
-    """Compare metrics and the last checkpoint of two runs."""
+    """Compare all tables and the last checkpoint of two runs."""
     params = check(EvaluateParams, TINY)
     tables = [Run(path, params).table("metrics") for path in (one, other)]
     assert tables[0].to_numpy() == pytest.approx(tables[1].to_numpy(), rel=tolerance)
+    for name in ("classes", "confusion", "calibration"):
+        first, second = (Run(path, params).table(name) for path in (one, other))
+        pd.testing.assert_frame_equal(first, second, check_exact=False, rtol=tolerance)
     networks = [checkpoint.read(path / checkpoint.NEWEST)["network"] for path in (one, other)]
     for name, value in networks[0].items():
         torch.testing.assert_close(value, networks[1][name], rtol=tolerance, atol=tolerance, msg=name)
@@ -108,8 +112,9 @@ def test_gradients_are_the_mean_of_those_of_the_shares(together) -> None:
 
 
 def test_with_synchronised_batch_norm_two_processes_train_as_one_does(together) -> None:
-    one = trained(SINGLE, SYNC | {"run": "one"})
-    rows = together(2, trained, SYNC | {"run": "many"})
+    weighted = SYNC | {"class_weights": "balanced"}
+    one = trained(SINGLE, weighted | {"run": "one"})
+    rows = together(2, trained, weighted | {"run": "many"})
     assert rows[0] == rows[1] and len(rows[0]) == len(one) == 3
     near(folder("one"), folder("many"), 1e-9)
     (start,) = read_starts(folder("many"))  # written by one of them

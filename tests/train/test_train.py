@@ -55,7 +55,11 @@ def outcome(run: Run):
     for number, moments in state["optimiser"]["state"].items():
         tensors[f"momentum {number}"] = moments["momentum_buffer"]
     weights = {name: (tensor.dtype, tensor.numpy().tobytes()) for name, tensor in tensors.items()}
-    files = {name: (run.folder / name).read_bytes() for name in ("metrics.csv", "result.json", "genotype.json")}
+    names = ("metrics", "classes", "confusion", "calibration")
+    files = {
+        name: (run.folder / name).read_bytes()
+        for name in ("result.json", "genotype.json", *(f"{n}.csv" for n in names))
+    }
     return files, weights
 
 
@@ -362,7 +366,7 @@ def test_bad_input_is_refused_before_anything_is_written(changes, message):
     params, run = opened(**changes)
     with pytest.raises(ParameterError, match=message):
         next(train(params, run))
-    assert [path.name for path in run.folder.iterdir() if path.name != ".lock"] == ["params.yaml"]
+    assert [path.name for path in run.folder.iterdir() if path.name != ".lock"] == []
 
 
 @pytest.mark.parametrize(

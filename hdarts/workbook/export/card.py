@@ -26,6 +26,7 @@ An image classifier of {classes} classes, written by `hdarts export`.
 | size | {parameters:,} parameters, {multiply_adds:,} multiply-adds per image |
 | test accuracy | {accuracy:.2f} % with these weights, after epoch {epochs} |
 | over seeds | {spread} |
+| classes, confidences | {sure} |
 | trained with | hdarts {version}, git {git}, torch {torch}, {device}, precision {precision} |
 | ONNX | {onnx} |
 
@@ -43,7 +44,7 @@ Classes, in the order of the logits: {named}.
 
 - Other images than the test part of {data}: other cameras, sizes, crops or times, damaged or manipulated ones.
 - Images of no class: the network assigns one of its classes to every image.
-- Calibration: whether predictions with 90 % confidence are right in 90 of 100 cases.
+- Calibration on other images: whether predictions with 90 % confidence are right in 90 of 100 cases.
 - Harm: what its errors would cause, and whom they would affect more often.
 """
 
@@ -79,6 +80,7 @@ def model_card(run: Run, description: Description, images: dict[str, Any], diffe
         best=result["best_test_accuracy"],
         epochs=params["epochs"],
         spread=_spread(run),
+        sure=_sure(result),
         git=_over_time(starts, "git"),
         torch=_over_time(packages, "torch"),
         device=_over_time(starts, "device"),
@@ -115,6 +117,13 @@ def seed_accuracies(run: Run) -> list[float]:
     folders, this = sorted(filter(Path.is_dir, run.folder.parent.iterdir())), setting(run.folder)
     results = [read_result(folder) for folder in folders if setting(folder) == this]
     return [result["last_test_accuracy"] for result in results if result is not None]
+
+
+def _sure(result: dict[str, Any]) -> str:
+    if "calibration_error" not in result:
+        return "not counted by the release that trained it"
+    mean, error = result["mean_class_accuracy"], result["calibration_error"]
+    return f"mean over the classes {mean:.2f} %; expected calibration error {error:.2f} points (15 bins), test images"
 
 
 def _spread(run: Run) -> str:
