@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hdarts import hypergradient as hg
 from hdarts.bilevel import BilevelProblem
-from hdarts.hypergradient.derivatives import gradients
+from hdarts.hypergradient.derivatives import gradients, products
 from hdarts.hypernetwork import MLP, ByKind, Hypernetwork, Linear
 from hdarts.runs.randomness import generator
 from hdarts.search.tangent import TangentWeights
@@ -159,7 +159,7 @@ def solved(held: Held, budget: int, pool: list[Any] | None = None) -> list[Row]:
     rows, most, one = [], max(1, (budget - 4) // 2), held.batch(1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", hg.HypergradientWarning)
-        rows += _best(lambda step_size: _amortised(held, step_size, max(1, budget // 4)), held)
+        rows += _best(lambda step_size: _amortised(held, step_size, max(1, budget // 4), pool), held)
         rows += _best(lambda step_size: _neumann(held, NEUMANN, most, step_size, fresh=False), held)
         if pool is not None:
             rows += _best(lambda step_size: _neumann(held, FRESH, most // 2, step_size, fresh=True), held)
@@ -204,12 +204,26 @@ def _conjugate_gradient(held: Held, name: str, most: int, batch: Any, batches: i
     return rows
 
 
-def _amortised(held: Held, step_size: float, steps: int) -> list[Row]:
-    """Return the errors of the amortised adjoint from 0, whose steps cost 4: two gradients and a product."""
+def _amortised(held: Held, step_size: float, steps: int, pool: list[Any] | None) -> list[Row]:
+    """Return the errors of the amortised adjoint from 0, whose steps cost 4: two gradients and a product.
+
+    With a `pool` its response -C^T q is also taken with the C of the mean of these batches, at their cost: what remains
+    is the error of q, without that of the C of one batch.
+    """
     q, marks, rows = torch.zeros_like(held.w), set(counts_to(steps)), []
+    mean = products(held.problem.inner, held.w, held.alpha, pool, "the inner loss") if pool else None
     for step in range(steps + 1):
         at = (held.problem, held.w, held.alpha, held.batch(step + 1), held.outer)
-        found, q = hg.amortised_adjoint(*at, q, step_size)
+        found, moved = hg.amortised_adjoint(*at, q, step_size)
         if step in marks:  # the response is that of the adjoint before the step
             rows.append(held.row(AMORTISED, 4 * step, step, step_size, found.response))
+            if pool and mean is not None:
+                cost = 4 * step + 3 * len(pool)
+                rows.append(held.row(averaged(len(pool)), cost, step, step_size, -mean(q)[1]))
+        q = moved
     return rows
+
+
+def averaged(batches: int) -> str:
+    """The name of an amortised adjoint whose C is the mean over so many batches."""
+    return f"{AMORTISED}, C of {batches} batches"

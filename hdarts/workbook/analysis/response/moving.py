@@ -22,9 +22,10 @@ from hdarts.search.weights import GeneratedWeights
 from hdarts.supernet.layout import agreement
 from hdarts.workbook.analysis import Row
 from hdarts.workbook.analysis.relatives import SMALL
-from hdarts.workbook.analysis.response.methods import AMORTISED, LEARNERS, TANGENT, TRAJECTORY, hold
+from hdarts.workbook.analysis.response.methods import AMORTISED, LEARNERS, TANGENT, TRAJECTORY, averaged, hold
 
 CURVATURES = (20.0, 100.0, 500.0)  # step sizes are those for these largest curvatures; the best is kept
+MEAN = 8  # batches
 FOLLOWED = ("centred, σ = 0.1", "centred, σ = 0.3", TANGENT, "MLP, σ = 0.3", TRAJECTORY)
 EXTRA = {TANGENT: 2, AMORTISED: 3, TRAJECTORY: 0}  # gradients per iteration beyond those of a first-order search
 
@@ -82,8 +83,12 @@ class Followers:
             hold(one, alpha, w)
             found[method, k, EXTRA.get(method, LEARNERS[method].cost)] = one.response(alpha, v)
         for k, q in self.adjoints.items():
-            product = products(problem.inner, w, alpha, inner, "the inner loss")(q)[1]
-            found[AMORTISED, k, EXTRA[AMORTISED]] = -product
+            several = [
+                products(problem.inner, w, alpha, one, "the inner loss")(q)[1] for one in [inner, *batches[:MEAN]]
+            ]
+            found[AMORTISED, k, EXTRA[AMORTISED]] = -several[0]
+            mean = torch.stack(several[1:]).mean(0)
+            found[averaged(len(several) - 1), k, EXTRA[AMORTISED] + 3 * len(several) - 3] = -mean
         self.rows += [
             {"step": self.step, "method": m, "curvature": k, "gradients": cost, **agreement(one, reference)}
             for (m, k, cost), one in found.items()
