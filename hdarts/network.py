@@ -143,11 +143,11 @@ class FactorisedReduction(nn.Module):
 
 
 class Cell(nn.Module):
-    """One cell of a DARTS genotype: each node is the sum of two edges; the nodes are concatenated."""
+    """One cell of a DARTS genotype: each node is the sum of two edges; the last ones are concatenated."""
 
     def __init__(self, genotype: Genotype, cell: CellPlan, custom: CustomOperations):
         super().__init__()
-        edges = genotype.cells[cell.kind]
+        edges, self.outputs = genotype.cells[cell.kind], genotype.space.outputs
         first = factorised_reduction() if cell.after_reduction else POINTWISE
         self.preprocess0 = block(first, cell.previous_previous, cell.channels)
         self.preprocess1 = block(POINTWISE, cell.previous, cell.channels)
@@ -158,14 +158,14 @@ class Cell(nn.Module):
         )
 
     def forward(self, previous_previous: Tensor, previous: Tensor, probability: float, keep: Tensor | None) -> Tensor:
-        """Return `(N, nodes C, H', W')`; `keep` `(edges, N)` is False where drop path drops a sample on an edge."""
+        """Return `(N, outputs C, H', W')`; `keep` `(edges, N)` is False where drop path drops a sample on an edge."""
         nodes = [self.preprocess0(previous_previous), self.preprocess1(previous)]
         values: list[Tensor] = []
         for edge, (module, source) in enumerate(zip(self.edges, self.sources, strict=True)):
             values.append(_edge(module, nodes[source], probability, keep, edge))
             if edge % 2:  # the second of a node's two edges
                 nodes.append(values[-2] + values[-1])
-        return torch.cat(nodes[DARTS.inputs :], 1)
+        return torch.cat(nodes[-self.outputs :], 1)
 
 
 class BenchmarkCell(nn.Module):
@@ -294,7 +294,9 @@ class EvaluationNetwork(nn.Module):
         self.last = nn.BatchNorm2d(features) if benchmark else None
         self.classifier = nn.Linear(features, classes)
         self.edges = max(map(len, genotype.cells.values()))
-        self.auxiliary_after = max(k for k, cell in enumerate(cells) if cell.reduces)
+        self.auxiliary_after = max((k for k, cell in enumerate(cells) if cell.reduces), default=-1)
+        if auxiliary and self.auxiliary_after < 0:
+            raise ParameterError(f"auxiliary: its head follows a reduction cell, and space {space.name} has none")
         width = space.outputs * cells[self.auxiliary_after].channels
         # created last: the rest starts from the same weights with and without it
         self.auxiliary = AuxiliaryHead(width, classes, stem) if auxiliary else None

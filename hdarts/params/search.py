@@ -8,6 +8,17 @@ from hdarts.params.base import SGD, Checkpoints, Images, Machine, Network, Param
 from hdarts.params.parts import SAMPLED, SearchParts, check_parts_with_the_rest
 from hdarts.params.types import Count, CountOrZero, Fraction, NotNegative, Positive
 
+SpaceName = Literal[
+    "darts",
+    "nasbench201",
+    "darts-no-none",
+    "nasbench201-no-none",
+    "s1",
+    "s2",
+    "s3",
+    "s4",
+    "single-cell",
+]
 STOPS = ("stop_when_skips", "stop_when_stable", "stop_when_eigenvalue_grows")
 
 
@@ -19,7 +30,7 @@ class SearchParams(SearchParts, Parameters, Machine, Images, Network, Checkpoint
     validation_fraction: Annotated[float, Field(gt=0, lt=1)]
     split_seed: CountOrZero
     drop_last: bool  # leave out last short batches, and end an epoch with the shorter level
-    space: Literal["darts", "nasbench201", "darts-no-none", "nasbench201-no-none", "s1", "s2", "s3", "s4"]
+    space: SpaceName
     method: Literal[
         "random",
         "shared-weights",
@@ -178,12 +189,14 @@ class SearchParams(SearchParts, Parameters, Machine, Images, Network, Checkpoint
             raise ValueError(f"most_weight_decay: {self.most_weight_decay:g} allows no growth; set at least {least}")
 
     def _check_space(self) -> None:
-        if "nasbench201" not in self.space and self.layers < 3:
+        if "nasbench201" not in self.space and self.space != "single-cell" and self.layers < 3:
             needs = f"the 3 cells that a network of space {self.space} needs"
             raise ValueError(f"`layers` = {self.layers} is less than {needs}")
         if self.space == "s4" and (self.parametrisation in SAMPLED or self.antithetic):
             other = "antithetic: true" if self.antithetic else f"parametrisation: {self.parametrisation}"
             raise ValueError(f"space: s4 draws the values of its operation noise, so it cannot have {other}")
+        if self.space == "single-cell" and self.selection == "perturbation":
+            raise ValueError("selection: perturbation is not for space single-cell, only for cells of DARTS's size")
         if self.space == "s4" and self.max_skips is not None:
             raise ValueError("max_skips: space s4 has no skip connections")
 

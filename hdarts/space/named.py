@@ -45,6 +45,7 @@ SPACES = {
         ),
         _without_none(DARTS, "s2", ("none", "skip_connect", "sep_conv_3x3")),
         replace(DARTS, name="s3", operations=("none", "skip_connect", "sep_conv_3x3")),
+        replace(DARTS, name="single-cell", kinds=("normal",), nodes=8),  # Sukthanker et al., confopt, AutoML 2025
         _without_none(DARTS, "s4", ("none", "noise", "sep_conv_3x3")),
     )
 }
@@ -54,7 +55,8 @@ MAX_NODES = 32  # of a custom space
 def space_of_cells(space: SearchSpace) -> SearchSpace:
     """Return the space that names the discrete cells of a space: `darts` or `nasbench201` where these have them."""
     base = NASBENCH201 if space.kinds == NASBENCH201.kinds else DARTS
-    return base if space in SPACES.values() and set(space.operations) <= set(base.operations) else space
+    same = (space.kinds, space.nodes) == (base.kinds, base.nodes) and set(space.operations) <= set(base.operations)
+    return base if space in SPACES.values() and same else space
 
 
 def check_space(space: SearchSpace) -> None:

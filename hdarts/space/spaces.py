@@ -105,18 +105,18 @@ class SearchSpace:
     def plan(self, channels: int, layers: int, stem: str = "cifar") -> list[CellPlan]:
         """Return the cells of a network in order: `layers` cells, reduction cells at 1/3 and 2/3 (thesis 4.5).
 
-        Channels double in reduction cells. The CIFAR stem has 3 C channels as in DARTS, and a cell outputs 4 times its
-        channels. (The thesis's section 4.5 says that the stem has 64; with C = 16, 48 matches the 1.93 million weights
-        of the supernet, 64 does not.)
+        A space without reduction cells has normal ones there. Channels double in reduction cells. The CIFAR stem has
+        3 C channels as in DARTS, and a cell outputs 4 times its channels. (The thesis's section 4.5 says that the stem
+        has 64; with C = 16, 48 matches the 1.93 million weights of the supernet, 64 does not.)
         """
-        if layers < 3:
+        if layers < 3 and "reduce" in self.kinds:
             raise ParameterError(
                 f"layers = {layers}: a network needs at least 3 cells, two of which are reduction cells"
             )
         cells, previous = [], stem_widths(stem, channels, self.stem)[-1]
         previous_previous, after = previous, stem == "imagenet"
         for layer in range(layers):
-            reduces = layer in (layers // 3, 2 * layers // 3)
+            reduces = "reduce" in self.kinds and layer in (layers // 3, 2 * layers // 3)
             channels *= 2 if reduces else 1
             cells.append(CellPlan("reduce" if reduces else "normal", previous_previous, previous, channels, after))
             previous_previous, previous, after = previous, self.outputs * channels, reduces

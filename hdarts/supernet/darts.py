@@ -71,7 +71,7 @@ class DartsCells:
         return x
 
     def _cell(self, k: int, before: Tensor, last: Tensor, named: Named, mixture: CellMixture, compiled: bool) -> Tensor:
-        """Return the nodes of cell `k`, concatenated, for the outputs of the two cells before, after ReLU."""
+        """Return the output nodes of cell `k`, concatenated, for the outputs of the two cells before, after ReLU."""
         halves = 2 if self.cells[k].after_reduction else 1
         nodes = [
             _preprocess(before, [named[f"cells.{k}.preprocess0.{j}"] for j in range(halves)]),
@@ -86,7 +86,7 @@ class DartsCells:
                 wave.nodes, self._wave(wave, x, onto, f"{k}.{wave.sources}.", named, mixture, compiled), strict=True
             )
             nodes.append(mixture.node(j, sums.pop(len(nodes)), bypass, compiled))  # it has all its edges now
-        return torch.cat(nodes[self.space.inputs :], 1)
+        return torch.cat(nodes[-self.space.outputs :], 1)
 
     def _wave(
         self, wave: Wave, x: Sequence[Tensor], onto: Sequence[Tensor | None], prefix: str, named: Named,

@@ -242,6 +242,10 @@ def test_parts_that_are_those_of_darts_do_not_name_a_run_and_others_do():
         ({"parametrisation": "edge-pairs"}, "parametrisation: edge-pairs needs a stage that prunes"),
         ({"temperature": 0.0}, "temperature: must be above 0"),
         ({"temperature": {"first": 1.0, "last": 0.0, "shape": "exponential"}}, "exponential needs first and last"),
+        (
+            {"space": "single-cell", "layers": 1, "selection": "perturbation"},
+            "selection: perturbation is not for space",
+        ),
         ({"stages": [{"epochs": 5}]}, "stages: they have 5 epochs, but epochs is 2"),
         ({"stages": [{"epochs": 2, "operations": 3}]}, "stages: before the first one there is nothing to prune"),
         ({"stages": [{"epochs": 1}, {"epochs": 1, "layers": 5, "restart": False}]}, "needs restart: true"),

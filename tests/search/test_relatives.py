@@ -24,7 +24,11 @@ def tiny(path: Path) -> dict[str, Any]:
     values["channels"] = 4 if 4 % values.get("partial_channels", 1) == 0 else 12  # 6 in DrNAS
     warmup = values.get("warmup_epochs", 0)
     blank = warmup >= values["epochs"]  # alpha never moves
-    values |= {"layers": 3 if not values["space"].startswith("nasbench201") else 1, "epochs": 2, "schedule_epochs": 0}
+    values |= {
+        "layers": 1 if values["space"].startswith(("nasbench201", "single")) else 3,
+        "epochs": 2,
+        "schedule_epochs": 0,
+    }
     values |= {"warmup_epochs": values["epochs"] if blank else min(1, warmup), "tuning_epochs": 1}
     if values.get("stages"):
         values["stages"] = [stage | short(stage) for stage in values["stages"]]

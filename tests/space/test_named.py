@@ -40,7 +40,7 @@ def test_the_spaces_are_the_published_ones():
     numbers = {name: sorted(set(mask_of(space).sum(-1).flatten().tolist())) for name, space in SPACES.items()}
     assert numbers == {
         **{"darts": [8], "nasbench201": [5], "darts-no-none": [7], "nasbench201-no-none": [4]},
-        **{"s1": [2], "s2": [2], "s3": [3], "s4": [2]},
+        **{"s1": [2], "s2": [2], "s3": [3], "s4": [2], "single-cell": [8]},
     }
     normal, reduce = SPACES["s1"].candidates
     assert normal[0] == ("skip_connect", "dil_conv_3x3") and normal[5] == ("max_pool_3x3", "skip_connect")
@@ -48,7 +48,7 @@ def test_the_spaces_are_the_published_ones():
     for name, space in SPACES.items():
         check_space(space)
         without = mask_of(space)[..., 0].logical_not().all()
-        assert bool(without) == (name not in ("darts", "nasbench201", "s3"))
+        assert bool(without) == (name not in ("darts", "nasbench201", "s3", "single-cell"))
 
 
 @every_space
@@ -67,7 +67,9 @@ def test_only_candidates_are_chosen_also_where_their_weights_vanish(space, scale
 @every_space
 def test_a_cell_is_one_of_darts_or_of_the_benchmark_where_they_have_its_operations(space):
     cell = discretise(random_alpha(space), space)
-    assert cell.space == (space if space.name == "s4" else NASBENCH201 if "cell" in cell.cells else DARTS)
+    assert cell.space == (
+        space if space.name in ("s4", "single-cell") else NASBENCH201 if "cell" in cell.cells else DARTS
+    )
     assert Genotype.from_json(cell.to_json()) == Genotype.model_validate(cell.model_dump()) == cell
     assert json.loads(cell.to_json())["space"] == cell.space.name
     found_in = cell.to_json().replace(f'"space": "{cell.space.name}"', f'"space": "{space.name}"')
@@ -78,7 +80,7 @@ def test_a_cell_is_one_of_darts_or_of_the_benchmark_where_they_have_its_operatio
 
 @every_space
 def test_the_supernet_mixes_the_candidates_alone(space):
-    net = Supernet(space, 2, 1 if space == NASBENCH201 or space.kinds == NASBENCH201.kinds else 3, 3, 1)
+    net = Supernet(space, 2, 3 if "reduce" in space.kinds else 1, 3, 1)
     w = net.initial_w(generator(0)).double().requires_grad_()
     images, alpha = torch.randn(2, 1, 8, 8, generator=generator(1)).double(), random_alpha(space).requires_grad_()
     logits = net(images, w, alpha)

@@ -12,7 +12,7 @@ from benchmarks.reference import PlainSupernet
 from hdarts.errors import ParameterError
 from hdarts.network import Cell, EvaluationNetwork
 from hdarts.runs.randomness import generator
-from hdarts.space import DARTS, NASBENCH201, CellPlan, Genotype, SearchSpace, discretise, one_hot_alpha
+from hdarts.space import DARTS, NASBENCH201, SPACES, CellPlan, Genotype, SearchSpace, discretise, one_hot_alpha
 from hdarts.supernet import Supernet
 
 SIZES = [
@@ -81,12 +81,18 @@ def test_single_precision_agrees_to_four_digits(size, compiled):
 
 @pytest.mark.parametrize(
     ("channels", "nodes", "stem"),
-    [*((c, n, "cifar") for c in range(1, 8) for n in range(1, 6)), (2, 2, "imagenet"), (6, 4, "imagenet")],
+    [
+        *((c, n, "cifar") for c in range(1, 8) for n in range(1, 6)),
+        (2, 2, "imagenet"),
+        (6, 4, "imagenet"),
+        (3, 8, "cifar"),
+    ],
 )
 @both_implementations
 def test_one_hot_weights_are_the_evaluation_network_of_the_cell(channels, nodes, stem, compiled):
     """With the supernet's weights, and its BatchNorm after pooling."""
-    space = DARTS if nodes == 4 else replace(DARTS, name="other", nodes=nodes, outputs=nodes)
+    named = {4: DARTS, 8: SPACES["single-cell"]}
+    space = named[nodes] if nodes in named else replace(DARTS, name="other", nodes=nodes, outputs=nodes)
     net, draw = Supernet(space, channels, 4, 10, stem=stem), generator(nodes, channels)
     net.compiled = compiled
     w = net.initial_w(draw).double()
