@@ -48,6 +48,12 @@ def difference(
     return combine([_compare(evidence, arms[0], other, of, want, margin, where) for other in arms[1:]])
 
 
+def similar(evidence: Evidence, arms: Sequence[str], of: str, margin: float) -> Finding:
+    """Is a measure of the first arm within `margin` of that of the second? Two one-sided tests, paired over seeds."""
+    wants: tuple[Want, Want] = ("higher", "lower")
+    return combine([_compare(evidence, arms[0], arms[1], of, want, margin, {}) for want in wants])
+
+
 def _compare(
     evidence: Evidence, first: str, second: str, of: str, want: Want, margin: float, where: dict[str, str]
 ) -> Finding:

@@ -19,6 +19,7 @@ from hdarts.workbook.claims.rules import (
     correlation,
     difference,
     nearer,
+    similar,
     trend,
     zero_direct_part,
 )
@@ -104,6 +105,17 @@ def test_margin_allows_a_measure_to_be_slightly_worse():
     assert assess(known, higher("a", "b", margin=0.5)).verdict == "supported"
     worse = evidence({"a": [80.0, 81.0, 80.5, 79.0, 80.0, 80.2], "b": [90.0] * 6})
     assert assess(worse, higher("a", "b", margin=0.5)).verdict == "contradicted"
+
+
+@pytest.mark.parametrize(("difference", "verdict"), [(0.1, "supported"), (2.0, "contradicted"), (-2.0, "contradicted")])
+def test_similar_is_a_statement_with_two_sides(difference: float, verdict: str) -> None:
+    base = [90.0, 90.1, 90.2, 89.9, 90.05, 90.15]
+    shifts = [0.0, 0.02, -0.02, 0.01, -0.01, 0.03]
+    known = evidence({"a": [x + difference + y for x, y in zip(base, shifts, strict=True)], "b": base})
+    rule = partial(similar, arms=("a", "b"), of="validation_accuracy", margin=0.5)
+    assert assess(known, rule).verdict == verdict
+    loud = evidence({"a": [x + y for x, y in zip(base, (3, -3, 2, -2, 1, -1), strict=True)], "b": base})
+    assert assess(loud, rule).verdict == "undecided"
 
 
 def test_costs_are_compared_as_a_ratio():
