@@ -45,7 +45,7 @@ check: $(TESTABLE)
 install: $(INSTALLED)
 
 lab: $(INSTALLED)
-	$(BIN)/jupyter lab --ip=localhost --notebook-dir=notebooks
+	$(BIN)/jupyter lab --ip=localhost --notebook-dir=notebooks $$(test $$(id -u) != 0 || echo --allow-root)
 
 docs: $(TESTABLE)
 	$(BIN)/pdoc hdarts --no-show-source --output-directory build/docs

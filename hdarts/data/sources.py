@@ -17,6 +17,7 @@ from hdarts.data.listed import files_of, listed
 from hdarts.data.parquet import has_parquet, parquet
 from hdarts.data.raw import RawImages, Source, array_images, require_classes
 from hdarts.errors import ParameterError
+from hdarts.kernels.compiler import user_cache
 from hdarts.runs.paths import places
 from hdarts.runs.randomness import generator
 
@@ -111,7 +112,7 @@ def data_folders(folder: str) -> list[Path]:
     """
     if folder := folder or os.environ.get("HDARTS_DATA", ""):
         return [Path(folder).expanduser()]
-    return [Path(__file__).parents[3] / "shared" / "data", Path.home() / ".cache" / "hdarts"]
+    return [Path(__file__).parents[3] / "shared" / "data", user_cache() / "hdarts"]
 
 
 def digits() -> Source:

@@ -52,7 +52,17 @@ def cache_folder() -> Path:
     """Return the folder of compiled libraries."""
     if folder := os.environ.get("HDARTS_CACHE"):
         return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hdarts"
+    return user_cache() / "hdarts"
+
+
+def user_cache() -> Path:
+    """Return the user's cache folder; a user id without a name has no home folder, and caches in the temporary one."""
+    if folder := os.environ.get("XDG_CACHE_HOME"):
+        return Path(folder)
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / f"cache-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
 
 
 def find_compiler() -> Compiler:

@@ -101,7 +101,7 @@ class SearchParams(SearchParts, Parameters, Machine, Images, Network, Checkpoint
 
     def slug(self) -> str:
         name = self.hypernetwork if self.method == "hypernetwork" else self.method
-        return f"{name}-s{self.search_seed}"
+        return f"{name}{'' if self.part == 'total' else f'-{self.part}'}-s{self.search_seed}"
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

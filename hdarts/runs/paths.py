@@ -91,6 +91,12 @@ def with_defaults(model: type[P], values: Mapping[str, Any]) -> P:
     return check(model, notebook_defaults(notebooks_folder() / f"{name}.ipynb") | dict(values))
 
 
+def named_run(folder: str, slug: str, digest: str) -> str:
+    """Return the name of a run in a folder below `runs/`; one that is there keeps its name, whatever its slug was."""
+    there = sorted(path.name for path in below_runs(folder).glob(f"*-{digest}"))
+    return f"{folder}/{there[0] if there else f'{slug}-{digest}'}"
+
+
 def below_runs(name: str | Path) -> Path:
     """Return the folder `name` below `runs_folder()`; raise `ParameterError` for a name that leads out of it."""
     root = runs_folder().resolve()

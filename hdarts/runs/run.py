@@ -20,7 +20,7 @@ import yaml
 from hdarts.errors import CannotWrite, ParameterError, of_the_disk
 from hdarts.params import Parameters, identity, read_yaml
 from hdarts.runs.atomic import write_atomic
-from hdarts.runs.paths import below_runs, runs_folder
+from hdarts.runs.paths import below_runs, named_run, runs_folder
 from hdarts.runs.provenance import provenance, read_starts, refuse_other_images, write_starts
 
 if TYPE_CHECKING:  # slow to import, and most callers write no table
@@ -43,7 +43,8 @@ class Run:
 
         `params.yaml` is written before the first other file, so parameters that turn out wrong do not occupy the name.
         """
-        run = cls(below_runs(params.run or f"interactive/{params.stage}/{params.slug()}-{identity(params)}"), params)
+        name = params.run or named_run(f"interactive/{params.stage}", params.slug(), identity(params))
+        run = cls(below_runs(name), params)
         with run._explaining_faults():
             run.folder.mkdir(parents=True, exist_ok=True)
         run._refuse_other_parameters()

@@ -175,13 +175,35 @@ def convert_benchmark(
     print(convert_benchmark(official, output))
 
 
+def _give_a_home() -> None:
+    """Give this process and those that it starts a home folder and a user name, if its user id has none.
+
+    Containers run with such ids; Jupyter, matplotlib and PyTorch look for both.
+    """
+    import getpass
+    import os
+    import tempfile
+
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = tempfile.mkdtemp(prefix="hdarts-home-")
+        print(f"notice: this user has no home folder; it is {os.environ['HOME']}", file=sys.stderr)
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["USER"] = "hdarts"
+
+
 def main() -> None:
     """Run the command; print errors that the user can fix as one sentence, without a traceback."""
+    _give_a_home()
     try:
         sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
     except Exception as error:
         if of_the_disk(error):
-            print(f"hdarts: {error}", file=sys.stderr)
+            way_out = "" if "HDARTS_RUNS" in str(error) else "; HDARTS_RUNS names another runs folder"
+            print(f"hdarts: {error}{way_out}", file=sys.stderr)
             sys.exit(CannotWrite.exit_code)
         # typer's usage errors have this method; their class is click's or a copy of it, depending on the version
         message = error if isinstance(error, ParameterError) else getattr(error, "format_message", lambda: None)()

@@ -73,6 +73,12 @@ def test_a_run_is_created_once_and_opened_again(runs):
     assert not run.done
 
 
+def test_a_run_keeps_the_name_that_an_earlier_release_gave_it(runs):
+    name = recorded(toy()).name
+    (runs / name).rename(runs / name.replace("/toy_bilevel-", "/older-"))
+    assert Run.open(toy()).name == name.replace("/toy_bilevel-", "/older-") and Run.open(toy(seed=2)).name != name
+
+
 def test_other_parameters_get_another_folder_but_are_refused_in_a_named_one():
     assert Run.open(toy(seed=1)).folder != Run.open(toy(seed=2)).folder
     late = Run.open(toy("mine/run", seed=2))

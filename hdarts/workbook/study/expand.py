@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from hdarts.errors import ParameterError
 from hdarts.params import Parameters, check, identity, notebook_defaults, read_yaml
-from hdarts.runs.paths import below_runs
+from hdarts.runs.paths import below_runs, named_run
 from hdarts.workbook.study.file import Arm, Each, Stage, Study
 
 
@@ -81,7 +81,8 @@ def _expand_stage(
             raise ParameterError(f"{'arm ' + arm_name + ': ' if arm_name else ''}{error}") from None
         new = {**({"arm": arm_name} if arm_name else {}), **varied}
         labels = {(f"{source.stage}.{key}" if key in new else key): value for key, value in source.labels.items()} | new
-        run_name = f"{study}/{name}/{_slug(labels, params)}-{_digest(params, after)}"
+        digest, folder = _digest(params, after), f"{study}/{name}"
+        run_name = f"{folder}/{_slug(labels)}-{digest}" if labels else named_run(folder, _plain(params.slug()), digest)
         params = params.model_copy(update={"run": run_name})
         needs = tuple(dict.fromkeys(source.needs + after))
         runs.append(PlannedRun(run_name, name, notebook, params, labels, needs, stage.resources))
@@ -166,11 +167,15 @@ def _preset(root: Path, arm: Arm) -> dict[str, Any]:
     return read_yaml(root / "params" / f"{arm.preset}.yaml") if arm.preset else {}
 
 
-def _slug(labels: Mapping[str, Any], params: Parameters) -> str:
+def _slug(labels: Mapping[str, Any]) -> str:
     words = [str(value) if label == "arm" else f"{label}={value}" for label, value in labels.items()]
     # the arm first; characters unfit for a folder name become `_` (the hash keeps runs apart)
     words.sort(key=lambda word: "=" in word)
-    return re.sub(r"[^A-Za-z0-9_.=+-]", "_", "-".join(words) or params.slug())[:80]
+    return _plain("-".join(words))
+
+
+def _plain(words: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.=+-]", "_", words)[:80]
 
 
 def _digest(params: Parameters, after: Sequence[str]) -> str:

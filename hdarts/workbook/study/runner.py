@@ -76,7 +76,8 @@ def _failure(notebook: Mapping[str, Any], seconds: float | None) -> Outcome:
         return Outcome("failed", seconds, "the notebook failed without a message")
     name, message = error["ename"], (error.get("evalue", "").strip().splitlines() or [""])[0]
     if name in ("Stopped", "KeyboardInterrupt"):
-        return Outcome("stopped", seconds, message, Stopped.exit_code)
+        # `hdarts run` passes every request on as SIGTERM, and has said which one it received
+        return Outcome("stopped", seconds, message.replace(" by SIGTERM", ""), Stopped.exit_code)
     if name not in EXIT_CODES and name != "ParameterError":
         message = f"{name}: {message}"
     return Outcome("failed", seconds, message, EXIT_CODES.get(name, 1))
@@ -159,7 +160,8 @@ def _unexplained(run: PlannedRun, code: int) -> Outcome:
         return Outcome("failed", None, f"{run.folder} cannot be written: the disk is full or read-only", code)
     if code < 0:
         return Outcome("failed", None, f"its process was killed by signal {-code}")
-    lines = (run.folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    log = run.folder / "log.txt"
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
     return Outcome("failed", None, lines[-1] if lines else f"its process ended with code {code}")
 
 
