@@ -71,6 +71,12 @@ def test_each_confidence_belongs_to_the_bin_that_ends_at_or_above_it():
     assert counts.confusion[1, 2] == 1, "a custom network with more outputs than classes"
 
 
+def test_a_confidence_at_an_edge_belongs_to_the_bin_below_it():
+    counts = Counts(["a", "b", "c", "d", "e"])
+    counts.add(torch.zeros(1, 5), torch.tensor([0]))
+    assert counts.bins[:, 0].nonzero().tolist() == [[2]]  # 1/5 = 3/15: the third bin
+
+
 def test_a_class_without_test_images_has_no_accuracy(tmp_path: Path):
     run, counts = Run(tmp_path, check(EvaluateParams, TINY)), Counts(["a", "b", "c"])
     counts.add(torch.tensor([[1.0, 0, 0], [0, 1.0, 0]]), torch.tensor([0, 0]))
