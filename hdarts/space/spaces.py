@@ -97,10 +97,15 @@ class SearchSpace:
             if operation not in self.operations:
                 raise ValueError(f"{kind} cell: operation {operation!r} is not one of {', '.join(self.operations)}")
             if not 0 <= source < node:
-                raise ValueError(f"{kind} cell: node {node} takes input {source}; it can take 0 to {node - 1}")
+                raise ValueError(f"{kind} cell: {self._named(node)} takes input {source}; it can take 0 to {node - 1}")
         for node in range(self.nodes):
             if cell[2 * node][1] == cell[2 * node + 1][1]:
-                raise ValueError(f"{kind} cell: node {node + self.inputs} takes input {cell[2 * node][1]} twice")
+                named = self._named(node + self.inputs)
+                raise ValueError(f"{kind} cell: {named} takes input {cell[2 * node][1]} twice")
+
+    def _named(self, node: int) -> str:
+        """Return the name of a node: its number in pictures, and that as an input, where those of the cell count."""
+        return f"node {node - self.inputs} (input {node} of the others)"
 
     def plan(self, channels: int, layers: int, stem: str = "cifar") -> list[CellPlan]:
         """Return the cells of a network in order: `layers` cells, reduction cells at 1/3 and 2/3 (thesis 4.5).

@@ -83,7 +83,7 @@ def outcome(params: SearchParams | EvaluateParams, run: Run) -> str:
         following = f"hdarts export {run.name}"
     else:
         following = f"no weights were kept, `-p keep_checkpoint true` keeps them for `hdarts export {run.name}`"
-    return f"result: {shown}\nrun folder: {run.folder}\nnext: {following}"
+    return f"result: {shown}\nfolder: {run.folder}\nnext: {following}"
 
 
 def read_params(model: type[P], file: Path, changes: Sequence[str]) -> P:

@@ -97,7 +97,7 @@ def test_edges_with_their_node_are_ordered_by_it_and_missing_ones_are_none():
         ("range(2, 6)", "[2, 3, 4, 6]", "a cell here concatenates its four nodes, 2 to 5"),
         ("range(2, 6)", "range(10**30)", "literals only"),
         ("range(2, 6)", "__import__('os').system('true')", "literals only"),
-        ("('skip_connect', 2)", "('skip_connect', 5)", "node 3 takes input 5; it can take 0 to 2"),
+        ("('skip_connect', 2)", "('skip_connect', 5)", "takes input 5; it can take 0 to 2"),
         ("('skip_connect', 2)", "('skip_connect', 2.0)", "should be a valid integer"),
         (", ('dil_conv_3x3', 2)", "", "normal cell has 7 edges; a cell has 8"),
         ("normal=", "cells=", "cells is not one of normal, normal_concat, reduce, reduce_concat"),

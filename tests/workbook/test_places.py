@@ -80,7 +80,7 @@ def test_a_refused_evaluation_leaves_its_name_free_and_a_finished_one_says_so(
     assert outputs[0][0] == f"run folder: {folder}, one process" and outputs[1][0].endswith(", is done already")
     for out in outputs:
         assert f"test accuracy of the last epoch {result['last_test_accuracy']:.2f} %" in out[-3]
-        assert out[-2] == f"run folder: {folder}" and out[-1].startswith("next: ")
+        assert out[-2] == f"folder: {folder}" and out[-1].startswith("next: ")
     assert read_yaml(folder / "params.yaml")["genotype"] == "params/genotypes/darts-v2.json"
     assert list(elsewhere.iterdir()) == []
 
