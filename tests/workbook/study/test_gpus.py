@@ -27,7 +27,7 @@ def executed(
     seen: dict[str, str] = {}
     now, most, lock, at_once = Counter[str](), Counter[str](), threading.Lock(), 0
 
-    def run_one(run: Any, root: Any, threads: int, timeout: Any, variables: dict[str, str]) -> runner.Outcome:
+    def run_one(run: Any, root: Any, threads: int, variables: dict[str, str], **_: Any) -> runner.Outcome:
         nonlocal at_once
         named = run.params.device[5:] if ":" in getattr(run.params, "device", "") else ""
         place = named or variables.get("CUDA_VISIBLE_DEVICES", "cpu")
@@ -43,7 +43,7 @@ def executed(
     patch.setattr(torch.cuda, "device_count", lambda: gpus)
     patch.setattr(runner, "run_one", run_one)
     runs = [run(tmp_path, str(number), device) for number, device in enumerate(devices)]
-    plan: Any = SimpleNamespace(runs=runs, root=tmp_path, study=SimpleNamespace(timeout=None))
+    plan: Any = SimpleNamespace(runs=runs, root=tmp_path, study=SimpleNamespace(timeout=None, start_timeout=60))
     assert len(list(runner.run_locally(plan, 6, **options))) == len(runs)
     return seen, most, at_once
 
