@@ -18,9 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import hdarts.data.request
 from hdarts import search as s
 from hdarts.bilevel import Hypergradient, Reparametrised
-from hdarts.data import Images, load, splits
+from hdarts.data import Images, load
 from hdarts.errors import ParameterError
 from hdarts.hypernetwork import ByKind, Linear
 from hdarts.params import SearchParams, identity, read_yaml
@@ -406,10 +407,10 @@ def test_kept_checkpoints_stay_and_the_rotating_one_is_removed():
 
 def test_the_test_set_is_never_opened(monkeypatch):
     def closed(*request):
-        return dataclasses.replace(find(*request), open_test=lambda: pytest.fail("the test set was opened"))
+        return dataclasses.replace(find(*request), parts={"test": lambda: pytest.fail("the test set was opened")})
 
-    find = splits.find
-    monkeypatch.setattr(splits, "find", closed)
+    find = hdarts.data.request.find
+    monkeypatch.setattr("hdarts.data.request.find", closed)
     with pytest.raises(pytest.fail.Exception, match="was opened"):
         load("generated", limit=80, test=True)
     assert whole(parameters(method="darts-first", epochs=1)).done

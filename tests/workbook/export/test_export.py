@@ -114,7 +114,7 @@ def test_network_and_graph_give_the_logits_of_the_training(runs, images):
 def test_predictions_are_those_of_the_trained_network_without_its_training_set(runs, images, tmp_path, monkeypatch):
     batch, _ = next(in_order(images.test, 20))
     shares = trained(runs)(batch)[0].softmax(1)
-    monkeypatch.setattr("hdarts.data.sources.find", lambda *_: pytest.fail("the training set was looked for"))
+    monkeypatch.setattr("hdarts.data.request.find", lambda *_: pytest.fail("the training set was looked for"))
     predictions = export.predict(runs / "exported", pictures(images, tmp_path, 20), top=10)
     for prediction, expected in zip(predictions, shares, strict=True):
         assert prediction.classes[0][0] == str(int(expected.argmax()))
