@@ -69,7 +69,8 @@ class ImageFilter:
                 f"images have different sizes: {self.first} is {_size(self.shape)}, {name} is {_size(shape)}; "
                 "image_size makes them equal"
             )
-        self.shape = (*self.shape[:2], max(self.shape[2], shape[2]))
+        if shape[2] > self.shape[2]:
+            self.shape, self.first = (shape[0], shape[1], shape[2]), name
         self.channels[shape[2]] += 1
         self.kept.append(row)
 

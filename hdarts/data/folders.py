@@ -40,7 +40,9 @@ def image_folder(path: Path) -> Source:
     top = path / roots["train"]
     classes = tuple(_visible(top))
     if not classes:
-        raise ParameterError(f"{path}: contains neither train-*.parquet nor one folder of images per class")
+        tables = [file for (file, *more) in files if not more and kind((file,)) in (".csv", ".tsv", ".npz", ".parquet")]
+        hint = f"; it has {tables[0]}, which `data` can name" if tables else ""
+        raise ParameterError(f"{path}: contains neither train-*.parquet nor one folder of images per class{hint}")
     nested = sum(len(names) > 2 for some in by_part.values() for names in some)
     return Source(
         path.name,
@@ -113,7 +115,9 @@ def _by_class(root: Path, files: Iterable[Names], classes: Sequence[str]) -> Raw
     missing = sorted(set(range(len(classes))) - set(numbers.tolist()))
     if missing:
         more = f", and so do {len(missing) - 1} other classes" if missing[1:] else ""
-        suffixes = ", ".join(SUFFIXES)
-        raise ParameterError(f"{root / classes[missing[0]]}: contains no image ({suffixes}){more}")
+        lacking, suffixes = root / classes[missing[0]], ", ".join(SUFFIXES)
+        others = Counter(kind(names) for names in walk(lacking)) if lacking.is_dir() else {}
+        has = "".join(f", but {count} {other}" for other, count in sorted(others.items())[:3])
+        raise ParameterError(f"{lacking}: contains no image ({suffixes}){has}{more}")
     paths = [root.joinpath(*names) for names in ordered]
     return RawImages(numbers, lambda rows: ((str(paths[row]), paths[row]) for row in rows.tolist()))

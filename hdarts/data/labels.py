@@ -42,9 +42,10 @@ def source(name: str, parts: Mapping[str, Callable[[], Labelled]], in_parts: boo
     """Return the source of parts that are opened when needed; that of training, now."""
     train = parts["train"]()
     classes = _classes(train.labels)
+    by_name = bool(train.labels[0].names) and not any(labels.complete for labels in train.labels)
 
     def raw(part: Labelled) -> RawImages:
-        numbers = np.concatenate([_numbers(labels, classes) for labels in part.labels])
+        numbers = np.concatenate([_numbers(labels, classes, by_name) for labels in part.labels])
         return RawImages(torch.from_numpy(numbers), part.items, shape=part.shape)
 
     others = {part: lambda opened=opened: raw(opened()) for part, opened in parts.items() if part != "train"}
@@ -80,10 +81,15 @@ def column_of(known: Sequence[str], names: Sequence[str]) -> str | None:
 
 def _classes(labels: Sequence[Labels]) -> tuple[str, ...]:
     """Return the classes of a training part in the order of their numbers."""
-    if labels[0].complete:
-        return labels[0].names
-    if any(each.names for each in labels):
-        classes = named_labels("", [name for each in labels for name in each.names or np.unique(each.codes)]).names
+    for each in labels:
+        if each.complete:
+            return each.names
+        if bool(each.names) != bool(labels[0].names):
+            raise ParameterError(
+                f"{each.place}: has numbers where {labels[0].place} has names as labels, or vice versa"
+            )
+    if labels[0].names:
+        classes = named_labels("", [name for each in labels for name in each.names]).names
     else:
         most = max(int(each.codes.max(initial=0)) for each in labels)
         classes = tuple(str(label) for label in range(min(most + 1, MAX_CLASSES)))
@@ -92,8 +98,10 @@ def _classes(labels: Sequence[Labels]) -> tuple[str, ...]:
     return classes
 
 
-def _numbers(labels: Labels, classes: Sequence[str]) -> np.ndarray:
-    """Return the numbers of the classes; names decide, where a file has them."""
+def _numbers(labels: Labels, classes: Sequence[str], by_name: bool) -> np.ndarray:
+    """Return the numbers of the classes; names decide, where a file or, with `by_name`, the training part has them."""
+    if by_name and not labels.names:
+        labels = named_labels(labels.place, labels.codes.tolist())
     if labels.names:
         used = np.unique(labels.codes)
         numbers = np.full(len(labels.names), -1)

@@ -93,6 +93,8 @@ def open_set(request: Request, download: bool) -> Opened:
             names = ", ".join(source.classes[label] for label in missing[:3]) + (", ..." if missing[3:] else "")
             raise ParameterError(f"{source.name}: the test part has no image of {len(missing)} classes: {names}")
         test = _subset(test, request.test_limit, source, "test_limit")
+    if absent := [name for label, name in enumerate(source.classes) if not (train.labels == label).any()]:
+        notes.append(f"{len(absent)} classes without a training image, such as {absent[0]}")
     train = _subset(train, request.limit, source, "limit")
     if request.stream:
         next(require_files(train))
@@ -122,13 +124,13 @@ def split(images: RawImages, kept: Tensor, fraction: float, seed: int) -> tuple[
     return rest, chosen
 
 
-def require_match(test: Sequence[int], train: Sequence[int]) -> None:
-    """Refuse test images of another shape (C, H, W); grey ones among colour get three channels."""
-    if test[0] > train[0] or tuple(test[1:]) != tuple(train[1:]):
-        shapes = ["x".join(map(str, shape)) for shape in (train, test)]
+def require_match(test: ImageFilter, train: ImageFilter) -> None:
+    """Refuse test images of another shape (H, W, C); grey ones among colour get three channels."""
+    if test.shape[2] > train.shape[2] or test.shape[:2] != train.shape[:2]:
+        shapes = ["x".join(str(each.shape[axis]) for axis in (2, 0, 1)) for each in (train, test)]
         raise ParameterError(
-            f"training images are {shapes[0]} (channels, height, width) but test images {shapes[1]}; image_size and "
-            "image_channels (1: grey, 3: colour) make them equal"
+            f"training images are {shapes[0]} (channels, height, width) but test images {shapes[1]}, such as "
+            f"{test.first}; image_size and image_channels (1: grey, 3: colour) make them equal"
         )
 
 
@@ -179,11 +181,11 @@ def dataset_info(name_or_path: str, *, download: bool = False, every: bool = Fal
     parts = [part for part in (opened.train, opened.test) if part is not None]
     some = parts if every else [part.subset(torch.zeros(1, dtype=torch.int64)) for part in parts]
     checked, filters = zip(*(read_headers(part, **request.reading) for part in some), strict=True)
-    shapes = [(each.shape[2], *each.shape[:2]) for each in filters]
-    require_match(shapes[-1], shapes[0])
+    require_match(filters[-1], filters[0])
     if opened.test is not None:
         counts["test"] = len(opened.test.labels)
     if every and sum(checked) < (of := sum(counts.values())):
         opened.notes.append(f"the headers of {sum(checked)} of {of} images were checked")
     line = summary(opened, counts, filters, noted_in(filters))
-    return DatasetInfo(len(rest), len(chosen), shapes[0], len(opened.source.classes), counts.get("test", 0), line)
+    shape = filters[0].shape[2], *filters[0].shape[:2]
+    return DatasetInfo(len(rest), len(chosen), shape, len(opened.source.classes), counts.get("test", 0), line)

@@ -137,7 +137,9 @@ def load(name_or_path: str, *, device: str | torch.device = "cpu", **options: An
     if opened.test is not None:
         tested, accepted = read_part(opened.test)
         filters.append(accepted)
-        parts["test"] = Images(_match_channels(tested, pixels), opened.test.labels[accepted.kept], mean, std)
+        require_match(accepted, filters[0])
+        tested = tested.expand(-1, pixels.shape[1], -1, -1)  # grey among coloured images
+        parts["test"] = Images(tested, opened.test.labels[accepted.kept], mean, std)
         digests.append(_read_through(parts["test"].pixels, parts["test"].labels, sha))
     noted = noted_in(filters) | _in_two_parts(dict(zip(parts, digests, strict=True)))
     print(summary(opened, {name: len(part) for name, part in parts.items()}, filters, noted), file=sys.stderr)
@@ -195,11 +197,3 @@ def _moments(sums: Tensor, count: int) -> tuple[Tensor, Tensor]:
     variance = square - mean.square()
     std = torch.where(variance > 1e-9 * square, variance, 255.0**2).sqrt()
     return (mean / 255).float(), (std / 255).float()
-
-
-def _match_channels(pixels: Any, train: Any) -> Any:
-    """Return test `pixels` with the channels of the training images: grey ones among colour get three."""
-    if pixels.shape[1] == 1 and train.shape[1] == 3:
-        pixels = pixels.expand(-1, 3, -1, -1)
-    require_match(pixels.shape[1:], train.shape[1:])
-    return pixels

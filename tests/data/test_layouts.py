@@ -242,6 +242,29 @@ def test_labels_of_any_type_are_classes(tmp_path: Path, labels, classes, numbers
     assert whole(tmp_path, test=True).test.labels.tolist() == numbers[1::-1]  # type: ignore[union-attr]
 
 
+def test_names_and_numbers_are_not_mixed(tmp_path: Path) -> None:
+    """Numbers of a test part beside names of the training part are names; within a training part they are refused."""
+    blobs = [encode(picture(s)) for s in range(3)]
+    pq.write_table(pa.table({"image": blobs, "label": ["7", "3", "5"]}), tmp_path / "train-0.parquet")
+    pq.write_table(pa.table({"image": blobs, "label": [3, 5, 7]}), tmp_path / "test.parquet")
+    assert whole(tmp_path, test=True).test.labels.tolist() == [0, 1, 2]  # type: ignore[union-attr]
+    pq.write_table(pa.table({"image": blobs, "label": [3, 5, 7]}), tmp_path / "train-1.parquet")
+    assert "has numbers where" in refused(tmp_path)
+
+
+def test_classes_without_an_image_are_said(tmp_path: Path) -> None:
+    shard(tmp_path, "train.parquet", range(4), ["cat", "dog", "owl"], [0, 1, 0, 1])
+    assert "1 classes without a training image, such as owl" in dataset_info(str(tmp_path)).line
+    write_images(tmp_path / "set" / "train", 3)
+    (tmp_path / "set" / "train" / "ant" / "data.csv").write_text("")
+    for file in (tmp_path / "set" / "train" / "ant").glob("*.png"):
+        file.rename(file.with_suffix(".heic"))
+    assert re.search(r"ant: contains no image \(.*\), but 1 .csv, but 3 .heic", refused(tmp_path / "set"))
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "labels.csv").write_text("")
+    assert "it has labels.csv, which `data` can name" in refused(tmp_path / "lists")
+
+
 def test_images_by_path_are_found_from_the_folder_and_can_be_streamed(tmp_path: Path) -> None:
     write_images(tmp_path / "files", 2)
     names = ["files/bee/01.png", "files/ant/00.png"]
