@@ -38,6 +38,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "low rank": {"hypernetwork": "low-rank"},
     "perceptrons": {"hypernetwork": "mlp", "hidden": "per_convolution"},
     "chunked": {"hypernetwork": "chunked"},
+    "graph": {"hypernetwork": "graph"},
     "global": {"hypernetwork_input": "softmax", "global_epochs": 1},
 }
 STEPS = 6  # of an epoch; from the fourth on, each phase is a replay

@@ -5,8 +5,9 @@ Each is a frozen dataclass whose weights are one flat vector `phi`.
 
 from hdarts.hypernetwork.by_kind import ByKind
 from hdarts.hypernetwork.chunked import Chunked
+from hdarts.hypernetwork.graph import Graph
 from hdarts.hypernetwork.linear import Linear, LowRank
 from hdarts.hypernetwork.mlp import ACTIVATIONS, MLP
 from hdarts.hypernetwork.protocol import Hypernetwork
 
-__all__ = ["ACTIVATIONS", "MLP", "ByKind", "Chunked", "Hypernetwork", "Linear", "LowRank"]
+__all__ = ["ACTIVATIONS", "MLP", "ByKind", "Chunked", "Graph", "Hypernetwork", "Linear", "LowRank"]

@@ -57,7 +57,7 @@ class SearchParams(SearchParts, Parameters, Machine, Images, Network, Checkpoint
     iterations: Count
     damping: NotNegative
     candidates: CountOrZero
-    hypernetwork: Literal["linear", "low-rank", "mlp", "chunked"]
+    hypernetwork: Literal["linear", "low-rank", "mlp", "chunked", "graph"]
     activation: Literal["identity", "tanh", "sigmoid", "relu"]
     hidden: Literal["per_convolution", "shared"]
     hidden_size: CountOrZero
@@ -79,6 +79,7 @@ class SearchParams(SearchParts, Parameters, Machine, Images, Network, Checkpoint
     discretise_epochs: CountOrZero
     eigenvalue_epochs: CountOrZero
     log_every: Count
+    message_rounds: CountOrZero = 2  # hypernetwork graph: steps that alpha of an edge reaches along the cell
     sync_batch_norm: bool = False  # over all processes of torchrun
     response_update: Literal["noise", "tangent"] = "noise"  # how the matrix of a centred hypernetwork learns
     response_rate: Positive = 0.1  # tangent: its step size over the learning rate of the weights
@@ -132,8 +133,9 @@ class SearchParams(SearchParts, Parameters, Machine, Images, Network, Checkpoint
             )
         if self.antithetic and self.noise == 0:
             raise ValueError("antithetic: true needs noise above 0")
-        if self.rest == "generated" and self.hypernetwork == "chunked":
-            raise ValueError("rest: generated needs hypernetwork linear, low-rank or mlp; chunked makes only kernels")
+        if self.rest == "generated" and self.hypernetwork in ("chunked", "graph"):
+            needs = f"needs hypernetwork linear, low-rank or mlp; {self.hypernetwork} makes only weights of cells"
+            raise ValueError(f"rest: generated {needs}")
         if self.global_epochs and (self.method != "hypernetwork" or self.centred):
             raise ValueError("global_epochs: needs method hypernetwork, not centred; 0 trains along alpha's path")
         if self.centred and self.hypernetwork_input != "alpha":

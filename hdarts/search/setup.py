@@ -1,6 +1,7 @@
 """The parts of a search, made from its parameters: images, supernet, weights, hypernetwork, hypergradient."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,7 +13,7 @@ from hdarts import hypergradient as hg
 from hdarts.bilevel import Hypergradient
 from hdarts.data import Augmentation, Batches, Images, Splits, count_batches, load
 from hdarts.errors import ParameterError
-from hdarts.hypernetwork import MLP, ByKind, Chunked, Linear, LowRank
+from hdarts.hypernetwork import MLP, ByKind, Chunked, Graph, Linear, LowRank
 from hdarts.kernels.output_layer import Rate
 from hdarts.params import SearchParams
 from hdarts.params.schedule import ever_positive
@@ -85,7 +86,7 @@ def make_hypernetwork(params: SearchParams, model: Supernet, n_alpha: int = 0) -
     """
     n_alpha = n_alpha or model.space.n_alpha
 
-    def one(n_alpha: int, shapes: list[tuple[int, ...]]) -> Any:
+    def one(n_alpha: int, shapes: list[tuple[int, ...]], places: Sequence[int] = ()) -> Any:
         sizes = tuple(math.prod(shape) for shape in shapes)
         if params.hypernetwork == "linear":
             return Linear(n_alpha, sum(sizes))
@@ -94,6 +95,9 @@ def make_hypernetwork(params: SearchParams, model: Supernet, n_alpha: int = 0) -
         if params.hypernetwork == "chunked":
             return Chunked(n_alpha, tuple(shapes), params.embedding)
         hidden = params.hidden_size or n_alpha // 2
+        if params.hypernetwork == "graph":
+            cell = model.space.edges, tuple(places)
+            return Graph(n_alpha, sizes, *cell, hidden, params.message_rounds, params.activation)
         return MLP(n_alpha, sizes, hidden, params.activation, shared=params.hidden == "shared")
 
     kinds = range(len(model.space.kinds))
@@ -101,7 +105,7 @@ def make_hypernetwork(params: SearchParams, model: Supernet, n_alpha: int = 0) -
     if params.rest == "generated":
         cells = sum(len(model.convolution_shapes(kind)) for kind in kinds)
         rest = one(len(kinds) * n_alpha, list(model.layout.shapes[cells:]))
-    return ByKind([one(n_alpha, model.convolution_shapes(kind)) for kind in kinds], rest)
+    return ByKind([one(n_alpha, model.convolution_shapes(k), model.convolution_edges(k)) for k in kinds], rest)
 
 
 def make_weights(

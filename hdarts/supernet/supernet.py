@@ -126,6 +126,14 @@ class Supernet:
         """Return the shapes of the generated convolutions of one kind of cell, in the order of `w`."""
         return [shape for _, shape in self._cell_entries(self.space.kinds[kind])]
 
+    def convolution_edges(self, kind: int) -> list[int]:
+        """Return the edge, a row of alpha, of each generated convolution of one kind of cell."""
+        return [
+            self.space.edges.index(edge)
+            for _, wave, _, _ in self._convolutions(self.space.kinds[kind])
+            for edge in wave.edges
+        ]
+
     def initial_w(self, generator: torch.Generator) -> Tensor:
         """Return weights initialised like PyTorch's layers: uniform within +-1/sqrt(fan-in); BatchNorm at 1 and 0."""
         values = {}

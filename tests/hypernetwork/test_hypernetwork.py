@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hdarts.hypernetwork import ACTIVATIONS, MLP, ByKind, Chunked, Linear, LowRank
+from hdarts.hypernetwork import ACTIVATIONS, MLP, ByKind, Chunked, Graph, Linear, LowRank
 from hdarts.kernels.output_layer import Dense, Factored, Gradient
 from hdarts.runs.randomness import generator
 from hdarts.space import DARTS
@@ -16,6 +16,7 @@ N_ALPHA = 6
 SIZES = (3, 8, 5)
 N_WEIGHTS = sum(SIZES)
 SHAPES = ((4, 1, 3, 3), (4, 4, 1, 1), (8, 1, 3, 3), (4, 8, 1, 1), (8, 8, 1, 1), (4, 1, 5, 5))
+EDGES = ((0, 1), (0, 2), (1, 2))
 HYPERNETWORKS = {
     "linear": Linear(N_ALPHA, N_WEIGHTS),
     "linear without bias": Linear(N_ALPHA, N_WEIGHTS, bias=False),
@@ -24,6 +25,7 @@ HYPERNETWORKS = {
     **{f"MLP, {name}": MLP(N_ALPHA, SIZES, 4, name) for name in ACTIVATIONS},
     "MLP for each convolution": MLP(N_ALPHA, SIZES, 4, "tanh", shared=False),
     "chunked": Chunked(N_ALPHA, SHAPES, 5),
+    "graph": Graph(N_ALPHA, SIZES, EDGES, (0, 2, 2), 4, 2),
 }
 MODULES = {"identity": nn.Identity, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "relu": nn.ReLU}
 
@@ -321,7 +323,14 @@ def test_numbers_of_weights_are_those_of_the_thesis():
     assert linear.n_phi == 206_921_984  # 207 million of hyperDARTS-1, with 99,450 outside the cells
     assert separate.n_phi == 113_083_904  # 113 million of hyperDARTS-2
     assert shared.n_phi == 104_389_232
-    assert {h.n_weights for h in (linear, separate, shared)} == {1_831_168}
+    graph = ByKind(
+        [
+            Graph(112, of_kind, DARTS.edges, tuple(supernet.convolution_edges(kind)), 56)
+            for kind, of_kind in enumerate(sizes)
+        ]
+    )
+    assert graph.n_phi == 104_396_512  # 9,968 values per kind before the output layer
+    assert {h.n_weights for h in (linear, separate, shared, graph)} == {1_831_168}
 
 
 def test_embedding_vectors_need_less_than_two_million_weights():

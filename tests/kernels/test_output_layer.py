@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hdarts.hypernetwork import ACTIVATIONS, MLP, Chunked, Linear, LowRank
+from hdarts.hypernetwork import ACTIVATIONS, MLP, Chunked, Graph, Linear, LowRank
 from hdarts.kernels import output_layer
 from hdarts.kernels.output_layer import Dense, Factored, SegmentedLinear, clip_factor, sgd_
 from hdarts.runs.randomness import generator
@@ -21,6 +21,7 @@ HYPERNETWORKS = {
     **{f"shared {name}": MLP(N_ALPHA, SIZES, 4, name) for name in ACTIVATIONS},
     **{f"for each convolution, {name}": MLP(N_ALPHA, SIZES, 4, name, shared=False) for name in ACTIVATIONS},
     "chunked": Chunked(N_ALPHA, SHAPES, 3),
+    "graph": Graph(N_ALPHA, SIZES, ((0, 1),), (0, 0, 0), 4, 1),
 }
 
 every = pytest.mark.parametrize("h", HYPERNETWORKS.values(), ids=HYPERNETWORKS)

@@ -36,6 +36,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "one perceptron": {"hypernetwork": "mlp", "hidden": "shared", "rest": "generated"},
     "perceptrons": {"hypernetwork": "mlp", "hidden": "per_convolution", "antithetic": True},
     "chunked": {"hypernetwork": "chunked"},
+    "graph": {"hypernetwork": "graph", "hidden_size": 4},
     "global": {"hypernetwork_input": "softmax", "global_epochs": 1},
 }
 EVERY = [pytest.param(space, name, marks=pytest.mark.soak) for space in (DARTS, NASBENCH201) for name in SEARCHES]

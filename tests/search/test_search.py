@@ -99,6 +99,7 @@ def same(one: Run, other: Run) -> None:
         {"hypernetwork": "linear"},
         {"hypernetwork": "mlp", "hidden": "shared", "activation": "tanh"},
         {"hypernetwork": "chunked", "embedding": 4},
+        {"hypernetwork": "graph", "hidden_size": 4, "message_rounds": 1},
         {"hypernetwork": "low-rank", "rank": 2, "centred": True, "noise": 0.1, "antithetic": True},
         {"hypernetwork": "linear", "centred": True, "response_update": "tangent", "nesterov": True},
         {"hypernetwork": "linear", "rest": "generated", "initialisation": "zero-response", "part": "response"},
