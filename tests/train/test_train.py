@@ -352,7 +352,7 @@ def test_a_run_is_not_continued_with_another_genotype(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"genotype": "no/such"}, "genotype = 'no/such': is no run below .*, no file, and no text"),
+        ({"genotype": "no/such"}, "genotype = 'no/such': is no run below .*, no file .*, and no text"),
         ({"genotype": "params"}, "genotype = 'params': is no run"),
         ({"genotype": "x" * 300}, "cannot be read|is no run"),
         ({"genotype": "pyproject.toml"}, "pyproject.toml: genotype: the text is not JSON"),
