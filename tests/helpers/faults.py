@@ -59,6 +59,13 @@ def start(what: str, runs: Path, **more: str) -> subprocess.Popen[str]:
     )
 
 
+def wait_for_begin(process: subprocess.Popen[str]) -> None:
+    """Read what a program prints until it says that its loop, or the first run of its study, begins."""
+    assert process.stdout is not None
+    while (line := process.stdout.readline()) and line.startswith(("runs folder:", "images of ", "stage ")):
+        pass
+
+
 def short_study(folder: Path, **parameters: Any) -> str:
     """Write a study of a single search, with some parameters changed, and return its file."""
     whole = yaml.safe_load(STUDY.read_text())
@@ -71,8 +78,7 @@ def short_study(folder: Path, **parameters: Any) -> str:
 def to_the_end(what: str, runs: Path) -> float:
     """Compute what is missing; return the seconds after the first printed line."""
     process = start(what, runs)
-    assert process.stdout is not None
-    process.stdout.readline()
+    wait_for_begin(process)
     began = time.monotonic()
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
@@ -82,8 +88,7 @@ def to_the_end(what: str, runs: Path) -> float:
 def killed_at_a_moment(what: str, runs: Path, seconds: float, victim: str = COMMAND) -> list[str]:
     """Kill the command, or a process of its runs, `seconds` after the start; return what it failed to report."""
     process = start(what, runs)
-    assert process.stdout is not None
-    process.stdout.readline()
+    wait_for_begin(process)
     time.sleep(seconds)
     if victim == COMMAND:
         process.kill()

@@ -137,7 +137,7 @@ def test_a_folder_in_use_is_refused_before_any_file_is_written(method):
     run = Run.open(params := parameters(method=method))
     with exclusive(run.folder), pytest.raises(ParameterError, match="is in use by process"):
         list(s.search(params, run))
-    assert [path.name for path in run.folder.iterdir() if path.name[0] != "."] == ["params.yaml"]
+    assert [path.name for path in run.folder.iterdir() if path.name[0] != "."] == []
 
 
 @pytest.mark.parametrize(
