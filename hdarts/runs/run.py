@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # slow to import, and most callers write no table
 
 
 NEWEST, BEFORE = "checkpoint.pt", "checkpoint.previous.pt"
+MEASURED = "measured"  # copies of checkpoints to which a search may return, until it is done
 
 
 @dataclass(frozen=True)
@@ -174,5 +175,5 @@ def read_result(folder: Path, name: str = "result.json") -> dict[str, Any] | Non
 def tidy(params: Parameters, folder: Path) -> None:
     """Remove the checkpoints of a run that is done; `keep_checkpoint` keeps the newest and the previous one."""
     kept = getattr(params, "keep_checkpoint", True)
-    for path in (*folder.glob("checkpoint.measured-*.pt"), *(() if kept else (folder / NEWEST, folder / BEFORE))):
+    for path in (*folder.glob(f"checkpoint.{MEASURED}-*.pt"), *(() if kept else (folder / NEWEST, folder / BEFORE))):
         path.unlink(missing_ok=True)

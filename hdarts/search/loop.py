@@ -43,7 +43,7 @@ from hdarts.search.stages import StagePlan, stage_at, stages_of
 from hdarts.search.start import start_stage
 from hdarts.search.state import State, save
 from hdarts.search.steps import Method, Phases, part_of, phases, training_alpha, try_step
-from hdarts.search.stopping import before_the_rise, is_last, recorded_alpha, stage_ends, stopped_by_the_rise
+from hdarts.search.stopping import before_the_rise, is_last, recorded_alpha, stage_ends
 from hdarts.search.truth import TruthFile
 from hdarts.search.validation import accuracy, measure_epoch
 from hdarts.search.weights import Batch, Classification, Step
@@ -209,7 +209,7 @@ def end_epoch(
     log.alpha(state, state.epoch + 1)
     last = is_last(params, state, state.epoch + 1, log.tables)
     row = log.end_epoch(state, weight_rate(params, state.epoch), measure_epoch(params, problem, state, data, last))
-    last = last or stopped_by_the_rise(params, log.tables)
+    last = last or before_the_rise(params, log.tables) is not None
     if not params.candidates:  # candidates are ranked at the end only
         truth.write()
     state.start_next_epoch()
@@ -290,9 +290,7 @@ def choose(
 
     timings.csv and truth.csv record the ranking as one more epoch after the last.
     """
-    if stopped_by_the_rise(params, log.tables):
-        epoch = before_the_rise(params, log.tables)
-        assert epoch is not None
+    if (epoch := before_the_rise(params, log.tables)) is not None:
         return state.selection(state.relaxation.strength(recorded_alpha(state, epoch, log.tables)), state.space)
     if not params.candidates:
         return state.cell()

@@ -7,13 +7,11 @@ further, and does not repeat the batches of the epochs that it takes again.
 from hdarts.params import SearchParams, identity
 from hdarts.runs import checkpoint
 from hdarts.runs.checkpoint import CheckpointClock
-from hdarts.runs.run import Run
+from hdarts.runs.run import MEASURED, Run
 from hdarts.search.log import Log
 from hdarts.search.state import State, save
-from hdarts.search.stopping import BEFORE, WINDOW, before_the_rise
+from hdarts.search.stopping import BEFORE, WINDOW, rise
 from hdarts.search.weights import SGDSettings
-
-MEASURED = "measured"  # copies of checkpoints to which a search may return
 
 
 def weight_decay(params: SearchParams, rollbacks: int) -> float:
@@ -50,7 +48,7 @@ def roll_back(params: SearchParams, run: Run, state: State, log: Log, clock: Che
     count = state.rollbacks + 1
     if not params.decay_growth or weight_decay(params, count) > params.most_weight_decay * (1 + 1e-9):
         return False
-    epoch = before_the_rise(params, log.tables)
+    epoch = rise(params, log.tables)
     if epoch is None:
         return False
     log.set_aside(epoch, count, weight_decay(params, count - 1))

@@ -37,7 +37,7 @@ def is_last(params: SearchParams, state: State, epoch: int, tables: Tables) -> b
         epoch == params.all_epochs
         or (learning > 0 and 0 < params.stop_when_skips <= skip_count(state.cell()))
         or (learning >= params.stop_when_stable > 0 and is_stable(state, epoch, params.stop_when_stable, tables))
-        or stopped_by_the_rise(params, tables)
+        or before_the_rise(params, tables) is not None
     )
 
 
@@ -54,13 +54,16 @@ def is_stable(state: State, epoch: int, epochs: int, tables: Tables) -> bool:
     return all(torch.equal(order, orders[-1]) for order in orders)
 
 
-def stopped_by_the_rise(params: SearchParams, tables: Tables) -> bool:
-    """Whether the search ends because the eigenvalue grew; with `decay_growth` it goes back instead."""
-    return not params.decay_growth and before_the_rise(params, tables) is not None
-
-
 def before_the_rise(params: SearchParams, tables: Tables) -> int | None:
-    """Return the epoch before the dominant eigenvalue grew too fast, whose cell is kept, or None if it did not.
+    """Return the epoch whose cell is kept because the eigenvalue grew, or None if that does not end the search.
+
+    With `decay_growth` the search goes back to that epoch instead (hdarts.search.rollback).
+    """
+    return None if params.decay_growth else rise(params, tables)
+
+
+def rise(params: SearchParams, tables: Tables) -> int | None:
+    """Return the epoch before the dominant eigenvalue grew too fast, or None if it did not.
 
     (Zela et al., RobustDARTS, ICLR 2020, as in their code.) The local average of 5 measurements is compared with that
     of 4 measurements before; where it is `stop_when_eigenvalue_grows` times as large, the cell is that of the middle of
