@@ -1,6 +1,5 @@
 """Graph hypernetworks: messages pass between the edges of a cell (Zhang et al., ICLR 2019; thesis 5.6.2 and 6.2)."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -77,6 +76,13 @@ class Graph(WithOutputLayer):
             rest = rest[times * n :]
         return blocks
 
+    @cached_property
+    def _near(self) -> tuple[list[list[int]], list[list[int]]]:
+        """For each edge the edges that end where it starts, and those that start where it ends."""
+        before = [[o for o, (_, end) in enumerate(self.edges) if end == start] for start, _ in self.edges]
+        after = [[o for o, (start, _) in enumerate(self.edges) if start == end] for _, end in self.edges]
+        return before, after
+
     def features(self, trunk: Tensor, alpha: Tensor) -> Tensor:
         """Return h of the edge of each convolution, `(convolutions, hidden)`."""
         h = self.of_edges(trunk, alpha)
@@ -92,17 +98,10 @@ class Graph(WithOutputLayer):
         x = alpha.reshape(len(self.edges), self.columns)
         h = f(x @ reads[:, :-1].T + reads[:, -1])
         for _ in range(self.rounds):
-            before = self._means(h, lambda edge, other: other[1] == edge[0])
-            after = self._means(h, lambda edge, other: other[0] == edge[1])
+            before, after = (torch.stack([_mean(h, rows) for rows in near]) for near in self._near)
             h = h + f(torch.cat([h, before, after], 1) @ passes[:, :-1].T + passes[:, -1])
         return h
 
-    def _means(self, h: Tensor, near: Callable[[tuple[int, int], tuple[int, int]], bool]) -> Tensor:
-        """Return for each edge the mean of h over the edges that are `near` it, 0 without any."""
-        return torch.stack(
-            [_mean([h[o] for o, other in enumerate(self.edges) if near(edge, other)], h[0]) for edge in self.edges]
-        )
 
-
-def _mean(rows: Sequence[Tensor], like: Tensor) -> Tensor:
-    return torch.stack([*rows]).mean(0) if rows else torch.zeros_like(like)
+def _mean(h: Tensor, rows: list[int]) -> Tensor:
+    return torch.stack([h[row] for row in rows]).mean(0) if rows else torch.zeros_like(h[0])
