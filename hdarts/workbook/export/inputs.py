@@ -5,20 +5,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hdarts.data.folders import SUFFIXES
+from hdarts.data.folders import SUFFIXES, is_image, kind, walk
 from hdarts.errors import ParameterError
 
 
 @dataclass
 class Inputs:
-    """Image files in order, each once, and how many other files folders and patterns have, by suffix."""
+    """Image files in order, each once, and how many other files folders and patterns have, by kind."""
 
     images: dict[Path, None] = field(default_factory=dict)
     others: Counter[str] = field(default_factory=Counter)
 
     def note(self) -> str:
         """Return a line about the files that are no images, "" if there are none."""
-        kinds = ", ".join(f"{count} {kind or 'without suffix'}" for kind, count in sorted(self.others.items()))
+        kinds = ", ".join(f"{count} {name}" for name, count in sorted(self.others.items()))
         return f"{self.others.total()} other files are left out: {kinds}" if kinds else ""
 
 
@@ -35,11 +35,15 @@ def find_images(inputs: Iterable[Path]) -> Inputs:
         if not pattern and not name.is_dir():
             found.images[name] = None
             continue
-        paths = Path(name.anchor).glob(str(name.relative_to(name.anchor))) if pattern else name.rglob("*")
-        files = sorted(path for path in paths if path.is_file())
-        images = [path for path in files if path.suffix.lower() in SUFFIXES and path.name[0] != "."]
+        if pattern:
+            base = Path(name.anchor)
+            paths = (path for path in base.glob(str(name.relative_to(base))) if path.is_file())
+            files = [(path, (path.name,)) for path in sorted(paths)]
+        else:
+            files = [(name.joinpath(*names), names) for names in walk(name)]
+        images = [path for path, names in files if is_image(names)]
         if not images:
             raise ParameterError(f"{name}: contains no image ({', '.join(SUFFIXES)}); it has {len(files)} other files")
         found.images |= dict.fromkeys(images)
-        found.others += Counter(path.suffix.lower() for path in files if path not in found.images)
+        found.others += Counter(kind(names) for path, names in files if path not in found.images)
     return found

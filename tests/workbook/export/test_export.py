@@ -160,7 +160,13 @@ def test_folders_patterns_and_files_are_predicted_in_batches_as_one_by_one(runs,
     loose = pictures(images, tmp_path, 2)
     found = find_images([loose[1], tmp_path / "photos"])
     assert list(found.images) == [loose[1], *paths]
-    assert found.note() == "2 other files are left out: 1 .png, 1 .txt"
+    assert found.note() == "2 other files are left out: 1 .txt, 1 hidden or system files"
+    hidden = tmp_path / "unzipped" / "__MACOSX"
+    hidden.mkdir(parents=True)
+    pictures(images, hidden, 2)
+    pictures(images, hidden.parent, 1)
+    assert find_images([hidden.parent]).note() == "2 other files are left out: 2 hidden or system files"
+    shutil.rmtree(hidden.parent)
     monkeypatch.chdir(tmp_path)
     for pattern in ("photos/more/[0-9].png", "photos/**/*.png", str(tmp_path / "photos" / "*" / "*.png")):
         assert [path.resolve() for path in find_images([Path(pattern)]).images] == paths
