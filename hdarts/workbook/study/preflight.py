@@ -86,13 +86,13 @@ def searches_of(run: PlannedRun, by_name: Mapping[str, PlannedRun]) -> list[Sear
 def _check_cell(run: PlannedRun, by_name: Mapping[str, PlannedRun]) -> None:
     """Read the genotype, unless a run will make it, and require enough cells for its space."""
     assert isinstance(run.params, EvaluateParams)
-    spaces = {params.space for params in searches_of(run, by_name)}
+    spaces = {SPACES[params.space] for params in searches_of(run, by_name)}
     if run.params.genotype not in run.needs:
         from hdarts.train import read_genotype  # imports torch
 
-        spaces = {read_genotype(run.params.genotype).space.name}
+        spaces = {read_genotype(run.params.genotype).space}  # which may be a custom one
     for space in spaces:
-        plan(run.params.channels, run.params.layers, SPACES[space])  # raises for too few layers
+        plan(run.params.channels, run.params.layers, space)  # raises for too few layers
 
 
 def _check_parts(params: EvaluateParams, searches: Iterable[SearchParams]) -> None:

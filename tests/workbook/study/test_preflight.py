@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from helpers.images import encode, picture, write_images
 from hdarts.errors import ParameterError
 from hdarts.params import EvaluateParams, SearchParams, check, notebook_defaults
 from hdarts.runs.paths import notebooks_folder
+from hdarts.space import DARTS, Genotype
 from hdarts.workbook.study import PlannedRun
 from hdarts.workbook.study.preflight import preflight
 
@@ -61,6 +63,16 @@ def test_a_genotype_is_read_unless_a_run_will_make_it(tmp_path: Path):
     broken.write_text("{")
     with pytest.raises(ParameterError, match=r"cell\.json"):
         preflight([planned("evaluate", genotype=str(broken))])
+
+
+def test_a_genotype_of_a_custom_space_has_the_cells_that_its_network_needs(tmp_path: Path):
+    space = replace(DARTS, name="small", nodes=1, outputs=1)
+    edges = [("skip_connect", 0), ("sep_conv_3x3", 1)]
+    file = tmp_path / "cell.json"
+    file.write_text(Genotype(custom=space, normal=edges, reduce=edges).to_json())
+    preflight([planned("evaluate", genotype=str(file), layers=3)])
+    with pytest.raises(ParameterError, match="layers = 2: a network needs at least 3 cells"):
+        preflight([planned("evaluate", genotype=str(file), layers=2)])
 
 
 PARTS = {"search": {}, "evaluate": {"genotype": str(CELL)}}
