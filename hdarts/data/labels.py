@@ -30,7 +30,10 @@ class Labels:
 
 @dataclass(frozen=True)
 class Labelled:
-    """A part of a set before its classes have numbers; `items` and `shape` are those of `RawImages`, `note` is told."""
+    """A part of a set before its classes have numbers; `items` and `shape` are those of `RawImages`.
+
+    note: what to print about it.
+    """
 
     labels: Sequence[Labels]
     items: Callable[[Tensor], Iterator[tuple[str, Item]]]
