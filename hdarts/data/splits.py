@@ -40,6 +40,27 @@ class Images:
         channels, height, width = self.pixels.shape[1:]
         return channels, height, width
 
+    def require_fit(self, name: str, classes: int, training: "Images") -> None:
+        """Raise ParameterError unless the tensors fit each other, the number of classes and the training images."""
+        pixels, labels = self.pixels, self.labels
+        shape, dtype = tuple(pixels.shape), getattr(pixels, "dtype", torch.uint8)
+        if dtype != torch.uint8 or len(shape) != 4 or 0 in shape:
+            raise ParameterError(f"{name}: pixels are {dtype} of shape {shape} and have to be uint8 (N, C, H, W)")
+        if shape[1:] != training.shape:
+            raise ParameterError(f"{name}: images are {shape[1:]} and those of the training part {training.shape}")
+        if labels.dtype != torch.int64 or tuple(labels.shape) != shape[:1]:
+            found = f"{labels.dtype} of shape {tuple(labels.shape)}"
+            raise ParameterError(f"{name}: labels are {found} and have to be int64 ({shape[0]},), one of each image")
+        least, most = int(labels.min()), int(labels.max())
+        if least < 0 or most >= classes:
+            raise ParameterError(f"{name}: labels are {least} to {most} and have to be 0 to {classes - 1}")
+        for of, values in (("mean", self.mean), ("std", self.std)):
+            if tuple(values.shape) != shape[1:2]:
+                found = tuple(values.shape)
+                raise ParameterError(
+                    f"{name}: {of} has shape {found} and has to have {shape[1:2]}, one of each channel"
+                )
+
     def to(self, device: str | torch.device) -> "Images":
         return Images(*(each.to(device) for each in (self.pixels, self.labels, self.mean, self.std)))
 
@@ -78,6 +99,18 @@ class Splits:
         """Return the same with all parts on a device."""
         validation, test = (part and part.to(device) for part in (self.validation, self.test))
         return replace(self, train=self.train.to(device), validation=validation, test=test)
+
+    def require_parts(self, *needed: str) -> None:
+        """Raise ParameterError unless it has the `needed` parts, and all parts fit its classes and each other."""
+        if len(self.classes) < 2:
+            raise ParameterError(f"data {self.name}: has {len(self.classes)} classes; two or more are needed")
+        for name in ("train", "validation", "test"):
+            part: Images | None = getattr(self, name)
+            if part is None and name in needed:
+                way = "a validation_fraction above 0" if name == "validation" else "test=True"
+                raise ParameterError(f"data {self.name}: has no {name} part; load it with {way}")
+            if part is not None:
+                part.require_fit(f"{name} part of data {self.name}", len(self.classes), self.train)
 
     def summary(self) -> dict[str, Any]:
         """Return the entry of `provenance.json`: which images were used, and all that an exported network needs."""

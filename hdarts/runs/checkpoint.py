@@ -165,6 +165,17 @@ def refuse_unless_finite(tensors: Mapping[str, Tensor], where: str, folder: Path
             raise FloatingPointError(f"{where}: {name} is not finite after the step; {last_checkpoint(folder)}")
 
 
+def require_shapes(tensors: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
+    """Refuse a checkpoint whose tensors are not those that it is restored into: one of other user-defined objects."""
+    for name in {**tensors, **saved}:
+        needed, found = (tuple(some[name].shape) if name in some else None for some in (tensors, saved))
+        if needed != found:
+            raise ParameterError(
+                f"the checkpoint has {name} of shape {found} and {needed} is needed: this run was started with another "
+                "supernet, network or hypernetwork; name another run"
+            )
+
+
 def last_checkpoint(folder: Path) -> str:
     """Return a clause for messages that names the checkpoint a run resumes from."""
     path = folder / NEWEST

@@ -33,6 +33,7 @@ from hdarts.runs.progress import progress
 from hdarts.runs.run import Run, tidy
 from hdarts.runs.tensorboard import event_files
 from hdarts.search.custom import NAMED, Parts
+from hdarts.search.fit import checked, require_fit
 from hdarts.search.log import Log
 from hdarts.search.perturbation import decide, tuning_rate
 from hdarts.search.ranking import random_cell, rank
@@ -112,13 +113,16 @@ def _search(
         data, supernet, hypernetwork = (moved(part, device) for part in (data, supernet, hypernetwork))
         with processes.main_first():  # it downloads images and renames a damaged checkpoint
             data = data or load_splits(params, device)
+            data.require_parts("validation")
             saved = checkpoint.load(run.folder, identity(params))
-        method = hypergradient or partial(method_hypergradient, params)
+        method = checked(hypergradient) if hypergradient else partial(method_hypergradient, params)
         direct = None if hypergradient or params.part != "direct" else partial(method, part="direct")
         plans = stages_of(params)[saved.get("stage", 0) if saved else 0 :]
         problem, state = start_stage(
             params, plans[0], None, saved, data, supernet, hypernetwork, device, processes, parts
         )
+        if supernet is not None or parts != NAMED:
+            require_fit(params, problem, state, data)
         log, truth = Log.resume(run, state, write), TruthFile.of(run, state.space, processes, parts)
         kept = {name: t.numel() for name, t in state.weights.tensors().items()}
         trained = sum(n for name, n in kept.items() if "velocity" not in name and name != "adjoint")

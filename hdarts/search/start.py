@@ -1,5 +1,6 @@
 """The problem and the state at the start of a stage, or where a checkpoint left it."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from hdarts.params.parts import SearchParts
 from hdarts.runs.processes import SINGLE, Processes
 from hdarts.runs.randomness import generator
 from hdarts.search.custom import NAMED, Parts
+from hdarts.search.fit import require_hypernetwork, require_supernet
 from hdarts.search.outer_term import outer_term
 from hdarts.search.relaxation import Relaxation
 from hdarts.search.setup import make_supernet
@@ -61,6 +63,8 @@ def start_stage(
 
     `before` is the state at the end of the stage before: from its mean weights the operations are pruned.
     """
+    if supernet is not None:
+        require_supernet(supernet, data)
     model = supernet or make_supernet(params, data, stage)
     kept = getattr(model.space, "mask", None)
     if before is not None:
@@ -72,6 +76,8 @@ def start_stage(
     if params.selection == "perturbation" and model.space.edges != SPACES[params.space].edges:
         raise ParameterError(f"selection: perturbation needs a supernet with the edges of space {params.space}")
     relaxation = Relaxation.of(params, model.space, stage, kept, device, custom.parametrisation)
+    if hypernetwork is not None:
+        require_hypernetwork(params, hypernetwork, model, math.prod(relaxation.alpha_shape[1:]))
     state = State.fresh(params, model, hypernetwork, device, relaxation, stage, custom)
     state.processes = processes
     if before is not None and not stage.restart:
@@ -87,6 +93,8 @@ def start_stage(
     if not parts and kept is None:  # DARTS: a user-defined supernet may have softmax built in
         return Classification(model, params.precision, processes=processes, synchronised=synchronised), state
     if not hasattr(model, "mixture"):
-        raise ParameterError(f"{parts[0]}: needs a supernet with a method `mixture(images, w, weights)`")
+        raise ParameterError(
+            f"{(parts or ['candidates'])[0]}: needs a supernet with a method `mixture(images, w, weights)`"
+        )
     term = outer_term(params, model, data.train.shape[1:], relaxation, state.outer_weight, custom.outer_term)
     return Classification(model, params.precision, relaxation, term, processes, synchronised), state

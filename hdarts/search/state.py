@@ -175,6 +175,7 @@ class State:
         """Copy a saved state into this one; None changes nothing."""
         if saved is None:
             return
+        checkpoint.require_shapes(self.tensors(), {"alpha": saved["alpha"], **saved["weights"]})
         self.epoch, self.step = saved["epoch"], saved["step"]
         self.rollbacks = saved.get("rollbacks", 0)
         self.seconds = saved.get("seconds", math.nan if self.step else 0.0)  # earlier versions did not save it

@@ -50,11 +50,15 @@ class Classification:
         if self.processes.world > 1:
             return self._outcome_of_all(w, alpha, batch)
         x, y, *draw = batch
+        logits = self.logits(x, w, alpha, *draw)
+        return F.cross_entropy(logits, y), (logits.detach().argmax(1) == y).sum()
+
+    def logits(self, x: Tensor, w: Tensor, alpha: Tensor, *draw: Tensor) -> Tensor:
+        """Return the outputs of the supernet, `(N, classes)`, in the precision of the weights."""
         with autocast(x.device, self.precision):
             mixed = self.relaxation and self.relaxation(alpha, *draw)
             logits = self.supernet(x, w, alpha) if mixed is None else self.supernet.mixture(x, w, mixed)
-        logits = logits.to(w.dtype)
-        return F.cross_entropy(logits, y), (logits.detach().argmax(1) == y).sum()
+        return logits.to(w.dtype)
 
     def _outcome_of_all(self, w: Tensor, alpha: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the outcome of the whole batch, of which this process computes its share.

@@ -51,6 +51,9 @@ def check_operations(names: Sequence[str], custom: CustomOperations) -> None:
         if built_in == (name in custom):
             reason = "is built in; choose another name" if built_in else "is neither built in nor passed in `custom`"
             raise ParameterError(f"operation {name!r} {reason}")
+    for name, operation in custom.items():
+        if not callable(operation) or not hasattr(operation, "shapes"):
+            raise ParameterError(f"operation {name!r}: has to be callable and to have a method `shapes`")
     if missing := [name for name in custom if name not in names]:
         raise ParameterError(f"operation {missing[0]!r} is passed in `custom`, but the space does not have it")
 
@@ -77,8 +80,15 @@ def add_custom(
                 continue
             source, node = divmod(e, len(nodes))
             out = operation(x[source], [weight[e] for weight in weights], stride)
+            require_shape(name, out, nodes[node].shape)
             nodes[node] = nodes[node] + F.batch_norm(out, None, None, scale, None, training=True)
     return nodes
+
+
+def require_shape(name: str, out: Tensor, wanted: Sequence[int]) -> None:
+    """Refuse the result of a custom operation that could be broadcast, or not be added to a node."""
+    if tuple(out.shape) != tuple(wanted):
+        raise ParameterError(f"operation {name!r} returns shape {tuple(out.shape)} and has to return {tuple(wanted)}")
 
 
 class CustomOperation(nn.Module):
@@ -91,7 +101,11 @@ class CustomOperation(nn.Module):
         self.normalise = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.normalise(self.operation(x, list(self.weights), self.stride))
+        out = self.operation(x, list(self.weights), self.stride)
+        count, channels, height, width = x.shape
+        sides = -(-height // self.stride), -(-width // self.stride)
+        require_shape(type(self.operation).__name__, out, (count, channels, *sides))
+        return self.normalise(out)
 
 
 def _initial(shape: Shape) -> Tensor:

@@ -1,5 +1,8 @@
 """A training made from its parameters: genotype, images, network, optimiser and batches."""
 
+import copy
+from functools import partial
+
 import torch
 
 from hdarts.data import Augmentation, Batches, Splits, load
@@ -7,6 +10,7 @@ from hdarts.errors import ParameterError
 from hdarts.network import EvaluationNetwork, count_parameters
 from hdarts.params import EvaluateParams
 from hdarts.runs.checkpoint import CheckpointClock
+from hdarts.runs.custom import called, require
 from hdarts.runs.device import finest, use_machine
 from hdarts.runs.paths import places, runs_folder
 from hdarts.runs.processes import SINGLE, Processes
@@ -63,6 +67,21 @@ def new_network(params: EvaluateParams, genotype: Genotype, data: Splits) -> Eva
         )
 
 
+def require_network(network: torch.nn.Module, data: Splits, device: torch.device) -> None:
+    """Refuse a user-defined network that does not fit the images: a copy of it is called on two black ones."""
+    trial = copy.deepcopy(network)
+    images, wanted = torch.zeros(2, *data.train.shape, device=device), (2, len(data.classes))
+    for training in (True, False):
+        trial.train(training)
+        more = {"generator": torch.Generator()} if training else {}
+        outputs = called("network", partial(trial, images, **more), 0.0)
+        if not isinstance(outputs, tuple) or len(outputs) != 2:
+            raise ParameterError("network: has to return its logits and those of its auxiliary head, or None")
+        for name, logits in zip(("logits", "auxiliary logits"), outputs, strict=True):
+            if logits is not None:
+                require(f"network: the shape of its {name} for 2 images", logits, wanted)
+
+
 def prepare(
     params: EvaluateParams,
     run: Run,
@@ -77,8 +96,8 @@ def prepare(
     device = use_machine(params)
     genotype = read_genotype(params.genotype)
     data = data or load_splits(params)
-    if data.test is None:
-        raise ParameterError("data has no test part; load it with test=True")
+    data.require_parts("test")
+    assert data.test is not None
     batches = Batches(
         data.train.to(device),
         params.batch_size,
@@ -86,6 +105,8 @@ def prepare(
         drop_last=False,
         share=(processes.rank, processes.world),
     )
+    if network is not None:
+        require_network(network.to(device), data, device)
     network = network or new_network(params, genotype, data)
     if params.sync_batch_norm and processes.world > 1:
         synchronise_batch_norm(network)

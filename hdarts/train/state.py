@@ -73,6 +73,7 @@ def resume(training: Training) -> None:
         state = checkpoint.load(training.run.folder, identity(training.params))
     if state is None:
         return
+    checkpoint.require_shapes(training.network.state_dict(), state["network"])
     training.network.load_state_dict(state["network"])
     training.optimiser.load_state_dict(state["optimiser"])
     training.epoch, training.rows = state["epoch"], state["rows"]

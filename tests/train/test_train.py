@@ -1,5 +1,6 @@
 """Training: it learns, follows its equations, and gives the same result after any interruption."""
 
+import dataclasses
 import itertools
 import json
 import math
@@ -396,3 +397,57 @@ def test_data_without_a_test_part_is_refused():
     params, run = opened()
     with pytest.raises(ParameterError, match="no test part"):
         next(train(params, run, data=load("generated", limit=44, validation_fraction=0.0)))
+
+
+class Outputs(nn.Module):
+    """A network with so many outputs, and an auxiliary head in training with so many."""
+
+    def __init__(self, classes: int, of_auxiliary: int, channels: int = 3):
+        super().__init__()
+        self.main, self.auxiliary = nn.Linear(channels, classes), nn.Linear(channels, of_auxiliary)
+
+    def forward(self, images, drop_path=0.0, generator=None):
+        x = images.mean((2, 3))
+        return self.main(x), self.auxiliary(x) if self.training else None
+
+
+class OnlyLogits(Outputs):
+    def forward(self, images, drop_path=0.0, generator=None):
+        return super().forward(images)[0]
+
+
+UNFIT = {
+    "five outputs": (Outputs(5, 10), r"shape of its logits for 2 images is \(2, 5\) and has to be \(2, 10\)"),
+    "auxiliary outputs": (Outputs(10, 3), r"shape of its auxiliary logits for 2 images is \(2, 3\) and has to be"),
+    "grey images": (Outputs(10, 10, 1), "network: does not fit: RuntimeError: mat1 and mat2 shapes"),
+    "no auxiliary": (OnlyLogits(10, 10), "network: has to return its logits and those of its auxiliary head, or None"),
+    "no drop path": (nn.Flatten(), "network: does not fit: TypeError"),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_a_network_that_does_not_fit_is_refused_before_any_file(name: str):
+    params, run = opened()
+    network, sentence = UNFIT[name]
+    with pytest.raises(ParameterError, match=sentence):
+        next(train(params, run, network=network))
+    assert not (run.folder / "provenance.json").exists() and not (run.folder / "genotype.json").exists()
+
+
+def test_data_without_a_test_part_or_with_unknown_labels_is_refused():
+    params, run = opened()
+    with pytest.raises(ParameterError, match="data digits: has no test part; load it with test=True"):
+        next(train(params, run, data=load("digits", validation_fraction=0.0)))
+    data = load("digits", validation_fraction=0.0, test=True)
+    wrong = dataclasses.replace(data, classes=data.classes[:5])
+    with pytest.raises(ParameterError, match="train part of data digits: labels are 0 to 9 and have to be 0 to 4"):
+        next(train(params, run, data=wrong))
+
+
+def test_a_checkpoint_of_another_network_is_refused():
+    params, run = opened(epochs=2, checkpoint_minutes=EVERY_STEP)
+    next(train(params, run, network=Outputs(10, 10)))
+    genotype = read_genotype(params.genotype)
+    other = EvaluationNetwork(genotype, params.channels, params.layers, 10, auxiliary=False)
+    with pytest.raises(ParameterError, match="this run was started with another supernet, network or hypernetwork"):
+        next(train(params, run, network=other))

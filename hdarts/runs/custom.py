@@ -1,0 +1,27 @@
+"""User-defined objects of a search or a training: errors that name the object, before the first step."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hdarts.errors import OutOfMemory, ParameterError
+
+
+def called(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return the result of a user-defined function; its errors name the object."""
+    try:
+        return function(*arguments)
+    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
+        if isinstance(error, (ParameterError, OutOfMemory, torch.OutOfMemoryError)):
+            raise
+        first = (str(error).splitlines() or [""])[0]
+        raise ParameterError(f"{name}: does not fit: {type(error).__name__}: {first}") from error
+
+
+def require(name: str, found: Any, wanted: Any) -> None:
+    """Raise ParameterError unless what was found is what is needed; a tensor stands for its shape."""
+    found = tuple(found.shape) if isinstance(found, Tensor) else found
+    if found != wanted:
+        raise ParameterError(f"{name} is {found} and has to be {wanted}")
