@@ -11,12 +11,13 @@ from hdarts.runs.run import read_result
 from hdarts.workbook.analysis import Row
 from hdarts.workbook.study import read_runs
 
-SEARCH, EXAMINE, SELECT, EVALUATE, ANALYSE = (
+SEARCH, EXAMINE, SELECT, EVALUATE, ANALYSE, INTERFERENCE = (
     "03_search",
     "04_hypergradients",
     "05_select",
     "06_evaluate",
     "07_analysis",
+    "10_interference",
 )
 # labels that identify a run; all others are settings of an arm
 IDENTITY = ("stage", "notebook", "run", "needs", "arm", "search_seed", "evaluation_seed")

@@ -5,6 +5,7 @@ from functools import partial
 
 from hdarts.workbook.analysis.tables import LAST
 from hdarts.workbook.claims.finding import Finding
+from hdarts.workbook.claims.interference import less_interference, less_with_capacity, no_interference
 from hdarts.workbook.claims.rules import (
     best_setting,
     correlation,
@@ -117,6 +118,27 @@ CLAIMS = [
         "There is less interference between architectures than with shared weights: discretisation costs less "
         "accuracy", 1227, "hyperDARTS should have a less severe model interference issue",
         partial(difference, arms=("hyperdarts-1", "darts-second"), of="drop", want="lower")),
+    Claim("interference-local",
+        "Weights that a hypernetwork learns along alpha's trajectory are nearer to a cell's own optimum than shared "
+        "weights",
+        1227, "hyperDARTS should have a less severe model interference issue",
+        partial(less_interference, sources=("trajectory, w at its alpha", "trajectory, w at the cell"),
+                than="shared weights")),
+    Claim("interference-global",
+        "A hypernetwork that models w globally eliminates interference: the excess loss of a cell is below the "
+        "distance of two trainings of that cell alone", 1227, "the model interference issue can be eliminated",
+        partial(no_interference, sources=("global MLP", "global graph"))),
+    Claim("interference-capacity", "The more capacity a hypernetwork has, the less interference", 1227,
+        "by increasing hypernetwork capacity", partial(less_with_capacity)),
+    Claim("interference-graph",
+        "A graph hypernetwork models the weights of cells better than a perceptron of the same width", 1229,
+        "Replacing the hypernetworks with graph neural networks might improve hyperDARTS performance",
+        partial(less_interference, sources=("global graph",), than="global MLP")),
+    Claim("capacity-2",
+        "The perceptrons of hyperDARTS-2 model w more accurately than the linear hypernetworks of hyperDARTS-1: the "
+        "supernet's search-validation accuracy is higher", 1167,
+        "to be modelled more accurately compared to hyperDARTS-1",
+        partial(difference, arms=("hyperdarts-2", "hyperdarts-1"), of="validation_accuracy", want="higher")),
     Claim("schedule",
         "Half way through a schedule of 100 epochs, accuracy is lower than after one of 50: the schedule, not "
         "the epochs", 902, "the model reaches only around 86% in validation accuracy at epoch 50",

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from hdarts.runs.paths import below_runs
 from hdarts.runs.run import read_table
 from hdarts.workbook.analysis import Row, tables
-from hdarts.workbook.analysis.runs import EXAMINE, SEARCH, finished_evaluations, finished_runs, scale_note
+from hdarts.workbook.analysis.runs import EXAMINE, INTERFERENCE, SEARCH, finished_evaluations, finished_runs, scale_note
 from hdarts.workbook.analysis.statistics import expected_maximum
 from hdarts.workbook.analysis.tables import LAST
 
@@ -31,7 +31,8 @@ class Evidence:
     `searches`: one row per finished search: run, arm, search_seed, its other labels and parameters, and its measures
     (`_measured`). `cells`: one row per cell and test (data set): `last_test_accuracy` is the mean over the evaluations
     of the cell (`accuracies`), other columns are those of its search. `snapshots`: what notebook 04 measured, one row
-    per run, epoch, method and part. `scale`: what `study.yaml` says of it, "" at full scale.
+    per run, epoch, method and part. `scale`: what `study.yaml` says of it, "" at full scale. `interference`: what
+    notebook 10 measured, one row per run and source of weights.
     """
 
     study: str
@@ -39,6 +40,7 @@ class Evidence:
     cells: list[Row]
     snapshots: list[Row]
     scale: str = ""
+    interference: list[Row] = field(default_factory=list)
 
     def of_arm(self, arm: str, measures: Iterable[str], **where: str) -> list[Row]:
         """Return the rows of an arm with these measures and these values (as text); raises `NotRun` if none."""
@@ -112,7 +114,12 @@ def read_evidence(study: str) -> Evidence:
     full_of = {row["run"]: full.get(row["params"].get("search", ""), False) for row in finished_runs(study, EXAMINE)}
     rows: list[Row] = tables.snapshot_agreement(study).to_dict("records")  # pyright: ignore[reportAssignmentType]
     snapshots = [row | {"full": full_of[row["run"]]} for row in rows]
-    return Evidence(study, searches, _cells(study, searches), snapshots, scale_note(study))
+    interference: list[Row] = [
+        {str(name): value for name, value in one.items()} | {"run": row["run"]}
+        for row in finished_runs(study, INTERFERENCE)
+        for one in read_table(below_runs(row["run"]), "sources").to_dict("records")
+    ]
+    return Evidence(study, searches, _cells(study, searches), snapshots, scale_note(study), interference)
 
 
 def _measured(row: Row) -> Row:
