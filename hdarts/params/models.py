@@ -110,6 +110,22 @@ class ResponseParams(Parameters):
     unroll: Annotated[Integer, Field(ge=2)]
 
 
+class InterferenceParams(Parameters):
+    """Notebook 10: how far the weights that a supernet has for a cell are from the cell's own."""
+
+    stage: ClassVar[str] = "interference"
+    seed: CountOrZero
+    data: Text
+    limit: CountOrZero
+    image_size: CountOrZero
+    channels: Count
+    epochs: Annotated[Integer, Field(ge=2)]
+    cells: Annotated[Integer, Field(ge=2)]
+    fine_tuning: list[Count]
+    own_epochs: Count
+    capacities: Annotated[list[Count], Field(min_length=1)]
+
+
 MODELS: dict[str, type[Parameters]] = {
     "01_toy_bilevel": ToyBilevelParams,
     "02_toy_hypernetwork": ToyHypernetworkParams,
@@ -120,4 +136,5 @@ MODELS: dict[str, type[Parameters]] = {
     "07_analysis": AnalysisParams,
     "08_relatives": RelativesParams,
     "09_price_of_a_response": ResponseParams,
+    "10_interference": InterferenceParams,
 }

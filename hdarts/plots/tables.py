@@ -21,6 +21,8 @@ LABELS = {
     "skips_normal": "skip connections (count)",
     "cosine": "cosine to the reference",
     "relative_error": "relative error",
+    "excess": "excess loss (nats)",
+    "gib": "memory (GiB)",
     "spread": "root mean square move of the logits",
 }
 

@@ -44,8 +44,8 @@ def only_run(runs: Path) -> Path:
     return result.parent
 
 
-def test_there_are_nine():
-    assert [name[:2] for name in NAMES] == ["01", "02", "03", "04", "05", "06", "07", "08", "09"]
+def test_there_are_ten():
+    assert [name[:2] for name in NAMES] == ["01", "02", "03", "04", "05", "06", "07", "08", "09", "10"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -57,15 +57,23 @@ def test_the_last_statement_of_a_notebook_writes_its_result(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_notebook_runs_by_itself_with_its_defaults(name, tmp_path, environment):
-    # 08 and 09 take a minute or more; with their defaults they run in the test below
+    # 08 to 10 take a minute or more; with their defaults they run in the test below
     fewer = {"08_relatives": "epochs 2 preset_epochs 1"}
     fewer["09_price_of_a_response"] = "steps 20 budget 12 supernet_budget 8 every 20 unroll 2"
+    fewer["10_interference"] = "limit 100 epochs 2 cells 2 own_epochs 1"
     words = fewer.get(name, "").split()
     smaller = [word for pair in zip(words[::2], words[1::2], strict=True) for word in ("-p", *pair)]
     done = papermill(name, tmp_path / "out.ipynb", *smaller, environment=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     stage = {"01": "toy_bilevel", "02": "toy_hypernetwork", "03": "search", "04": "hypergradients"}
-    stage |= {"05": "select", "06": "evaluate", "07": "analysis", "08": "relatives", "09": "response"}
+    stage |= {
+        "05": "select",
+        "06": "evaluate",
+        "07": "analysis",
+        "08": "relatives",
+        "09": "response",
+        "10": "interference",
+    }
     (run,) = (tmp_path / "runs" / "interactive" / stage[name[:2]]).iterdir()
     assert read_result(run) is not None
     if name[:2] != "07":  # which has nothing to draw where no study ran
