@@ -5,7 +5,9 @@
 - power: the smallest difference that so many seeds would have shown (`statistics.smallest_difference`).
 """
 
+from collections import Counter
 from math import nan
+from typing import Any
 
 import pandas as pd
 import torch
@@ -15,11 +17,12 @@ from hdarts.params import SearchParams, read_yaml, recorded
 from hdarts.runs.paths import below_runs
 from hdarts.runs.run import Run, read_result
 from hdarts.search import weights_at
-from hdarts.workbook.analysis.runs import search_labels
+from hdarts.workbook.analysis.runs import primary_comparisons, search_labels
 from hdarts.workbook.analysis.statistics import paired_test, smallest_difference
 from hdarts.workbook.analysis.truth import paired_accuracies
 
 FLAT = 0.99  # of the entropy of equal weights
+BUDGET = ("epochs", "batch_size", "limit", "image_size", "channels", "layers")
 ENOUGH = 0.5  # share of the edges that the searches of an arm have to decide
 
 
@@ -93,12 +96,12 @@ def decided_note(table: pd.DataFrame) -> str:
 
 
 def positive_control(study: str) -> str:
-    """Return a sentence on the known difference: beta decay finds better cells of NAS-Bench-201 than plain DARTS.
+    """Return a sentence on the known difference of a study: whether it shows, or that there is none.
 
-    (Ye et al., CVPR 2022; first-order DARTS with the term against without, all else equal.) Without such a pair it
-    says so.
+    It is the primary comparison that the study marks as known. Otherwise a pair of arms that differ in beta decay only,
+    which finds better cells of NAS-Bench-201 than plain first-order DARTS (Ye et al., CVPR 2022).
     """
-    pair = _known_pair(study)
+    pair = next((c.arms for c in primary_comparisons(study) if c.known), None) or _known_pair(study)
     if pair is None:
         return "Positive control: none (no pair of arms whose order is known), so a null result here proves nothing."
     table = paired_accuracies(study, *pair)
@@ -113,6 +116,28 @@ def positive_control(study: str) -> str:
     shown = test.difference > 0 and (test.p <= 0.05 or bool((differences > 0).all()))
     verdict = "the known order shows" if shown else "the known order does NOT show: null results here mean nothing"
     return f"{text}, p = {test.p:.3g}; {verdict}. {power_note(differences.tolist())}"
+
+
+def unequal_budgets(study: str) -> str:
+    """Return a sentence that names the arms whose searches had another budget than most, or ""."""
+    budgets: dict[str, dict[str, Any]] = {}
+    for run, labels in search_labels(study).items():
+        if (file := below_runs(run) / "params.yaml").is_file():
+            params = recorded(SearchParams, read_yaml(file))
+            if params.method != "random":
+                budget = {name.replace("_", " "): getattr(params, name) for name in BUDGET}
+                budgets.setdefault(labels["arm"], budget | {"epochs": params.all_epochs})
+    usual = {
+        name: Counter(b[name] for b in budgets.values()).most_common(1)[0][0]
+        for name in next(iter(budgets.values()), {})
+    }
+    different = {
+        arm: ", ".join(f"{name} {budget[name]}" for name in usual if budget[name] != usual[name])
+        for arm, budget in budgets.items()
+    }
+    others = "; ".join(f"{arm} ({what})" for arm, what in different.items() if what)
+    most = ", ".join(f"{name} {value}" for name, value in usual.items())
+    return f"Arms with another budget than most ({most}): {others}." if others else ""
 
 
 def power_note(differences: list[float]) -> str:

@@ -10,6 +10,7 @@ from hdarts.runs.paths import below_runs, runs_folder
 from hdarts.runs.run import read_result
 from hdarts.workbook.analysis import Row
 from hdarts.workbook.study import read_runs
+from hdarts.workbook.study.file import Comparison
 
 SEARCH, EXAMINE, SELECT, EVALUATE, ANALYSE, INTERFERENCE = (
     "03_search",
@@ -26,6 +27,11 @@ IDENTITY = ("stage", "notebook", "run", "needs", "arm", "search_seed", "evaluati
 def scale_note(study: str) -> str:
     """Return what `study.yaml` records of the scale at which a study was run (`hdarts run --scale mini`), else ""."""
     return str(_study_file(study).get("scale", ""))
+
+
+def primary_comparisons(study: str) -> list[Comparison]:
+    """Return the comparisons that a study named before its first run."""
+    return [Comparison.model_validate(entry) for entry in _study_file(study).get("primary", [])]
 
 
 def study_runs(study: str, notebook: str = "") -> list[Row]:

@@ -1,20 +1,26 @@
 """True accuracies, from the table of NAS-Bench-201, of the cells that the searches of a study found."""
 
-from math import nan
-
 import pandas as pd
 
 from hdarts.data.nasbench201_table import DARTS_PUBLISHED, BenchmarkTable, table_path
 from hdarts.space import NASBENCH201, Genotype
+from hdarts.workbook.analysis import Row
 from hdarts.workbook.analysis.diagnostics.methods import DIFFERENCE, DIRECT, HYPERNETWORK
-from hdarts.workbook.analysis.runs import parameters
-from hdarts.workbook.analysis.statistics import paired_test, rank_correlation, smallest_difference
+from hdarts.workbook.analysis.runs import parameters, primary_comparisons
+from hdarts.workbook.analysis.statistics import (
+    holm,
+    paired_test,
+    rank_correlation,
+    smallest_difference,
+    summary,
+)
 from hdarts.workbook.analysis.table_search import best_so_far
 from hdarts.workbook.analysis.tables import search_tables, snapshot_agreement, true_accuracies
 
 # how notebook 04 names the methods of searches
 METHODS = {"darts-first": DIRECT, "darts-second": DIFFERENCE, "hypernetwork": HYPERNETWORK}
 ACCURACY = "cifar10_test"
+ALL_SKIP = "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|"
 
 
 def final_cells(study: str) -> pd.DataFrame:
@@ -119,22 +125,40 @@ def paired_accuracies(study: str, one: str, other: str) -> pd.DataFrame:
     return cells.pivot_table(index="seed", columns="arm", values=ACCURACY).reindex(columns=[one, other]).dropna()
 
 
-def compare_arms(study: str, one: str, other: str) -> tuple[str, float]:
-    """Return a sentence comparing the true accuracies of two arms, paired by search seed, and the p of its test.
+def comparisons(study: str) -> pd.DataFrame:
+    """Return one row per primary comparison of a study: its arms, `known`, `n` pairs, and the difference of the first.
 
-    Below two common seeds the sentence is "" and p is nan.
+    `difference` in points of true accuracy, mean over pairs with the same search seed; `low`, `high`: its 95 % t
+    interval; `p` of the sign-flip test, `smallest_p` that n pairs can give; `shows_from`: the smallest difference that
+    they would have shown (80 % power); `p_holm`: adjusted for the comparisons that are not known beforehand.
     """
-    pairs = paired_accuracies(study, one, other)
-    if len(pairs) < 2:
-        return "", nan
-    test = paired_test(pairs[one], pairs[other])
-    noise = ""
-    if table_path() is not None:
-        noise = f"; standard deviation of one cell trained again: {BenchmarkTable.read().noise('cifar10'):.2f} points"
-    sentence = (
-        f"{one} minus {other}: {test.difference:+.2f} points of true accuracy, mean over {test.n} paired seeds, "
-        f"{test.method}, p = {test.p:.3g} (smallest possible with {test.n} pairs: {test.smallest_p:.3g}); with this "
-        f"spread they show differences from {smallest_difference(pairs[one] - pairs[other]):.2f} points on (80 % power)"
-        f"{noise}"
-    )
-    return sentence, test.p
+    rows: list[Row] = []
+    for comparison in primary_comparisons(study):
+        one, other = comparison.arms
+        pairs = paired_accuracies(study, one, other)
+        row: Row = {"arm": one, "against": other, "known": comparison.known, "n": len(pairs)}
+        if len(pairs) > 1:
+            test, mean = paired_test(pairs[one], pairs[other]), summary(pairs[one] - pairs[other])
+            row |= {"difference": test.difference, "low": mean.low, "high": mean.high, "p": test.p}
+            row |= {"smallest_p": test.smallest_p, "shows_from": smallest_difference(pairs[one] - pairs[other])}
+        rows.append(row)
+    tested = [row for row in rows if "p" in row and not row["known"]]
+    for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
+        row["p_holm"] = p
+    measured = ["difference", "low", "high", "p", "p_holm", "smallest_p", "shows_from"]
+    return pd.DataFrame(rows, columns=["arm", "against", "known", "n", *measured])
+
+
+def noise_note() -> str:
+    """Return a sentence on the noise floor of true accuracies, and whether the table is the published one; or ""."""
+    if table_path() is None:
+        return ""
+    table = BenchmarkTable.read()
+    note = f"Standard deviation of one cell trained again: {table.noise('cifar10'):.2f} points of true accuracy."
+    skips = float(table.lookup(ALL_SKIP)[ACCURACY])
+    if abs(skips - DARTS_PUBLISHED) > 0.005:
+        note += (
+            f" THE TABLE IS NOT THE PUBLISHED ONE: the cell of six skip connections has {skips:.2f} in it, and "
+            f"{DARTS_PUBLISHED:.2f} in the paper. Compare its accuracies with no others."
+        )
+    return note

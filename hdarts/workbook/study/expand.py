@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -38,11 +38,15 @@ class PlannedRun:
 
 
 def expand(study: Study, root: Path, models: Mapping[str, type[Parameters]]) -> list[PlannedRun]:
-    """Return all runs of a study, stage by stage, their parameters checked against the `models` of the notebooks."""
+    """Return all runs of a study, stage by stage, their parameters checked against the `models` of the notebooks.
+
+    Arms of the primary comparisons come first, and then all arms at their first setting before any at its second: a
+    study that is stopped has run its arms equally often.
+    """
     stages: dict[str, list[PlannedRun]] = {}
     for name, stage in study.stages.items():
         try:
-            stages[name] = _expand_stage(study.study, name, stage, root, models, stages)
+            stages[name] = _expand_stage(study, name, stage, root, models, stages)
         except ParameterError as error:
             raise ParameterError(f"stage {name}: {error}") from None
         names = [run.name for run in stages[name]]
@@ -53,7 +57,7 @@ def expand(study: Study, root: Path, models: Mapping[str, type[Parameters]]) -> 
 
 
 def _expand_stage(
-    study: str,
+    study: Study,
     name: str,
     stage: Stage,
     root: Path,
@@ -69,10 +73,10 @@ def _expand_stage(
     after = tuple(run.name for runs in _stages(stage.after, before) for run in runs)
     runs = []
     sources = [source for each in stage.each or [None] for source in _sources(each, before)]
-    for (arm_name, arm, varied), source in itertools.product(_variants(stage), sources):
+    for (arm_name, arm, varied), source in itertools.product(_variants(stage, study.primary_arms), sources):
         layers = (_preset(root, stage), _preset(root, arm), stage.parameters, arm.parameters, varied, source.parameters)
         given = {key: value for layer in layers for key, value in layer.items()}
-        values = {**defaults, **given, **_study_to_read(study, stage, model, given)}
+        values = {**defaults, **given, **_study_to_read(study.study, stage, model, given)}
         if values.get("run"):
             raise ParameterError("parameter `run` is chosen by the study; leave it out")
         try:
@@ -81,7 +85,7 @@ def _expand_stage(
             raise ParameterError(f"{'arm ' + arm_name + ': ' if arm_name else ''}{error}") from None
         new = {**({"arm": arm_name} if arm_name else {}), **varied}
         labels = {(f"{source.stage}.{key}" if key in new else key): value for key, value in source.labels.items()} | new
-        digest, folder = _digest(params, after), f"{study}/{name}"
+        digest, folder = _digest(params, after), f"{study.study}/{name}"
         run_name = f"{folder}/{_slug(labels)}-{digest}" if labels else named_run(folder, _plain(params.slug()), digest)
         params = params.model_copy(update={"run": run_name})
         needs = tuple(dict.fromkeys(source.needs + after))
@@ -104,12 +108,14 @@ def _study_to_read(study: str, stage: Stage, model: type[Parameters], given: Map
     return {"study": wanted}
 
 
-def _variants(stage: Stage) -> Iterator[tuple[str, Arm, dict[str, Any]]]:
-    """Yield every arm with every combination of its matrix, which overrides that of the stage."""
+def _variants(stage: Stage, first: Collection[str]) -> list[tuple[str, Arm, dict[str, Any]]]:
+    """Return every arm with every combination of its matrix, which overrides that of the stage, in order of running."""
+    variants = []
     for name, arm in (stage.arms or {"": Arm()}).items():
         matrix = {**stage.matrix, **arm.matrix}
-        for combination in itertools.product(*matrix.values()):
-            yield name, arm, dict(zip(matrix, combination, strict=True))
+        for place, combination in enumerate(itertools.product(*matrix.values())):
+            variants.append((name not in first, place, (name, arm, dict(zip(matrix, combination, strict=True)))))
+    return [variant for *_, variant in sorted(variants, key=lambda entry: entry[:2])]
 
 
 @dataclass(frozen=True)

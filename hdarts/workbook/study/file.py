@@ -54,6 +54,19 @@ class Stage(Arm):
     resources: dict[Plain, Annotated[float, Field(gt=0)]] = {}  # required of a worker: {gpus: 1, memory: 16}
 
 
+class Comparison(_Strict):
+    """Two arms whose cells a study compares first, named before any run.
+
+    `known`: the literature says that the first arm finds better cells (a positive control).
+    """
+
+    arms: tuple[Plain, Plain]
+    known: bool = False
+
+    def __str__(self) -> str:
+        return " against ".join(self.arms) + (" (known)" if self.known else "")
+
+
 class Study(_Strict):
     """A study file."""
 
@@ -64,13 +77,18 @@ class Study(_Strict):
     timeout: Annotated[float, Field(gt=0, le=1e6)] | None = None  # minutes after which a run counts as hanging
     start_timeout: Annotated[int, Field(gt=0, le=1_000_000)] = 60  # seconds that a kernel may take to start
     cluster: dict[str, Any] | None = None  # hdarts.workbook.cluster.Cluster, for `--engine dask`
+    primary: list[Comparison] = []  # tested by true accuracy, paired by search seed; fixed once a run is done
     stages: Annotated[dict[Plain, Stage], Field(min_length=1)]
+
+    @property
+    def primary_arms(self) -> set[str]:
+        return {arm for comparison in self.primary for arm in comparison.arms}
 
 
 def check_study(path: Path, entries: Mapping[str, Any]) -> Study:
     """Return the study of a file's merged entries, or raise `ParameterError` naming file, place and fault."""
     try:
-        return Study.model_validate(entries)
+        study = Study.model_validate(entries)
     except ValidationError as error:
         # a misspelt entry first: a missing entry follows from it
         first = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
@@ -83,6 +101,10 @@ def check_study(path: Path, entries: Mapping[str, Any]) -> Study:
         }
         message = messages.get(first["type"], first["msg"][0].lower() + first["msg"][1:])
         raise ParameterError(f"{path}: `{where}`{value}: {message}") from None
+    arms = {arm for stage in study.stages.values() for arm in stage.arms or {}}
+    if unknown := sorted(study.primary_arms - arms):
+        raise ParameterError(f"{path}: `primary`: no stage has an arm {unknown[0]!r}; known are {', '.join(arms)}")
+    return study
 
 
 def _nearest(where: str) -> str:

@@ -12,8 +12,9 @@ from hdarts.errors import ParameterError
 from hdarts.params import MODELS, Parameters, read_yaml
 from hdarts.runs.atomic import write_atomic
 from hdarts.runs.paths import below_runs, runs_folder, templates, workbook_of
+from hdarts.runs.run import read_result
 from hdarts.workbook.study.expand import PlannedRun, expand
-from hdarts.workbook.study.file import Study, check_study
+from hdarts.workbook.study.file import Comparison, Study, check_study
 from hdarts.workbook.study.merge import FULL, merged
 
 if TYPE_CHECKING:  # the process of a single run needs no pandas
@@ -64,6 +65,7 @@ def _check_folders(plan: Plan) -> None:
         if theirs != name:
             reason = f"belongs to study {theirs!r}" if theirs else "was not made by `hdarts run`"
             raise ParameterError(f"{plan.path}: the folder runs/{name} {reason}; rename the study or move that folder")
+        _check_primary(plan, read_yaml(recorded).get("primary", []))
     for run in plan.runs:
         file = run.folder / "params.yaml"
         if file.is_file():
@@ -74,6 +76,17 @@ def _check_folders(plan: Plan) -> None:
                         f"run folder {run.name} belongs to another study: its `{key}` is {theirs.get(key)!r}, "
                         f"here {mine.get(key)!r}; move it away"
                     )
+
+
+def _check_primary(plan: Plan, recorded: list[dict[str, Any]]) -> None:
+    """Refuse other primary comparisons than those that were named before the finished runs."""
+    then, now = ([str(c) for c in group] for group in (map(Comparison.model_validate, recorded), plan.study.primary))
+    if then != now and any(read_result(run.folder) is not None for run in plan.runs):
+        raise ParameterError(
+            f"{plan.path}: `primary` was {'; '.join(then) or 'nothing'} when its runs began, and is "
+            f"{'; '.join(now) or 'nothing'} now. Comparisons that are chosen after there are results prove nothing: "
+            "give the study another name"
+        )
 
 
 def record_plan(plan: Plan) -> str:

@@ -95,3 +95,12 @@ def test_arms_that_decided_nothing_are_named(study: MadeUpStudy):
     assert entropy["sure"] < 0.5
     assert "flat; there a cell rests on small differences" in instrument.decided_note(table.reset_index())
     assert "flat. Claims about their cells are not decidable here." in instrument.decided_note(table.reset_index())
+
+
+def test_arms_with_another_budget_are_named(study: MadeUpStudy):
+    for arm, epochs in (("one", 10), ("two", 10), ("long", 20)):
+        add(study, arm, 2, 0, 1.0, epochs=epochs)
+    note = instrument.unequal_budgets("mine")
+    assert note.startswith("Arms with another budget than most (epochs 10, ") and note.endswith("): long (epochs 20).")
+    add(study, "long", 2, 0, 1.0, epochs=10)
+    assert instrument.unequal_budgets("mine") == ""

@@ -10,6 +10,8 @@ from helpers.small_table import random_table, write_table
 
 from hdarts.data.nasbench201_table import BenchmarkTable
 from hdarts.workbook.analysis import truth
+from hdarts.workbook.analysis.statistics import smallest_difference
+from hdarts.workbook.study.file import Comparison
 
 STUDY = "mine"
 SKIPS = "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|"
@@ -98,19 +100,39 @@ def test_error_of_an_arms_method_is_merged_with_its_final_accuracy(table: Benchm
     assert found.loc[("darts-second", 20), "cifar10_test"] == table.lookup(GOOD)["cifar10_test"]
 
 
-def test_one_common_seed_is_no_comparison(table: BenchmarkTable):
-    sentence, p = truth.compare_arms(STUDY, "hyperdarts-1", "darts-second")
-    assert sentence == "" and math.isnan(p), "one common seed shows nothing"
-
-
-def test_comparison_states_the_smallest_possible_p(table: BenchmarkTable, monkeypatch):
-    rows = [{"arm": arm, "seed": seed, "cifar10_test": 90.0 + bonus} for seed in range(4) for arm, bonus in TWO]
+def compared(monkeypatch: pytest.MonkeyPatch, accuracies: dict[str, list[float]], *pairs: tuple[str, str, bool]):
+    """Return the rows of primary comparisons between arms with these true accuracies, one per seed."""
+    rows = [{"arm": a, "seed": s, "cifar10_test": x} for a, values in accuracies.items() for s, x in enumerate(values)]
     monkeypatch.setattr(truth, "final_cells", lambda study: pd.DataFrame(rows))
-    sentence, p = truth.compare_arms(STUDY, "b", "a")
-    assert p == 0.125 and sentence.startswith(
-        "b minus a: +1.50 points of true accuracy, mean over 4 paired seeds, sign-flip test, all 16 sign vectors"
-    )
-    assert sentence.endswith(f"standard deviation of one cell trained again: {table.noise('cifar10'):.2f} points")
+    named = [Comparison(arms=(one, other), known=known) for one, other, known in pairs]
+    monkeypatch.setattr(truth, "primary_comparisons", lambda study: named)
+    return truth.comparisons(STUDY).to_dict("records")
+
+
+def test_one_common_seed_is_no_test(monkeypatch):
+    (row,) = compared(monkeypatch, {"a": [90.0], "b": [91.0, 92.0]}, ("b", "a", False))
+    assert row["n"] == 1 and math.isnan(row["p"]) and math.isnan(row["p_holm"])
+
+
+def test_comparison_states_difference_test_and_what_could_have_shown(monkeypatch):
+    a, b = [90.0, 91.0, 92.0, 93.0], [91.5, 92.0, 94.0, 94.5]
+    (row,) = compared(monkeypatch, {"a": a, "b": b}, ("b", "a", False))
+    assert (row["difference"], row["n"], row["p"], row["smallest_p"]) == (1.5, 4, 0.125, 0.125)
+    assert row["low"] == pytest.approx(1.5 - 3.18245 * (1 / 6) ** 0.5 / 2, abs=1e-4)  # t, 3 degrees of freedom
+    assert row["shows_from"] == pytest.approx(smallest_difference([1.5, 1.0, 2.0, 1.5]))
+
+
+def test_a_known_difference_does_not_count_in_the_family(monkeypatch):
+    good, bad = [94.0 + i / 10 for i in range(8)], [54.3] * 8
+    pairs = ("good", "bad", True), ("good", "other", False), ("other", "bad", False)
+    known, *others = compared(monkeypatch, {"good": good, "bad": bad, "other": [80.0] * 8}, *pairs)
+    assert known["p"] == 2 / 2**8 and math.isnan(known["p_holm"])
+    assert [row["p_holm"] for row in others] == [2 * 2 / 2**8] * 2
+
+
+def test_a_table_of_another_benchmark_is_named(table: BenchmarkTable):
+    skips = table.lookup(SKIPS)["cifar10_test"]
+    assert f"NOT THE PUBLISHED ONE: the cell of six skip connections has {skips:.2f} in it" in truth.noise_note()
 
 
 def test_reference_accuracies_are_those_of_the_table(table: BenchmarkTable, tmp_path: Path, monkeypatch):

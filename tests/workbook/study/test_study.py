@@ -40,16 +40,45 @@ def value(run: PlannedRun, name: str) -> object:
 def test_every_arm_has_every_value_of_the_matrix(tiny: Plan) -> None:
     runs = stage(tiny, "toy")
     assert [(run.labels["arm"], run.labels["seed"]) for run in runs] == [
-        (arm, seed) for arm in ("slow", "fast", "random") for seed in (2, 20)
+        (arm, seed) for seed in (2, 20) for arm in ("slow", "fast", "random")
     ]
-    assert [value(run, "seed") for run in runs] == [2, 20] * 3
+    assert [value(run, "seed") for run in runs] == [2] * 3 + [20] * 3
+
+
+PRIMARY = STUDY.replace("stages:", "primary: [{arms: [random, fast]}]\nstages:", 1)
+
+
+def test_arms_of_the_primary_comparisons_run_first(tmp_path: Path) -> None:
+    runs = stage(plan_study(write_project(tmp_path, PRIMARY)), "toy")
+    order = [(run.labels["arm"], run.labels["seed"]) for run in runs]
+    assert order == [("fast", 2), ("random", 2), ("fast", 20), ("random", 20), ("slow", 2), ("slow", 20)]
+
+
+def test_primary_comparisons_have_known_arms(tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match="`primary`: no stage has an arm 'quick'; known are slow, fast, random"):
+        plan_study(write_project(tmp_path, PRIMARY.replace("[random, fast]", "[random, quick]")))
+
+
+def test_primary_comparisons_cannot_change_once_a_run_is_done(tmp_path: Path) -> None:
+    plan = plan_study(write_project(tmp_path, PRIMARY))
+    record_plan(plan)
+    changed = write_project(tmp_path, PRIMARY.replace("[random, fast]", "[slow, fast]"))
+    record_plan(plan_study(changed))  # nothing is done yet
+    folder = plan.runs[0].folder
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text("{}")
+    plan_study(changed)
+    with pytest.raises(ParameterError, match="`primary` was slow against fast when its runs began, and is random"):
+        plan_study(write_project(tmp_path, PRIMARY))
+    with pytest.raises(ParameterError, match="and is nothing now. Comparisons that are chosen after there are results"):
+        plan_study(write_project(tmp_path, STUDY))
 
 
 def test_groups_get_the_names_of_their_runs(tiny: Plan) -> None:
-    toys = stage(tiny, "toy")
+    toys = tuple(run.name for run in stage(tiny, "toy") if run.labels["arm"] == "slow")
     slow, fast = stage(tiny, "select")
-    assert value(slow, "searches") == [toys[0].name, toys[1].name]
-    assert slow.needs == (toys[0].name, toys[1].name)
+    assert value(slow, "searches") == list(toys)
+    assert slow.needs == toys
     assert slow.labels == {"arm": "slow"} and fast.labels == {"arm": "fast"}
 
 
