@@ -310,8 +310,10 @@ def test_experiments_of_the_thesis_are_parts_of_one_study_at_both_scales(path: P
     assert all(run.params.data == "cifar10" for run in plan.runs if run.stage == "search")  # type: ignore[attr-defined]
 
 
-def test_every_arm_that_a_claim_names_is_searched_in_the_study_of_the_thesis():
-    arms = {run.labels.get("arm") for run in plan_study(ROOT / "params/studies/thesis/all.yaml").runs}
+def test_every_arm_that_a_claim_names_is_searched_in_a_study():
+    """Of the thesis or, for claims on cells and on combinations, of NAS-Bench-201."""
+    studies = ("thesis/all", "nasbench201")
+    arms = {run.labels.get("arm") for name in studies for run in plan_study(ROOT / f"params/studies/{name}.yaml").runs}
     rules = [claim.rule.keywords for claim in CLAIMS]
     named = {arm for rule in rules for arm in (*rule.get("arms", ()), *([rule["arm"]] if "arm" in rule else ()))}
     assert len(named) > 15 and named <= arms

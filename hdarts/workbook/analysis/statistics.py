@@ -126,16 +126,41 @@ def smallest_difference(differences: ArrayLike, power: float = 0.8, level: float
     1.74
     """
     x = _finite(differences, "differences")
-    n = len(x)
-    if n < 2:
-        return math.nan
-    error = float(x.std(ddof=1)) / n**0.5
+    return math.nan if len(x) < 2 else _detectable(float(x.std(ddof=1)), len(x), power, level)
+
+
+def pairs_needed(differences: ArrayLike, difference: float, power: float = 0.8, level: float = 0.05) -> int | None:
+    """Return how many pairs with this spread would show a true `difference`, or None if more than 100,000.
+
+    At least as many as an exact sign-flip test needs to reach `level`: 6 for 0.05. None, too, for fewer than 2 pairs.
+
+    >>> pairs_needed([-1.0, 0.0, 1.0, 0.0], 0.5)
+    23
+    """
+    x, n, most = _finite(differences, "differences"), 2, 100_000
+    while smallest_p(n) >= level:
+        n += 1
+    if len(x) < 2 or _detectable(float(x.std(ddof=1)), most, power, level) > abs(difference):
+        return None
+    few, enough = n - 1, most
+    while enough - few > 1:
+        middle = (few + enough) // 2
+        few, enough = (
+            (few, middle)
+            if _detectable(float(x.std(ddof=1)), middle, power, level) <= abs(difference)
+            else (middle, enough)
+        )
+    return enough
+
+
+def _detectable(deviation: float, n: int, power: float, level: float) -> float:
+    """Return the difference that a two-sided t test of n pairs with this standard deviation finds with that power."""
     bound = float(scipy.stats.t.ppf(1 - level / 2, n - 1))
 
     def missed(shift: float) -> float:  # in standard errors; the probability of the other tail is left out
         return float(scipy.stats.nct.cdf(bound, n - 1, shift)) - (1 - power)
 
-    return error * float(scipy.optimize.brentq(missed, 0.0, 100.0 + 20.0 * bound))
+    return deviation / n**0.5 * float(scipy.optimize.brentq(missed, 0.0, 5.0 + 2.0 * bound))
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -4,16 +4,16 @@
 smaller than the thesis's are marked "at mini scale".
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from math import isnan
 
 import pandas as pd
 
 from hdarts.workbook.analysis.statistics import holm
-from hdarts.workbook.claims.claims import CLAIMS
+from hdarts.workbook.claims.claims import CLAIMS, Claim
 from hdarts.workbook.claims.evidence import Evidence, NotRun, read_evidence
-from hdarts.workbook.claims.finding import CONTRADICTED, NOT_RUN, SUPPORTED, Finding
+from hdarts.workbook.claims.finding import ABSENT, CONTRADICTED, NOT_DECIDABLE, NOT_RUN, SUPPORTED, Finding
 from hdarts.workbook.claims.summaries import accuracy_and_cost, best_of_n, intervals, text_table, with_links
 
 __all__ = [
@@ -29,14 +29,17 @@ __all__ = [
 ]
 
 
-def verdicts(evidence: Evidence, more: Mapping[str, float] | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+def verdicts(
+    evidence: Evidence, more: Mapping[str, float] | None = None, unsure: Collection[str] = ()
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the claims of the thesis with the result for each from the runs of a study, and all tests of the page.
 
-    Columns of the first: id, claim, verdict, result, p and p_holm (of each part, separated by semicolons), ran, line,
-    runs (names, separated by spaces). Of the second: test (the id of a claim, or a name of `more`, {name: p}), p, and
-    p_holm, adjusted for all of these tests. A p that is nan is no test.
+    Columns of the first: id, claim, verdict, result, needs (why it is not decidable here, and what it would take), p
+    and p_holm (of each part, separated by semicolons), ran, line, runs (names with spaces). Of the second: test
+    (the id of a claim, or a name of `more`, {name: p}), p, and p_holm, adjusted for all of these tests. A p that is nan
+    is no test. `unsure`: arms whose searches did not decide, so that nothing can be said about their cells.
     """
-    findings = {claim.id: assess(evidence, claim.rule) for claim in CLAIMS}
+    findings = {claim.id: _of_decided(claim, assess(evidence, claim.rule), unsure) for claim in CLAIMS}
     all_p = [(name, p) for name, finding in findings.items() for p in finding.p] + list((more or {}).items())
     tests = pd.DataFrame([row for row in all_p if not isnan(row[1])], columns=["test", "p"])
     tests["p_holm"] = holm(list(tests["p"]))
@@ -44,9 +47,23 @@ def verdicts(evidence: Evidence, more: Mapping[str, float] | None = None) -> tup
     for claim in CLAIMS:
         finding, own = findings[claim.id], tests[tests["test"] == claim.id]
         both = {name: "; ".join(f"{p:.2g}" for p in own[name]) for name in ("p", "p_holm")}
-        rows.append({"id": claim.id, "claim": claim.text, "verdict": finding.verdict, "result": finding.result, **both})
-        rows[-1] |= {"ran": finding.ran, "line": claim.line, "runs": " ".join(finding.runs)}
+        rows.append({"id": claim.id, "claim": claim.text, "verdict": finding.verdict, "result": finding.result})
+        rows[-1] |= {
+            "needs": finding.needs,
+            **both,
+            "ran": finding.ran,
+            "line": claim.line,
+            "runs": " ".join(finding.runs),
+        }
     return pd.DataFrame(rows), tests
+
+
+def _of_decided(claim: Claim, finding: Finding, unsure: Collection[str]) -> Finding:
+    """Return the finding, or that it is not decidable because searches whose cells it compares had not decided."""
+    if not (arms := [arm for arm in claim.arms if arm in unsure]) or finding.verdict == NOT_RUN or not claim.of_cells:
+        return finding
+    reason = f"Searches of {', '.join(arms)} decided fewer than half of their edges, so their cells are arbitrary."
+    return replace(finding, verdict=NOT_DECIDABLE, needs=f"{reason} {finding.needs}".strip())
 
 
 def assess(evidence: Evidence, rule: Callable[[Evidence], Finding]) -> Finding:
@@ -55,6 +72,6 @@ def assess(evidence: Evidence, rule: Callable[[Evidence], Finding]) -> Finding:
         finding = rule(evidence)
     except NotRun as missing:
         return Finding("", f"missing: {missing}", NOT_RUN, ())
-    if finding.verdict in (SUPPORTED, CONTRADICTED) and not evidence.full_scale(finding.runs):
+    if finding.verdict in (SUPPORTED, CONTRADICTED, ABSENT) and not evidence.full_scale(finding.runs):
         return replace(finding, verdict=f"{finding.verdict} at mini scale")
     return finding

@@ -8,6 +8,8 @@ from hdarts.workbook.claims.finding import Finding
 from hdarts.workbook.claims.interference import less_interference, less_with_capacity, no_interference
 from hdarts.workbook.claims.rules import (
     best_setting,
+    better_cells,
+    comparable,
     correlation,
     difference,
     nearer,
@@ -27,23 +29,32 @@ class Claim:
     quote: str
     rule: partial[Finding]
 
+    @property
+    def arms(self) -> tuple[str, ...]:
+        return (*self.rule.keywords.get("arms", ()), *self.rule.keywords.get("others", ()))
 
-better_cells = partial(difference, of=LAST, want="higher")
+    @property
+    def of_cells(self) -> bool:
+        """Whether the claim is on the quality of cells, which means nothing where searches have not decided."""
+        return self.rule.func in (better_cells, comparable)
+
+
+VARIANTS = ("snas", "gdas", "p-darts", "pc-darts", "sdarts-rs", "sdarts-adv", "darts-pt", "darts-minus", "beta-darts")
 
 # fmt: off
 CLAIMS = [
     Claim("hd1-cifar10", "hyperDARTS-1 finds better cells than DARTS: test accuracy on CIFAR-10", 957,
         "higher testing accuracies on both CIFAR-10 and CIFAR-100",
-        partial(better_cells, arms=("hyperdarts-1", "darts-second"), data="cifar10")),
+        partial(better_cells, arms=("hyperdarts-1", "darts-second"), data="cifar10", stated=0.16)),
     Claim("hd1-cifar100", "hyperDARTS-1 finds better cells than DARTS: test accuracy on CIFAR-100", 958,
         "a higher testing accuracy on CIFAR-100",
-        partial(better_cells, arms=("hyperdarts-1", "darts-second"), data="cifar100")),
+        partial(better_cells, arms=("hyperdarts-1", "darts-second"), data="cifar100", stated=1.08)),
     Claim("hd2-cifar10", "hyperDARTS-2 finds better cells than DARTS: test accuracy on CIFAR-10", 1162,
         "higher testing accuracies on both CIFAR-10 and CIFAR-100",
-        partial(better_cells, arms=("hyperdarts-2", "darts-second"), data="cifar10")),
+        partial(better_cells, arms=("hyperdarts-2", "darts-second"), data="cifar10", stated=0.22)),
     Claim("hd2-cifar100", "hyperDARTS-2 finds better cells than DARTS: test accuracy on CIFAR-100", 1163,
         "a higher testing accuracy on CIFAR-100",
-        partial(better_cells, arms=("hyperdarts-2", "darts-second"), data="cifar100")),
+        partial(better_cells, arms=("hyperdarts-2", "darts-second"), data="cifar100", stated=1.31)),
     Claim("hd1-response",
         "hyperDARTS-1 by equation 22 to the letter (the response alone) finds better cells than DARTS", 598,
         r"\frac{\partial \mathcal{L}_{val}(\mathbf{w}_\phi",
@@ -54,7 +65,26 @@ CLAIMS = [
         partial(better_cells, arms=("hyperdarts-2-response", "darts-second"), data="cifar10")),
     Claim("hd2-hd1", "hyperDARTS-2 finds better cells than hyperDARTS-1", 1167,
         "HyperDARTS-2 shows better performance in finding optimal architectures than hyperDARTS-1",
-        partial(better_cells, arms=("hyperdarts-2", "hyperdarts-1"), data="cifar10")),
+        partial(better_cells, arms=("hyperdarts-2", "hyperdarts-1"), data="cifar10", stated=0.06)),
+    Claim("hd1-random", "hyperDARTS-1 finds better cells than random ones", 1237,
+        "to find the optmal architecture which achieved testing accuracies of 97.40%",
+        partial(better_cells, arms=("hyperdarts-1", "random"), data="cifar10")),
+    Claim("hd2-random", "hyperDARTS-2 finds better cells than random ones", 1237,
+        "to find the optmal architecture which achieved testing accuracies of 97.46%",
+        partial(better_cells, arms=("hyperdarts-2", "random"), data="cifar10")),
+    Claim("comparable",
+        "hyperDARTS-1 and -2 are comparable to the variants of DARTS: true accuracies differ by at most 0.5 points",
+        1171, "comparable improvements to other SOTA DARTS variants",
+        partial(comparable, arms=("hyperdarts-1", "hyperdarts-2"), others=VARIANTS, margin=0.5)),
+    Claim("combined", "hyperDARTS combined with a variant of DARTS (beta decay) finds better cells than alone", 1171,
+        "combine with other SOTA DARTS variants to result in further improvements",
+        partial(better_cells, arms=("hyperdarts-1-beta", "hyperdarts-1"), data="cifar10")),
+    Claim("validation", "hyperDARTS-1 reaches a higher search-validation accuracy than DARTS", 797,
+        "a higher validation accuracy than DARTS during architecture search",
+        partial(difference, arms=("hyperdarts-1", "darts-second"), of="validation_accuracy", want="higher")),
+    Claim("batch-cost", "A larger batch makes a search shorter", 816,
+        "speeds up the search process and reduces the search cost",
+        partial(trend, arm="batch-size", over="batch_size", of="seconds", want="lower")),
     Claim("cost", "A search by hyperDARTS-1 costs less than one by DARTS", 1195, "with a lower search cost",
         partial(difference, arms=("hyperdarts-1", "darts-second"), of="seconds", want="lower")),
     Claim("cost-2", "A search by hyperDARTS-2 costs less than one by DARTS", 1165,

@@ -125,9 +125,10 @@ def read_evidence(study: str) -> Evidence:
 def _measured(row: Row) -> Row:
     """Return the recorded measures of a search.
 
-    `validation_accuracy` best of the epochs (per cent), `skip_free` 1 where the normal cell has no skip connection,
-    `seconds` of its steps, `eigenvalue` of the Hessian in alpha and `drop` of accuracy by discretisation (points), both
-    after the last epoch, `direct_share` |direct| / (|direct| + |response|), mean over the logged steps, and its least.
+    `true_cifar10`, `true_cifar100` of the last cell in NAS-Bench-201 (per cent), `validation_accuracy` best of the
+    epochs (per cent), `skip_free` 1 where the normal cell has no skip connection, `seconds` of its steps, `eigenvalue`
+    of the Hessian in alpha and `drop` of accuracy by discretisation (points), both after the last epoch, `direct_share`
+    |direct| / (|direct| + |response|), mean over the logged steps, and its least.
     """
     measures: Row = {"full": _is_full(row, SEARCH_SIZES)}
     folder = below_runs(row["run"])
@@ -135,6 +136,9 @@ def _measured(row: Row) -> Row:
         measures["validation_accuracy"] = row["best_validation_accuracy"]
     if "skips_normal" in row:
         measures["skip_free"] = float(row["skips_normal"] == 0)
+    if len(truth := read_table(folder, "truth")):
+        last = truth.iloc[-1]
+        measures |= {"true_cifar10": float(last["cifar10_test"]), "true_cifar100": float(last["cifar100_test"])}
     if len(times := read_table(folder, "timings")):
         measures["seconds"] = float(np.nansum(times["seconds"]))
     if len(metrics := read_table(folder, "metrics")):

@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike
 from hdarts.workbook.analysis.statistics import paired_test, smallest_p, summary, what_n_can_show
 
 LEVEL = 0.05
-SUPPORTED, CONTRADICTED, UNDECIDED, NOT_RUN = "supported", "contradicted", "undecided", "not run here"
+SUPPORTED, CONTRADICTED, ABSENT = "supported", "contradicted", "not of the stated size"
+NOT_DECIDABLE, NOT_RUN = "not decidable here", "not run here"
 Want = Literal["higher", "lower"]
 
 
@@ -26,14 +27,15 @@ class Effect:
     n: int
     by: str = "t interval"
 
-    def decide(self, want: Want) -> str:
-        """Return the verdict on the claim that the effect is above (below) 0.
+    def decide(self, want: Want, stated: float = math.inf) -> str:
+        """Return the verdict on the claim that the effect is above (below) 0, by about `stated` in the source.
 
         Decided only where the interval excludes 0 *and* p < 0.05: the t interval assumes normal differences, and the
         exact test of fewer than 6 pairs cannot go below 0.05 at all.
         """
         if not (self.p < LEVEL and (self.low > 0 or self.high < 0)):
-            return UNDECIDED
+            largest = self.high if want == "higher" else -self.low
+            return ABSENT if largest < stated < math.inf else NOT_DECIDABLE
         return SUPPORTED if (self.value > 0) == (want == "higher") else CONTRADICTED
 
     def __str__(self) -> str:
@@ -43,13 +45,17 @@ class Effect:
 
 @dataclass(frozen=True)
 class Finding:
-    """The result for a claim: what was run, the result, the verdict, the names of the runs, and the p of each test."""
+    """The result for a claim: what was run, the result, the verdict, the names of the runs, and the p of each test.
+
+    `needs`: why the runs could not decide, and the price of runs that could.
+    """
 
     ran: str
     result: str
     verdict: str
     runs: tuple[str, ...]
     p: tuple[float, ...] = ()
+    needs: str = ""
 
 
 def paired(differences: ArrayLike) -> Effect:
@@ -67,7 +73,7 @@ def too_few(n: int) -> str:
 def joint_verdict(verdicts: Iterable[str]) -> str:
     """Return the verdict on a claim of several parts, all of which have to be true."""
     parts = set(verdicts)
-    return CONTRADICTED if CONTRADICTED in parts else UNDECIDED if UNDECIDED in parts else SUPPORTED
+    return next((verdict for verdict in (CONTRADICTED, ABSENT, NOT_DECIDABLE) if verdict in parts), SUPPORTED)
 
 
 def combine(findings: list[Finding]) -> Finding:
@@ -77,4 +83,5 @@ def combine(findings: list[Finding]) -> Finding:
         "; ".join(dict.fromkeys(words)) for words in zip(*((f.ran, f.result) for f in findings), strict=True)
     )
     p = tuple(p for finding in findings for p in finding.p)
-    return Finding(ran, result, joint_verdict(finding.verdict for finding in findings), tuple(runs), p)
+    needs = " ".join(dict.fromkeys(finding.needs for finding in findings if finding.needs))
+    return Finding(ran, result, joint_verdict(finding.verdict for finding in findings), tuple(runs), p, needs)

@@ -12,13 +12,19 @@ from statistics import fmean
 import numpy as np
 
 from hdarts.workbook.analysis import Row
-from hdarts.workbook.analysis.statistics import rank_correlation, summary, unpaired_interval
+from hdarts.workbook.analysis.statistics import (
+    pairs_needed,
+    rank_correlation,
+    smallest_difference,
+    summary,
+    unpaired_interval,
+)
 from hdarts.workbook.analysis.tables import LAST
 from hdarts.workbook.claims.evidence import Evidence, NotRun, grouped, matching, measured
 from hdarts.workbook.claims.finding import (
     CONTRADICTED,
+    NOT_DECIDABLE,
     SUPPORTED,
-    UNDECIDED,
     Effect,
     Finding,
     Want,
@@ -30,6 +36,8 @@ from hdarts.workbook.claims.finding import (
 NOTHING = 1e-6  # a share below this is rounding
 UNITS = {
     LAST: "test accuracy of the last epoch, points",
+    "true_cifar10": "true CIFAR-10 test accuracy, points",
+    "true_cifar100": "true CIFAR-100 test accuracy, points",
     "validation_accuracy": "search-validation accuracy, points",
     "skip_free": "share of normal cells without skip connection",
     "eigenvalue": "largest eigenvalue of the Hessian in alpha",
@@ -39,13 +47,40 @@ UNITS = {
 
 
 def difference(
-    evidence: Evidence, arms: Sequence[str], of: str, want: Want, margin: float = 0.0, **where: str
+    evidence: Evidence,
+    arms: Sequence[str],
+    of: str,
+    want: Want,
+    margin: float = 0.0,
+    stated: float = math.inf,
+    **where: str,
 ) -> Finding:
     """Is a measure of the first arm higher (lower) than that of each other arm? Paired over search seeds.
 
     `margin`: the first may be worse by up to this much; if it is negative, it has to be better by at least that much.
+    `stated`: how much better it is in the thesis; what more runs would cost is computed for this size.
     """
-    return combine([_compare(evidence, arms[0], other, of, want, margin, where) for other in arms[1:]])
+    return combine([_compare(evidence, arms[0], other, of, want, margin, where, stated) for other in arms[1:]])
+
+
+def better_cells(evidence: Evidence, arms: Sequence[str], data: str, stated: float = math.inf) -> Finding:
+    """Does the first arm find better cells than each other arm? By their true accuracy where the study has it.
+
+    True accuracies are those of the table of NAS-Bench-201, of the cell that each search ended with. In other spaces
+    the test accuracy of evaluations decides.
+    """
+    known = all(row.get(f"true_{data}") is not None for row in matching(evidence.searches, arm=arms[0]))
+    if known and matching(evidence.searches, arm=arms[0]):
+        return difference(evidence, arms, f"true_{data}", "higher", stated=stated)
+    return difference(evidence, arms, LAST, "higher", stated=stated, data=data)
+
+
+def comparable(evidence: Evidence, arms: Sequence[str], others: Sequence[str], margin: float) -> Finding:
+    """Are the true accuracies of each of `arms` within `margin` of those of all `others` that were run?"""
+    found = [other for other in others if matching(evidence.searches, arm=other)]
+    if not found:
+        raise NotRun(f"a search of one of {', '.join(others)}")
+    return combine([similar(evidence, (arm, other), "true_cifar10", margin) for arm in arms for other in found])
 
 
 def similar(evidence: Evidence, arms: Sequence[str], of: str, margin: float) -> Finding:
@@ -55,7 +90,14 @@ def similar(evidence: Evidence, arms: Sequence[str], of: str, margin: float) -> 
 
 
 def _compare(
-    evidence: Evidence, first: str, second: str, of: str, want: Want, margin: float, where: dict[str, str]
+    evidence: Evidence,
+    first: str,
+    second: str,
+    of: str,
+    want: Want,
+    margin: float,
+    where: dict[str, str],
+    stated: float = math.inf,
 ) -> Finding:
     a, b = (evidence.by_seed(arm, of, **where) for arm in (first, second))
     if of == LAST and len(a) == len(b) == 1 and all(row["selected"] for row in (*a.values(), *b.values())):
@@ -73,7 +115,24 @@ def _compare(
     if margin:
         text += f"; p is that of a test with a margin of {margin:g}"
     runs, ran = _names(rows[seed] for rows in (a, b) for seed in seeds), f"{first}, {second}: {_seeds(seeds)}"
-    return Finding(ran, f"{text}.{too_few(len(seeds))}", tested.decide(want), runs, (tested.p,))
+    verdict = tested.decide(want, stated)
+    needs = _price(x - y + shift, stated, [rows[seed] for rows in (a, b) for seed in seeds])
+    needs = needs if verdict == NOT_DECIDABLE else ""
+    return Finding(ran, f"{text}.{too_few(len(seeds))}", verdict, runs, (tested.p,), needs)
+
+
+def _price(differences: np.ndarray, stated: float, rows: list[Row]) -> str:
+    """Return what pairs with this spread can show, and how many more, at which cost, the stated difference needs."""
+    n = len(differences)
+    shown = smallest_difference(differences)
+    what = f"{n} pairs with this spread show differences from {shown:.3g} on." if n > 1 else "One pair has no spread."
+    if math.isinf(stated) or n < 2:
+        return what
+    if (pairs := pairs_needed(differences, stated)) is None:
+        return f"{what} The stated {stated:g} would need more than 100,000 pairs."
+    seconds = sum(row.get("seconds", math.nan) for row in rows) / n
+    cost = "" if math.isnan(seconds) else f", {max(0, pairs - n) * seconds / 3600:,.1f} more hours of searches here"
+    return f"{what} The stated {stated:g} needs {pairs:,} pairs{cost}."
 
 
 def _selected(evidence: Evidence, first: str, second: str, a: Row, b: Row) -> Finding:
@@ -81,11 +140,17 @@ def _selected(evidence: Evidence, first: str, second: str, a: Row, b: Row) -> Fi
     low, high = unpaired_interval(a["accuracies"], b["accuracies"])
     interval = "no interval" if math.isnan(low) else f"Welch's 95 % t interval {low:+.3g} to {high:+.3g}, over seeds"
     counts = " and ".join(str(len(row["accuracies"])) for row in (a, b))
-    text = (
-        f"Best of n: {first} - {second}: {a[LAST] - b[LAST]:+.3g} points ({interval}). One "
-        f"selected cell per arm cannot rank methods. {_best_by_chance(evidence, (first, second), str(a['data']))}"
+    chance = _best_by_chance(evidence, (first, second), str(a["data"]))
+    text = f"Best of n: {first} - {second}: {a[LAST] - b[LAST]:+.3g} points ({interval}). {chance}"
+    needs = "One selected cell per arm cannot rank methods: evaluate the cell of every search."
+    return Finding(
+        f"{first}, {second}: one selected cell each, {counts} evaluations",
+        text,
+        NOT_DECIDABLE,
+        _names([a, b]),
+        (),
+        needs,
     )
-    return Finding(f"{first}, {second}: one selected cell each, {counts} evaluations", text, UNDECIDED, _names([a, b]))
 
 
 def _best_by_chance(evidence: Evidence, arms: tuple[str, ...], data: str) -> str:
@@ -163,7 +228,7 @@ def zero_direct_part(evidence: Evidence, arms: Sequence[str]) -> Finding:
 def _zero(arm: str, rows: list[Row]) -> Finding:
     shares = summary([row["direct_share"] for row in rows])
     least = min(row["least_direct_share"] for row in rows)
-    verdict = CONTRADICTED if least > NOTHING else SUPPORTED if shares.maximum <= NOTHING else UNDECIDED
+    verdict = CONTRADICTED if least > NOTHING else SUPPORTED if shares.maximum <= NOTHING else NOT_DECIDABLE
     span = f"{shares.mean:.2f} ({shares.minimum:.2f} to {shares.maximum:.2f} over searches)"
     text = f"{arm}: |direct| / (|direct| + |response|) is {span}, at least {least:.2g} at every logged step."
     return Finding(f"{arm}: {len(rows)} searches", text, verdict, _names(rows))

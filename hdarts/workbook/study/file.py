@@ -101,8 +101,8 @@ def check_study(path: Path, entries: Mapping[str, Any]) -> Study:
         }
         message = messages.get(first["type"], first["msg"][0].lower() + first["msg"][1:])
         raise ParameterError(f"{path}: `{where}`{value}: {message}") from None
-    arms = {arm for stage in study.stages.values() for arm in stage.arms or {}}
-    if unknown := sorted(study.primary_arms - arms):
+    arms = dict.fromkeys(arm for stage in study.stages.values() for arm in stage.arms or {})
+    if unknown := sorted(study.primary_arms - arms.keys()):
         raise ParameterError(f"{path}: `primary`: no stage has an arm {unknown[0]!r}; known are {', '.join(arms)}")
     return study
 

@@ -10,12 +10,15 @@ import pandas as pd
 import pytest
 from helpers.results import MadeUpStudy
 
+from hdarts.workbook.analysis.statistics import pairs_needed, smallest_difference
 from hdarts.workbook.claims import CLAIMS, assess, best_of_n, intervals, verdicts, with_links
 from hdarts.workbook.claims.claims import Claim
 from hdarts.workbook.claims.evidence import Evidence, read_evidence
 from hdarts.workbook.claims.finding import Finding, joint_verdict, paired
 from hdarts.workbook.claims.rules import (
     best_setting,
+    better_cells,
+    comparable,
     correlation,
     difference,
     nearer,
@@ -67,7 +70,7 @@ def of_cells(rows: list[dict], study: str = "thesis") -> Evidence:
         (higher("a", "b"), "supported"),
         (higher("b", "a"), "contradicted"),
         (partial(difference, arms=("a", "b"), of="validation_accuracy", want="lower"), "contradicted"),
-        (higher("a", "a"), "undecided"),
+        (higher("a", "a"), "not decidable here"),
     ],
 )
 def test_six_pairs_of_one_sign_decide_by_that_sign(rule: partial[Finding], verdict: str):
@@ -76,13 +79,69 @@ def test_six_pairs_of_one_sign_decide_by_that_sign(rule: partial[Finding], verdi
 
 def test_five_pairs_are_too_few_to_decide_and_the_finding_says_so():
     finding = assess(evidence({arm: values[:5] for arm, values in BETTER.items()}), higher("a", "b"))
-    assert finding.verdict == "undecided"
+    assert finding.verdict == "not decidable here"
     assert "cannot go below p = 0.0625" in finding.result
+
+
+def test_what_cannot_be_decided_says_what_it_would_cost():
+    differences = [0.5, -0.4, 0.3, -0.2, 0.1, 0.0]
+    known = evidence({"a": [90 + d for d in differences], "b": [90.0] * 6}, seconds=1800.0)
+    finding = assess(known, higher("a", "b", stated=0.3))
+    needed = pairs_needed(differences, 0.3)
+    assert finding.verdict == "not decidable here" and needed is not None
+    assert f"show differences from {smallest_difference(differences):.3g} on" in finding.needs
+    assert f"The stated 0.3 needs {needed} pairs, {needed - 6:.1f} more hours of searches here." in finding.needs
+
+
+def test_an_interval_that_excludes_the_stated_size_says_so():
+    known = evidence({"a": [90.0, 90.1, 89.9, 90.05, 89.95, 90.0], "b": [90.0] * 6})
+    assert assess(known, higher("a", "b", stated=0.5)).verdict == "not of the stated size"
+    assert assess(known, higher("a", "b", stated=0.05)).verdict == "not decidable here"
+
+
+def planted(effect: float, spread: float, seeds: int = 8) -> Evidence:
+    """Searches in NAS-Bench-201 whose true accuracies differ by `effect`, with a spread."""
+    pattern = [1.0, -0.6, 0.4, -0.9, 0.7, -0.3, 0.2, -0.5]
+    rows = [
+        {"run": f"s/{arm}-{seed}", "arm": arm, "search_seed": seed, "full": True, "seconds": 60.0}
+        | {"true_cifar10": 90.0 + (effect + spread * pattern[seed]) * (arm == "a")}
+        for arm in "ab"
+        for seed in range(seeds)
+    ]
+    return Evidence("s", rows, [], [])
+
+
+@pytest.mark.parametrize(
+    ("effect", "spread", "unsure", "verdict"),
+    [
+        (2.0, 0.5, (), "supported"),
+        (-2.0, 0.5, (), "contradicted"),
+        (0.0, 5.0, (), "not decidable here"),
+        (0.0, 0.1, (), "not of the stated size"),
+        (2.0, 0.5, ("b",), "not decidable here"),
+        (2.0, 0.5, ("c",), "supported"),
+    ],
+)
+def test_planted_effects_get_their_verdicts(
+    effect: float, spread: float, unsure: tuple[str, ...], verdict: str, monkeypatch: pytest.MonkeyPatch
+):
+    rule = partial(better_cells, arms=("a", "b"), data="cifar10", stated=1.0)
+    monkeypatch.setattr("hdarts.workbook.claims.CLAIMS", [Claim("one", "a is better", 1, "", rule)])
+    table, _ = verdicts(planted(effect, spread), unsure=unsure)
+    assert table["verdict"].tolist() == [verdict]
+    assert ("so their cells are arbitrary" in table["needs"][0]) == (unsure == ("b",))
+
+
+def test_comparable_to_variants_needs_one_of_them():
+    rule = partial(comparable, arms=("a",), others=("b", "z"), margin=0.5)
+    assert assess(planted(0.1, 0.05), rule).verdict == "supported"
+    assert assess(planted(3.0, 0.05), rule).verdict == "contradicted"
+    assert assess(planted(0.1, 0.05), partial(rule, others=("z",))).verdict == "not run here"
 
 
 def test_differences_of_both_signs_leave_a_claim_undecided():
     mixed = BETTER | {"a": [90.5, 89.0, 90.2, 89.5, 90.1, 90.8]}
-    assert assess(evidence(mixed), higher("a", "b")).verdict == "undecided"
+    assert assess(evidence(mixed), higher("a", "b")).verdict == "not decidable here"
 
 
 def test_difference_is_paired_over_common_seeds():
@@ -96,12 +155,12 @@ def test_claim_of_several_parts_needs_all_of_them():
     known = evidence(BETTER | {"c": BETTER["b"], "d": [95.0] * 6})
     assert assess(known, higher("a", "b", "c")).verdict == "supported"
     assert assess(known, higher("a", "b", "d")).verdict == "contradicted"
-    assert joint_verdict(["supported", "undecided"]) == "undecided"
+    assert joint_verdict(["supported", "not decidable here"]) == "not decidable here"
 
 
 def test_margin_allows_a_measure_to_be_slightly_worse():
     known = evidence({"a": [90.0, 90.1, 90.2, 89.9, 90.0, 90.1], "b": [90.1, 90.0, 90.1, 90.1, 90.2, 90.0]})
-    assert assess(known, higher("a", "b")).verdict == "undecided"
+    assert assess(known, higher("a", "b")).verdict == "not decidable here"
     assert assess(known, higher("a", "b", margin=0.5)).verdict == "supported"
     worse = evidence({"a": [80.0, 81.0, 80.5, 79.0, 80.0, 80.2], "b": [90.0] * 6})
     assert assess(worse, higher("a", "b", margin=0.5)).verdict == "contradicted"
@@ -115,7 +174,7 @@ def test_similar_is_a_statement_with_two_sides(difference: float, verdict: str) 
     rule = partial(similar, arms=("a", "b"), of="validation_accuracy", margin=0.5)
     assert assess(known, rule).verdict == verdict
     loud = evidence({"a": [x + y for x, y in zip(base, (3, -3, 2, -2, 1, -1), strict=True)], "b": base})
-    assert assess(loud, rule).verdict == "undecided"
+    assert assess(loud, rule).verdict == "not decidable here"
 
 
 def test_costs_are_compared_as_a_ratio():
@@ -134,7 +193,7 @@ def test_small_runs_and_studies_at_a_scale_decide_at_mini_scale_only(known: Evid
     """Whatever their names: those of full size are called thesis-mini as well."""
     assert assess(known, higher("a", "b")).verdict == "supported at mini scale"
     assert assess(known, higher("b", "a")).verdict == "contradicted at mini scale"
-    assert assess(known, higher("a", "a")).verdict == "undecided"
+    assert assess(known, higher("a", "a")).verdict == "not decidable here"
 
 
 @pytest.mark.parametrize(
@@ -175,8 +234,8 @@ def test_one_selected_cell_per_arm_cannot_rank_methods_and_is_compared_with_rand
         *({"arm": "random", "last_test_accuracy": value} for value in (96.0, 97.0, 98.0)),
     ]
     finding = assess(of_cells(rows), higher("a", "b", of="last_test_accuracy", data="cifar10"))
-    assert finding.verdict == "undecided"
-    assert "Best of n: a - b: +0.5 points" in finding.result and "cannot rank methods" in finding.result
+    assert finding.verdict == "not decidable here"
+    assert "Best of n: a - b: +0.5 points" in finding.result and "cannot rank methods" in finding.needs
     assert "Expected best of 1 random cells: 97.00 %" in finding.result
 
 
@@ -191,7 +250,7 @@ def test_validation_predicts_test_accuracy_where_the_interval_of_the_correlation
     assert assess(of_cells(rising), predicts).verdict == "supported"
     falling = [row | {"last_test_accuracy": -row["last_test_accuracy"]} for row in rising]
     assert assess(of_cells(falling), predicts).verdict == "contradicted"
-    assert assess(of_cells(rising[:4]), predicts).verdict == "undecided"
+    assert assess(of_cells(rising[:4]), predicts).verdict == "not decidable here"
     assert assess(of_cells(rising[:2]), predicts).verdict == "not run here"
 
 
@@ -203,7 +262,7 @@ def test_cells_without_skips_are_compared_with_the_others_of_their_arm():
     ]
     finding = assess(of_cells(rows), skip_free_is_worse)
     assert finding.verdict == "supported" and finding.ran == "16 searched cells of 2 arms"
-    assert assess(of_cells(rows[:4]), skip_free_is_worse).verdict == "undecided"
+    assert assess(of_cells(rows[:4]), skip_free_is_worse).verdict == "not decidable here"
     assert assess(of_cells(rows[:1]), skip_free_is_worse).verdict == "not run here"
 
 
@@ -215,7 +274,7 @@ def test_a_correlation_between_arms_is_none_within_them():
         for x, y in ((0, 1), (1, 3), (2, 0), (3, 2))
     ]
     finding = assess(of_cells(rows), predicts)
-    assert finding.verdict == "undecided" and "within 3 arms = 0.00" in finding.result
+    assert finding.verdict == "not decidable here" and "within 3 arms = 0.00" in finding.result
 
 
 def settings(best: dict[int, float]) -> Evidence:
@@ -238,7 +297,7 @@ def test_best_learning_rate_changes_with_the_batch_size():
     rule = partial(best_setting, arm="a", setting="learning_rate", over="batch_size", want="higher")
     finding = assess(settings({32: 0.025, 64: 0.1}), rule)
     assert finding.verdict == "supported" and "+2 (95 % t interval +2 to +2" in finding.result
-    assert assess(settings({32: 0.05, 64: 0.05}), rule).verdict == "undecided"
+    assert assess(settings({32: 0.05, 64: 0.05}), rule).verdict == "not decidable here"
     assert assess(settings({32: 0.1, 64: 0.05}), rule).verdict == "contradicted"
 
 
@@ -250,7 +309,8 @@ def test_trend_is_computed_within_each_seed():
 
 
 @pytest.mark.parametrize(
-    ("least", "mean", "verdict"), [(0.1, 0.5, "contradicted"), (0.0, 0.0, "supported"), (0.0, 0.5, "undecided")]
+    ("least", "mean", "verdict"),
+    [(0.1, 0.5, "contradicted"), (0.0, 0.0, "supported"), (0.0, 0.5, "not decidable here")],
 )
 def test_direct_part_is_zero_only_if_it_is_at_every_step(least: float, mean: float, verdict: str):
     known = evidence({"a": [mean, mean]}, "direct_share", least_direct_share=least)
@@ -279,7 +339,7 @@ def test_snapshots_of_one_search_are_one_run():
     known = errors({"hypernetwork": [0.9, 0.8], "DARTS (finite difference)": [0.5, 0.6]})
     than = "DARTS (finite difference)"
     finding = assess(known, partial(nearer, arms=("a",), method="hypernetwork", than=than, want="lower"))
-    assert finding.verdict == "undecided" and "+0.3 (no interval, p = 0.5, n = 2)" in finding.result
+    assert finding.verdict == "not decidable here" and "+0.3 (no interval, p = 0.5, n = 2)" in finding.result
     assert finding.ran == "a: 2 searches, 2 snapshots each"
 
 

@@ -1,5 +1,6 @@
 """The thesis's numbers are copied exactly, and comparing it with itself finds its known errors."""
 
+import itertools
 import math
 import re
 from dataclasses import replace
@@ -219,3 +220,16 @@ def test_share_of_overfitted_searches_has_a_wide_interval():
     assert (row["searches"], row["without_skip"]) == (12, 3)
     assert 0.05 < row["low"] < 0.25 < 0.57 < row["high"] < 0.58
     assert found.loc["table 17", "without_skip"] == 0
+
+
+def test_differences_between_the_models_of_the_thesis_are_tested_both_ways():
+    rows = thesis.significance().set_index(["models", "data"])
+    row = rows.loc[("hyperDARTS-1 - DARTS", "cifar10")]
+    a, b = (thesis.table(number)["cifar10"].to_numpy() for number in (13, 3))
+    assert row["difference"] == pytest.approx(a.mean() - b.mean()) and row["n"] == "10, 5"
+    standard_error = (a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b)) ** 0.5
+    assert (row["low"] + row["high"]) / 2 == pytest.approx(row["difference"])
+    assert row["low"] < row["difference"] - 1.96 * standard_error
+    sums = [sum(chosen) for chosen in itertools.combinations([*a, *b], len(a))]
+    middle, far = sum([*a, *b]) * len(a) / 15, abs(a.sum() - sum([*a, *b]) * len(a) / 15) - 1e-9
+    assert row["p_exact"] == pytest.approx(sum(abs(s - middle) >= far for s in sums) / len(sums), rel=0.3)

@@ -56,7 +56,9 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     (analysis / "captions.json").write_text(json.dumps({"accuracy": "Accuracy & spread", "alpha": "softmax(alpha)"}))
     (analysis / "results.csv").write_text(RESULTS)
     runs = " ".join([plan.runs[0].name, plan.runs[2].name, plan.runs[3].name])
-    (analysis / "claims.csv").write_text(f"claim,verdict,runs\nfaster <b>,undecided,{runs}\nslower,not run here,\n")
+    (analysis / "claims.csv").write_text(
+        f"claim,verdict,runs\nfaster <b>,not decidable here,{runs}\nslower,not run here,\n"
+    )
     (analysis / "tables.json").write_text(json.dumps({"claims": "Claims and verdicts"}))
     return plan
 
@@ -111,7 +113,7 @@ def test_without_captions_all_figures_and_tables_are_shown(plan: Plan) -> None:
         (plan.runs[-1].folder / name).unlink()
     page = Page(plan)
     assert page.alternatives[:3] == ["accuracy", "alpha", "extra"]
-    assert page.words.index("88.12") < page.words.index("undecided")
+    assert page.words.index("88.12") < page.words.index("not decidable here")
 
 
 def test_a_verdict_links_to_the_runs_it_comes_from(plan: Plan) -> None:

@@ -70,7 +70,7 @@ def test_primary_comparisons_cannot_change_once_a_run_is_done(tmp_path: Path) ->
     plan_study(changed)
     with pytest.raises(ParameterError, match="`primary` was slow against fast when its runs began, and is random"):
         plan_study(write_project(tmp_path, PRIMARY))
-    with pytest.raises(ParameterError, match="and is nothing now. Comparisons that are chosen after there are results"):
+    with pytest.raises(ParameterError, match="and is nothing now"):
         plan_study(write_project(tmp_path, STUDY))
 
 
@@ -167,8 +167,8 @@ def test_a_changed_parameter_names_another_run_and_all_that_follow(tmp_path: Pat
 def test_the_table_of_runs_has_the_labels_of_each_stage(tiny: Plan, tmp_path: Path) -> None:
     assert record_plan(tiny) == ""
     toys = read_runs("tiny", "toy")
-    assert list(toys["arm"]) == ["slow", "slow", "fast", "fast", "random", "random"]
-    assert list(toys["seed"]) == [2, 20] * 3 and toys["seed"].dtype == int
+    assert list(toys["arm"]) == ["slow", "fast", "random"] * 2
+    assert list(toys["seed"]) == [2] * 3 + [20] * 3 and toys["seed"].dtype == int
     assert list(read_runs("tiny", "select").columns) == ["stage", "run", "arm", "needs"]
     assert list(read_runs("tiny")["run"]) == [run.name for run in tiny.runs]
     assert (tmp_path / "runs" / "tiny" / "study.yaml").read_text() == STUDY
@@ -215,7 +215,7 @@ def test_a_file_overrides_what_it_includes_entry_by_entry(tmp_path: Path) -> Non
 def test_the_matrix_of_an_arm_overrides_that_of_its_stage(tmp_path: Path) -> None:
     toys = stage(plan_study(project_of_two(tmp_path)), "toy")
     assert [(run.labels["arm"], run.labels["seed"]) for run in toys] == [
-        ("slow", 2), ("slow", 20), ("many", 1), ("many", 2), ("many", 3)
+        ("slow", 2), ("many", 1), ("slow", 20), ("many", 2), ("many", 3)
     ]  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 The files are described in README.md in this folder. `line` is always a line of the thesis's text (`report.md`).
 """
 
-from hdarts.workbook.claims.thesis.checks import check_statements, deviations, disagreements, overfitting
+from hdarts.workbook.claims.thesis.checks import check_statements, deviations, disagreements, overfitting, significance
 from hdarts.workbook.claims.thesis.counts import model_sizes
 from hdarts.workbook.claims.thesis.equations import EQUATIONS, equations
 from hdarts.workbook.claims.thesis.read import table
@@ -12,11 +12,21 @@ from hdarts.workbook.claims.thesis.stated import STATED
 __all__ = [
     "EQUATIONS",
     "STATED",
+    "TABLES",
     "check_statements",
     "deviations",
     "disagreements",
     "equations",
     "model_sizes",
     "overfitting",
+    "significance",
     "table",
 ]
+
+TABLES = {  # that notebook 07 makes of the thesis alone, with their titles
+    "disagreements": "Statements of the thesis that its own rows, or our models, do not confirm",
+    "deviations": "Standard deviations that the thesis states: which formula gives them",
+    "equations": "Equations of the thesis that are wrong or unclear",
+    "significance": "Differences between the cells of the thesis's models, with the tests that it does not make",
+    "overfitting": "Searches of the thesis without a skip connection in the normal cell",
+}

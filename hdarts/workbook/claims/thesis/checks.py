@@ -1,11 +1,11 @@
 """The thesis compared with itself: its statements against its tables and our models."""
 
 from collections.abc import Callable, Sequence
-from statistics import pstdev, stdev
+from statistics import fmean, pstdev, stdev
 
 import pandas as pd
 
-from hdarts.workbook.analysis.statistics import proportion
+from hdarts.workbook.analysis.statistics import proportion, unpaired_interval
 from hdarts.workbook.claims.thesis.read import Tables, table
 from hdarts.workbook.claims.thesis.stated import ACCURACIES, STATED, Stated
 
@@ -94,4 +94,36 @@ def overfitting() -> pd.DataFrame:
     for place, (k, n) in counts.items():
         low, high = proportion(k, n)
         rows.append({"place": place, "searches": n, "without_skip": k, "share": k / n, "low": low, "high": high})
+    return pd.DataFrame(rows)
+
+
+def significance() -> pd.DataFrame:
+    """Return what the thesis's own evaluations say of the differences between its models (it makes no test).
+
+    Columns: models, data, difference of the means (points), low, high (Welch's 95 % t interval), p_welch, p_exact (of
+    the permutation test of the difference, all assignments), n (evaluations of each). Each model has **one** cell: the
+    spread is that of training it again, so the tests compare two cells and not two methods of search.
+    """
+    import scipy
+
+    numbers, rows = {"DARTS": 3, "hyperDARTS-1": 13, "hyperDARTS-2": 21}, []
+    for one, other in (("hyperDARTS-1", "DARTS"), ("hyperDARTS-2", "DARTS"), ("hyperDARTS-2", "hyperDARTS-1")):
+        for data in ("cifar10", "cifar100"):
+            a, b = (Tables().column(numbers[model], data) for model in (one, other))
+            low, high = unpaired_interval(a, b)
+            exact = scipy.stats.permutation_test(
+                (a, b), lambda x, y, axis: x.mean(axis) - y.mean(axis), vectorized=True, n_resamples=10**6, batch=10**4
+            )
+            row = {
+                "models": f"{one} - {other}",
+                "data": data,
+                "difference": fmean(a) - fmean(b),
+                "low": low,
+                "high": high,
+            }
+            row |= {
+                "p_welch": float(scipy.stats.ttest_ind(a, b, equal_var=False).pvalue),
+                "p_exact": float(exact.pvalue),
+            }
+            rows.append(row | {"n": f"{len(a)}, {len(b)}"})
     return pd.DataFrame(rows)
