@@ -300,14 +300,14 @@ def test_studies_expand_without_error(path: Path, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("scale", ["full", "mini"])
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
-def test_experiments_of_the_thesis_are_parts_of_one_study_at_both_scales(path: Path, scale: str):
-    whole = plan_study(path.with_name("all.yaml"), scale=scale)
-    plan = plan_study(path, scale=scale)
-    assert plan.study.study == {"full": "thesis", "mini": "thesis-mini"}[scale]
-    shared = {run.name for run in whole.runs if run.stage == "search"}
-    assert {run.name for run in plan.runs if run.stage == "search"} <= shared
-    assert all(run.params.data == "cifar10" for run in plan.runs if run.stage == "search")  # type: ignore[attr-defined]
+def test_experiments_of_the_thesis_are_parts_of_one_study_at_both_scales(scale: str):
+    plans = {path.stem: plan_study(path, scale=scale) for path in EXPERIMENTS}
+    shared = {run.name for run in plans["all"].runs if run.stage == "search"}
+    for plan in plans.values():
+        assert plan.study.study == {"full": "thesis", "mini": "thesis-mini"}[scale]
+        searches = [run for run in plan.runs if run.stage == "search"]
+        assert {run.name for run in searches} <= shared
+        assert all(run.params.data == "cifar10" for run in searches)  # type: ignore[attr-defined]
 
 
 def test_every_arm_that_a_claim_names_is_searched_in_a_study():

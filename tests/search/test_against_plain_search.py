@@ -34,7 +34,12 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("changes", CASES.values(), ids=CASES)
+SLOW = ("darts-first in DARTS", "hyperdarts-2 in DARTS")  # the other two are the same step and more
+
+
+@pytest.mark.parametrize(
+    "changes", [pytest.param(c, id=name, marks=[pytest.mark.soak] * (name in SLOW)) for name, c in CASES.items()]
+)
 def test_a_search_is_the_plain_search(changes: dict[str, Any], tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
     params = with_defaults(SearchParams, COMMON | changes)

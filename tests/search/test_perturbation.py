@@ -26,7 +26,7 @@ from tests.helpers.plain_searches import CLASSES, COMMON, DATA, Double, compare,
 
 BENCHMARK = {"space": "nasbench201", "layers": 1, "selection": "perturbation", "tuning_epochs": 2}
 CASES: dict[str, dict[str, Any]] = {
-    "second order": BENCHMARK | {"method": "darts-second"},
+    "second order": BENCHMARK | {"method": "darts-second", "tuning_epochs": 1},
     "generated": BENCHMARK | {"hypernetwork": "linear", "tuning_epochs": 1, "noise": 0.1},
     "darts": {"space": "darts", "layers": 3, "selection": "perturbation", "tuning_epochs": 1, "method": "darts-first"},
 }

@@ -13,6 +13,8 @@ from hdarts.space import NASBENCH201
 from tests.helpers import ROOT
 
 PRESETS = sorted((ROOT / "params" / "search").glob("*.yaml"))
+# in the space of DARTS, of methods whose preset in NAS-Bench-201 is tested
+SLOW = ("beta-darts", "darts-minus", "gdas", "idarts", "sdarts-adv", "sdarts-rs", "snas")
 DEFAULTS = notebook_defaults(ROOT / "notebooks" / "03_search.ipynb")
 TINY = {"data": "generated", "limit": 48, "crop_padding": 0, "batch_size": 12, "channels": 4, "log_every": 1}
 TINY |= {"checkpoint_minutes": 1e-6, "candidates": 0, "keep_checkpoint": True, "flip": False}
@@ -20,7 +22,7 @@ TINY |= {"checkpoint_minutes": 1e-6, "candidates": 0, "keep_checkpoint": True, "
 
 def tiny(path: Path) -> dict[str, Any]:
     """Return the parameters of a preset with few small images, few epochs and a small network."""
-    values = {**DEFAULTS, **read_yaml(path), **TINY}
+    values = {**DEFAULTS, "method": "darts-first", **read_yaml(path), **TINY}  # presets of sizes name no method
     values["channels"] = 4 if 4 % values.get("partial_channels", 1) == 0 else 12  # 6 in DrNAS
     warmup = values.get("warmup_epochs", 0)
     blank = warmup >= values["epochs"]  # alpha never moves
@@ -30,6 +32,8 @@ def tiny(path: Path) -> dict[str, Any]:
         "schedule_epochs": 0,
     }
     values |= {"warmup_epochs": values["epochs"] if blank else min(1, warmup), "tuning_epochs": 1}
+    if values.get("selection") == "perturbation" and values["space"].startswith("darts"):
+        values["space"] = "s2"  # all edges, but two candidates on each: a third of the decisions' validations
     if values.get("stages"):
         values["stages"] = [stage | short(stage) for stage in values["stages"]]
         values["epochs"] = sum(stage["epochs"] for stage in values["stages"])
@@ -53,7 +57,9 @@ def files(run: Run) -> dict[str, bytes]:
 
 
 @pytest.mark.filterwarnings("ignore::hdarts.hypergradient.HypergradientWarning")  # the tiny networks have no minimum
-@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [pytest.param(p, marks=[pytest.mark.soak] * (p.stem in SLOW)) for p in PRESETS], ids=lambda path: path.stem
+)
 def test_every_preset_runs_to_its_end_and_a_killed_run_ends_with_the_same_files(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

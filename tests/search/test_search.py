@@ -273,6 +273,7 @@ list(search(params, Run.open(params)))
 """
 
 
+@pytest.mark.soak  # tests/runs/test_faults.py kills a search once
 def test_a_search_killed_at_random_moments_equals_an_uninterrupted_one(runs):
     changes = {"hypernetwork": "linear", "epochs": 3, "checkpoint_minutes": 0.001}
     uninterrupted = whole(parameters(**changes, run="uninterrupted"))

@@ -324,6 +324,7 @@ def halted(path: Path, runs: Path, number: signal.Signals) -> subprocess.Popen[s
     return process
 
 
+@pytest.mark.soak  # tests/runs/test_faults.py kills a study and compares its files
 def test_a_killed_study_resumes_with_the_same_command(tmp_path: Path, runs: Path) -> None:
     path = write_project(tmp_path, TWO, toy=HALTING)
     halted(path, runs, signal.SIGKILL).communicate()
@@ -341,6 +342,7 @@ def test_ctrl_c_ends_all_processes_and_says_how_to_resume(tmp_path: Path, runs: 
     assert err.splitlines()[-1] == "hdarts: stopped; the same command resumes from here"
 
 
+@pytest.mark.soak
 def test_kernels_that_start_together_do_not_interfere(tmp_path: Path, runs: Path) -> None:
     plan = plan_study(write_project(tmp_path, STUDY.replace("seed: [2, 20]", "seed: [1, 2]")))
     with ThreadPoolExecutor(4) as executor:
