@@ -5,7 +5,7 @@
 # make install    only make .venv
 # make lab        JupyterLab on notebooks/, on localhost with its token
 # make docs       HTML pages of all modules, from their docstrings: build/docs/index.html
-# make bench      time hdarts against plain PyTorch: a table and a figure in results/bench/ (20 minutes)
+# make bench      time hdarts against plain PyTorch: ratios and a figure in results/bench/ (15 minutes)
 # make clean      remove .venv and generated files; runs/ stays (make clean-runs removes it)
 #
 # With another Python (3.11 or newer): make install PYTHON=python3.12

@@ -39,7 +39,10 @@ def alternating(name: str, setting: Setting, rounds: int) -> tuple[float, float]
 
 
 def alone(side: str, name: str, setting: Setting, threads: int, rounds: int = 2) -> dict[str, float]:
-    """Return the least seconds of a step and its peak memory (MiB, without libraries), in a separate process."""
+    """Return the least seconds of a step and its peak memory (MiB, without libraries), in a separate process.
+
+    With no `rounds` the only step is the one that warms up.
+    """
     request = json.dumps({"side": side, "name": name, "threads": threads, "rounds": rounds, **asdict(setting)})
     command = [sys.executable, "-m", "benchmarks.measure", request]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
@@ -51,8 +54,8 @@ def answer(request: dict) -> dict[str, float]:
     torch.set_num_threads(threads)
     libraries = peak_memory("cpu")
     one = step(side, name, Setting(**request))
-    one()
-    least = min(seconds(one) for _ in range(rounds))
+    first = seconds(one)  # warms up
+    least = min((seconds(one) for _ in range(rounds)), default=first)
     device = request["device"]
     memory = peak_memory(device) - (0 if device == "cuda" else libraries)
     return {"seconds": least, "memory": memory}

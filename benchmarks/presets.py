@@ -1,4 +1,4 @@
-"""`python -m benchmarks.presets`: peak memory and seconds of a step for every preset of a search, at its sizes.
+"""`python -m benchmarks.presets`: peak memory of a step for every preset of a search, at its sizes.
 
 For images like CIFAR-10's. Each is measured in a separate process for at most `--seconds`, with growing batches; what a
 preset's own batch would take is extrapolated linearly from the last two. Of a search in stages it is the costliest
@@ -24,7 +24,7 @@ CIFAR = DatasetInfo(25_000, 25_000, (3, 32, 32), 10)
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.presets", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=8.0, help="per preset")
+    parser.add_argument("--seconds", type=float, default=3.0, help="per preset")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     rows = []
@@ -33,7 +33,7 @@ def main() -> None:
         if params.method != "random":
             rows.append(row(file.stem, params, options.threads, options.seconds))
             print(*rows[-1].values(), flush=True)
-    found = pd.DataFrame(rows).round({"GiB": 2, "alpha step, s": 2, "weight step, s": 2})
+    found = pd.DataFrame(rows).round({"GiB": 2})
     found.to_csv(ROOT / "results" / "bench" / "presets.csv", index=False)
     print(found.to_string(index=False))
 
@@ -47,8 +47,7 @@ def row(name: str, params: SearchParams, threads: int, seconds: float) -> dict[s
         cost = f"only batches of {cost.batch} in {seconds:.0f} s"
     if not isinstance(cost, StepCost):
         return {**sizes, "not measured": cost}
-    steps = {"alpha step, s": cost.seconds["alpha_step"], "weight step, s": cost.seconds["weight_step"]}
-    return {**sizes, "GiB": cost.memory / 1024, **steps, "measured at batch": cost.batch}
+    return {**sizes, "GiB": cost.memory / 1024, "measured at batch": cost.batch}
 
 
 if __name__ == "__main__":
