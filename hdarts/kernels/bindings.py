@@ -82,9 +82,10 @@ _loaded: dict[tuple[str, torch.dtype, int], Kernel | CannotCompile] = {}  # by n
 def load_kernel(name: str, channels: int, x: Tensor) -> Kernel | None:
     """Return `name`.c compiled for the type of `x` and a number of channels, or None where it cannot be used.
 
-    The first fault is printed, and then no other file is tried.
+    The first fault is printed, and then no other file is tried. In a dispatch mode, such as one that counts operations,
+    kernels are not used, as it could not see into them.
     """
-    if x.device.type != "cpu" or x.dtype not in C_TYPES:
+    if x.device.type != "cpu" or x.dtype not in C_TYPES or torch._C._len_torch_dispatch_stack():
         return None
     widest = REGISTER_BYTES // x.element_size()  # wider vectors are spilled to memory, which is 4 times as slow
     lanes = next((v for v in (4, 8) if v == widest or channels <= v), 16)

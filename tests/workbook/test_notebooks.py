@@ -121,7 +121,7 @@ def test_a_misspelt_parameter_stops_a_notebook_before_it_does_anything(tmp_path,
 
 def hdarts(*words: str, environment: dict) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "hdarts", *words]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1800)
 
 
 @pytest.mark.soak

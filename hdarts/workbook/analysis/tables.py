@@ -122,6 +122,12 @@ def peak_memory(study: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["run", "peak_memory_mib"])
 
 
+def run_flops(study: str) -> dict[str, float]:
+    """Return the floating-point operations of each search that recorded them in its provenance.json, by run."""
+    starts = {row["run"]: read_starts(below_runs(row["run"])) for row in finished_runs(study, SEARCH)}
+    return {run: each[-1]["flops"] for run, each in starts.items() if each and "flops" in each[-1]}
+
+
 def evaluations(study: str) -> pd.DataFrame:
     """Return all different finished evaluations, their test accuracies, and the validation accuracy of the search.
 
@@ -175,6 +181,7 @@ def by_arm(study: str) -> pd.DataFrame:
     columns that end in their names.
     """
     labels, tested, times = search_labels(study), evaluations(study), search_seconds(study)
+    flops = run_flops(study)
     searches = [row | {"arm": labels[row["run"]]["arm"]} for row in finished_runs(study, SEARCH)]
     rows = []
     for arm in dict.fromkeys([*(row["arm"] for row in searches), *(tested["arm"] if len(tested) else ())]):
@@ -188,6 +195,8 @@ def by_arm(study: str) -> pd.DataFrame:
             row |= {name + end: value for name, value in _tested(tested, arm, test).items()}
         if spent := [time["seconds"] for time in times.to_dict("records") if time["arm"] == arm]:
             row["search_seconds"] = sum(spent)
+        if counted := [flops[search["run"]] for search in group if search["run"] in flops]:
+            row["search_flops"] = sum(counted)
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -25,6 +25,7 @@ from hdarts.search import epoch_steps
 from hdarts.space import SPACES, Genotype, discretise
 from hdarts.train import read_genotype
 from hdarts.workbook.study import PlannedRun, runner
+from hdarts.workbook.study.flops import flops_of_run, flops_of_steps
 from hdarts.workbook.study.images import info_of
 from hdarts.workbook.study.probe import Probe, StepCost, free_memory, measure_step
 
@@ -76,9 +77,11 @@ def estimate(runs: Sequence[PlannedRun], jobs: int) -> Estimate:
     probes = make_probes(runs, todo, threads)
     by_key = {cost_key(probe): probe for probe in probes.values()}
     sizes = ((cost_key(probes[run.name]), runner.length(run)) for run in todo if run.name in probes)
-    known = measure_some(measuring_order(sizes), by_key)
-    rows = [(run.stage, *_run_cost(probes.get(run.name), known)) for run in todo]
-    costs = pd.DataFrame(rows, columns=["stage", "seconds", "GiB"]).astype({"seconds": float, "GiB": float})
+    known = measure_some(order := measuring_order(sizes), by_key)
+    counted = count_some(order, by_key)
+    rows = [(run.stage, *_run_cost(probe := probes.get(run.name), known), _flops(probe, counted)) for run in todo]
+    costs = pd.DataFrame(rows, columns=["stage", "seconds", "GiB", "FLOP"])
+    costs = costs.astype({"seconds": float, "GiB": float, "FLOP": float})
     return Estimate(_table(runs, costs), _notes(costs, by_key, known, threads, jobs))
 
 
@@ -92,6 +95,24 @@ def _run_cost(probe: Probe | None, known: Mapping[str, StepCost]) -> tuple[float
     times = repetitions(probe.params, probe.images)
     seconds = sum(times[phase] * each for phase, each in step.seconds.items())
     return NOTEBOOK + seconds, (KERNEL + step.memory + _image_memory(probe.images)) / 1024
+
+
+def count_some(ordered: Iterable[str], by_key: Mapping[str, Probe]) -> dict[str, dict[tuple[int, str], int]]:
+    """Count the operations of the steps of one cost key after another while there is time."""
+    end, counted = time.monotonic() + TOTAL, {}
+    for key in ordered:
+        if time.monotonic() > end:
+            break
+        counted[key] = flops_of_steps(*by_key[key][:3])
+    return counted
+
+
+def _flops(probe: Probe | None, counted: Mapping[str, Mapping[tuple[int, str], int]]) -> float:
+    """Return the operations of a run, NaN if they were not counted; without a probe, 0."""
+    if probe is None:
+        return 0.0
+    steps = counted.get(cost_key(probe))
+    return math.nan if steps is None else flops_of_run(probe.params, probe.images, steps=steps)
 
 
 def make_probes(runs: Sequence[PlannedRun], todo: Iterable[PlannedRun], threads: int) -> dict[str, Probe]:
@@ -202,9 +223,11 @@ def _image_memory(images: DatasetInfo) -> float:
 
 def _table(runs: Sequence[PlannedRun], costs: pd.DataFrame) -> pd.DataFrame:
     """Return one row per stage; runs of unknown cost, which the notes count, add no hours."""
-    columns = {"to do": ("GiB", "size"), "hours": ("seconds", "sum"), "GiB of the largest": ("GiB", "max")}
+    columns = {"to do": ("GiB", "size"), "hours": ("seconds", "sum"), "PFLOP": ("FLOP", "sum")}
+    columns |= {"GiB of the largest": ("GiB", "max")}
     table = costs.groupby("stage").agg(**columns).reindex(list(dict.fromkeys(run.stage for run in runs))).fillna(0)
     table["hours"] /= 3600
+    table["PFLOP"] = (table["PFLOP"] / 1e15).map("{:.3g}".format)  # from tiny to huge
     table = table.astype({"to do": int}).round({"hours": 2, "GiB of the largest": 1})
     return table.rename_axis("stage").reset_index()
 
@@ -212,7 +235,7 @@ def _table(runs: Sequence[PlannedRun], costs: pd.DataFrame) -> pd.DataFrame:
 def _notes(
     costs: pd.DataFrame, by_key: Mapping[str, Probe], known: Mapping[str, StepCost], threads: int, jobs: int
 ) -> list[str]:
-    estimated, notes = costs.dropna(), []
+    estimated, notes = costs.dropna(subset=["seconds"]), []
     if len(estimated):
         hours, longest = (float(seconds) / 3600 for seconds in estimated["seconds"].agg(["sum", "max"]))
         memory, free = estimated.nlargest(jobs, "GiB")["GiB"].sum(), free_memory() / 2**30
@@ -222,6 +245,8 @@ def _notes(
         )
     if missing := len(costs) - len(estimated):
         notes.append(f"not included: {missing} runs, whose steps exceed {EACH} s or the free memory")
+    if uncounted := int(costs["FLOP"].isna().sum()):
+        notes.append(f"PFLOP: without {uncounted} runs, whose steps could not be counted in {TOTAL} s")
     if by_key:
         smaller = sum(cost.batch < by_key[key].params.batch_size for key, cost in known.items())
         notes.append(

@@ -11,8 +11,10 @@ from helpers.results import MadeUpStudy, put
 from hdarts.params import notebook_defaults
 from hdarts.runs.atomic import write_atomic
 from hdarts.runs.paths import notebooks_folder
+from hdarts.runs.provenance import write_starts
 from hdarts.workbook import claims
 from hdarts.workbook.analysis import runs, tables
+from hdarts.workbook.analysis.runs import search_labels
 
 STUDY = "mine"
 SCORES = {("darts", 2): 90.0, ("darts", 20): 92.0, ("hyper", 2): 95.0, ("hyper", 20): 91.0}
@@ -77,6 +79,14 @@ def test_norms_are_taken_over_both_kinds_of_cell(study: MadeUpStudy):
 
 def test_times_are_sums_over_the_epochs(study: MadeUpStudy):
     assert tables.search_seconds(STUDY)["seconds"].tolist() == [5.0] * 4
+
+
+def test_the_operations_of_an_arm_are_those_that_its_searches_recorded(study: MadeUpStudy):
+    assert "search_flops" not in tables.by_arm(STUDY), "searches of earlier versions recorded none"
+    darts = [run for run, labels in search_labels(STUDY).items() if labels["arm"] == "darts"]
+    for run, flops in zip(darts, (2e12, 3e12), strict=True):
+        write_starts(study.runs / run, [{}, {"flops": flops}])
+    assert tables.by_arm(STUDY).set_index("arm")["search_flops"].dropna().to_dict() == {"darts": 5e12}
 
 
 def test_true_accuracies_have_the_seconds_since_the_start(study: MadeUpStudy):

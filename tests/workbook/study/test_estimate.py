@@ -15,6 +15,7 @@ from hdarts.runs.cuda_graph import CudaGraph
 from hdarts.space import DARTS, discretise
 from hdarts.workbook.study import estimate as e
 from hdarts.workbook.study import plan_study
+from hdarts.workbook.study.flops import flops_of_run
 from hdarts.workbook.study.probe import Probe, StepCost, measure_step, steps
 
 IMAGES = DatasetInfo(80, 80, (3, 8, 8), 10)
@@ -133,9 +134,12 @@ def test_runs_with_one_cost_key_are_measured_once_and_nothing_is_written(tmp_pat
     monkeypatch.setattr(e, "measure_step", once)
     found = e.estimate(planned(tmp_path, monkeypatch, "generated"), jobs=2)
     assert len(probes) == 1
-    times = [
-        e.repetitions(search(epochs=n, limit=80, batch_size=16), DatasetInfo(40, 40, (3, 8, 8), 10)) for n in (4, 8)
+    images = DatasetInfo(40, 40, (3, 8, 8), 10)
+    both = [run.params for run in planned(tmp_path, monkeypatch, "generated")[:2]]
+    assert found.table["PFLOP"].astype(float).tolist() == [
+        pytest.approx(2 * sum(flops_of_run(params, images) for params in both) / 1e15, rel=0.005)  # type: ignore[arg-type]
     ]
+    times = [e.repetitions(search(epochs=n, limit=80, batch_size=16), images) for n in (4, 8)]
     seconds = 2 * sum(0.1 * t["alpha_step"] + 0.2 * t["weight_step"] + 0.3 * t["accuracy"] for t in times)
     assert found.table["hours"].tolist() == [pytest.approx((seconds + 4 * e.NOTEBOOK) / 3600, abs=0.006)]
     assert found.table["to do"].tolist() == [4]
