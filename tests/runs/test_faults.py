@@ -12,7 +12,6 @@ import nbformat
 import pytest
 from helpers.faults import (
     COMMAND,
-    KINDS,
     ROOT,
     WORKERS,
     filled,
@@ -37,11 +36,14 @@ from hdarts.runs.atomic import write_atomic
 # --- kills -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("what", KINDS)
-def test_killed_anywhere_and_resumed_a_run_equals_an_uninterrupted_one(what: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("what", "moments", "writes"), [("search", 1, 0), ("evaluation", 0, 1)])
+def test_killed_anywhere_and_resumed_a_run_equals_an_uninterrupted_one(
+    what: str, moments: int, writes: int, tmp_path: Path
+) -> None:
+    """Both kinds of runs are killed many times in both ways by `make soak`."""
     seed = random.randrange(10**6)
     print(f"kill points drawn with seed {seed}")
-    for tried in kill_points(what, tmp_path, moments=1, writes=1, draw=random.Random(seed)):
+    for tried in kill_points(what, tmp_path, moments, writes, draw=random.Random(seed)):
         assert tried.differs == [], tried
 
 
