@@ -166,10 +166,10 @@ def code_lines(source: str) -> int:
     return len(lines)
 
 
-def test_the_core_has_at_most_8700_lines_of_code():
+def test_the_core_has_at_most_8900_lines_of_code():
     rooms = {room.removeprefix("hdarts.") for room in core()}
     files = [path for path in SOURCES if path.relative_to(ROOT / "hdarts").parts[0].removesuffix(".py") in rooms]
-    assert 1000 < sum(code_lines(path.read_text()) for path in files) <= 8700
+    assert 1000 < sum(code_lines(path.read_text()) for path in files) <= 8900
 
 
 @every_source
