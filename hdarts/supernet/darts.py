@@ -78,14 +78,16 @@ class DartsCells:
             _preprocess(last, [named[f"cells.{k}.preprocess1.0"]]),
         ]
         sums: dict[int, Tensor] = {}
-        bypass: Sequence[Tensor] = ()
-        for j, wave in enumerate(self.waves[k]):
-            x, bypass = mixture.split([nodes[source] for source in wave.sources], wave, bypass[1:], compiled)
+        waves = self.waves[k]
+        x, bypass = mixture.split(nodes, waves[0], compiled)
+        for j, wave in enumerate(waves):
             onto = [sums.get(node) for node in wave.nodes]
             sums |= zip(
                 wave.nodes, self._wave(wave, x, onto, f"{k}.{wave.sources}.", named, mixture, compiled), strict=True
             )
-            nodes.append(mixture.node(j, sums.pop(len(nodes)), bypass, compiled))  # it has all its edges now
+            done = sums.pop(len(nodes))  # it has all its edges now
+            node, x, bypass = mixture.node(j, done, bypass, waves[j + 1 : j + 2], compiled)
+            nodes.append(node)
         return torch.cat(nodes[-self.space.outputs :], 1)
 
     def _wave(
@@ -97,7 +99,7 @@ class DartsCells:
         Weights of the edges from S sources to m nodes are concatenated: `S m C` channels.
         """
         indices = [self.space.edges.index(edge) for edge in wave.edges]
-        mixing = torch.stack([mixture.weights[i] for i in indices], 1)  # (operations, S m)
+        mixing = mixture.weights[wave.sources].T  # (operations, S m)
         by_operation = zip(*(mixture.active[i] for i in indices), strict=True)
         active = dict(zip(self.space.operations, by_operation, strict=True))
         # C equal values per edge and operation, contiguous: F.batch_norm gives wrong gradients on the CPU for

@@ -8,11 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hdarts.errors import ParameterError
-from hdarts.kernels.partial_channels import shuffled, split
+from hdarts.kernels.partial_channels import joined, split
 from hdarts.runs.cuda_graph import host_may_read
 from hdarts.space import SearchSpace
 from hdarts.supernet.waves import Wave
 
+Sources = tuple[int, ...]
 AUXILIARY = "auxiliary_skip"  # name of the auxiliary skip's weights at stride 2
 
 
@@ -67,42 +68,51 @@ class Mixture(NamedTuple):
         found = []
         for kind, (rows, active) in enumerate(zip(self.weights.unbind(0), self.active(), strict=True)):
             offsets = [] if self.offsets is None else [part.sum() for part in self.offsets[kind].split(incoming)]
-            bypass = dict(zip(space.edges, rows.sum(-1).unbind(0), strict=True)) if groups > 1 else {}
+            of_edges = dict(zip(space.edges, rows.unbind(0), strict=True))
+            starts = [tuple(range(space.inputs)), *((node,) for node in range(space.inputs, incoming[-1]))]
+            leaving = {of: [edge for edge in space.edges if edge[0] in of] for of in starts}
+            waves = {of: torch.stack([of_edges[edge] for edge in sorted(edges)]) for of, edges in leaving.items()}
+            bypass = {of: part.sum(-1).view(len(of), -1).T for of, part in waves.items() if groups > 1}
             more = (self.sparse, self.auxiliary, self.drop, self.noise)
-            found.append(CellMixture(rows.unbind(0), active, offsets, *more, bypass, groups))
+            found.append(CellMixture(waves, active, offsets, *more, bypass, groups))
         return found
 
 
 class CellMixture(NamedTuple):
     """The mixture of one kind of cell."""
 
-    weights: Sequence[Tensor]  # of the operations of each edge
+    weights: Mapping[Sources, Tensor]  # (edges, operations), of the edges of the wave of these sources
     active: Sequence[Sequence[bool]]  # by edge and operation: what is computed
     offsets: Sequence[Tensor]  # of each computed node; empty: 0
     sparse: bool
     auxiliary: Tensor | None
     drop: Callable[[Tensor], Tensor] | None
     noise: Callable[[Tensor], Tensor] | None
-    bypass: Mapping[tuple[int, int], Tensor]  # weights of the channels that bypass the operations of an edge
+    bypass: Mapping[Sources, Tensor]  # (nodes, sources): weights of the channels that bypass the operations of a wave
     groups: int  # of channels
 
-    def split(
-        self, x: Sequence[Tensor], wave: Wave, sums: Sequence[Tensor], compiled: bool
-    ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-        """Return the channels of the sources that operations work on, and for each node the sum of what bypasses these.
-
-        `sums`: those of earlier waves.
-        """
+    def split(self, x: Sequence[Tensor], wave: Wave, compiled: bool) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """Return the channels of a cell's inputs that operations work on, and for each node what bypasses these."""
         if self.groups == 1:
             return x, ()
-        weights = torch.stack([self.bypass[edge] for edge in wave.edges]).view(len(x), -1).T
+        weights = self.bypass[wave.sources]
         if wave.stride == 1:
-            return split(x, self.groups, weights, sums, compiled)
+            return split(x, self.groups, weights, compiled=compiled)
         pooled = [F.max_pool2d(one, 2, ceil_mode=True) for one in x]
-        first, _ = split(x, self.groups, weights[:0].detach(), (), compiled)
-        return first, split(pooled, self.groups, weights, sums, compiled)[1]
+        first, _ = split(x, self.groups, weights[:0].detach(), compiled=compiled)
+        return first, split(pooled, self.groups, weights, first=False, compiled=compiled)[1]
 
-    def node(self, j: int, mixed: Tensor, bypass: Sequence[Tensor], compiled: bool) -> Tensor:
-        """Return computed node `j`, from 0, for its sum over operations; `bypass` begins with its other sum."""
-        node = shuffled(mixed, bypass[0], compiled) if bypass else mixed
-        return node + self.offsets[j] if self.offsets else node
+    def node(
+        self, j: int, mixed: Tensor, bypass: Sequence[Tensor], following: Sequence[Wave], compiled: bool
+    ) -> tuple[Tensor, Sequence[Tensor], Sequence[Tensor]]:
+        """Return computed node `j`, from 0, for its sum over operations, and its `split` for the wave that it starts.
+
+        `bypass`: what bypasses the operations, for this node and those after it. `following`: the wave, or nothing.
+        """
+        if self.offsets:
+            mixed = mixed + self.offsets[j]
+        if not bypass:
+            return mixed, [mixed], ()
+        rest = bypass[0] + self.offsets[j] if self.offsets else bypass[0]
+        weights = self.bypass[following[0].sources] if following else mixed.new_empty(0, 1)
+        return joined(mixed, rest, weights, bypass[1:], compiled)

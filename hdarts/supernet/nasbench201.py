@@ -66,26 +66,29 @@ class BenchmarkCells:
 
     def _cell(self, k: int, x: Tensor, named: Named, mixture: CellMixture, compiled: bool) -> Tensor:
         """Return the last node of cell `k`, for its input."""
-        skip, drop = self.space.operations.index("skip_connect"), mixture.drop
-        nodes, bypass = [x], ()
+        skip, drop, waves = self.space.operations.index("skip_connect"), mixture.drop, self.waves[k]
+        (first,), bypass = mixture.split([x], waves[0], compiled)
         sums: Sequence[Tensor] | None = None
-        for j, wave in enumerate(self.waves[k]):  # of the edges that leave node j
-            (first,), bypass = mixture.split(nodes[j:], wave, bypass[1:], compiled)
-            indices = [self.space.edges.index(edge) for edge in wave.edges]
-            columns = [*torch.stack([mixture.weights[i] for i in indices]).unbind(1)]
-            if drop is not None:
-                skips = [weight * drop(first) for weight in columns[skip]]
-                sums = [one + more for one, more in zip(sums, skips, strict=True)] if sums else skips
-                columns[skip] = torch.zeros_like(columns[skip])
-            if mixture.auxiliary is not None:
-                columns[skip] = columns[skip] + mixture.auxiliary
-            if mixture.auxiliary is not None or any(any(mixture.active[i][1:]) for i in indices):  # not `none` alone
+        for j, wave in enumerate(waves):  # of the edges that leave node j
+            weights = mixture.weights[wave.sources]
+            if drop is not None or mixture.auxiliary is not None:
+                columns = [*weights.unbind(1)]
+                if drop is not None:
+                    skips = [weight * drop(first) for weight in columns[skip]]
+                    sums = [one + more for one, more in zip(sums, skips, strict=True)] if sums else skips
+                    columns[skip] = torch.zeros_like(columns[skip])
+                if mixture.auxiliary is not None:
+                    columns[skip] = columns[skip] + mixture.auxiliary
+                weights = torch.stack(columns, 1)
+            active = any(any(mixture.active[self.space.edges.index(edge)][1:]) for edge in wave.edges)
+            if mixture.auxiliary is not None or active:  # not `none` alone
                 kernels = [named[f"{k}.{wave.sources}.nor_conv_{size}x{size}.0"] for size in (1, 3)]
-                sums = mixed(first, kernels, torch.stack(columns, 1), sums, compiled, mixture.sparse)
+                sums = mixed(first, kernels, weights, sums, compiled, mixture.sparse)
             sums = sums or [torch.zeros_like(first, memory_format=torch.channels_last) for _ in wave.nodes]
             done, *sums = sums
-            nodes.append(mixture.node(j, done, bypass, compiled))
-        return nodes[-1]
+            x, firsts, bypass = mixture.node(j, done, bypass, waves[j + 1 : j + 2], compiled)
+            first = firsts[0] if firsts else x
+        return x
 
 
 def halved(x: Tensor) -> Tensor:

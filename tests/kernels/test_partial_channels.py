@@ -5,7 +5,7 @@ import torch
 from helpers.agreement import agree, output_grads, same_for_any_number_of_threads, second_derivatives
 from torch import Tensor
 
-from hdarts.kernels.partial_channels import shuffled, split
+from hdarts.kernels.partial_channels import joined, split
 from hdarts.runs.randomness import generator
 
 SIZES = [
@@ -34,9 +34,17 @@ def both_uses(size: tuple, compiled: bool) -> tuple[list[Tensor], list[Tensor]]:
     x, weights, onto, mixed = inputs(*size)
     first, sums = split(x, size[1], weights, (), compiled)
     other, more = split(x, size[1], weights, [one * 1 for one in onto], compiled)  # copies: they may be overwritten
-    nodes = [shuffled(one, rest, compiled) for one, rest in zip([*mixed, *mixed], [*sums, *more], strict=True)]
-    assert compiled == ("_Shuffled" in type(nodes[0].grad_fn).__name__)
-    return [*first, *other, *nodes], [*x, weights, *onto, *mixed]
+    none, out = split(x, size[1], weights, (), compiled, first=False)
+    assert not none
+    out = [*first, *other, *(one[:, size[0] // size[1] :] for one in out)]
+    for one, rest in zip([*mixed, *mixed], [*sums, *more], strict=True):
+        node, _, _ = joined(one, rest, weights[:0, :1], (), compiled)
+        assert compiled == ("_Compiled" in type(node.grad_fn).__name__)
+        # the second time, the node is of no use but for what is made of it
+        for onto_sums, used in (((), True), ([one * 1 for one in onto[1:]], False)):
+            node, firsts, later = joined(one, rest, weights[1:, :1], onto_sums, compiled)
+            out += [node] * used + firsts + [one[:, size[0] // size[1] :] for one in later]
+    return out, [*x, weights, *onto, *mixed]
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
