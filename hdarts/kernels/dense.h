@@ -47,38 +47,28 @@ static void load_relu(const Shape *s, Grid grid, const REAL *x, int64_t image, v
         }
 }
 
-/* Weights (out, in, size, size), size 1 or 3, -> (place, channel, vector). */
-static void arrange(const Shape *s, Grid grid, const REAL *w, int64_t size, vec *to) {
-    int64_t vectors = grid.vectors, taps = size * size;
-    FOR_THREADS
-    for (int64_t t = 0; t < s->threads; t++)
-        for (int64_t c = s->channels * t / s->threads; c < s->channels * (t + 1) / s->threads; c++)
-            for (int64_t v = 0; v < vectors; v++) {
-                vec of[3][3] = {{{0}}};
-                for (int64_t l = 0, at; l < V; l++)
-                    for (int64_t i = 0; i < taps && (at = out_at(s, grid, v, l)) >= 0; i++)
-                        of[i / 3][i % 3][l] = w[(at * s->channels + c) * taps + i];
-                vec *into = to + c * vectors + v;
-                if (size == 1) *into = of[0][0];
-                else of_weights(of, into, s->channels * vectors);
-            }
+/* Place of a weight, without its taps, or -1 for padding: row c, column v of (channel, vector), or, if `back`, row o,
+   column k of (vector and lane, chunk of channels in). */
+static int64_t at_weight(const Shape *s, Grid grid, int back, int64_t row, int64_t column, int64_t lane) {
+    int64_t out = back ? out_at(s, grid, row / V, row % V) : out_at(s, grid, column, lane);
+    int64_t in = back ? column * V + lane : row;
+    return out < 0 || in >= s->channels ? -1 : out * s->channels + in;
 }
 
-/* The same weights -> (place, vector, lane, chunk of channels in). */
-static void arrange_back(const Shape *s, Grid grid, const REAL *w, int64_t size, vec *to) {
-    int64_t outs = grid.vectors * V, taps = size * size, chunks = chunks_of(s);
+/* Weights (out, in, size, size), size 1 or 3, -> (place, row, column) of `at_weight`. */
+static void arrange(const Shape *s, Grid grid, const REAL *w, int64_t size, int back, vec *to) {
+    int64_t rows = back ? grid.vectors * V : s->channels, columns = back ? chunks_of(s) : grid.vectors;
+    int64_t taps = size * size, all = rows * columns;
     FOR_THREADS
     for (int64_t t = 0; t < s->threads; t++)
-        for (int64_t o = outs * t / s->threads; o < outs * (t + 1) / s->threads; o++)
-            for (int64_t k = 0, at = out_at(s, grid, o / V, o % V); k < chunks; k++) {
-                vec of[3][3] = {{{0}}};
-                for (int64_t l = 0; at >= 0 && l < lanes_of(s, k); l++)
-                    for (int64_t i = 0; i < taps; i++)
-                        of[i / 3][i % 3][l] = w[(at * s->channels + k * V + l) * taps + i];
-                vec *into = to + o * chunks + k;
-                if (size == 1) *into = of[0][0];
-                else of_weights(of, into, outs * chunks);
-            }
+        for (int64_t i = all * t / s->threads; i < all * (t + 1) / s->threads; i++) {
+            vec of[9] = {{0}};
+            for (int64_t l = 0, at; l < V; l++)
+                for (int64_t j = 0; j < taps && (at = at_weight(s, grid, back, i / columns, i % columns, l)) >= 0; j++)
+                    of[j][l] = w[at * taps + j];
+            if (size == 1) to[i] = of[0];
+            else transformed(of_weights, 3, 4, of, 3, 1, to + i, 4 * all, all, 0);
+        }
 }
 
 /* Gradients (thread, place, channel, vector) -> gradients in the weights (out, in, size, size). */
@@ -88,39 +78,30 @@ static void collect(const Shape *s, Grid grid, const vec *parts, int64_t apart, 
     for (int64_t t = 0; t < s->threads; t++)
         for (int64_t c = s->channels * t / s->threads; c < s->channels * (t + 1) / s->threads; c++)
             for (int64_t v = 0; v < vectors; v++) {
-                vec sums[PLACES], of[3][3];
+                vec sums[PLACES], of[9];
                 for (int64_t p = 0; p < places; p++) {
                     sums[p] = parts[(p * s->channels + c) * vectors + v];
                     for (int64_t i = 1; i < s->threads; i++)
                         sums[p] += parts[i * apart + (p * s->channels + c) * vectors + v];
                 }
-                if (size == 1) of[0][0] = sums[0];
-                else to_weights(sums, 1, of);
+                if (size == 1) of[0] = sums[0];
+                else transformed(to_weights, 4, 3, sums, 4, 1, of, 3, 1, 0);
                 for (int64_t l = 0, at; l < V; l++)
-                    for (int64_t i = 0; i < taps && (at = out_at(s, grid, v, l)) >= 0; i++)
-                        w[(at * s->channels + c) * taps + i] = of[i / 3][i % 3][l];
+                    for (int64_t i = 0; i < taps && (at = at_weight(s, grid, 0, c, v, l)) >= 0; i++)
+                        w[at * taps + i] = of[i][l];
             }
 }
 
-/* Transform `count` tiles of the images in `padded` to places (place, tile, chunk). */
-static void transform(const Shape *s, Grid grid, vec *padded, int64_t first, int64_t count, vec *places) {
-    int64_t chunks = chunks_of(s);
-    for (int64_t t = 0; t < count; t++) {
-        int64_t i = first + t, row = i % grid.tiles / grid.wide, column = i % grid.wide;
-        const vec *corner = pixel_at(s, grid, padded, i / grid.tiles, 2 * row, 2 * column);
-        for (int64_t k = 0; k < chunks; k++)
-            of_input(corner + k, grid.columns * chunks, chunks, places + t * chunks + k, APART * chunks);
-    }
-}
-
-/* Transpose of `transform`, added to `padded`. */
-static void transform_back(const Shape *s, Grid grid, const vec *places, int64_t first, int64_t count, vec *padded) {
-    int64_t chunks = chunks_of(s);
+/* Transform `count` tiles of the images in `padded` to places (place, tile, chunk), or, if `back`, add the transpose. */
+INLINE void transform(const Shape *s, Grid grid, const int back, vec *padded, int64_t first, int64_t count, vec *places) {
+    int64_t chunks = chunks_of(s), wide = grid.columns * chunks, apart = APART * chunks;
     for (int64_t t = 0; t < count; t++) {
         int64_t i = first + t, row = i % grid.tiles / grid.wide, column = i % grid.wide;
         vec *corner = pixel_at(s, grid, padded, i / grid.tiles, 2 * row, 2 * column);
-        for (int64_t k = 0; k < chunks; k++)
-            add_input(places + t * chunks + k, APART * chunks, corner + k, grid.columns * chunks, chunks);
+        for (int64_t k = 0; k < chunks; k++, corner++, places++) {
+            if (back) transformed(to_input, 4, 4, places, 4 * apart, apart, corner, wide, chunks, 1);
+            else transformed(of_input, 4, 4, corner, wide, chunks, places, 4 * apart, apart, 0);
+        }
     }
 }
 
@@ -131,7 +112,7 @@ static void convolve_3x3(const Shape *s, Grid grid, int64_t images, vec *padded,
     vec *results = room + PLACES * APART * chunks;
     for (int64_t first = 0, count; first < images * grid.tiles; first += count) {
         count = images * grid.tiles - first < TILES ? images * grid.tiles - first : TILES;
-        transform(s, grid, padded, first, count, room);
+        transform(s, grid, 0, padded, first, count, room);
         for (int64_t v = 0, n; v < all; v += n) {
             n = all - v < most ? all - v : most;
             for (int64_t p = 0; p < PLACES; p++)
@@ -141,7 +122,7 @@ static void convolve_3x3(const Shape *s, Grid grid, int64_t images, vec *padded,
                 int64_t i = first + t, row = 2 * (i % grid.tiles / grid.wide), column = 2 * (i % grid.wide);
                 vec *to = y + ((i / grid.tiles * s->height + row) * s->width + column) * all + v, of[2][2];
                 for (int64_t j = 0; j < n; j++) {
-                    to_result(results + t * n + j, APART * n, of);
+                    transformed(to_result, 4, 2, results + t * n + j, 4 * APART * n, APART * n, of[0], 2, 1, 0);
                     FOR(a, 2) FOR(b, 2)
                         if (row + a < s->height && column + b < s->width) to[(a * s->width + b) * all + j] = of[a][b];
                 }
@@ -182,7 +163,7 @@ INLINE void slopes_of_tiles(int64_t lanes, const Shape *s, Grid grid, Slopes of,
                 int64_t at = pixel + a * s->width + b;
                 tile[a][b] = slope_of(lanes, norm, g + at * s->channels, y[at * grid.vectors]);
             }
-        of_slope(tile, to + t * step, APART * step);
+        transformed(of_slope, 2, 4, tile[0], 2, 1, to + t * step, 4 * APART * step, APART * step, 0);
     }
 }
 
@@ -194,7 +175,7 @@ static void back_3x3(const Shape *s, Grid grid, int64_t images, vec *padded, con
     vec *back_places = room + PLACES * APART * chunks, *slopes = back_places + PLACES * APART * chunks;
     for (int64_t first = 0, count; first < images * grid.tiles; first += count) {
         count = images * grid.tiles - first < TILES ? images * grid.tiles - first : TILES;
-        if (sums) transform(s, grid, padded, first, count, room);
+        if (sums) transform(s, grid, 0, padded, first, count, room);
         for (int64_t v = 0, n; v < all; v += n) {
             n = all - v < most ? all - v : most;
             for (int64_t j = 0, lanes; lanes = lanes_of(s, (v + j) % chunks), j < n; j++)
@@ -208,7 +189,7 @@ static void back_3x3(const Shape *s, Grid grid, int64_t images, vec *padded, con
                             sums + p * c * all + v, all, c, n, 1);
             }
         }
-        transform_back(s, grid, back_places, first, count, back);
+        transform(s, grid, 1, back, first, count, back_places);
     }
 }
 

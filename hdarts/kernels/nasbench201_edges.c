@@ -130,8 +130,8 @@ static int convolve_all(const Shape *s, const Edges *e, const REAL *x, const REA
     Moments *moments = calloc(s->threads * all, sizeof *moments);
     vec *w1 = vectors(weights_of(s, 1 + PLACES)), *w3 = w1 + weights_of(s, 1);
     if (!moments || !w1) { free(moments); free(w1); return 1; }
-    arrange(s, grid, w[0], 1, w1);
-    arrange(s, nine, w[1], 3, w3);
+    arrange(s, grid, w[0], 1, 0, w1);
+    arrange(s, nine, w[1], 3, 0, w3);
     FOR_THREADS
     for (int64_t t = 0; t < s->threads; t++) {
         vec *padded = scratch(padded_of(s, grid) + room);
@@ -329,8 +329,8 @@ int backward(const Shape *s, int64_t sparse, const REAL *x, const REAL *const *w
             REAL weight = weights[node * OPERATIONS + CONVOLVED + o];
             of.norms[place++] = norm_of(s, sums, mean, rstd, weight, o, node, v % chunks);
         }
-    arrange_back(s, grid, w[0], 1, of.w1);
-    arrange_back(s, e.grids[1], w[1], 3, of.w3);
+    arrange(s, grid, w[0], 1, 1, of.w1);
+    arrange(s, e.grids[1], w[1], 3, 1, of.w3);
     room = room > row ? room : row;
     room = room > means ? room : means;
     FOR_THREADS

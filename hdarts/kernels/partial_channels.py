@@ -130,9 +130,9 @@ class _Compiled(torch.autograd.Function):
 
         def with_graph() -> list[Tensor | None]:
             needed = (ctx.needs_input_grad[2], *(True for _ in x))
-            found = (
-                vjp(by_kernel, lambda w, *x: _in_pytorch(form, w, x), (weights, *x), needed, g) if g else [None, None]
-            )
+            found: list[Tensor | None] = [None, None]
+            if g:
+                found = vjp(by_kernel, lambda w, *x: _in_pytorch(form, w, x), (weights, *x), needed, g)
             if form.sources:
                 return found
             terms = [one for one in (found[1], node_grad) if one is not None]
