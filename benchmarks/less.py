@@ -2,7 +2,8 @@
 
 Operations work on one of K groups of channels (PC-DARTS), or each edge has one operation, drawn anew in each step
 (GDAS), or few (P-DARTS). Median seconds of steps that alternate in this process, and the peak memory of each in a
-separate one; 16 channels, 8 cells of DARTS, 5 cells in each stage of NAS-Bench-201. Takes 3 minutes with one thread.
+separate one; 16 channels, 8 cells of DARTS, 5 cells in each stage of NAS-Bench-201 (1 for images of
+16x16 pixels). Takes 3 minutes with one thread.
 """
 
 import argparse
@@ -17,7 +18,12 @@ from benchmarks.setting import Setting
 from benchmarks.steps import ours
 from hdarts.space import NASBENCH201
 
-WHOLE = [Setting(), Setting(batch=64), Setting(cells=5, batch=64, space=NASBENCH201.name)]
+WHOLE = [
+    Setting(),
+    Setting(batch=64),
+    Setting(cells=5, batch=64, space=NASBENCH201.name),
+    Setting(cells=1, batch=64, size=16, space=NASBENCH201.name),
+]
 
 
 def main() -> None:
@@ -36,11 +42,11 @@ def main() -> None:
         steps = {setting: ours("weight step", setting) for setting in (whole, *less)}
         times = [[seconds(step) for step in steps.values()] for _ in range(options.rounds + 1)][1:]
         for setting, took in zip(steps, map(statistics.median, zip(*times, strict=True)), strict=True):
-            row = {"space": setting.space, "batch": setting.batch, "K": setting.partial_channels}
+            row = {"space": setting.space, "batch": setting.batch, "size": setting.size, "K": setting.partial_channels}
             row |= {"operations": setting.operations or len(setting.of.operations), "seconds": took}
             rows.append(row | {"MiB": alone("ours", "weight step", setting, options.threads)["memory"]})
     found = pd.DataFrame(rows)
-    first = found.groupby(["space", "batch"])["seconds"].transform("first")
+    first = found.groupby(["space", "batch", "size"])["seconds"].transform("first")
     print(found.assign(faster=first / found["seconds"], space=found["space"]).round(3).to_string(index=False))
 
 
