@@ -24,6 +24,7 @@ STEPS = 3  # an epoch
 KEPT: dict[str, dict[str, Any]] = {
     "amortised-adjoint": {"method": "amortised-adjoint", "adjoint_step": 0.01, "noise": 0.0},
     "tangent": TANGENT,
+    "s4, whose operation noise is drawn": {"method": "darts-first", "space": "s4", "layers": 3, "noise": 0.0},
     "graph": {"hypernetwork": "graph", "hidden_size": 4, "message_rounds": 1},
     "nystrom": {"method": "nystrom", "rank": 3, "damping": 10.0, "noise": 0.0},
 }
