@@ -121,8 +121,9 @@ PARTS = {  # mistake: file below hdarts/, text that occurs there once, its repla
         "value_at(params.auxiliary_skip, t, total - 1)", "darts-minus in NAS-Bench-201",
     ),
     "bypass not shuffled": (
-        "supernet/mixture.py", "shuffled(mixed, bypass[0], compiled)",
-        "torch.cat([mixed, bypass[0][:, mixed.shape[1] :]], 1)", "pc-darts in NAS-Bench-201",
+        "supernet/mixture.py", "return joined(mixed, rest, weights, bypass[1:], compiled)",
+        "return (all := torch.cat([mixed, rest[:, mixed.shape[1] :]], 1)), "
+        "*split([all], self.groups, weights, bypass[1:], compiled, bool(following))", "pc-darts in NAS-Bench-201",
     ),
     "edge weights over all edges": (
         "search/parametrisation.py", "_per_node(alpha[..., -1:], space)", "alpha[..., -1:].softmax(1)",
