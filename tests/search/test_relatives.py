@@ -13,7 +13,7 @@ from hdarts.space import NASBENCH201
 from tests.helpers import ROOT
 
 PRESETS = sorted((ROOT / "params" / "search").glob("*.yaml"))
-# in the space of DARTS, of methods whose preset in NAS-Bench-201 is tested
+# in the space of DARTS, of methods whose preset in NAS-Bench-201 is killed here; these are killed by `make soak`
 SLOW = ("beta-darts", "darts-minus", "gdas", "idarts", "sdarts-adv", "sdarts-rs", "snas")
 DEFAULTS = notebook_defaults(ROOT / "notebooks" / "03_search.ipynb")
 TINY = {"data": "generated", "limit": 48, "crop_padding": 0, "batch_size": 12, "channels": 4, "log_every": 1}
@@ -80,6 +80,15 @@ def test_every_preset_runs_to_its_end_and_a_killed_run_ends_with_the_same_files(
     counts["last"] = math.inf
     list(search(params, killed))
     assert files(killed) == files(whole)
+
+
+@pytest.mark.filterwarnings("ignore::hdarts.hypergradient.HypergradientWarning")
+@pytest.mark.parametrize("name", SLOW)
+def test_these_presets_run_to_their_end_as_well(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
+    params = check(SearchParams, tiny(ROOT / "params" / "search" / f"{name}.yaml"))
+    rows = list(search(params, run := Run.open(params)))
+    assert run.done and all(math.isfinite(row["validation_accuracy"]) for row in rows)
 
 
 def test_the_alpha_of_blank_perturbation_stays_uniform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
