@@ -16,6 +16,7 @@ from hdarts.data.request import Request, noted_in, open_set, require_match, spli
 from hdarts.data.sources import KNOWN, locate, signature
 from hdarts.data.streaming import CHUNK, StreamedImages, scan
 from hdarts.errors import ParameterError
+from hdarts.runs.custom import require
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,23 +44,16 @@ class Images:
     def require_fit(self, name: str, classes: int, training: "Images") -> None:
         """Raise ParameterError unless the tensors fit each other, the number of classes and the training images."""
         pixels, labels = self.pixels, self.labels
-        shape, dtype = tuple(pixels.shape), getattr(pixels, "dtype", torch.uint8)
-        if dtype != torch.uint8 or len(shape) != 4 or 0 in shape:
-            raise ParameterError(f"{name}: pixels are {dtype} of shape {shape} and have to be uint8 (N, C, H, W)")
-        if shape[1:] != training.shape:
-            raise ParameterError(f"{name}: images are {shape[1:]} and those of the training part {training.shape}")
-        if labels.dtype != torch.int64 or tuple(labels.shape) != shape[:1]:
-            found = f"{labels.dtype} of shape {tuple(labels.shape)}"
-            raise ParameterError(f"{name}: labels are {found} and have to be int64 ({shape[0]},), one of each image")
-        least, most = int(labels.min()), int(labels.max())
-        if least < 0 or most >= classes:
-            raise ParameterError(f"{name}: labels are {least} to {most} and have to be 0 to {classes - 1}")
+        found = getattr(pixels, "dtype", torch.uint8), len(pixels.shape)
+        require(f"{name}: the type and number of axes (N, C, H, W) of its pixels", found, (torch.uint8, 4))
+        require(f"{name}: the shape of an image", self.shape, training.shape)
+        wanted = torch.int64, (len(self),)
+        require(f"{name}: the type and shape of its labels", (labels.dtype, tuple(labels.shape)), wanted)
+        if not len(labels) or int(labels.min()) < 0 or int(labels.max()) >= classes:
+            found = f"{int(labels.min())} to {int(labels.max())}" if len(labels) else "none"
+            raise ParameterError(f"{name}: labels are {found} and have to be 0 to {classes - 1}")
         for of, values in (("mean", self.mean), ("std", self.std)):
-            if tuple(values.shape) != shape[1:2]:
-                found = tuple(values.shape)
-                raise ParameterError(
-                    f"{name}: {of} has shape {found} and has to have {shape[1:2]}, one of each channel"
-                )
+            require(f"{name}: the shape of its {of}", values, self.shape[:1])
 
     def to(self, device: str | torch.device) -> "Images":
         return Images(*(each.to(device) for each in (self.pixels, self.labels, self.mean, self.std)))
@@ -100,16 +94,13 @@ class Splits:
         validation, test = (part and part.to(device) for part in (self.validation, self.test))
         return replace(self, train=self.train.to(device), validation=validation, test=test)
 
-    def require_parts(self, *needed: str) -> None:
-        """Raise ParameterError unless it has the `needed` parts, and all parts fit its classes and each other."""
-        if len(self.classes) < 2:
-            raise ParameterError(f"data {self.name}: has {len(self.classes)} classes; two or more are needed")
+    def require_parts(self, needed: str) -> None:
+        """Raise ParameterError unless it has the `needed` part, and its parts fit its classes and each other."""
+        if getattr(self, needed) is None:
+            way = "a validation_fraction above 0" if needed == "validation" else "test=True"
+            raise ParameterError(f"data {self.name}: has no {needed} part; load it with {way}")
         for name in ("train", "validation", "test"):
-            part: Images | None = getattr(self, name)
-            if part is None and name in needed:
-                way = "a validation_fraction above 0" if name == "validation" else "test=True"
-                raise ParameterError(f"data {self.name}: has no {name} part; load it with {way}")
-            if part is not None:
+            if (part := getattr(self, name)) is not None:
                 part.require_fit(f"{name} part of data {self.name}", len(self.classes), self.train)
 
     def summary(self) -> dict[str, Any]:

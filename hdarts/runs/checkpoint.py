@@ -167,13 +167,10 @@ def refuse_unless_finite(tensors: Mapping[str, Tensor], where: str, folder: Path
 
 def require_shapes(tensors: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
     """Refuse a checkpoint whose tensors are not those that it is restored into: one of other user-defined objects."""
-    for name in {**tensors, **saved}:
-        needed, found = (tuple(some[name].shape) if name in some else None for some in (tensors, saved))
-        if needed != found:
-            raise ParameterError(
-                f"the checkpoint has {name} of shape {found} and {needed} is needed: this run was started with another "
-                "supernet, network or hypernetwork; name another run"
-            )
+    needed, found = ({name: tuple(tensor.shape) for name, tensor in some.items()} for some in (tensors, saved))
+    if other := next((name for name in {**needed, **found} if needed.get(name) != found.get(name)), None):
+        what = f"the checkpoint has {other} of shape {found.get(other)}, and {needed.get(other)} is needed"
+        raise ParameterError(f"{what}: the run was started with another custom object; name another run")
 
 
 def last_checkpoint(folder: Path) -> str:

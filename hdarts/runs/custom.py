@@ -16,8 +16,8 @@ def called(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
     except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
         if isinstance(error, (ParameterError, OutOfMemory, torch.OutOfMemoryError)):
             raise
-        first = (str(error).splitlines() or [""])[0]
-        raise ParameterError(f"{name}: does not fit: {type(error).__name__}: {first}") from error
+        what = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise ParameterError(f"{name}: does not fit: {what}") from error
 
 
 def require(name: str, found: Any, wanted: Any) -> None:

@@ -13,7 +13,6 @@ from torch import Tensor
 from hdarts.bilevel import Hypergradient
 from hdarts.data import Splits
 from hdarts.errors import ParameterError
-from hdarts.hypernetwork import ByKind
 from hdarts.params import SearchParams
 from hdarts.runs.custom import called, require
 from hdarts.runs.processes import SINGLE
@@ -22,38 +21,32 @@ from hdarts.search.neighbourhood import near
 from hdarts.search.stages import pruned, stages_of
 from hdarts.search.state import State
 from hdarts.search.weights import Classification
-from hdarts.space import Genotype
 
 
-def require_supernet(supernet: Any, data: Splits) -> None:
-    """Refuse an object that is no supernet, or one for other images."""
-    if missing := [name for name in ("space", "n_w", "initial_w") if not hasattr(supernet, name)]:
-        raise ParameterError(f"supernet: {type(supernet).__name__} has no {' and no '.join(missing)}")
-    for name, wanted in (("classes", len(data.classes)), ("image_channels", data.train.shape[0])):
-        require(f"supernet: its number of {name}", getattr(supernet, name, wanted), wanted)
-    source = generator(0, "fit")
-    require("supernet: the shape of initial_w", called("supernet", supernet.initial_w, source), (supernet.n_w,))
+def require_supernet(supernet: Any) -> None:
+    """Refuse an object that is no supernet."""
+    w = called("supernet", lambda: supernet.initial_w(generator(0, "fit")))
+    require("supernet: the shape of initial_w", w, (called("supernet", lambda: supernet.n_w),))
 
 
-def require_hypernetwork(params: SearchParams, hypernetwork: Any, supernet: Any, n_alpha: int) -> None:
+def require_hypernetwork(
+    params: SearchParams, hypernetwork: Any, supernet: Any, n_alpha: int, device: torch.device
+) -> None:
     """Refuse a hypernetwork of other lengths than the supernet's; `n_alpha`: architecture parameters of a kind."""
     if params.method != "hypernetwork":
         raise ParameterError(f"hypernetwork: is passed, but method: {params.method} has none")
-    if not isinstance(hypernetwork, ByKind):
-        found = type(hypernetwork).__name__
-        raise ParameterError(f"hypernetwork: is a {found} and has to be a ByKind, with one hypernetwork for each cell")
-    kinds = supernet.space.kinds
-    require("hypernetwork: the number of kinds of cells", len(hypernetwork.hypernetworks), len(kinds))
+    require("hypernetwork: its type", type(hypernetwork).__name__, "ByKind")
+    parts, kinds = hypernetwork.parts, len(supernet.space.kinds)
+    require("hypernetwork: the number of kinds of cells", len(hypernetwork.hypernetworks), kinds)
     weights = list(getattr(supernet, "n_cell_w", [part.n_weights for part in hypernetwork.hypernetworks]))
-    names, inputs = [*kinds, "rest"], [n_alpha] * len(kinds) + [n_alpha * len(kinds)]
-    weights.append(supernet.n_w - sum(weights))
-    for name, one, n_input, n_weights in zip(names, hypernetwork.parts, inputs, weights, strict=False):
-        name = f"hypernetwork of {name}:"
-        require(f"{name} n_alpha", one.n_alpha, n_input)
-        require(f"{name} n_weights", one.n_weights, n_weights)
-        phi = called(name, one.initial_phi, generator(0, "fit"))
-        require(f"{name} the shape of initial_phi", phi, (one.n_phi,))
-        require(f"{name} the shape of its output", called(name, one, phi, phi.new_zeros(n_input)), (n_weights,))
+    weights, inputs = [*weights, supernet.n_w - sum(weights)][: len(parts)], [n_alpha] * kinds + [n_alpha * kinds]
+    require("hypernetwork: n_alpha of its parts", [part.n_alpha for part in parts], inputs[: len(parts)])
+    require("hypernetwork: n_weights of its parts", [part.n_weights for part in parts], weights)
+    for one in parts:
+        phi = called("hypernetwork", one.initial_phi, generator(0, "fit"))
+        require("hypernetwork: the shape of initial_phi", phi, (one.n_phi,))
+        made = called("hypernetwork", one, phi.to(device), torch.zeros(one.n_alpha, device=device))
+        require("hypernetwork: the shape of its value", made, (one.n_weights,))
 
 
 def require_fit(params: SearchParams, problem: Classification, state: State, data: Splits) -> None:
@@ -78,8 +71,7 @@ def require_fit(params: SearchParams, problem: Classification, state: State, dat
         around = called("parts.neighbourhood", near, params, problem, state, alpha, batch)
         called("parts.neighbourhood", logits, around)
     cell = called("parts.selection", state.cell)
-    if not isinstance(cell, Genotype):
-        raise ParameterError(f"parts.selection: returns a {type(cell).__name__} and has to return a Genotype")
+    require("parts.selection: the type of its value", type(cell).__name__, "Genotype")
     kept, allowed = state.relaxation.kept, (torch.bool, state.space.alpha_shape)
     for stage in stages_of(params)[state.stage + 1 :]:
         kept = called("parts.prune", parts.prune or pruned, state.mean_weights(), kept, stage, state.space)
@@ -92,8 +84,7 @@ def checked(hypergradient: Callable[..., Any]) -> Callable[..., Hypergradient]:
 
     def find(problem: Any, weights: Any, alpha: Tensor, *rest: Any) -> Hypergradient:
         found = hypergradient(problem, weights, alpha, *rest)
-        if not isinstance(found, Hypergradient):
-            raise ParameterError(f"hypergradient: returns a {type(found).__name__} and has to return a Hypergradient")
+        require("hypergradient: the type of its value", type(found).__name__, "Hypergradient")
         for name in ("direct", "response"):
             require(f"hypergradient: the shape of {name}", getattr(found, name), tuple(alpha.shape))
         return found

@@ -64,7 +64,7 @@ def start_stage(
     `before` is the state at the end of the stage before: from its mean weights the operations are pruned.
     """
     if supernet is not None:
-        require_supernet(supernet, data)
+        require_supernet(supernet)
     model = supernet or make_supernet(params, data, stage)
     kept = getattr(model.space, "mask", None)
     if before is not None:
@@ -77,7 +77,7 @@ def start_stage(
         raise ParameterError(f"selection: perturbation needs a supernet with the edges of space {params.space}")
     relaxation = Relaxation.of(params, model.space, stage, kept, device, custom.parametrisation)
     if hypernetwork is not None:
-        require_hypernetwork(params, hypernetwork, model, math.prod(relaxation.alpha_shape[1:]))
+        require_hypernetwork(params, hypernetwork, model, math.prod(relaxation.alpha_shape[1:]), device)
     state = State.fresh(params, model, hypernetwork, device, relaxation, stage, custom)
     state.processes = processes
     if before is not None and not stage.restart:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hdarts.errors import ParameterError
+from hdarts.runs.custom import require
 from hdarts.supernet.layout import Shape
 
 BUILT_IN = re.compile(r"none|noise|skip_connect|(max|avg)_pool_3x3|(sep|dil)_conv_(3x3|5x5)")  # in cells of DARTS
@@ -80,15 +81,9 @@ def add_custom(
                 continue
             source, node = divmod(e, len(nodes))
             out = operation(x[source], [weight[e] for weight in weights], stride)
-            require_shape(name, out, nodes[node].shape)
+            require(f"operation {name}: the shape of its value", out, tuple(nodes[node].shape))
             nodes[node] = nodes[node] + F.batch_norm(out, None, None, scale, None, training=True)
     return nodes
-
-
-def require_shape(name: str, out: Tensor, wanted: Sequence[int]) -> None:
-    """Refuse the result of a custom operation that could be broadcast, or not be added to a node."""
-    if tuple(out.shape) != tuple(wanted):
-        raise ParameterError(f"operation {name!r} returns shape {tuple(out.shape)} and has to return {tuple(wanted)}")
 
 
 class CustomOperation(nn.Module):
@@ -102,9 +97,9 @@ class CustomOperation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.operation(x, list(self.weights), self.stride)
-        count, channels, height, width = x.shape
-        sides = -(-height // self.stride), -(-width // self.stride)
-        require_shape(type(self.operation).__name__, out, (count, channels, *sides))
+        sides = (-(-side // self.stride) for side in x.shape[2:])
+        name = f"operation {type(self.operation).__name__}"
+        require(f"{name}: the shape of its value", out, (*x.shape[:2], *sides))
         return self.normalise(out)
 
 

@@ -78,8 +78,7 @@ def require_network(network: torch.nn.Module, data: Splits, device: torch.device
         if not isinstance(outputs, tuple) or len(outputs) != 2:
             raise ParameterError("network: has to return its logits and those of its auxiliary head, or None")
         for name, logits in zip(("logits", "auxiliary logits"), outputs, strict=True):
-            if logits is not None:
-                require(f"network: the shape of its {name} for 2 images", logits, wanted)
+            require(f"network: the shape of its {name} for 2 images", wanted if logits is None else logits, wanted)
 
 
 def prepare(

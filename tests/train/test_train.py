@@ -449,5 +449,5 @@ def test_a_checkpoint_of_another_network_is_refused():
     next(train(params, run, network=Outputs(10, 10)))
     genotype = read_genotype(params.genotype)
     other = EvaluationNetwork(genotype, params.channels, params.layers, 10, auxiliary=False)
-    with pytest.raises(ParameterError, match="this run was started with another supernet, network or hypernetwork"):
+    with pytest.raises(ParameterError, match="the run was started with another custom object"):
         next(train(params, run, network=other))
