@@ -33,13 +33,13 @@ def test_less_interference_is_a_lower_excess_in_the_same_runs(a: float, verdict:
 def test_five_runs_and_missing_ones_decide_nothing() -> None:
     rule = partial(less_interference, sources=("a",), than="b")
     assert "cannot go below" in assess(measured(5, a=0.1, b=0.5), rule).result
-    assert assess(measured(5, a=0.1, b=0.5), rule).verdict == "undecided"
+    assert assess(measured(5, a=0.1, b=0.5), rule).verdict == "not decidable here"
     assert "notebook 10 was not run" in assess(Evidence("x", [], [], []), rule).result
     assert "c" in assess(measured(a=0.1, b=0.5), partial(rule, than="c")).result
 
 
 @pytest.mark.parametrize(
-    ("a", "b", "verdict"), [(0.01, 0.02, "supported"), (0.01, 0.5, "contradicted"), (0.09, 0.01, "undecided")]
+    ("a", "b", "verdict"), [(0.01, 0.02, "supported"), (0.01, 0.5, "contradicted"), (0.09, 0.01, "not decidable here")]
 )
 def test_interference_is_eliminated_below_the_distance_of_two_trainings(a: float, b: float, verdict: str) -> None:
     rows = [row | {"excess": row["excess"] + 0.03 * (-1) ** int(row["run"][-1])} for row in measured(a=a).interference]
@@ -48,7 +48,7 @@ def test_interference_is_eliminated_below_the_distance_of_two_trainings(a: float
     assert finding.verdict.removesuffix(" at mini scale") == verdict
 
 
-@pytest.mark.parametrize(("slope", "verdict"), [(-1, "supported"), (1, "contradicted"), (0, "undecided")])
+@pytest.mark.parametrize(("slope", "verdict"), [(-1, "supported"), (1, "contradicted"), (0, "not decidable here")])
 def test_capacity_is_compared_within_forms_and_runs(slope: int, verdict: str) -> None:
     rows = [
         {"run": f"r/{n}", "form": form, "weights": size, "excess": base + slope * size, "uncertainty": 0.1}
