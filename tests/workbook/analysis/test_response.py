@@ -1,6 +1,7 @@
 """Tables of notebook 09: predictions that have no free number, costs, and learners that leave the search alone."""
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,21 @@ from torch.func import grad, jacrev
 
 from hdarts import hypergradient as hg
 from hdarts.runs.randomness import generator
+from hdarts.space import NASBENCH201
+from hdarts.supernet import Supernet
 from hdarts.workbook.analysis import relatives, response
 from hdarts.workbook.analysis.response import frozen, moving
 from hdarts.workbook.analysis.response.frozen import Tilted, read_snapshot
-from hdarts.workbook.analysis.response.methods import AMORTISED, LEARNERS, NEUMANN, TANGENT, Held, hold
+from hdarts.workbook.analysis.response.methods import (
+    AMORTISED,
+    GRAPH,
+    LEARNERS,
+    NEUMANN,
+    TANGENT,
+    Held,
+    Structure,
+    hold,
+)
 from hdarts.workbook.analysis.response.toy import KnownSpectrum, tangent_curve, tangent_steps
 
 TINY: dict[str, Any] = {"data": "generated", "limit": 80, "batch_size": 20, "channels": 2, "space": "nasbench201"}
@@ -40,7 +52,7 @@ def test_the_toy_has_the_response_that_its_losses_have():
 def test_the_tangent_form_of_the_toy_is_that_of_a_search():
     toy, source = KnownSpectrum(4), generator(7, "directions", 4)
     problem = held(toy)
-    weights = LEARNERS[TANGENT].start(problem.w, 4, 0)
+    weights = LEARNERS[TANGENT].start(problem.w, 4, 0, Structure.plain(len(problem.w)))
     for _ in range(6):
         e = torch.randn(4, 1, generator=source, dtype=torch.float64)
         weights.step(problem, toy.alpha, None, 0.5, e.view(1, 4))  # type: ignore[arg-type]
@@ -110,5 +122,36 @@ def test_what_learns_beside_a_search_does_not_change_it(tmp_path, monkeypatch):
     for name in ("alpha.csv", "metrics.csv", "hypergradients.csv"):
         assert (alone.folder / name).read_bytes() == (run.folder / name).read_bytes()
     assert set(rows["step"]) == {1, 2} and np.isfinite(rows["relative_error"].to_numpy()).all()
+    assert GRAPH in set(rows["method"])
     means: Any = response.mean_agreement(rows)
-    assert means["method"].is_unique and means["cosine"].is_monotonic_decreasing
+    for _, of_slope in means.groupby("slope"):
+        assert of_slope["method"].is_unique and of_slope["cosine"].is_monotonic_decreasing
+    assert len(set(means["slope"])) == 2
+    half = rows[(rows["method"] == "half the unrolling") & (rows["slope"] == "one batch")]["cosine"].tolist()
+    found: Any = means[(means["method"] == "half the unrolling") & (means["slope"] == "one batch")]["cosine_error"]
+    assert found.item() == pytest.approx(abs(half[0] - half[1]) / 2)
+    kept: Any = rows[(rows["method"] == AMORTISED) & (rows["step"] == 2)]
+    assert kept["cosine"].nunique() == 2  # before the first step the adjoint is 0, and has no direction
+
+
+def test_the_slope_of_several_outer_batches_is_their_mean() -> None:
+    toy = Quadratic(4, (2,))
+
+    class Scaled:
+        inner = staticmethod(toy.inner)
+
+        def outer(self, w: Any, alpha: Any, batch: float) -> Any:
+            return batch * toy.outer(w, alpha, None)
+
+    several = hg.neumann(moving.Averaged(Scaled()), toy.w, toy.alpha, None, [1.0, 2.0, 6.0], 0.1, 2)
+    near(several.total, 3 * hg.neumann(toy, toy.w, toy.alpha, None, None, 0.1, 2).total)
+
+
+def test_the_graph_of_a_supernet_has_each_convolution_at_its_edge() -> None:
+    net = Supernet(NASBENCH201, 2, 1, 10)
+    at = Structure.of(net)
+    sizes = [net.layout.shapes[k] for k in range(len(at.sizes) - 1)]
+    assert at.sizes[:-1] == tuple(math.prod(shape) for shape in sizes) and sum(at.sizes) == net.n_w
+    places = [re.match(r"cells\.\d+\.(\d)-(\d)\.", name) for name in net.unpack(torch.zeros(net.n_w))]
+    edges = [(int(place[1]), int(place[2])) for place in places if place]
+    assert [at.edges[place] for place in at.places[:-1]] == edges

@@ -15,7 +15,7 @@ from hdarts.runs.run import Run
 from hdarts.workbook.analysis import Row
 from hdarts.workbook.analysis.diagnostics.curvature import extreme_eigenvalues
 from hdarts.workbook.analysis.diagnostics.snapshot import Snapshot, snapshots
-from hdarts.workbook.analysis.response.methods import Held, learned, solved
+from hdarts.workbook.analysis.response.methods import Held, Structure, learned, solved
 
 POOL = 8  # inner batches; the exact response is that of their mean loss
 ENOUGH = 60  # iterations of conjugate gradients for it
@@ -75,7 +75,8 @@ def frozen_supernet(run: Run, seed: int, batch_size: int = 32) -> tuple[Held, Ro
     def batch(step: int) -> Any:
         return pool[step % len(pool)]
 
-    held = Held(problem, w, alpha, exact.response, batch, outer, largest + damping, undamped, damping, seed)
+    at = Structure.of(snapshot.problem.supernet)  # type: ignore[attr-defined]
+    held = Held(problem, w, alpha, exact.response, batch, outer, largest + damping, undamped, damping, seed, at)
     return held, numbers
 
 

@@ -4,10 +4,11 @@ Costs are in gradients, one forward and one backward pass: a product with the He
 step of the tangent form 3, a gradient and such a product.
 """
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch import Tensor
 from hdarts import hypergradient as hg
 from hdarts.bilevel import BilevelProblem
 from hdarts.hypergradient.derivatives import gradients, products
-from hdarts.hypernetwork import MLP, ByKind, Hypernetwork, Linear
+from hdarts.hypernetwork import MLP, ByKind, Graph, Hypernetwork, Linear
 from hdarts.runs.randomness import generator
 from hdarts.search.tangent import TangentWeights
 from hdarts.search.weights import Exploration, GeneratedWeights, SGDSettings
@@ -23,6 +24,7 @@ from hdarts.supernet.layout import agreement
 from hdarts.workbook.analysis import Row
 
 TANGENT, TRAJECTORY, AMORTISED = "tangent", "trajectory only", "amortised adjoint"
+PERCEPTRON, GRAPH = "MLP, σ = 0.3", "graph, σ = 0.3"
 NEUMANN, FRESH = "Neumann", "Neumann, fresh batches"
 FACTORS = (0.1, 0.3, 1.0)  # of a method's largest step size; the one with the smallest final error is kept
 DRIFT = 0.003  # steps of alpha for the learner that sees its trajectory only: a learning rate of Adam
@@ -30,12 +32,32 @@ RANKS = 40  # most columns of Nyström's method
 PLAIN = SGDSettings(momentum=0.0, decay=0.0, clip=1e9)
 
 
+class Structure(NamedTuple):
+    """Which edge of a cell each part of w belongs to: lengths of the parts, their edges, and all edges (from, to)."""
+
+    sizes: tuple[int, ...]
+    places: tuple[int, ...]
+    edges: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, supernet: Any) -> "Structure":
+        """Return that of a supernet with one kind of cell; weights outside the cells are with the last edge."""
+        edges, places = tuple(supernet.space.edges), list(supernet.convolution_edges(0))
+        sizes = [math.prod(shape) for shape in supernet.convolution_shapes(0)]
+        return cls((*sizes, supernet.n_w - sum(sizes)), (*places, len(edges) - 1), edges)
+
+    @classmethod
+    def plain(cls, n_weights: int) -> "Structure":
+        """Return one edge with all weights and all alphas."""
+        return cls((n_weights,), (0,), ((0, 1),))
+
+
 @dataclass(frozen=True)
 class Held:
     """A problem at weights `w` and an `alpha` of one kind, with the exact response part, and what the methods need.
 
     `batch(step)`: inner batches; `largest`: curvature; `undamped`, `damping`: the problem whose Hessian, plus damping,
-    is that of `problem` (Nyström's method adds its damping itself).
+    is that of `problem` (Nyström's method adds its damping itself); `structure`: for a graph hypernetwork.
     """
 
     problem: BilevelProblem
@@ -48,6 +70,7 @@ class Held:
     undamped: BilevelProblem
     damping: float
     seed: int
+    structure: Structure | None = None
 
     def outcome(self, w: Tensor, alpha: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
         """The inner loss as the outcome of a search's problem."""
@@ -61,18 +84,18 @@ class Held:
 
 @dataclass(frozen=True)
 class Learner:
-    """A hypernetwork that learns the response: `start(w, n_alpha, seed)`, with its cost per step in gradients.
+    """A hypernetwork that learns the response: `start(w, n_alpha, seed, structure)`, its cost per step in gradients.
 
     `largest(n_alpha)`: its largest step size times the curvature. `walks`: alpha moves while it learns.
     """
 
-    start: Callable[[Tensor, int, int], GeneratedWeights]
+    start: Callable[[Tensor, int, int, Structure], GeneratedWeights]
     cost: int
     largest: Callable[[int], float]
     walks: bool = False
 
 
-def start_tangent(w: Tensor, n_alpha: int, seed: int) -> GeneratedWeights:
+def start_tangent(w: Tensor, n_alpha: int, seed: int, structure: Structure) -> GeneratedWeights:
     """Return the tangent form at w, without a response."""
     phi = torch.cat([torch.zeros(n_alpha * len(w)).to(w), w])
     return TangentWeights(ByKind([Linear(n_alpha, len(w))]), phi, w[:0].clone(), PLAIN, 1.0)
@@ -81,7 +104,7 @@ def start_tangent(w: Tensor, n_alpha: int, seed: int) -> GeneratedWeights:
 def noise_form(sigma: float) -> Learner:
     """The centred form with antithetic noise, from no response; its W is stable below 2 / (sigma^2 (n + 2) kappa)."""
 
-    def start(w: Tensor, n_alpha: int, seed: int) -> GeneratedWeights:
+    def start(w: Tensor, n_alpha: int, seed: int, structure: Structure) -> GeneratedWeights:
         phi = torch.cat([torch.zeros(n_alpha * len(w)).to(w), w])
         exploration = Exploration(sigma, antithetic=True, centred=True)
         return GeneratedWeights(ByKind([Linear(n_alpha, len(w))]), phi, w[:0].clone(), PLAIN, exploration)
@@ -98,13 +121,19 @@ def _hidden(n_alpha: int) -> int:
     return max(1, n_alpha // 2)
 
 
-LEARNERS: dict[str, Learner] = {  # a graph hypernetwork belongs here, next to the perceptron
+def _noisy(make: Callable[[int, Structure], Hypernetwork]) -> Learner:
+    """A hypernetwork with PyTorch's initialisation and noise of 0.3; step sizes as its steepest direction allows."""
+    return Learner(lambda w, n, seed, at: _from_torch(make(n, at), w, seed, 0.3), 1, lambda n: 8 / _hidden(n))
+
+
+LEARNERS: dict[str, Learner] = {
     **{f"centred, σ = {sigma:g}": noise_form(sigma) for sigma in (0.1, 0.3, 1.0)},
     TANGENT: Learner(start_tangent, 3, lambda n: 1.0),
-    "MLP, σ = 0.3": Learner(
-        lambda w, n, seed: _from_torch(MLP(n, (len(w),), _hidden(n)), w, seed, 0.3), 1, lambda n: 8 / _hidden(n)
+    PERCEPTRON: _noisy(lambda n, at: MLP(n, (sum(at.sizes),), _hidden(n))),
+    GRAPH: _noisy(lambda n, at: Graph(n, at.sizes, at.edges, at.places, _hidden(n))),
+    TRAJECTORY: Learner(
+        lambda w, n, seed, at: _from_torch(Linear(n, len(w)), w, seed, 0.0), 1, lambda n: 1.0, walks=True
     ),
-    TRAJECTORY: Learner(lambda w, n, seed: _from_torch(Linear(n, len(w)), w, seed, 0.0), 1, lambda n: 1.0, walks=True),
 }
 
 
@@ -134,7 +163,7 @@ def learned(held: Held, budget: int) -> list[Row]:
 def _path(name: str, learner: Learner, held: Held, v: Tensor, step_size: float, steps: int) -> list[Row]:
     """Return the rows of one learner with one step size; none if it diverged."""
     alpha, w, marks, rows = held.alpha, held.w, set(counts_to(steps)), []
-    weights = learner.start(w, alpha.numel(), held.seed)
+    weights = learner.start(w, alpha.numel(), held.seed, held.structure or Structure.plain(len(w)))
     hold(weights, alpha, w)
     for step in range(1, steps + 1):
         draw = torch.randn(alpha.shape, generator=generator(held.seed, "probe", step)).to(alpha)

@@ -22,12 +22,40 @@ from hdarts.search.weights import GeneratedWeights
 from hdarts.supernet.layout import agreement
 from hdarts.workbook.analysis import Row
 from hdarts.workbook.analysis.relatives import SMALL
-from hdarts.workbook.analysis.response.methods import AMORTISED, LEARNERS, TANGENT, TRAJECTORY, averaged, hold
+from hdarts.workbook.analysis.response.methods import (
+    AMORTISED,
+    GRAPH,
+    LEARNERS,
+    PERCEPTRON,
+    TANGENT,
+    TRAJECTORY,
+    Structure,
+    averaged,
+    hold,
+)
 
 CURVATURES = (20.0, 100.0, 500.0)  # step sizes are those for these largest curvatures; the best is kept
-MEAN = 8  # batches
-FOLLOWED = ("centred, σ = 0.1", "centred, σ = 0.3", TANGENT, "MLP, σ = 0.3", TRAJECTORY)
+MEAN = 8  # inner batches
+OUTER = 16  # outer batches whose mean slope the second reference takes
+FOLLOWED = ("centred, σ = 0.1", "centred, σ = 0.3", TANGENT, PERCEPTRON, GRAPH, TRAJECTORY)
 EXTRA = {TANGENT: 2, AMORTISED: 3, TRAJECTORY: 0}  # gradients per iteration beyond those of a first-order search
+
+
+Responses = dict[tuple[str, float, int], Tensor]  # by method, curvature of its step size, gradients
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """A problem whose outer loss, for a list of batches, is the mean over them."""
+
+    problem: Any
+
+    def inner(self, w: Tensor, alpha: Tensor, batch: Any) -> Tensor:
+        return self.problem.inner(w, alpha, batch)
+
+    def outer(self, w: Tensor, alpha: Tensor, batch: Any) -> Tensor:
+        several = batch if isinstance(batch, list) else [batch]
+        return torch.stack([self.problem.outer(w, alpha, one) for one in several]).mean()
 
 
 @dataclass
@@ -51,7 +79,8 @@ class Followers:
         w, seed, n = weights.value(alpha), self.params.search_seed, alpha.numel()
         draw = torch.randn(alpha.shape, generator=generator(seed, "probe", self.step)).to(alpha)
         if not self.hypernetworks:
-            self.hypernetworks = {(m, k): LEARNERS[m].start(w, n, seed) for m in FOLLOWED for k in CURVATURES}
+            at = Structure.of(problem.supernet)
+            self.hypernetworks = {(m, k): LEARNERS[m].start(w, n, seed, at) for m in FOLLOWED for k in CURVATURES}
             self.adjoints = {k: torch.zeros_like(w) for k in CURVATURES}
         for (method, curvature), one in self.hypernetworks.items():
             hold(one, alpha, w)
@@ -65,34 +94,57 @@ class Followers:
         return hg.direct(problem, w, alpha, outer)
 
     def compare(self, problem: Any, w: Tensor, alpha: Tensor, inner: Any, outer: Any, rate: float) -> None:
-        """Add a row for each response at this step: method, curvature, cosine and relative error."""
-        loader = s.batches(self.params, self.data)[0].epoch(self.params.search_seed, "response", self.step)
-        batches = list(itertools.islice(itertools.cycle(loader), self.unroll))
-        at = (problem, w, alpha)
-        reference = hg.unrolled(*at, batches, outer, rate).response
-        half = hg.unrolled(*at, batches[: self.unroll // 2], outer, rate).response
+        """Add a row for each response at this step and each slope: method, curvature, cosine and relative error.
+
+        `slope`: that of the outer batch of this step, or of the mean of `OUTER` batches, for the reference and for all
+        methods alike but the kept adjoint, which has averaged over the slopes of its steps and is what it is.
+        """
+        levels = s.batches(self.params, self.data)
+        inners, outers = (
+            list(itertools.islice(itertools.cycle(level.epoch(self.params.search_seed, "response", self.step)), n))
+            for level, n in zip(levels, (self.unroll, OUTER), strict=True)
+        )
+        adjoints = self.of_adjoints(problem, w, alpha, [inner, *inners[:MEAN]])
+        for slope, of in (("one batch", outer), (f"mean of {OUTER} batches", outers)):
+            at = (Averaged(problem), w, alpha)
+            reference = hg.unrolled(*at, inners, of, rate).response
+            found = adjoints | self.of_slope(at, inner, inners, of, rate)
+            self.rows += [
+                {"step": self.step, "slope": slope, "method": m, "curvature": k, "gradients": cost}
+                | agreement(one, reference)
+                for (m, k, cost), one in found.items()
+            ]
+
+    def of_slope(
+        self, at: tuple[Any, Tensor, Tensor], inner: Any, inners: list[Any], outer: Any, rate: float
+    ) -> Responses:
+        """Return the responses of all methods that take the slope of `outer`."""
+        problem, w, alpha = at
         (v,) = gradients(problem.outer, w, alpha, outer, "the outer loss", of=("w",))
-        damped = self.damping
-        found: dict[tuple[str, float, int], Tensor] = {
-            ("half the unrolling", 0.0, 3 * self.unroll // 2): half,
+        found: Responses = {
+            ("half the unrolling", 0.0, 3 * self.unroll // 2): hg.unrolled(
+                *at, inners[: self.unroll // 2], outer, rate
+            ).response,
             ("DARTS (finite difference)", 0.0, 3): hg.finite_difference(*at, inner, outer, rate).response,
             ("Neumann, 5 terms", 0.0, 11): hg.neumann(*at, inner, outer, rate, 5).response,
-            ("conjugate gradient, 5", 0.0, 13): hg.conjugate_gradient(*at, inner, outer, 5, damping=damped).response,
+            ("conjugate gradient, 5", 0.0, 13): hg.conjugate_gradient(
+                *at, inner, outer, 5, damping=self.damping
+            ).response,
         }
         for (method, k), one in self.hypernetworks.items():
             hold(one, alpha, w)
             found[method, k, EXTRA.get(method, LEARNERS[method].cost)] = one.response(alpha, v)
+        return found
+
+    def of_adjoints(self, problem: Any, w: Tensor, alpha: Tensor, batches: list[Any]) -> Responses:
+        """Return -C^T q of the kept adjoints, with the C of the first batch and with the mean C of the others."""
+        found: Responses = {}
         for k, q in self.adjoints.items():
-            several = [
-                products(problem.inner, w, alpha, one, "the inner loss")(q)[1] for one in [inner, *batches[:MEAN]]
-            ]
-            found[AMORTISED, k, EXTRA[AMORTISED]] = -several[0]
-            mean = torch.stack(several[1:]).mean(0)
-            found[averaged(len(several) - 1), k, EXTRA[AMORTISED] + 3 * len(several) - 3] = -mean
-        self.rows += [
-            {"step": self.step, "method": m, "curvature": k, "gradients": cost, **agreement(one, reference)}
-            for (m, k, cost), one in found.items()
-        ]
+            first, *several = (-products(problem.inner, w, alpha, one, "the inner loss")(q)[1] for one in batches)
+            found[AMORTISED, k, EXTRA[AMORTISED]] = first
+            cost = EXTRA[AMORTISED] + 3 * len(several)
+            found[averaged(len(several)), k, cost] = torch.stack(several).mean(0)
+        return found
 
 
 def beside_a_search(
@@ -114,7 +166,11 @@ def beside_a_search(
 
 
 def mean_agreement(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean cosine and relative error of each method over the steps, with its best step size by cosine."""
-    means: Any = rows.groupby(["method", "gradients", "curvature"], sort=False)[["cosine", "relative_error"]].mean()
-    best = means.reset_index().sort_values("cosine", ascending=False).drop_duplicates("method")
-    return best.sort_values("cosine", ascending=False, ignore_index=True)
+    """Return mean cosine and relative error of each method over the steps by slope, with its best step size by cosine.
+
+    `cosine_error`: the standard error of the mean cosine, as if the comparisons were independent.
+    """
+    groups: Any = rows.groupby(["slope", "method", "gradients", "curvature"], sort=False)
+    means = groups[["cosine", "relative_error"]].mean().assign(cosine_error=groups["cosine"].sem())
+    best = means.reset_index().sort_values("cosine", ascending=False).drop_duplicates(["slope", "method"])
+    return best.sort_values(["slope", "cosine"], ascending=[False, False], ignore_index=True)
