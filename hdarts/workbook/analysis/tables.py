@@ -166,6 +166,24 @@ def tested_cells(study: str) -> pd.DataFrame:
     return rows.groupby(["arm", "search", "test"], as_index=False, sort=False).mean()
 
 
+def class_accuracies(study: str) -> pd.DataFrame:
+    """Return one row per test and class: its test images, and a column per arm with its accuracy (per cent).
+
+    Accuracies are those of the last epoch, means over the cells of an arm and their evaluations.
+    """
+    rows = _concatenate(
+        [
+            read_table(below_runs(row["run"]), "classes").assign(test=row["test"], arm=row["arm"])
+            for row in finished_evaluations(study)
+        ]
+    )
+    if rows.empty or "class" not in rows:  # runs of an earlier release have no such table
+        return pd.DataFrame()
+    rows = rows[rows["images"] > 0]
+    table = rows.pivot_table(index=["test", "class", "images"], columns="arm", values="accuracy", sort=False)
+    return table[list(dict.fromkeys(rows["arm"]))].reset_index().rename_axis(columns=None)
+
+
 def selected_genotypes(study: str) -> dict[str, Row]:
     """Return the selected cells of each arm."""
     labels = search_labels(study)

@@ -195,3 +195,16 @@ def test_snapshot_agreement_leaves_out_the_reference_and_means_are_over_an_arm(s
     means = tables.mean_agreement(STUDY)
     assert means["part"].tolist() == ["total", "response"]
     assert means["relative_error"].tolist() == [0.625, 0.625] and means["cosine"].tolist() == [0.375, 0.375]
+
+
+def test_accuracies_of_classes_are_means_over_the_evaluations_of_an_arm(study: MadeUpStudy):
+    assert tables.class_accuracies(STUDY).empty, "runs of an earlier release counted no classes"
+    for (arm, seed), accuracy in TESTS.items():
+        rows = [{"class": name, "images": n, "accuracy": accuracy - 10 * n} for name, n in (("cat", 2), ("dog", 3))]
+        put(
+            study.runs / STUDY / "evaluate" / f"{arm}-{seed}", None, classes=[*rows, {"class": "no class", "images": 0}]
+        )
+    found = tables.class_accuracies(STUDY)
+    assert found.columns.tolist() == ["test", "class", "images", "darts", "hyper"]
+    assert found[["class", "images"]].to_numpy().tolist() == [["cat", 2], ["dog", 3]]
+    assert found[["darts", "hyper"]].to_numpy().tolist() == [[77.5, 76.25], [67.5, 66.25]]
