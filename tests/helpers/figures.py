@@ -159,6 +159,10 @@ REMOVALS = table(
 CANDIDATES = pd.concat(
     REMOVALS.assign(stage=n, weight=REMOVALS["weight"].where(REMOVALS["lost"] > n - 4)) for n in (1, 2)
 )
+RANKINGS = table(
+    "source of tau low high",
+    [(s, of, 0.2 * i, 0.2 * i - 0.3, 0.2 * i + 0.3) for i, s in enumerate("abc") for of in ("truth", "own optimum")],
+)
 PLANE = table("a b loss", [(a, b, a**2 + (b - 1) ** 2) for a in range(-2, 3) for b in range(-2, 3)])
 PLANE_PATHS = table("a b search", [(0, 2, "x"), (1, 1, "x"), (2, 0, "y")])
 PAIRS = [("sep_conv_3x3", 0), ("skip_connect", 1), ("dil_conv_5x5", 2), ("max_pool_3x3", 0)] * 2
@@ -213,6 +217,7 @@ TABLES: dict[str, tuple[pd.DataFrame, Callable[[pd.DataFrame], Figure]]] = {
     "grouped_strips": (JOINT_RUNS, lambda t: plots.grouped_strips(t, "loss", "way", "part", "problem", {"p": 0.5})),
     "simplex_maps": (FIELD, lambda t: plots.simplex_maps(t, OPERATIONS, {"1st": ("ratio", 1.0), "2nd": ("loss", 0.0)})),
     "simplex_paths": (FIELD, lambda t: plots.simplex_paths(t, "loss", PATHS, OPERATIONS, "part", "way")),
+    "rank_intervals": (RANKINGS, plots.rank_intervals),
     "plane_paths": (PLANE, lambda t: plots.plane_paths(t, "loss", PLANE_PATHS, ("a", "b"), "search")),
 }
 

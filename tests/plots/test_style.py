@@ -30,6 +30,7 @@ PLAIN = (
     "best_responses",
     "grouped_strips",
     "neighbourhood_points",
+    "rank_intervals",
 )
 FIGURES: dict[str, Callable[[], Figure]] = {
     **{name: lambda table=table, draw=draw: draw(table) for name, (table, draw) in TABLES.items()},
