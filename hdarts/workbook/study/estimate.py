@@ -245,7 +245,7 @@ def _notes(
         )
     if missing := len(costs) - len(estimated):
         notes.append(f"not included: {missing} runs, whose steps exceed {EACH} s or the free memory")
-    if uncounted := int(costs["FLOP"].isna().sum()):
+    if uncounted := len(costs) - len(costs.dropna(subset=["FLOP"])):
         notes.append(f"PFLOP: without {uncounted} runs, whose steps could not be counted in {TOTAL} s")
     if by_key:
         smaller = sum(cost.batch < by_key[key].params.batch_size for key, cost in known.items())
