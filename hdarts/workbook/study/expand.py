@@ -41,7 +41,7 @@ def expand(study: Study, root: Path, models: Mapping[str, type[Parameters]]) -> 
     """Return all runs of a study, stage by stage, their parameters checked against the `models` of the notebooks.
 
     Arms of the primary comparisons come first, and then all arms at their first setting before any at its second: a
-    study that is stopped has run its arms equally often.
+    study of equally long runs that is stopped has run its arms equally often. (Longer runs start before shorter ones.)
     """
     stages: dict[str, list[PlannedRun]] = {}
     for name, stage in study.stages.items():
