@@ -6,6 +6,7 @@
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from math import nan
 from typing import Any
 
@@ -17,6 +18,7 @@ from hdarts.params import SearchParams, read_yaml, recorded
 from hdarts.runs.paths import below_runs
 from hdarts.runs.run import Run, read_result
 from hdarts.search import weights_at
+from hdarts.workbook.analysis import Row
 from hdarts.workbook.analysis.runs import primary_comparisons, search_labels
 from hdarts.workbook.analysis.statistics import paired_test, smallest_difference
 from hdarts.workbook.analysis.truth import paired_accuracies
@@ -49,15 +51,20 @@ def entropy_share(weights: Tensor) -> float:
     return float((torch.special.entr(rows).sum(-1)[used] / most[used]).mean()) if bool(used.any()) else 0.0
 
 
+def _searches(study: str) -> Iterator[tuple[str, Row, SearchParams]]:
+    """Yield run, labels and parameters of each search that has begun."""
+    for run, labels in search_labels(study).items():
+        if (file := below_runs(run) / "params.yaml").is_file():
+            yield run, labels, recorded(SearchParams, read_yaml(file))
+
+
 def decisions(study: str) -> pd.DataFrame:
     """Return one row per finished search that steps alpha: run, arm, seed, the share `decided` of edges, `entropy`."""
     rows = []
-    for run, labels in search_labels(study).items():
+    for run, labels, params in _searches(study):
         folder = below_runs(run)
-        if read_result(folder) is None or not (folder / "alpha.csv").is_file():
-            continue
-        params = recorded(SearchParams, read_yaml(folder / "params.yaml"))
-        if params.candidates or params.method == "random":
+        steps_alpha = params.method != "random" and not params.candidates and (folder / "alpha.csv").is_file()
+        if read_result(folder) is None or not steps_alpha:
             continue
         opened = Run(folder, params)
         epochs = sorted(opened.table("alpha")["epoch"].unique().tolist())
@@ -121,12 +128,10 @@ def positive_control(study: str) -> str:
 def unequal_budgets(study: str) -> str:
     """Return a sentence that names the arms whose searches had another budget than most, or ""."""
     budgets: dict[str, dict[str, Any]] = {}
-    for run, labels in search_labels(study).items():
-        if (file := below_runs(run) / "params.yaml").is_file():
-            params = recorded(SearchParams, read_yaml(file))
-            if params.method != "random":
-                budget = {name.replace("_", " "): getattr(params, name) for name in BUDGET}
-                budgets.setdefault(labels["arm"], budget | {"epochs": params.all_epochs})
+    for _, labels, params in _searches(study):
+        if params.method != "random":
+            budget = {name.replace("_", " "): getattr(params, name) for name in BUDGET}
+            budgets.setdefault(labels["arm"], budget | {"epochs": params.all_epochs})
     usual = {
         name: Counter(b[name] for b in budgets.values()).most_common(1)[0][0]
         for name in next(iter(budgets.values()), {})
@@ -149,10 +154,7 @@ def power_note(differences: list[float]) -> str:
 def _known_pair(study: str) -> tuple[str, str] | None:
     """Return the arms (beta decay, plain DARTS) of a study, which differ in the outer term only, or None."""
     plain, decayed = {}, {}
-    for run, labels in search_labels(study).items():
-        if not (file := below_runs(run) / "params.yaml").is_file():
-            continue
-        params = recorded(SearchParams, read_yaml(file))
+    for _, labels, params in _searches(study):
         if params.method == "darts-first" and params.space == "nasbench201":
             others = params.identifying(params.model_dump()).items()
             same = str([(k, v) for k, v in others if k != "search_seed" and not k.startswith("outer_")])
