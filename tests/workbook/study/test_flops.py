@@ -15,7 +15,9 @@ from hdarts.runs.run import Run
 from hdarts.search import search
 from hdarts.space import Genotype
 from hdarts.train import read_genotype, train
+from hdarts.workbook.study.estimate import cost_key
 from hdarts.workbook.study.flops import Flops, flops_of_run, flops_of_steps, record
+from hdarts.workbook.study.probe import Probe
 
 SMALL = {"space": "nasbench201", "layers": 1, "limit": 64, "validation_fraction": 0.5, "noise": 0.0, "epochs": 2}
 IMAGES = DatasetInfo(32, 32, (3, 8, 8), 10, 20)
@@ -74,6 +76,19 @@ def test_methods_cost_what_they_compute() -> None:
     rows = flops_of_steps(searching(method="darts-first", batch_size=32), IMAGES)
     halves = flops_of_steps(searching(method="darts-first"), IMAGES)
     assert all(rows[phase] == 2 * halves[phase] for phase in rows), "without a hypernetwork nothing is fixed"
+
+
+def test_a_study_counts_searches_once_that_differ_in_parts_or_epochs_only() -> None:
+    """They have one `cost_key`, so one count of the steps has the phases of all."""
+
+    def key(params: SearchParams) -> str:
+        return cost_key(Probe(params, IMAGES, None, 1))
+
+    both = flops_of_steps(searching(method="darts-second"), IMAGES)
+    for changes in ({"part": "direct"}, {"part": "response"}, {"epochs": 3}, {"global_epochs": 0}, {"log_every": 1}):
+        wanted = searching(method="darts-second", **changes)
+        assert key(wanted) == key(searching(method="darts-second"))
+        assert flops_of_run(wanted, IMAGES, steps=both) == flops_of_run(wanted, IMAGES)
 
 
 STAGES = [{"epochs": 1, "warmup_epochs": 1}, {"epochs": 1, "partial_channels": 1, "operations": 3, "restart": False}]
