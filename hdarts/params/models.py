@@ -104,6 +104,7 @@ class ResponseParams(Parameters):
     steps: Count
     budget: Annotated[Integer, Field(ge=8)]
     supernet_budget: Annotated[Integer, Field(ge=8)]
+    darts_budget: CountOrZero
     epochs: Count
     moving_epochs: Count
     every: Count

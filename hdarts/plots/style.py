@@ -19,7 +19,7 @@ INK, FAINT = "#222222", "#8a8a8a"
 
 # Okabe and Ito's colours, ordered so that neighbours differ in lightness; marker and line style differ as well
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5b3a8c", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<")  # one more than colours: names 8 apart differ in both
 DASHES = ((5, 1.5), (1, 1.2), (6, 1.5, 1, 1.5), (3, 1, 1, 1, 1, 1), (9, 2))
 LINES: tuple[Any, ...] = ("-", *((0, dashes) for dashes in DASHES))
 

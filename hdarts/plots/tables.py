@@ -18,6 +18,7 @@ LABELS = {
     "norm": "hypergradient norm (nats)",
     "kilobytes": "memory (kB)",
     "gradients": "gradients (count)",
+    "n_alpha": "architecture parameters (count)",
     "skips_normal": "skip connections (count)",
     "cosine": "cosine to the reference",
     "relative_error": "relative error",

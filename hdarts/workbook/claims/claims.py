@@ -149,21 +149,25 @@ CLAIMS = [
         "accuracy", 1227, "hyperDARTS should have a less severe model interference issue",
         partial(difference, arms=("hyperdarts-1", "darts-second"), of="drop", want="lower")),
     Claim("interference-local",
-        "Weights that a hypernetwork learns along alpha's trajectory are nearer to a cell's own optimum than shared "
-        "weights",
+        "Hypernetworks model w locally with enough accuracy for a less severe model interference: the weights that one "
+        "learns along alpha's trajectory are nearer to a cell's own optimum than shared weights",
         1227, "hyperDARTS should have a less severe model interference issue",
         partial(less_interference, sources=("trajectory, w at its alpha", "trajectory, w at the cell"),
                 than="shared weights")),
     Claim("interference-global",
-        "A hypernetwork that models w globally eliminates interference: the excess loss of a cell is below the "
-        "distance of two trainings of that cell alone", 1227, "the model interference issue can be eliminated",
+        "Hypernetworks model w globally with enough accuracy to eliminate model interference: the excess loss of a "
+        "cell is below the distance of two trainings of that cell alone", 1227,
+        "the model interference issue can be eliminated",
         partial(no_interference, sources=("global MLP", "global graph"))),
-    Claim("interference-capacity", "The more capacity a hypernetwork has, the less interference", 1227,
+    Claim("interference-capacity", "Model interference is reduced by increasing hypernetwork capacity", 1227,
         "by increasing hypernetwork capacity", partial(less_with_capacity)),
     Claim("interference-graph",
-        "A graph hypernetwork models the weights of cells better than a perceptron of the same width", 1229,
-        "Replacing the hypernetworks with graph neural networks might improve hyperDARTS performance",
+        "The supernet's weights have a graph nature: a graph hypernetwork models those of cells better than a "
+        "perceptron of the same width", 1229, "the hypernetwork output (a.k.a the supernet weights) has a graph nature",
         partial(less_interference, sources=("global graph",), than="global MLP")),
+    Claim("graph", "Graph neural networks in place of perceptrons improve hyperDARTS: it finds better cells", 1229,
+        "Replacing the hypernetworks with graph neural networks might improve hyperDARTS performance",
+        partial(better_cells, arms=("hyperdarts-graph", "hyperdarts-2"), data="cifar10")),
     Claim("capacity-2",
         "The perceptrons of hyperDARTS-2 model w more accurately than the linear hypernetworks of hyperDARTS-1: the "
         "supernet's search-validation accuracy is higher", 1167,

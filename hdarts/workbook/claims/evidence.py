@@ -32,7 +32,7 @@ class Evidence:
     (`_measured`). `cells`: one row per cell and test (data set): `last_test_accuracy` is the mean over the evaluations
     of the cell (`accuracies`), other columns are those of its search. `snapshots`: what notebook 04 measured, one row
     per run, epoch, method and part. `scale`: what `study.yaml` says of it, "" at full scale. `interference`: what
-    notebook 10 measured, one row per run and source of weights.
+    notebook 10 measured, one row per run and source of weights, with the `seconds` of the run.
     """
 
     study: str
@@ -115,7 +115,7 @@ def read_evidence(study: str) -> Evidence:
     rows: list[Row] = tables.snapshot_agreement(study).to_dict("records")  # pyright: ignore[reportAssignmentType]
     snapshots = [row | {"full": full_of[row["run"]]} for row in rows]
     interference: list[Row] = [
-        {str(name): value for name, value in one.items()} | {"run": row["run"]}
+        {str(name): value for name, value in one.items()} | {"run": row["run"], "seconds": _seconds(row["run"])}
         for row in finished_runs(study, INTERFERENCE)
         for one in read_table(below_runs(row["run"]), "sources").to_dict("records")
     ]
@@ -139,8 +139,7 @@ def _measured(row: Row) -> Row:
     if len(truth := read_table(folder, "truth")):
         last = truth.iloc[-1]
         measures |= {"true_cifar10": float(last["cifar10_test"]), "true_cifar100": float(last["cifar100_test"])}
-    if len(times := read_table(folder, "timings")):
-        measures["seconds"] = float(np.nansum(times["seconds"]))
+    measures["seconds"] = _seconds(row["run"])
     if len(metrics := read_table(folder, "metrics")):
         last = metrics.iloc[-1].to_dict()
         measures["eigenvalue"] = last.get("eigenvalue", math.nan)
@@ -150,6 +149,12 @@ def _measured(row: Row) -> Row:
         shares = direct / (direct + response)
         measures |= {"direct_share": float(shares.mean()), "least_direct_share": float(shares.min())}
     return measures
+
+
+def _seconds(run: str) -> float:
+    """Return the recorded time of the steps of a run; nan if there is none."""
+    times = read_table(below_runs(run), "timings")
+    return float(np.nansum(times["seconds"])) if len(times) else math.nan
 
 
 def _cells(study: str, searches: list[Row]) -> list[Row]:

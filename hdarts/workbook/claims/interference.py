@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from hdarts.workbook.analysis import Row
 from hdarts.workbook.analysis.statistics import rank_correlation
 from hdarts.workbook.claims.evidence import Evidence, NotRun, grouped, matching, measured
-from hdarts.workbook.claims.finding import Finding, combine, paired, too_few
+from hdarts.workbook.claims.finding import NOT_DECIDABLE, Finding, combine, paired, too_few
+from hdarts.workbook.claims.rules import price
 
 MEASURE = "excess inner loss of a cell over its own optimum, nats"
 
@@ -24,19 +27,17 @@ def no_interference(evidence: Evidence, sources: Sequence[str]) -> Finding:
 
 def less_with_capacity(evidence: Evidence) -> Finding:
     """Does the excess loss fall with the weights of global hypernetworks? Spearman within each run, mean over forms."""
-    effects = []
+    effects: dict[str, float] = {}
     runs = grouped(measured(_rows(evidence), ["form", "weights", "excess"], "hypernetworks"), "run")
-    for rows in runs.values():
+    for run, rows in runs.items():
         forms = [(x, y) for x, y in map(_columns, grouped(rows, "form").values()) if len(set(x)) > 1]
         found = [rank_correlation(x, y).value if len(set(y)) > 1 else 0.0 for x, y in forms]
         if found:
-            effects.append(sum(found) / len(found))
+            effects[run] = sum(found) / len(found)
     if not effects:
         raise NotRun("notebook 10 with several sizes of a hypernetwork")
-    effect = paired(effects)
-    text = f"Spearman's ρ of the {MEASURE}, with the weights of a hypernetwork, mean over forms and runs: {effect}."
-    ran = f"notebook 10: {len(runs)} runs"
-    return Finding(ran, text + too_few(effect.n), effect.decide("lower"), tuple(runs), (effect.p,))
+    name = f"Spearman's ρ of the {MEASURE}, with the weights of a hypernetwork, mean over forms and runs"
+    return _lower(name, "", [*effects.values()], [runs[run][0] for run in effects])
 
 
 def _columns(rows: list[Row]) -> tuple[list[float], list[float]]:
@@ -55,8 +56,15 @@ def _excess(evidence: Evidence, source: str) -> dict[str, float]:
 
 
 def _compared(evidence: Evidence, source: str, name: str, other: dict[str, float]) -> Finding:
-    first = _excess(evidence, source)
-    runs = tuple(run for run in first if run in other)
-    effect = paired([first[run] - other[run] for run in runs])
-    text = f"{source} - {name}: {effect} [{MEASURE}].{too_few(effect.n)}"
-    return Finding(f"notebook 10: {len(runs)} runs", text, effect.decide("lower"), runs, (effect.p,))
+    first = {row["run"]: row for row in matching(_rows(evidence), source=source) if row["run"] in other}
+    values = _excess(evidence, source)
+    return _lower(f"{source} - {name}", f" [{MEASURE}]", [values[run] - other[run] for run in first], [*first.values()])
+
+
+def _lower(name: str, unit: str, values: list[float], rows: list[Row]) -> Finding:
+    """Return the finding on the claim that values, one per run, are below 0; `rows`: the runs, in the same order."""
+    effect, runs = paired(values), tuple(row["run"] for row in rows)
+    verdict = effect.decide("lower")
+    needs = price(np.array(values), abs(effect.value), rows, "measured") if verdict == NOT_DECIDABLE else ""
+    text = f"{name}: {effect}{unit}.{too_few(effect.n)}"
+    return Finding(f"notebook 10: {len(runs)} runs", text, verdict, runs, (effect.p,), needs)

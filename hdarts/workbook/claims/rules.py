@@ -116,23 +116,26 @@ def _compare(
         text += f"; p is that of a test with a margin of {margin:g}"
     runs, ran = _names(rows[seed] for rows in (a, b) for seed in seeds), f"{first}, {second}: {_seeds(seeds)}"
     verdict = tested.decide(want, stated)
-    needs = _price(x - y + shift, stated, [rows[seed] for rows in (a, b) for seed in seeds])
+    needs = price(x - y + shift, stated, [rows[seed] for rows in (a, b) for seed in seeds])
     needs = needs if verdict == NOT_DECIDABLE else ""
     return Finding(ran, f"{text}.{too_few(len(seeds))}", verdict, runs, (tested.p,), needs)
 
 
-def _price(differences: np.ndarray, stated: float, rows: list[Row]) -> str:
-    """Return what pairs with this spread can show, and how many more, at which cost, the stated difference needs."""
+def price(differences: np.ndarray, stated: float, rows: list[Row], size: str = "stated") -> str:
+    """Return what pairs with this spread can show, and how many more, at which cost, the stated difference needs.
+
+    `rows`: the runs of all pairs; `size`: what the difference is, if the thesis states none.
+    """
     n = len(differences)
     shown = smallest_difference(differences)
     what = f"{n} pairs with this spread show differences from {shown:.3g} on." if n > 1 else "One pair has no spread."
     if math.isinf(stated) or n < 2:
         return what
     if (pairs := pairs_needed(differences, stated)) is None:
-        return f"{what} The stated {stated:g} would need more than 100,000 pairs."
+        return f"{what} The {size} {stated:.3g} would need more than 100,000 pairs."
     seconds = sum(row.get("seconds", math.nan) for row in rows) / n
-    cost = "" if math.isnan(seconds) else f", {max(0, pairs - n) * seconds / 3600:,.1f} more hours of searches here"
-    return f"{what} The stated {stated:g} needs {pairs:,} pairs{cost}."
+    cost = "" if math.isnan(seconds) else f", {max(0, pairs - n) * seconds / 3600:,.1f} more hours of runs here"
+    return f"{what} The {size} {stated:.3g} needs {pairs:,} pairs{cost}."
 
 
 def _selected(evidence: Evidence, first: str, second: str, a: Row, b: Row) -> Finding:

@@ -1,10 +1,12 @@
 """Tables of notebook 09: predictions that have no free number, costs, and learners that leave the search alone."""
 
+import itertools
 import math
 import re
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from helpers.hypergradient_problems import Quadratic, eye, near
@@ -12,21 +14,13 @@ from torch.func import grad, jacrev
 
 from hdarts import hypergradient as hg
 from hdarts.runs.randomness import generator
-from hdarts.space import NASBENCH201
+from hdarts.space import DARTS, NASBENCH201, SearchSpace
 from hdarts.supernet import Supernet
 from hdarts.workbook.analysis import relatives, response
 from hdarts.workbook.analysis.response import frozen, moving
-from hdarts.workbook.analysis.response.frozen import Tilted, read_snapshot
-from hdarts.workbook.analysis.response.methods import (
-    AMORTISED,
-    GRAPH,
-    LEARNERS,
-    NEUMANN,
-    TANGENT,
-    Held,
-    Structure,
-    hold,
-)
+from hdarts.workbook.analysis.response.frozen import Some, Tilted, read_snapshot
+from hdarts.workbook.analysis.response.learners import GRAPH, LEARNERS, TANGENT, Structure, hold
+from hdarts.workbook.analysis.response.methods import AMORTISED, NEUMANN, Held, learned
 from hdarts.workbook.analysis.response.toy import KnownSpectrum, tangent_curve, tangent_steps
 
 TINY: dict[str, Any] = {"data": "generated", "limit": 80, "batch_size": 20, "channels": 2, "space": "nasbench201"}
@@ -52,7 +46,7 @@ def test_the_toy_has_the_response_that_its_losses_have():
 def test_the_tangent_form_of_the_toy_is_that_of_a_search():
     toy, source = KnownSpectrum(4), generator(7, "directions", 4)
     problem = held(toy)
-    weights = LEARNERS[TANGENT].start(problem.w, 4, 0, Structure.plain(len(problem.w)))
+    weights = LEARNERS[TANGENT].start(problem.w, Structure.plain(len(problem.w), 4), 0)
     for _ in range(6):
         e = torch.randn(4, 1, generator=source, dtype=torch.float64)
         weights.step(problem, toy.alpha, None, 0.5, e.view(1, 4))  # type: ignore[arg-type]
@@ -147,11 +141,39 @@ def test_the_slope_of_several_outer_batches_is_their_mean() -> None:
     near(several.total, 3 * hg.neumann(toy, toy.w, toy.alpha, None, None, 0.1, 2).total)
 
 
-def test_the_graph_of_a_supernet_has_each_convolution_at_its_edge() -> None:
-    net = Supernet(NASBENCH201, 2, 1, 10)
+@pytest.mark.parametrize("space", [NASBENCH201, DARTS], ids=["nasbench201", "darts"])
+def test_the_structure_of_a_supernet_has_each_convolution_at_its_edge(space: SearchSpace) -> None:
+    net = Supernet(space, 2, 3, 10)
     at = Structure.of(net)
-    sizes = [net.layout.shapes[k] for k in range(len(at.sizes) - 1)]
-    assert at.sizes[:-1] == tuple(math.prod(shape) for shape in sizes) and sum(at.sizes) == net.n_w
-    places = [re.match(r"cells\.\d+\.(\d)-(\d)\.", name) for name in net.unpack(torch.zeros(net.n_w))]
+    assert at.n_all == space.n_alpha * len(space.kinds) and sum(map(sum, at.sizes)) + at.rest == net.n_w
+    assert list(itertools.chain(*at.sizes)) == net.layout.sizes[: sum(map(len, at.sizes))]
+    names = list(net.unpack(torch.zeros(net.n_w)))
+    places = [re.match(r"cells\.\d+\.(\d)-(\d)\.", name) for name in names]
     edges = [(int(place[1]), int(place[2])) for place in places if place]
-    assert [at.edges[place] for place in at.places[:-1]] == edges
+    assert [at.edges[place] for place in itertools.chain(*at.places)] == edges
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_held_hypernetwork_generates_the_weights_for_both_kinds_of_cell(name: str) -> None:
+    net, one = Supernet(DARTS, 2, 3, 10), LEARNERS[name]
+    w, alpha = net.initial_w(generator(0, "w")), 0.1 * torch.randn(DARTS.alpha_shape, generator=generator(0, "alpha"))
+    alpha = alpha if one.by_kind else alpha.view(1, -1)
+    weights = one.start(w, Structure.of(net), 0)
+    hold(weights, alpha, w)
+    assert (weights.value(alpha) - w).abs().max() < 1e-5
+    starts_at_none = name == TANGENT or "centred" in name
+    assert (weights.response(alpha, w).norm() == 0) == starts_at_none
+
+
+def test_some_of_the_alphas_have_that_part_of_the_response_and_the_others_stay() -> None:
+    toy, chosen = KnownSpectrum(5), torch.tensor([4, 1])
+    problem = held(toy)
+    part = Some(toy, toy.alpha, chosen)
+    found = hg.exact(part, problem.w, toy.alpha[:, chosen], None, None)
+    near(found.response, problem.truth[:, chosen])
+    near(part.outer(problem.w, toy.alpha[:, chosen], None), toy.outer(problem.w, toy.alpha))
+    table = pd.DataFrame(learned(problem, 30, [TANGENT], n_alpha=5))
+    rows = response.over_some_alphas(problem, [2, 5, 9], table)
+    assert set(rows["alphas"]) == {"2 alphas", "5 alphas"} and set(rows["measure"]) == {"cosine", "relative error"}
+    last = rows[(rows["measure"] == "relative error") & (rows["steps"] == 10)].set_index("alphas")
+    assert last.loc["2 alphas", "cosine_or_relative_error"] < last.loc["5 alphas", "cosine_or_relative_error"] < 1

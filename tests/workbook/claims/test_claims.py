@@ -90,7 +90,7 @@ def test_what_cannot_be_decided_says_what_it_would_cost():
     needed = pairs_needed(differences, 0.3)
     assert finding.verdict == "not decidable here" and needed is not None
     assert f"show differences from {smallest_difference(differences):.3g} on" in finding.needs
-    assert f"The stated 0.3 needs {needed} pairs, {needed - 6:.1f} more hours of searches here." in finding.needs
+    assert f"The stated 0.3 needs {needed} pairs, {needed - 6:.1f} more hours of runs here." in finding.needs
 
 
 def test_an_interval_that_excludes_the_stated_size_says_so():

@@ -1,11 +1,13 @@
 """Claims on interference are decided by what notebook 10 measured, in both directions."""
 
+import math
 from functools import partial
 
 import pandas as pd
 import pytest
 from helpers.results import MadeUpStudy
 
+from hdarts.workbook.analysis.statistics import pairs_needed, smallest_difference
 from hdarts.workbook.claims import assess
 from hdarts.workbook.claims.evidence import Evidence, read_evidence
 from hdarts.workbook.claims.interference import less_interference, less_with_capacity, no_interference
@@ -38,6 +40,26 @@ def test_five_runs_and_missing_ones_decide_nothing() -> None:
     assert "c" in assess(measured(a=0.1, b=0.5), partial(rule, than="c")).result
 
 
+def test_what_is_not_decided_says_what_would_decide_it() -> None:
+    excess = [0.3, 0.1, 0.2, 0.0, 0.1, 0.1]
+    rows = [
+        {"run": f"r/{n}", "source": source, "excess": value, "seconds": 1800.0}
+        for n, more in enumerate(excess)
+        for source, value in (("a", 0.4), ("b", 0.3 + more))
+    ]
+    differences = [0.1 - more for more in excess]
+    needed = pairs_needed(differences, sum(differences) / 6)
+    rule = partial(less_interference, sources=("a",), than="b")
+    finding = assess(Evidence("x", [], [], [], "", rows), rule)
+    assert finding.verdict == "not decidable here" and needed is not None and needed > 20
+    shown = f"6 pairs with this spread show differences from {smallest_difference(differences):.3g} on."
+    cost = f"The measured 0.0333 needs {needed} pairs, {(needed - 6) / 2:.1f} more hours of runs here."
+    assert finding.needs == f"{shown} {cost}"
+    assert assess(measured(a=0.1, b=0.5), rule).needs == ""
+    without_times = [row | {"seconds": math.nan} for row in rows]
+    assert assess(Evidence("x", [], [], [], "", without_times), rule).needs.endswith(f"needs {needed} pairs.")
+
+
 @pytest.mark.parametrize(
     ("a", "b", "verdict"), [(0.01, 0.02, "supported"), (0.01, 0.5, "contradicted"), (0.09, 0.01, "not decidable here")]
 )
@@ -64,9 +86,9 @@ def test_the_evidence_of_a_study_has_the_sources_of_notebook_10(tmp_path, monkey
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
     study = MadeUpStudy(tmp_path)
     sources = [{"source": "a", "excess": 0.5, "uncertainty": 0.1}, {"form": "MLP", "weights": 7, "excess": 0.25}]
-    study.add(
-        "interference", "one", {"cells": 2}, params={"seed": 0}, tables={"sources": sources}, notebook="10_interference"
-    )
+    tables: dict[str, list[dict]] = {"sources": sources, "timings": [{"seconds": 40.0}]}
+    study.add("interference", "one", {"cells": 2}, params={"seed": 0}, tables=tables, notebook="10_interference")
     rows = read_evidence("mine").interference
+    assert {row["seconds"] for row in rows} == {40.0}
     assert [row["excess"] for row in rows] == [0.5, 0.25] and {row["run"] for row in rows} == {"mine/interference/one"}
     assert pd.isna(rows[0]["weights"])

@@ -1,6 +1,7 @@
 """A supernet that is held at a checkpoint while its response is learned on fresh batches."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -11,14 +12,20 @@ from hdarts import hypergradient as hg
 from hdarts.bilevel import BilevelProblem
 from hdarts.hypergradient.derivatives import gradients
 from hdarts.params import HypergradientParams, check
+from hdarts.runs.randomness import generator
 from hdarts.runs.run import Run
 from hdarts.workbook.analysis import Row
 from hdarts.workbook.analysis.diagnostics.curvature import extreme_eigenvalues
 from hdarts.workbook.analysis.diagnostics.snapshot import Snapshot, snapshots
-from hdarts.workbook.analysis.response.methods import Held, Structure, learned, solved
+from hdarts.workbook.analysis.response.learners import TANGENT, Structure
+from hdarts.workbook.analysis.response.methods import Held, learned, solved
 
 POOL = 8  # inner batches; the exact response is that of their mean loss
 ENOUGH = 60  # iterations of conjugate gradients for it
+SUPERNETS: dict[str, Row] = {  # held ones by their space: what changes in a small search; 30 and 224 alphas
+    "nasbench201": {"space": "nasbench201", "channels": 2},
+    "darts": {"space": "darts", "channels": 2, "layers": 3},
+}
 MACHINE: Row = {"device": "cpu", "threads": 0, "deterministic": False}
 OF_SNAPSHOTS: Row = {"run": "", "search": "", "epochs": [], "step_size": 1.0, "reference_steps": 2, "terms": 1}
 
@@ -44,6 +51,24 @@ class Tilted:
         several = batch if isinstance(batch, list) else [batch]
         loss = sum((self.problem.inner(w, alpha, one) for one in several), torch.zeros(())) / len(several)
         return loss - self.tilt @ w + self.damping * (w - self.at).square().sum() / 2
+
+
+@dataclass(frozen=True)
+class Some:
+    """A problem in the entries `chosen` of alpha, a flat vector; the others stay as they are in `alpha`."""
+
+    problem: BilevelProblem
+    alpha: Tensor
+    chosen: Tensor
+
+    def _all(self, some: Tensor) -> Tensor:
+        return self.alpha.flatten().index_copy(0, self.chosen, some.flatten()).view_as(self.alpha)
+
+    def inner(self, w: Tensor, alpha: Tensor, batch: Any) -> Tensor:
+        return self.problem.inner(w, self._all(alpha), batch)
+
+    def outer(self, w: Tensor, alpha: Tensor, batch: Any) -> Tensor:
+        return self.problem.outer(w, self._all(alpha), batch)
 
 
 def read_snapshot(run: Run, seed: int, batch_size: int) -> Snapshot:
@@ -81,6 +106,30 @@ def frozen_supernet(run: Run, seed: int, batch_size: int = 32) -> tuple[Held, Ro
 
 
 def on_a_frozen_supernet(held: Held, budget: int) -> pd.DataFrame:
-    """Return the errors of the response by every method over its cost, as `over_cost`."""
+    """Return the errors of the response by every method over its cost, as `over_cost`, with the problem's name."""
     pool = [held.batch(step) for step in range(POOL)]
-    return pd.DataFrame(learned(held, budget) + solved(held, budget, pool))
+    rows = pd.DataFrame(learned(held, budget) + solved(held, budget, pool))
+    return rows.assign(problem=f"supernet, {held.alpha.numel()} alphas", n_alpha=held.alpha.numel())
+
+
+def over_some_alphas(held: Held, n_alphas: Iterable[int], rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the errors of the tangent form over its steps where some of the alphas vary and the others stay.
+
+    `rows`: those of all methods where all vary. For each of `n_alphas` below their number: a random subset, which the
+    next larger one contains. The exact response to some alphas is that part of the exact response. Columns: alphas,
+    steps, measure, cosine_or_relative_error.
+    """
+    order = torch.randperm(held.alpha.numel(), generator=generator(held.seed, "some alphas"))
+    whole: Any = rows[(rows["method"] == TANGENT) & (rows["n_alpha"] == held.alpha.numel())]
+    found = []
+    for n in n_alphas:
+        if n < held.alpha.numel():
+            chosen = order[:n]
+            alpha, truth = (one.flatten()[chosen].view(1, n) for one in (held.alpha, held.truth))
+            part = replace(held, problem=Some(held.problem, held.alpha, chosen), alpha=alpha, truth=truth)
+            found += learned(replace(part, structure=None), int(whole["gradients"].max()), [TANGENT], n_alpha=n)
+    every = pd.concat([pd.DataFrame(found), whole])
+    every["alphas"] = every["n_alpha"].astype(str) + " alphas"
+    measures = ["cosine", "relative_error"]
+    long = every.melt(["alphas", "steps"], measures, "measure", "cosine_or_relative_error")
+    return long.assign(measure=long["measure"].str.replace("_", " "))

@@ -4,11 +4,10 @@ Costs are in gradients, one forward and one backward pass: a product with the He
 step of the tangent form 3, a gradient and such a product.
 """
 
-import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,48 +15,24 @@ from torch import Tensor
 from hdarts import hypergradient as hg
 from hdarts.bilevel import BilevelProblem
 from hdarts.hypergradient.derivatives import gradients, products
-from hdarts.hypernetwork import MLP, ByKind, Graph, Hypernetwork, Linear
 from hdarts.runs.randomness import generator
-from hdarts.search.tangent import TangentWeights
-from hdarts.search.weights import Exploration, GeneratedWeights, SGDSettings
 from hdarts.supernet.layout import agreement
 from hdarts.workbook.analysis import Row
+from hdarts.workbook.analysis.response.learners import LEARNERS, Learner, Structure, hold
 
-TANGENT, TRAJECTORY, AMORTISED = "tangent", "trajectory only", "amortised adjoint"
-PERCEPTRON, GRAPH = "MLP, σ = 0.3", "graph, σ = 0.3"
+AMORTISED = "amortised adjoint"
 NEUMANN, FRESH = "Neumann", "Neumann, fresh batches"
 FACTORS = (0.1, 0.3, 1.0)  # of a method's largest step size; the one with the smallest final error is kept
 DRIFT = 0.003  # steps of alpha for the learner that sees its trajectory only: a learning rate of Adam
 RANKS = 40  # most columns of Nyström's method
-PLAIN = SGDSettings(momentum=0.0, decay=0.0, clip=1e9)
-
-
-class Structure(NamedTuple):
-    """Which edge of a cell each part of w belongs to: lengths of the parts, their edges, and all edges (from, to)."""
-
-    sizes: tuple[int, ...]
-    places: tuple[int, ...]
-    edges: tuple[tuple[int, int], ...]
-
-    @classmethod
-    def of(cls, supernet: Any) -> "Structure":
-        """Return that of a supernet with one kind of cell; weights outside the cells are with the last edge."""
-        edges, places = tuple(supernet.space.edges), list(supernet.convolution_edges(0))
-        sizes = [math.prod(shape) for shape in supernet.convolution_shapes(0)]
-        return cls((*sizes, supernet.n_w - sum(sizes)), (*places, len(edges) - 1), edges)
-
-    @classmethod
-    def plain(cls, n_weights: int) -> "Structure":
-        """Return one edge with all weights and all alphas."""
-        return cls((n_weights,), (0,), ((0, 1),))
 
 
 @dataclass(frozen=True)
 class Held:
-    """A problem at weights `w` and an `alpha` of one kind, with the exact response part, and what the methods need.
+    """A problem at weights `w` and an `alpha`, with the exact response part, and what the methods need.
 
     `batch(step)`: inner batches; `largest`: curvature; `undamped`, `damping`: the problem whose Hessian, plus damping,
-    is that of `problem` (Nyström's method adds its damping itself); `structure`: for a graph hypernetwork.
+    is that of `problem` (Nyström's method adds its damping itself); `structure`: None for a problem without cells.
     """
 
     problem: BilevelProblem
@@ -73,8 +48,8 @@ class Held:
     structure: Structure | None = None
 
     def outcome(self, w: Tensor, alpha: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
-        """The inner loss as the outcome of a search's problem."""
-        return self.problem.inner(w, alpha, batch), torch.zeros(())
+        """The inner loss as the outcome of a search's problem, for an alpha of this shape or flat."""
+        return self.problem.inner(w, alpha.view_as(self.alpha), batch), torch.zeros(())
 
     def row(self, method: str, cost: int, steps: int, step_size: float, response: Tensor) -> Row:
         """One row of a table: the cosine and the relative error of a response, and what it cost."""
@@ -82,88 +57,31 @@ class Held:
         return {**plain, **agreement(response, self.truth)}
 
 
-@dataclass(frozen=True)
-class Learner:
-    """A hypernetwork that learns the response: `start(w, n_alpha, seed, structure)`, its cost per step in gradients.
-
-    `largest(n_alpha)`: its largest step size times the curvature. `walks`: alpha moves while it learns.
-    """
-
-    start: Callable[[Tensor, int, int, Structure], GeneratedWeights]
-    cost: int
-    largest: Callable[[int], float]
-    walks: bool = False
-
-
-def start_tangent(w: Tensor, n_alpha: int, seed: int, structure: Structure) -> GeneratedWeights:
-    """Return the tangent form at w, without a response."""
-    phi = torch.cat([torch.zeros(n_alpha * len(w)).to(w), w])
-    return TangentWeights(ByKind([Linear(n_alpha, len(w))]), phi, w[:0].clone(), PLAIN, 1.0)
-
-
-def noise_form(sigma: float) -> Learner:
-    """The centred form with antithetic noise, from no response; its W is stable below 2 / (sigma^2 (n + 2) kappa)."""
-
-    def start(w: Tensor, n_alpha: int, seed: int, structure: Structure) -> GeneratedWeights:
-        phi = torch.cat([torch.zeros(n_alpha * len(w)).to(w), w])
-        exploration = Exploration(sigma, antithetic=True, centred=True)
-        return GeneratedWeights(ByKind([Linear(n_alpha, len(w))]), phi, w[:0].clone(), PLAIN, exploration)
-
-    return Learner(start, 2, lambda n: 1 / (sigma**2 * (n + 2)))
-
-
-def _from_torch(h: Hypernetwork, w: Tensor, seed: int, noise: float) -> GeneratedWeights:
-    phi = h.initial_phi(generator(seed, "phi")).to(w)
-    return GeneratedWeights(ByKind([h]), phi, w[:0].clone(), PLAIN, Exploration(noise))
-
-
-def _hidden(n_alpha: int) -> int:
-    return max(1, n_alpha // 2)
-
-
-def _noisy(make: Callable[[int, Structure], Hypernetwork]) -> Learner:
-    """A hypernetwork with PyTorch's initialisation and noise of 0.3; step sizes as its steepest direction allows."""
-    return Learner(lambda w, n, seed, at: _from_torch(make(n, at), w, seed, 0.3), 1, lambda n: 8 / _hidden(n))
-
-
-LEARNERS: dict[str, Learner] = {
-    **{f"centred, σ = {sigma:g}": noise_form(sigma) for sigma in (0.1, 0.3, 1.0)},
-    TANGENT: Learner(start_tangent, 3, lambda n: 1.0),
-    PERCEPTRON: _noisy(lambda n, at: MLP(n, (sum(at.sizes),), _hidden(n))),
-    GRAPH: _noisy(lambda n, at: Graph(n, at.sizes, at.edges, at.places, _hidden(n))),
-    TRAJECTORY: Learner(
-        lambda w, n, seed, at: _from_torch(Linear(n, len(w)), w, seed, 0.0), 1, lambda n: 1.0, walks=True
-    ),
-}
-
-
-def hold(weights: GeneratedWeights, alpha: Tensor, w: Tensor) -> None:
-    """Set the output bias of a hypernetwork so that it generates `w` at `alpha`."""
-    layer = weights.hypernetwork.hypernetworks[0].output_layer(weights.phi)
-    assert layer is not None
-    layer[1].add_(w - weights.value(alpha))
-
-
 def counts_to(most: int, factor: float = 1.3) -> list[int]:
     """Return numbers of steps, each `factor` times the last one, and `most`."""
     return sorted({round(factor**i) for i in range(80) if factor**i <= most} | {most})
 
 
-def learned(held: Held, budget: int) -> list[Row]:
-    """Return the errors of the response of each learner over its cost, up to `budget` gradients."""
+def learned(held: Held, budget: int, names: Iterable[str] = tuple(LEARNERS), **more: int) -> list[Row]:
+    """Return the errors of the response of the learners named over their cost, up to `budget` gradients.
+
+    `more`: further columns, the same in all rows.
+    """
     v = gradients(held.problem.outer, held.w, held.alpha, held.outer, "the outer loss", of=("w",))[0]
     rows = []
-    for name, one in LEARNERS.items():
+    for name in names:
+        one = LEARNERS[name]
         most = one.largest(held.alpha.numel()) / held.largest
         paths = [_path(name, one, held, v, factor * most, max(1, budget // one.cost)) for factor in FACTORS]
         rows += min(filter(None, paths), key=lambda path: path[-1]["relative_error"], default=[])
-    return rows
+    return [more | row for row in rows]
 
 
 def _path(name: str, learner: Learner, held: Held, v: Tensor, step_size: float, steps: int) -> list[Row]:
     """Return the rows of one learner with one step size; none if it diverged."""
-    alpha, w, marks, rows = held.alpha, held.w, set(counts_to(steps)), []
-    weights = learner.start(w, alpha.numel(), held.seed, held.structure or Structure.plain(len(w)))
+    w, marks, rows = held.w, set(counts_to(steps)), []
+    start = alpha = held.alpha if learner.by_kind else held.alpha.reshape(1, -1)
+    weights = learner.start(w, held.structure or Structure.plain(len(w), alpha.numel()), held.seed)
     hold(weights, alpha, w)
     for step in range(1, steps + 1):
         draw = torch.randn(alpha.shape, generator=generator(held.seed, "probe", step)).to(alpha)
@@ -174,7 +92,7 @@ def _path(name: str, learner: Learner, held: Held, v: Tensor, step_size: float, 
             return []
         hold(weights, alpha, w)
         if step in marks:
-            rows.append(held.row(name, learner.cost * step, step, step_size, weights.response(held.alpha, v)))
+            rows.append(held.row(name, learner.cost * step, step, step_size, weights.response(start, v)))
     return rows if all(row["relative_error"] < float("inf") for row in rows) else []
 
 

@@ -22,22 +22,23 @@ from hdarts.search.weights import GeneratedWeights
 from hdarts.supernet.layout import agreement
 from hdarts.workbook.analysis import Row
 from hdarts.workbook.analysis.relatives import SMALL
-from hdarts.workbook.analysis.response.methods import (
-    AMORTISED,
+from hdarts.workbook.analysis.response.learners import (
     GRAPH,
     LEARNERS,
+    LOW_RANK,
     PERCEPTRON,
+    PERCEPTRONS,
     TANGENT,
     TRAJECTORY,
     Structure,
-    averaged,
     hold,
 )
+from hdarts.workbook.analysis.response.methods import AMORTISED, averaged
 
 CURVATURES = (20.0, 100.0, 500.0)  # step sizes are those for these largest curvatures; the best is kept
 MEAN = 8  # inner batches
 OUTER = 16  # outer batches whose mean slope the second reference takes
-FOLLOWED = ("centred, σ = 0.1", "centred, σ = 0.3", TANGENT, PERCEPTRON, GRAPH, TRAJECTORY)
+FOLLOWED = ("centred, σ = 0.1", "centred, σ = 0.3", TANGENT, LOW_RANK, PERCEPTRON, PERCEPTRONS, GRAPH, TRAJECTORY)
 EXTRA = {TANGENT: 2, AMORTISED: 3, TRAJECTORY: 0}  # gradients per iteration beyond those of a first-order search
 
 
@@ -80,7 +81,7 @@ class Followers:
         draw = torch.randn(alpha.shape, generator=generator(seed, "probe", self.step)).to(alpha)
         if not self.hypernetworks:
             at = Structure.of(problem.supernet)
-            self.hypernetworks = {(m, k): LEARNERS[m].start(w, n, seed, at) for m in FOLLOWED for k in CURVATURES}
+            self.hypernetworks = {(m, k): LEARNERS[m].start(w, at, seed) for m in FOLLOWED for k in CURVATURES}
             self.adjoints = {k: torch.zeros_like(w) for k in CURVATURES}
         for (method, curvature), one in self.hypernetworks.items():
             hold(one, alpha, w)

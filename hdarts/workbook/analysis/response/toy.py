@@ -13,7 +13,8 @@ from torch import Tensor
 from hdarts.runs.randomness import generator
 from hdarts.supernet.layout import agreement
 from hdarts.workbook.analysis import Row
-from hdarts.workbook.analysis.response.methods import NEUMANN, TANGENT, Held, counts_to, learned, solved
+from hdarts.workbook.analysis.response.learners import TANGENT
+from hdarts.workbook.analysis.response.methods import NEUMANN, Held, counts_to, learned, solved
 
 N_W = 40
 SMALLEST = 0.05  # eigenvalue of H; the largest is 1
