@@ -4,6 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from hdarts.errors import ParameterError
@@ -15,8 +16,8 @@ PATIENCE = 60  # seconds to wait for the scheduler and its first worker
 
 
 @contextmanager
-def connected(settings: Cluster) -> Iterator[Any]:
-    """Yield a client of the cluster; workers started here end with the context."""
+def connected(settings: Cluster, logs: Path) -> Iterator[Any]:
+    """Yield a client of the cluster; workers started here end with the context. `logs`: folder for those of jobs."""
     try:
         from distributed import Client
     except ImportError:
@@ -38,7 +39,7 @@ def connected(settings: Cluster) -> Iterator[Any]:
             yield client
         return
     if settings.kind in QUEUES:
-        with queued(settings) as client:
+        with queued(settings, logs) as client:
             yield client
         return
     with _here(settings) as cluster, Client(cluster) as client:

@@ -19,7 +19,7 @@ LOST = "the cluster lost it; the same command resumes from here"
 
 def run_on_cluster(plan: Plan, settings: Cluster) -> Generator[tuple[PlannedRun, Outcome], None, None]:
     """Yield every run of a study with its outcome, computed by the workers of a cluster."""
-    with connected(settings) as client:
+    with connected(settings, plan.folder / "jobs") as client:
         print(f"workers: {described(client)}; dashboard: {client.dashboard_link}", flush=True)
         work = WorkerTask.prepare(plan)
         _all_see(client, work)

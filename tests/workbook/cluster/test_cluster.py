@@ -3,12 +3,14 @@
 import io
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import psutil
@@ -21,6 +23,7 @@ from helpers.small_runs import contents, differences, environment
 from hdarts.errors import ParameterError
 from hdarts.workbook import commands
 from hdarts.workbook.cluster import Cluster, connect, read_cluster, required_resources
+from hdarts.workbook.cluster.queue import UNFINISHED, _ended
 from hdarts.workbook.cluster.worker import WorkerTask
 
 SLEEPS = "import time\ntime.sleep(1.5)"
@@ -164,13 +167,15 @@ def test_a_lost_scheduler_is_reported_and_the_study_resumes_with_the_next(tmp_pa
     assert finished("run", path, *address(tmp_path), runs=runs)[0] == 0
 
 
-def queue(folder: Path, monkeypatch: pytest.MonkeyPatch, sbatch: str, **options: str) -> list[str | Path]:
+def queue(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, sbatch: str, squeue: str = "exit 1", **options: str
+) -> list[str | Path]:
     """Install fake commands of Slurm; return the options of the engine for two of its jobs."""
-    commands = {"sbatch": f"#!/bin/sh\n{sbatch}", "scancel": '#!/bin/sh\nkill -- "-$1"\n'}
+    commands = {"sbatch": sbatch, "scancel": 'kill -- "-$1"', "squeue": squeue}
     for name, text in commands.items():
         path = folder / "bin" / name
         path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
+        path.write_text(f"#!/bin/sh\n{text}\n")
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
     more = {"walltime": "00:05:00", "interface": "lo", **options}
@@ -206,6 +211,49 @@ def test_a_queue_that_refuses_the_jobs_is_named_with_its_reason(tmp_path: Path, 
     code, out, err = finished("run", write_project(tmp_path), *words, runs=tmp_path / "runs")
     reason = "hdarts: `cluster`: kind slurm: the queue refuses the jobs: sbatch: error: Invalid account for job\n"
     assert (code, err) == (2, reason), out
+
+
+DIES = """
+echo "python3: no module named distributed" > $(sed -n 's/^#SBATCH -e //p' "$1" | sed "s/%J/$$/")
+echo "Submitted batch job $$"
+"""
+
+
+def test_jobs_that_end_before_they_connect_are_named_with_their_log(tmp_path: Path, monkeypatch) -> None:
+    words = queue(tmp_path, monkeypatch, DIES, squeue="echo 1234")
+    code, out, err = finished("run", write_project(tmp_path), *words, runs=tmp_path / "runs")
+    jobs = tmp_path / "runs" / "tiny" / "jobs"
+    (log, _) = sorted(jobs.iterdir())
+    assert code == 2, out + err
+    assert re.fullmatch(
+        rf"hdarts: `cluster`: kind slurm: job \d+ ended before its worker connected; its log is {jobs}/\S+\.err, "
+        r"which ends with: python3: no module named distributed\n",
+        err,
+    )
+    assert f"with logs in {log.parent}" in out
+
+
+@pytest.mark.parametrize(
+    ("kind", "printed", "code", "expected"),
+    [
+        ("slurm", "12\n  14\n", 0, ["13"]),
+        ("pbs", "12.server\n14.server\n", 0, ["13"]),
+        ("lsf", "14   \n", 0, ["12", "13"]),
+        ("slurm", "", 0, ["12", "13", "14"]),
+        ("lsf", "No unfinished job found", 255, ["12", "13", "14"]),
+        ("slurm", "slurm_load_jobs error: Unable to contact slurm controller", 1, []),
+        ("pbs", None, 0, []),
+    ],
+)
+def test_which_jobs_have_ended(tmp_path: Path, monkeypatch, kind: str, printed: str | None, code: int, expected):
+    if printed is not None:
+        command = tmp_path / UNFINISHED[kind].split()[0]
+        command.write_text(f"#!/bin/sh\nprintf '{printed}' >&{1 if code == 0 else 2}\nexit {code}\n")
+        command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    workers = {number: SimpleNamespace(job_id=str(12 + number)) for number in range(4)}
+    workers[4] = SimpleNamespace(job_id=None)  # was refused
+    assert _ended(kind, SimpleNamespace(workers=workers), connected={"3"}) == expected
 
 
 @pytest.mark.parametrize(("kind", "command"), [("slurm", "sbatch"), ("pbs", "qsub"), ("lsf", "bsub")])
@@ -292,10 +340,10 @@ def test_a_worker_that_does_not_see_the_folder_computes_nothing_there(example) -
     assert work(example.runs[0]).state == "failed" and not example.runs[0].folder.exists()
 
 
-def test_an_address_without_a_scheduler_is_refused(monkeypatch) -> None:
+def test_an_address_without_a_scheduler_is_refused(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(connect, "PATIENCE", 0.5)
     with (
         pytest.raises(ParameterError, match="no scheduler answers at tcp"),
-        connect.connected(Cluster(kind="scheduler", address="tcp://127.0.0.1:9")),
+        connect.connected(Cluster(kind="scheduler", address="tcp://127.0.0.1:9"), tmp_path),
     ):
         pass
