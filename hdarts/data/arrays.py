@@ -85,7 +85,7 @@ def _part(path: Path, images: str, labels: str, limits: Callable[[], tuple[float
     note = ""
     if pixels.dtype != np.uint8:
         try:
-            note = "{} values are scaled by the range of the training images, {:g} to {:g}".format(
+            note = "{} values are scaled by the range of the training images, {:g} to {:g}, and clipped".format(
                 pixels.dtype, *limits()
             )
             pixels = scaled(pixels, *limits())

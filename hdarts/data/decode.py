@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,11 +17,11 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from hdarts.data.raw import Item, RawImages, Shape
+from hdarts.data.raw import ADVICE, READS_HEIF, Item, RawImages, Shape
 from hdarts.errors import ParameterError
 
 # Image formats only: no programs (PostScript), no containers of other formats.
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "PPM", "TIFF", "AVIF")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "PPM", "TIFF", "AVIF", "HEIF")
 MAX_BYTES = 2**27  # of one encoded image
 MAX_PIXELS = 2**26  # of one decoded image, 8192 x 8192; Pillow itself warns above a larger number
 GREY, COLOUR = ("1", "L", "LA", "La", "I", "F"), ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
@@ -159,6 +160,9 @@ def decode(name: str, item: Item, noted: Counter[str] | None = None) -> np.ndarr
         return item
     noted = Counter() if noted is None else noted
     with _opened(name, item) as image:
+        noted["of 16 bits per colour, the upper 8 used"] += (
+            ";16" in str(getattr(image, "tile", [])[:1]) and image.mode[0] not in DEEP
+        )
         image.load()
         pixels = _eight_bits(_upright(image, noted), noted)
         noted["of several frames, the first used"] += _has_frames(image)
@@ -180,8 +184,10 @@ def _header(name: str, item: Item, size: int, channels: int) -> Shape:
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Return the formats that this Pillow can read: AVIF is not in all."""
+    """Return the formats that this Pillow can read: AVIF is not in all, HEIF where pillow-heif is installed."""
     Image.init()
+    if READS_HEIF:
+        import_module("pillow_heif").register_heif_opener()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
@@ -199,7 +205,8 @@ def _opened(name: str, item: bytes | Path | None) -> Iterator[Image.Image]:
                     raise ValueError(f"mode {image.mode} is neither grey nor a known form of colour")
                 yield image
         except Image.UnidentifiedImageError:
-            raise DamagedImage(f"{name}: is not an image of format {', '.join(_formats())}") from None
+            advice = ADVICE.get(Path(name).suffix.lower(), "")
+            raise DamagedImage(f"{name}: is not an image of format {', '.join(_formats())}{advice}") from None
         except Exception as error:  # damaged bytes make Pillow's parsers raise anything
             raise DamagedImage(f"{name}: cannot be read as an image: {error}") from error
 

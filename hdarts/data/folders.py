@@ -2,17 +2,18 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
-from hdarts.data.raw import PARTS, RawImages, Source, class_labels
+from hdarts.data.raw import ADVICE, PARTS, READS_HEIF, RawImages, Source, class_labels
 from hdarts.errors import ParameterError
 
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm"),
     *(".jpe", ".jfif", ".tif", ".tiff", ".avif", ".pbm", ".pnm", ".apng"),
+    *((".heic", ".heif") if READS_HEIF else ()),
 )
 SYSTEM = ("__macosx", "thumbs.db", "desktop.ini", "@eadir")  # and what starts with a point
 HIDDEN, OUTSIDE = "hidden or system files", "images outside the class folders"
@@ -39,10 +40,11 @@ def image_folder(path: Path) -> Source:
             unused[OUTSIDE if is_image(names) else kind(names)] += 1
     top = path / roots["train"]
     classes = tuple(_visible(top))
-    if not classes:
-        tables = [file for (file, *more) in files if not more and kind((file,)) in (".csv", ".tsv", ".npz", ".parquet")]
-        hint = f"; it has {tables[0]}, which `data` can name" if tables else ""
-        raise ParameterError(f"{path}: contains neither train-*.parquet nor one folder of images per class{hint}")
+    if not classes or not any(by_part.values()):
+        tables = [names for names in files if kind(names) in (".csv", ".tsv", ".npz", ".parquet")]
+        hint = f"; it has {'/'.join(tables[0])}, which `data` can name, or its folder" if tables else ""
+        if hint or not classes:
+            raise ParameterError(f"{path}: contains neither train-*.parquet nor one folder of images per class{hint}")
     nested = sum(len(names) > 2 for some in by_part.values() for names in some)
     return Source(
         path.name,
@@ -64,8 +66,9 @@ def walk(folder: Path, above: Names = (), ancestors: Sequence[str] = ()) -> Iter
     except OSError as error:
         raise ParameterError(f"{folder}: cannot be read: {error.strerror}") from None
     for entry in entries:
-        circle = entry.is_symlink() and os.path.realpath(entry.path) in ancestors
-        if entry.is_dir() and not circle:
+        link = entry.is_symlink()
+        circle = link and os.path.realpath(entry.path) in ancestors
+        if (Path(entry.path).is_dir() if link else entry.is_dir()) and not circle:
             yield from walk(Path(entry.path), (*above, entry.name), ancestors)
         else:
             yield (*above, entry.name)
@@ -84,13 +87,21 @@ def kind(names: Names) -> str:
     return f".{suffix.lower()}" if head else "files without suffix"
 
 
+def counted(kinds: Mapping[str, int]) -> str:
+    """Return numbers of files by their kinds, with what to install to read them."""
+    return ", ".join(f"{count} {kind}{ADVICE.get(kind, '')}" for kind, count in sorted(kinds.items()))
+
+
 def _visible(root: Path) -> list[str]:
     """Return the sorted names of the folders in `root` that are not hidden or of a system."""
     return sorted(entry.name for entry in root.iterdir() if entry.is_dir() and kind((entry.name,)) != HIDDEN)
 
 
 def _parts(path: Path, folders: Sequence[str]) -> dict[str, str]:
-    """Return the folder of each part; none where the folders are classes. Without a training part it is refused."""
+    """Return the folder of each part; none where the folders are classes, of which one may be of trains.
+
+    Raises ParameterError where parts have folders of classes, but the training part is missing.
+    """
     found: dict[str, str] = {}
     for name in folders:
         if part := PARTS.get(name.casefold()):
@@ -101,7 +112,8 @@ def _parts(path: Path, folders: Sequence[str]) -> dict[str, str]:
     nested = any(_visible(path / name) for name in found.values())
     if found and "train" not in found and (nested or not classes):
         raise ParameterError(f"{path}: has {', '.join(found.values())} but no training part, train/<class>/*")
-    return found if "train" in found else {}
+    of_trains = len(found) == 1 and not nested and len(classes) > 1
+    return found if "train" in found and not of_trains else {}
 
 
 def _by_class(root: Path, files: Iterable[Names], classes: Sequence[str]) -> RawImages:
@@ -117,7 +129,7 @@ def _by_class(root: Path, files: Iterable[Names], classes: Sequence[str]) -> Raw
         more = f", and so do {len(missing) - 1} other classes" if missing[1:] else ""
         lacking, suffixes = root / classes[missing[0]], ", ".join(SUFFIXES)
         others = Counter(kind(names) for names in walk(lacking)) if lacking.is_dir() else {}
-        has = "".join(f", but {count} {other}" for other, count in sorted(others.items())[:3])
+        has = f", but {counted(others)}" if others else ""
         raise ParameterError(f"{lacking}: contains no image ({suffixes}){has}{more}")
     paths = [root.joinpath(*names) for names in ordered]
     return RawImages(numbers, lambda rows: ((str(paths[row]), paths[row]) for row in rows.tolist()))

@@ -1,6 +1,7 @@
 """A CSV of file names and labels."""
 
 import csv
+import io
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -40,10 +41,11 @@ def listed(path: Path) -> Source:
 
 
 def siblings_of(path: Path) -> dict[str, Path]:
-    """Return the files of the parts beside `train.csv`; only itself for a CSV of another name."""
+    """Return the files of the parts beside `train.csv` that have labels; only itself for a CSV of another name."""
     if part_of(path.stem) != ("train", ""):
         return {"train": path}
-    named = {part_of(file.stem): file for file in sorted(path.parent.glob(f"*{path.suffix}"))}
+    beside = sorted(path.parent.glob(f"*{path.suffix}"))
+    named = {part_of(file.stem): file for file in beside if column_of(LABEL_COLUMNS, _table(file)[0])}
     return {name[0]: file for name, file in named.items() if name and not name[1]} | {"train": path}
 
 
@@ -60,30 +62,39 @@ def _read_part(path: Path) -> Labelled:
 
 
 def _part(path: Path, rows: list[Row]) -> Labelled:
-    files = [file for file, _, _ in rows]
+    labels: dict[Path, str] = {}
+    for file, label, _ in rows:
+        if (other := labels.setdefault(file, label)) != label:
+            raise ParameterError(f"{path}: {file} has the labels {other} and {label}; each image needs one label")
+    files, repeated = [*labels], len(rows) - len(labels)
 
     def items(some: Tensor) -> Iterator[tuple[str, Item]]:
         return ((str(files[row]), files[row]) for row in some.tolist())
 
-    return Labelled([named_labels(str(path), [label for _, label, _ in rows])], items)
+    note = f"{repeated} lines repeat an image, which is used once" if repeated else ""
+    return Labelled([named_labels(str(path), [*labels.values()])], items, note=note)
+
+
+def _table(path: Path) -> list[list[str]]:
+    """Return the lines of a CSV that separates by comma, semicolon or tab; the first has the names of the columns."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        mark = max(",;\t", key=text.partition("\n")[0].count)
+        return [*csv.reader(io.StringIO(text), delimiter=mark)] or [[]]
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise ParameterError(f"{path}: cannot be read as CSV in UTF-8: {error}") from None
 
 
 def _rows(path: Path) -> list[Row]:
-    """Return the lines of a CSV that separates by comma, semicolon or tab."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeError) as error:
-        raise ParameterError(f"{path}: cannot be read as CSV: {error}") from None
-    header = lines[0] if lines else ""
-    table = [*csv.reader(lines, delimiter=max(",;\t", key=header.count), strict=False)]
-    names = table[0] if table else []
+    """Return file, label and part of the images that a CSV lists."""
+    names, *lines = _table(path)
     columns = [column_of(known, names) for known in (IMAGE_COLUMNS, LABEL_COLUMNS, PART_COLUMNS)]
     for column, known in zip(columns[:2], (IMAGE_COLUMNS, LABEL_COLUMNS), strict=True):
         if column is None:
             raise ParameterError(f"{path}: its first line names no column {', '.join(known)}, only {', '.join(names)}")
     file, label, part = (names.index(column) if column else -1 for column in columns)
     rows: list[Row] = []
-    for number, line in enumerate(table[1:], 2):
+    for number, line in enumerate(lines, 2):
         if not any(line):
             continue
         if len(line) != len(names) or not line[file].strip() or not line[label].strip():
@@ -91,7 +102,7 @@ def _rows(path: Path) -> list[Row]:
         where = "" if part < 0 else line[part].strip().lower()
         if part >= 0 and where not in PARTS:
             raise ParameterError(f"{path}: line {number}: {names[part]} is {where!r}, not train, validation or test")
-        rows.append((Path(line[file].strip().replace("\\", "/")), line[label], PARTS.get(where, "")))
+        rows.append((Path(line[file].strip().replace("\\", "/")), line[label].strip(), PARTS.get(where, "")))
     if not rows:
         raise ParameterError(f"{path}: lists no image")
     folders = (path.parent, path.parent / path.stem, path.parent / "images")

@@ -38,9 +38,9 @@ def parquet(path: Path) -> Source:
     """
     folder, candidates = (path.parent if path.is_file() else path), _candidates(path)
     train = [path] if path.is_file() else _shards(folder, "train", candidates["train"])
-    opens = {part: partial(_open, folder, part, files) for part, files in candidates.items()}
+    opens = {part: partial(_open, folder, part, files) for part, files in candidates.items() if path not in files}
     opens["train"] = partial(_part, train)
-    unused = Counter[str]()
+    unused = Counter(kind((file.name,)) for file in candidates.get("train", []) if file not in train)
     if path.is_dir():
         used = {file for part, files in candidates.items() if part != "train" for file in files} | set(train)
         unused = Counter(kind(names) for names in walk(folder) if folder.joinpath(*names) not in used)
@@ -119,10 +119,13 @@ def _labels(file: Path) -> Labels:
         column = pq.read_table(file, columns=[name])[name]
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
+        if pa.types.is_floating(column.type) and not (column.to_numpy() % 1).any():  # nan % 1 is nan, which is true
+            column = column.cast(pa.int64())
         text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
         whole = pa.types.is_integer(column.type)
         if column.null_count or not (text or whole or pa.types.is_boolean(column.type)):
-            raise ParameterError(f"{file}: column {name} has to contain an integer, a text or a boolean in every row")
+            found = f"has type {column.type} and {column.null_count} empty rows"
+            raise ParameterError(f"{file}: column {name} {found}; each row needs an integer, a text or a boolean")
         if whole:
             names = _class_names(file, name)
             return Labels(str(file), column.to_numpy().astype(np.int64), names, bool(names))

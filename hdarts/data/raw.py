@@ -4,6 +4,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 
@@ -24,6 +25,11 @@ PARTS = {  # by the names that folders, files, columns and arrays have
     **dict.fromkeys(("test", "testing"), "test"),
 }
 HELD_OUT = 0.2  # of a set that is not in parts
+READS_HEIF = find_spec("pillow_heif") is not None
+# by suffix, for files that cannot be read here
+ADVICE: dict[str, str] = (
+    {} if READS_HEIF else dict.fromkeys((".heic", ".heif"), " (pip install pillow-heif reads them)")
+)
 
 
 @dataclass(frozen=True)

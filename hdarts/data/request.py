@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hdarts.data.decode import ImageFilter, read_headers
+from hdarts.data.folders import counted
 from hdarts.data.raw import RawImages, Source, assign
 from hdarts.data.sources import find
 from hdarts.data.streaming import require_files
@@ -84,8 +85,8 @@ def open_set(request: Request, download: bool) -> Opened:
     if request.test and open_test is None:
         other = "; validation_part: test uses its validation part" if "validation" in source.parts else ""
         raise ParameterError(
-            f"{source.name}: has no test part; add its images as test/<class>/* or test-*.parquet, or hold some of "
-            f"the training images out (test_fraction: 0.2){other}"
+            f"{source.name}: has no test part; add its images (test/<class>/*, test-*.parquet, test.csv, x_test), or "
+            f"hold some of the training images out (test_fraction: 0.2){other}"
         )
     test = open_test() if request.test and open_test else None
     if test is not None:
@@ -142,8 +143,8 @@ def summary(opened: Opened, counts: Mapping[str, int], filters: Sequence[ImageFi
     every += [*opened.source.notes, *opened.notes]
     if noted:
         every.append("images " + ", ".join(f"{kind}: {count}" for kind, count in noted.items()))
-    if unused := sorted(opened.source.unused.items()):
-        every.append("files not used: " + ", ".join(f"{count} {kind}" for kind, count in unused))
+    if opened.source.unused:
+        every.append(f"files not used: {counted(opened.source.unused)}")
     if damaged := [sentence for each in filters for sentence in each.damaged]:
         every.append(f"left out {len(damaged)} damaged images, the first is {damaged[0]}")
     return f"{opened.source.name}: {'; '.join(every)}"

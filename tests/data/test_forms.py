@@ -1,16 +1,24 @@
 """Images as people have them: which pixels each form gives, and that what was done is counted."""
 
 import io
+import json
+import os
+import struct
+import subprocess
+import sys
+import zlib
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import ROOT
 from helpers.images import encode, picture, write_images
 from PIL import Image
 
 from hdarts.data import load
 from hdarts.data.decode import DamagedImage, decode, fitted
+from hdarts.data.raw import READS_HEIF
 from hdarts.errors import ParameterError
 
 
@@ -63,6 +71,27 @@ def test_more_than_8_bits_are_scaled_by_the_range_of_the_file(kind: str) -> None
     assert decode("picture", saved(Image.fromarray(np.full((2, 2), 40000, np.uint16)))).max() == 0
     with pytest.raises(DamagedImage, match="not finite"):
         decode("picture", saved(Image.fromarray(np.array([[np.nan, 1.0]], np.float32)), "TIFF"))
+
+
+def coloured_png(values: np.ndarray) -> bytes:
+    """Return a PNG of 16 bits per colour, which Pillow cannot write; `values` `(H, W, 3)`."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    height, width, _ = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_of_colours_of_16_bits_the_upper_8_are_used_and_counted() -> None:
+    noted, values = Counter[str](), np.arange(2 * 3 * 3).reshape(2, 3, 3) * 3000
+    assert np.array_equal(decode("picture", coloured_png(values), noted), values >> 8)
+    assert noted["of 16 bits per colour, the upper 8 used"] == 1
+    big = saved(Image.frombytes("I;16B", (3, 2), RAMP.astype(">u2").tobytes()), "TIFF")
+    assert decode("picture", big, noted)[..., 0].tolist() == RAMP_8.tolist()
+    assert noted["of 16 bits per colour, the upper 8 used"] == 1
 
 
 def transparent(mode: str, image: Image.Image) -> tuple[Image.Image, dict]:
@@ -144,3 +173,40 @@ def test_a_coloured_test_image_among_grey_ones_is_refused_unless_channels_are_ch
         assert test is not None
         expected = fitted(picture(5), channels, 0, 0)
         assert np.array_equal(test.pixels[3].permute(1, 2, 0).numpy(), expected)
+
+
+FAKE_HEIF = """
+import io
+from PIL import Image, PngImagePlugin
+
+def register_heif_opener():
+    def opened(file, name):
+        file.seek(4)
+        return PngImagePlugin.PngImageFile(io.BytesIO(file.read()))
+
+    Image.register_open("HEIF", opened, lambda head: head[:4] == b"heif")
+"""
+LOADED = """
+import json, sys
+from hdarts.data import load
+splits = load(sys.argv[1], image_size=6, validation_fraction=0.0, test_fraction=0.01)
+print(json.dumps([splits.train.pixels.sum().item(), splits.unused]))
+"""
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_heic_is_read_where_pillow_heif_is_installed_and_counted_elsewhere(tmp_path: Path, installed: bool) -> None:
+    if not installed and READS_HEIF:
+        pytest.skip("pillow-heif is installed")
+    write_images(tmp_path / "set", 4)
+    total = sum(int(picture(seed).sum()) for seed in (0, 1, 2, 3, 1000, 1001, 1002, 1003))
+    for seed in (50, 51):
+        (tmp_path / "set" / "bee" / f"{seed}.HEIC").write_bytes(b"heif" + encode(picture(seed)))
+        total += installed * int(picture(seed).sum())
+    if installed:
+        (tmp_path / "pillow_heif.py").write_text(FAKE_HEIF)
+    around = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
+    command = [sys.executable, "-c", LOADED, str(tmp_path / "set")]
+    done = subprocess.run(command, env=around, capture_output=True, text=True)
+    assert json.loads(done.stdout) == [total, {} if installed else {".heic": 2}], done.stderr
+    assert ("2 .heic (pip install pillow-heif reads them)" in done.stderr) != installed

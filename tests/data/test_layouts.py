@@ -135,15 +135,15 @@ def test_every_file_is_used_or_counted_by_kind(tmp_path: Path, capsys) -> None:
     for name in (".DS_Store", "Thumbs.db", "bee/._00.png", "__MACOSX/ant/00.png", "ant/.ipynb_checkpoints/00.png"):
         (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "set" / name).write_bytes(b"x")
-    for name in ("notes.txt", "ant/a.heic", "ant/b.HEIC", "bee/images/c.png.bak", "bee/000", "cover.jpg"):
+    for name in ("notes.txt", "ant/a.psd", "ant/b.PSD", "bee/images/c.png.bak", "bee/000", "cover.jpg"):
         (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "set" / name).write_bytes(b"x")
     splits = whole(tmp_path / "set", test_fraction=0.0001)
     assert splits.classes == ("ant", "bee") and splits.train.labels.tolist() == [0] * 7 + [1] * 3
     assert has(splits.train, 0, 1, 2, 3, 4, 5, 6, 1000, 50, 51)
-    counts = {".txt": 1, ".heic": 2, ".bak": 1, "files without suffix": 2, "hidden or system files": 5}
+    counts = {".txt": 1, ".psd": 2, ".bak": 1, "files without suffix": 2, "hidden or system files": 5}
     assert splits.unused == counts | {"images outside the class folders": 1}
-    line = "files not used: 1 .bak, 2 .heic, 1 .txt, 2 files without suffix, 5 hidden or system files, 1 images outside"
+    line = "files not used: 1 .bak, 2 .psd, 1 .txt, 2 files without suffix, 5 hidden or system files, 1 images outside"
     assert line in capsys.readouterr().err and splits.summary()["files_not_used"] == splits.unused
     assert "7 images are in folders below those of their classes" in dataset_info(str(tmp_path / "set")).line
 
@@ -168,6 +168,28 @@ def test_classes_that_differ_in_case_or_unicode_form_are_refused_and_matched_bet
         shutil.rmtree(tmp_path / "train" / extra)
 
 
+def test_a_class_of_trains_is_no_training_part(tmp_path: Path) -> None:
+    write_images(tmp_path, 4, ("bus", "Train"))
+    assert "has one class" not in refused(tmp_path) and "contains neither" in refused(
+        tmp_path
+    )  # of what is it the part?
+    write_images(tmp_path, 4, ("car",))
+    splits = whole(tmp_path, test_fraction=0.001)
+    assert splits.classes == ("Train", "bus", "car") and len(splits.train) == 12
+    write_images(tmp_path, 4, ("test",))
+    assert "contains neither" in refused(tmp_path)
+
+
+def test_a_link_to_itself_is_a_damaged_image(tmp_path: Path) -> None:
+    write_images(tmp_path, 2)
+    for name, target in (("self.png", "self.png"), ("lost.png", "nowhere"), ("folder", "folder")):
+        (tmp_path / "ant" / name).symlink_to(target)
+    assert "ant/lost.png: No such file" in refused(tmp_path, test_fraction=0.001)
+    splits = whole(tmp_path, test_fraction=0.001, skip_damaged=True)
+    assert has(splits.train, 0, 1, 1000, 1001) and splits.skipped == 2
+    assert splits.unused == {"files without suffix": 1}
+
+
 def test_one_class_is_refused_with_what_to_do(tmp_path: Path) -> None:
     write_images(tmp_path / "outer" / "train", 2)
     assert "has one class, train" not in refused(tmp_path) and "has one class, outer" in refused(tmp_path)
@@ -175,6 +197,9 @@ def test_one_class_is_refused_with_what_to_do(tmp_path: Path) -> None:
 
 
 # --- Parquet ----------------------------------------------------------------------------------------------------------
+
+
+NAMES = ["cat", "dog", "owl"]
 
 
 def shard(folder: Path, name: str, seeds: range, names: list[str], labels: list[int] | None = None) -> None:
@@ -210,6 +235,18 @@ def test_missing_shards_are_named_and_other_files_are_no_shards(tmp_path: Path) 
     assert has(whole(tmp_path).train, *[90, 91, 92] * 2) and whole(tmp_path).unused[".parquet"] == 3
 
 
+def test_a_named_file_is_the_training_part_and_no_other(tmp_path: Path) -> None:
+    for number in (0, 1):
+        shard(
+            tmp_path, f"train-0000{number}-of-00002.parquet", range(3 * number, 3 * number + 3), ["cat", "dog", "owl"]
+        )
+    shard(tmp_path, "test.parquet", range(6, 9), NAMES)
+    one = whole(tmp_path / "train-00001-of-00002.parquet", test=True)
+    assert has(one.train, 3, 4, 5) and has(one.test, 6, 7, 8) and one.unused == {".parquet": 1}
+    assert has(whole(tmp_path / "test.parquet").train, 6, 7, 8)
+    assert "test: has no test part" in refused(tmp_path / "test.parquet", test=True)
+
+
 def test_a_set_with_train_and_validation_only_is_as_one_of_folders(tmp_path: Path) -> None:
     shard(tmp_path, "train-00000-of-00001.parquet", range(12), ["cat", "dog", "owl"])
     shard(tmp_path, "validation-00000-of-00001.parquet", range(50, 53), ["cat", "dog", "owl"])
@@ -230,6 +267,7 @@ TEXTS = ["dog", "cat", "dog", "cat"]
         (pa.array([True, False, True, False]), ("False", "True"), [1, 0, 1, 0]),
         (pa.array(TEXTS).dictionary_encode(), ("cat", "dog"), [1, 0, 1, 0]),
         (pa.array(["10", "9", "10", "9"]), ("9", "10"), [1, 0, 1, 0]),
+        (pa.array([1.0, 0.0, 1.0, 0.0]), ("0", "1"), [1, 0, 1, 0]),
     ],
 )
 @pytest.mark.parametrize("column", ["label", "labels", "Class"])
@@ -240,6 +278,20 @@ def test_labels_of_any_type_are_classes(tmp_path: Path, labels, classes, numbers
     assert splits.classes == classes and splits.train.labels.tolist() == numbers
     pq.write_table(table.take([1, 0]), tmp_path / "test.parquet")  # only of the training part are the numbers free
     assert whole(tmp_path, test=True).test.labels.tolist() == numbers[1::-1]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        ([1, None, 0, 1], "type int64 and 1 empty rows"),
+        ([0.5, 1.0, 0.0, 1.0], "type double and 0 empty rows"),
+        ([1.0, None, 0.0, 1.0], "type double and 1 empty rows"),
+        ([[0], [1], [0], [1]], "type list<.*> and 0 empty rows"),
+    ],
+)
+def test_labels_that_are_none_are_refused(tmp_path: Path, labels: list, found: str) -> None:
+    pq.write_table(pa.table({"image": [encode(picture(s)) for s in range(4)], "label": labels}), tmp_path / "t.parquet")
+    assert re.search(f"column label has {found}; each row needs an integer", refused(tmp_path / "t.parquet"))
 
 
 def test_names_and_numbers_are_not_mixed(tmp_path: Path) -> None:
@@ -258,11 +310,13 @@ def test_classes_without_an_image_are_said(tmp_path: Path) -> None:
     write_images(tmp_path / "set" / "train", 3)
     (tmp_path / "set" / "train" / "ant" / "data.csv").write_text("")
     for file in (tmp_path / "set" / "train" / "ant").glob("*.png"):
-        file.rename(file.with_suffix(".heic"))
-    assert re.search(r"ant: contains no image \(.*\), but 1 .csv, but 3 .heic", refused(tmp_path / "set"))
+        file.rename(file.with_suffix(".psd"))
+    assert re.search(r"ant: contains no image \(.*\), but 1 .csv, 3 .psd", refused(tmp_path / "set"))
     (tmp_path / "lists").mkdir()
     (tmp_path / "lists" / "labels.csv").write_text("")
     assert "it has labels.csv, which `data` can name" in refused(tmp_path / "lists")
+    shard(tmp_path / "hub" / "data", "train-00000-of-00001.parquet", range(4), ["cat", "dog", "owl"])
+    assert "it has data/train-00000-of-00001.parquet, which `data` can name, or its folder" in refused(tmp_path / "hub")
 
 
 def test_images_by_path_are_found_from_the_folder_and_can_be_streamed(tmp_path: Path) -> None:
@@ -316,6 +370,21 @@ def test_the_parts_of_a_csv_are_in_a_column_or_in_files_beside_it(tmp_path: Path
     assert whole(tmp_path / "train.csv", test=True).test.labels.tolist() == [1, 0]  # type: ignore[union-attr]
     (tmp_path / "test.csv").write_text("file,label\nbee/01.png,z\nant/01.png,x\n")
     assert "test.csv: z is not a class of the training part, x, y" in refused(tmp_path / "train.csv", test=True)
+    (tmp_path / "test.csv").write_text("file\nbee/01.png\n")  # to be labelled, as in competitions
+    assert "has no test part" in refused(tmp_path / "train.csv", test=True)
+
+
+def test_lines_of_a_csv_that_repeat_an_image(tmp_path: Path, capsys) -> None:
+    write_images(tmp_path, 2)
+    rows = ["file,label", 'ant/00.png,"x, 1"', "bee/00.png,y", 'ant/00.png,"x, 1"', "ant/01.png,y"]
+    (tmp_path / "list.csv").write_text("\n".join(rows))
+    splits = whole(tmp_path / "list.csv", test_fraction=0.001)
+    assert (
+        has(splits.train, 0, 1000, 1) and splits.classes == ("x, 1", "y") and splits.train.labels.tolist() == [0, 1, 1]
+    )
+    assert "1 lines repeat an image, which is used once" in capsys.readouterr().err
+    (tmp_path / "list.csv").write_text("\n".join([*rows, "ant/00.png,y"]))
+    assert refused(tmp_path / "list.csv").endswith("ant/00.png has the labels x, 1 and y; each image needs one label")
 
 
 @pytest.mark.parametrize(
@@ -329,10 +398,12 @@ def test_the_parts_of_a_csv_are_in_a_column_or_in_files_beside_it(tmp_path: Path
         ("file,label,split\nx.png,a,holdout\n", "line 2: split is 'holdout', not train, validation or test"),
         ("file,label\nx.png,a\ny.png,b\n", "x.png: No such file"),
         ("file,label\nx.png,a\n", "has one class, a"),
+        (f"file,label\n{'x' * 200_000}.png,a\n", "cannot be read as CSV in UTF-8: field larger than"),
+        ("file,label\n\xe9.png,a\n".encode("latin-1"), "cannot be read as CSV in UTF-8: 'utf-8' codec"),
     ],
 )
-def test_a_csv_that_cannot_be_used_is_refused_in_a_sentence(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "list.csv").write_text(text)
+def test_a_csv_that_cannot_be_used_is_refused_in_a_sentence(tmp_path: Path, text: str | bytes, message: str) -> None:
+    (tmp_path / "list.csv").write_bytes(text.encode() if isinstance(text, str) else text)
     assert re.search(message, refused(tmp_path / "list.csv", validation_fraction=0.0))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hdarts.data.folders import SUFFIXES, is_image, kind, walk
+from hdarts.data.folders import SUFFIXES, counted, is_image, kind, walk
 from hdarts.errors import ParameterError
 
 
@@ -18,8 +18,7 @@ class Inputs:
 
     def note(self) -> str:
         """Return a line about the files that are no images, "" if there are none."""
-        kinds = ", ".join(f"{count} {name}" for name, count in sorted(self.others.items()))
-        return f"{self.others.total()} other files are left out: {kinds}" if kinds else ""
+        return f"{self.others.total()} other files are left out: {counted(self.others)}" if self.others else ""
 
 
 def find_images(inputs: Iterable[Path]) -> Inputs:
