@@ -11,6 +11,7 @@ import tokenize
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from importlinter.cli import lint_imports
@@ -18,7 +19,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from papermill.inspection import inspect_notebook
 
-from hdarts.params import MODELS, check, notebook_defaults, read_yaml
+from hdarts.params import MODELS, EvaluateParams, SearchParams, check, notebook_defaults, read_yaml
+from hdarts.params.describe import documentation
 from hdarts.space import Genotype
 from hdarts.workbook.claims import CLAIMS
 from hdarts.workbook.study import plan_study
@@ -244,22 +246,41 @@ def test_notebooks_are_made_of_short_cells_without_classes_and_long_functions(pa
 
 
 @every_notebook
-def test_a_parameters_cell_has_the_names_of_its_model_allowed_values_and_comments(path: Path):
+def test_a_parameters_cell_has_the_names_without_a_default_allowed_values_and_comments(path: Path):
     model, defaults = MODELS[path.stem], notebook_defaults(path)
-    assert sorted(defaults) == sorted(name for name, field in model.model_fields.items() if field.is_required())
+    assert {name for name, field in model.model_fields.items() if field.is_required()} <= set(defaults)
     check(model, defaults)
     cells = json.loads(path.read_text())["cells"]
     (place,) = [i for i, cell in enumerate(cells) if "parameters" in cell["metadata"].get("tags", [])]
     assert place == 1
-    for line in "".join(cells[place]["source"]).splitlines():
-        assert not line or "#" in line, line
+    lines = "".join(cells[place]["source"]).splitlines()
+    assert len(lines) <= 13
+    for line in lines:
+        assert "#" in line, line
+
+
+@pytest.mark.parametrize("name", [name for name, model in MODELS.items() if model in (SearchParams, EvaluateParams)])
+def test_parameters_are_documented_in_their_model_and_the_cell_says_the_same(name: str):
+    texts = documentation(MODELS[name])
+    assert texts.keys() == MODELS[name].model_fields.keys()
+    assert all(texts.values())
+    (source,) = ("".join(c["source"]) for c in cells_of(name) if "parameters" in c["metadata"].get("tags", []))
+    comments = dict(re.findall(r"^(\w+) = .*?  # ([^;\n]*)", source, re.MULTILINE))
+    for parameter in comments.keys() & texts.keys():
+        assert texts[parameter].startswith(comments[parameter].strip()), parameter
+
+
+def cells_of(name: str) -> list[dict[str, Any]]:
+    return json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text())["cells"]
 
 
 @every_notebook
 def test_papermill_reads_a_parameters_cell_as_we_do(path: Path):
     """A comment with `=` would hide a name from papermill, which then warns of an unknown parameter."""
     found = inspect_notebook(str(path))
-    assert {name: ast.literal_eval(entry["default"]) for name, entry in found.items()} == notebook_defaults(path)
+    values = {name: ast.literal_eval(entry["default"]) for name, entry in found.items()}
+    assert values.pop("preset", "") == ""
+    assert values == notebook_defaults(path)
     assert {entry["inferred_type_name"] for entry in found.values()} == {"None"}
     assert all(entry["help"] for entry in found.values())
 

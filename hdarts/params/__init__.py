@@ -1,11 +1,13 @@
 """Parameters: one flat pydantic model per notebook, its checks, and the identity of a run.
 
-The models define names, types and limits; the defaults are in each notebook's parameters cell. An unknown, missing or
-impossible value raises `ParameterError` with one sentence before any work is done.
+The models define names, types, limits and documentation. A notebook's parameters cell has the values of fields without
+a default, which are those that a reader changes. An unknown, missing or impossible value raises `ParameterError` with
+one sentence before any work is done.
 """
 
 from hdarts.errors import ParameterError
 from hdarts.params.base import SGD, Checkpoints, Images, Machine, Parameters
+from hdarts.params.describe import describe
 from hdarts.params.models import (
     MODELS,
     AnalysisParams,
@@ -43,6 +45,7 @@ __all__ = [
     "ToyHypernetworkParams",
     "check",
     "collect",
+    "describe",
     "identity",
     "notebook_defaults",
     "read_yaml",

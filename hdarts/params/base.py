@@ -11,24 +11,33 @@ from hdarts.params.types import Count, CountOrZero, Fraction, Integer, NotNegati
 class Parameters(BaseModel):
     """Base of all parameter models: flat, strictly typed, immutable; unknown names are refused.
 
-    `run` is the run folder below `runs/` ("": derived from the parameters). Three tables keep the names of runs stable:
+    `run` is the run folder below `runs/` ("": derived from the parameters). Four tables keep the names of runs stable:
     `not_identifying` are the fields that do not change what is computed; `added_later` are fields that an earlier
-    release did not have, with the value that reproduces it; `renamed_values` maps old spellings to new.
+    release did not have, with the value that reproduces it; `from_the_start` are fields of the first release that name
+    a run at any value, others with a default only at another value; `renamed_values` maps old spellings to new.
+
+    The comment behind a field, or on the line above it, is its documentation (`describe`).
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
     stage: ClassVar[str]
     added_later: ClassVar[Mapping[str, Any]] = {
         **{"sync_batch_norm": False, "tensorboard": False, "stream": False, "workers": 2},
-        **{
-            "stem": "cifar",
-            "class_weights": "none",
-            "drop_last": True,
-            "order": "alpha-first",
-            "nesterov": False,
-            "schedule": "epoch",
-        },
+        **{"stem": "cifar", "class_weights": "none", "drop_last": True},
+        **{"order": "alpha-first", "nesterov": False, "schedule": "epoch"},
     }
+    from_the_start: ClassVar[frozenset[str]] = frozenset(
+        {
+            *("data_folder", "limit", "test_limit", "skip_damaged", "image_size", "validation_fraction"),
+            *("split_seed", "crop_padding", "flip", "cutout", "part", "epsilon", "steps", "truncate", "terms"),
+            *("iterations", "damping", "candidates", "hypernetwork", "activation", "hidden", "hidden_size"),
+            *("rank", "embedding", "rest", "hypernetwork_input", "centred", "noise", "antithetic"),
+            *("initialisation", "global_epochs", "global_scale", "learning_rate_min", "momentum"),
+            *("weight_decay", "clip", "precision", "alpha_beta1", "alpha_beta2", "alpha_weight_decay"),
+            *("alpha_scale", "schedule_epochs", "stop_when_skips", "discretise_epochs", "eigenvalue_epochs"),
+            "log_every",
+        }
+    )
     renamed_values: ClassVar[Mapping[str, Mapping[str, str]]] = {"rest": {"own": "learned"}}
     not_identifying: ClassVar[frozenset[str]] = frozenset(
         {
@@ -36,15 +45,15 @@ class Parameters(BaseModel):
             *("checkpoint_epochs", "checkpoint_minutes", "keep_epochs", "keep_checkpoint"),
         }
     )
-    run: Text
+    run: Text  # run folder in runs/; "": interactive/<stage>/, named after the parameters
 
     @classmethod
     def identifying(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values that determine what a run computes, as the first release spelled them."""
         first = {name: {new: old for old, new in renamed.items()} for name, renamed in cls.renamed_values.items()}
         kept = {k: v for k, v in respelled(values, first).items() if k not in cls.not_identifying}
-        defaults = {k: field.default for k, field in cls.model_fields.items() if not field.is_required()}
-        later = defaults | dict(cls.added_later)
+        optional = {k: field for k, field in cls.model_fields.items() if not field.is_required()}
+        later = {k: f.default for k, f in optional.items() if k not in cls.from_the_start} | dict(cls.added_later)
         return {k: v for k, v in kept.items() if not (k in later and v == later[k])}
 
     def slug(self) -> str:
@@ -60,27 +69,29 @@ def respelled(values: Mapping[str, Any], renamed: Mapping[str, Mapping[str, str]
 class Machine(BaseModel):
     """Where and how a run computes."""
 
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")]
-    threads: CountOrZero  # CPU threads; 0: PyTorch's default
-    deterministic: bool  # a fixed order of sums on a GPU; the CPU has it anyway
+    # auto | cpu | cuda | cuda:1 | mps
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")] = "auto"
+    threads: CountOrZero = 0  # CPU threads; 0: PyTorch's choice
+    deterministic: bool = False  # on a GPU: sums in a fixed order, so that runs repeat bit for bit; slower
 
 
 class Images(BaseModel):
     """Which images, which part of them, and their augmentation (hdarts.data)."""
 
-    data: Annotated[Text, Field(min_length=1)]
-    data_folder: Text
-    limit: CountOrZero
-    skip_damaged: bool
-    image_size: Annotated[Integer, Field(ge=0, le=4096)]  # pixels
+    data: Annotated[Text, Field(min_length=1)]  # name of an image set, or a folder of images or Parquet files
+    data_folder: Text = ""  # where image sets are kept; "": $HDARTS_DATA or ~/.cache/hdarts
+    limit: CountOrZero = 0  # class-balanced subset of the training images; 0: all
+    skip_damaged: bool = False  # leave out and count unreadable images, instead of stopping at the first
+    image_size: Annotated[Integer, Field(ge=0, le=4096)] = 0  # resize to this side, pixels; 0: unchanged
     image_channels: Literal["auto", 1, 3] = "auto"  # 1: grey; auto: 3 unless all training images are grey
-    validation_part: Literal["unused", "outer", "test"] = "unused"  # of the set, if it has one: what it is for
+    # what the validation part of a set is used for, if it has one
+    validation_part: Literal["unused", "outer", "test"] = "unused"
     test_fraction: Fraction = 0.0  # of the training images, for testing; 0: the test part, or a fifth of a flat folder
-    stream: bool  # read the images of a folder for each batch, not once
-    workers: Annotated[int, Field(ge=0, le=1024)]  # processes that read them; 0: the main one
-    crop_padding: CountOrZero
-    flip: bool
-    cutout: CountOrZero
+    stream: bool = False  # read images when needed, for a folder larger than memory; same batches
+    workers: Annotated[int, Field(ge=0, le=1024)] = 2  # stream: processes that read ahead; 0: the main one
+    crop_padding: CountOrZero = 1  # random crop after zero padding, pixels; the thesis has 4
+    flip: bool = False  # mirror half of the images (not for digits)
+    cutout: CountOrZero = 0  # side of the square that is cut out, pixels
 
     def source(self) -> dict[str, Any]:
         """Return the arguments of `hdarts.data.load` that say which images a run reads, by name."""
@@ -93,19 +104,20 @@ class Images(BaseModel):
 class Checkpoints(BaseModel):
     """When a loop saves, which epochs it keeps, whether a finished run keeps its last checkpoint, and event files."""
 
-    checkpoint_epochs: Count
-    checkpoint_minutes: Positive
-    keep_epochs: list[CountOrZero]
-    keep_checkpoint: bool
-    tensorboard: bool
+    checkpoint_epochs: Count = 1  # epochs between checkpoints
+    checkpoint_minutes: Positive = 10.0  # and within an epoch, after this many minutes
+    keep_epochs: list[CountOrZero] = []  # epochs whose checkpoints are kept, for notebook 04
+    keep_checkpoint: bool = False  # keep the last checkpoint, and with it the weights, of a finished run
+    tensorboard: bool = False  # write event files for TensorBoard to the run folder; needs hdarts[tensorboard]
 
 
 class Network(BaseModel):
     """Sizes of a network."""
 
-    stem: Literal["cifar", "imagenet"]  # one convolution of stride 1, or three of stride 2 for large images
-    channels: Annotated[Integer, Field(ge=1, le=4096)]  # C of the first cell
-    layers: Annotated[Integer, Field(ge=1, le=1024)]  # cells; of NAS-Bench-201, of each of three stages
+    # imagenet: three convolutions of stride 2, for images of 64 pixels and more
+    stem: Literal["cifar", "imagenet"] = "cifar"
+    channels: Annotated[Integer, Field(ge=1, le=4096)]  # channels C of the first cell
+    layers: Annotated[Integer, Field(ge=1, le=1024)]  # cells; of nasbench201, cells per stage (of three)
 
     @model_validator(mode="after")
     def _halves_its_channels(self) -> Self:
@@ -123,11 +135,11 @@ def _no_auto(value: Any) -> Any:
 class SGD(BaseModel):
     """SGD with momentum, coupled weight decay, gradient-norm clip and a cosine schedule by epoch."""
 
-    epochs: Count
-    batch_size: Annotated[Integer, Field(ge=2), BeforeValidator(_no_auto)]
-    learning_rate: Positive
-    learning_rate_min: NotNegative
-    momentum: Fraction
-    weight_decay: NotNegative
-    clip: Positive
-    precision: Precision  # of the network's activations; weights and their gradients are float32
+    epochs: Count  # passes over the training images
+    batch_size: Annotated[Integer, Field(ge=2), BeforeValidator(_no_auto)]  # images per batch
+    learning_rate: Positive  # of the weights, at the start of the cosine schedule
+    learning_rate_min: NotNegative = 0.0  # at the end of the schedule
+    momentum: Fraction = 0.9  # of SGD on the weights
+    weight_decay: NotNegative = 0.0003  # of SGD on the weights
+    clip: Positive = 5.0  # largest joint norm of the gradient of the weights
+    precision: Precision = "float32"  # of activations; bfloat16 saves memory and time on a GPU

@@ -1,4 +1,4 @@
-"""One flat pydantic model per notebook: names, types and limits; the defaults are in its parameters cell."""
+"""One flat pydantic model per notebook: names, types, limits; fields without default are in its parameters cell."""
 
 import re
 from pathlib import Path
@@ -22,13 +22,15 @@ class EvaluateParams(Parameters, Machine, Images, Network, Checkpoints, SGD):
     """Notebook 06: one network of a genotype, trained from scratch and tested (thesis section 4.8.2)."""
 
     stage: ClassVar[str] = "evaluate"
+    # the cells: a file, the text Genotype(...), or the run of a search
     genotype: Annotated[Text, Field(min_length=1), BeforeValidator(_one_line)]
-    evaluation_seed: CountOrZero
-    test_limit: CountOrZero
-    auxiliary: NotNegative
-    drop_path: Fraction
-    class_weights: Literal["none", "balanced"]  # in the loss; balanced: as rare as a class is
-    sync_batch_norm: bool  # over all processes of torchrun
+    evaluation_seed: CountOrZero  # seed of initial weights, batches and drop path
+    test_limit: CountOrZero = 0  # class-balanced subset of the test images; 0: all
+    auxiliary: NotNegative  # weight a of the auxiliary head's loss; 0: no head
+    drop_path: Fraction  # probability of leaving out an edge, at the end of its linear growth
+    # in the loss; balanced: each class counts the same, however many images it has
+    class_weights: Literal["none", "balanced"] = "none"
+    sync_batch_norm: bool = False  # with torchrun: normalise by the whole batch, not each process's part
 
     def slug(self) -> str:
         """Return the name of the file, run or pasted genotype, and the seed."""

@@ -55,27 +55,28 @@ class SearchParts(BaseModel):
     temperature: Schedule = 1.0  # gumbel, gumbel-hard, edge-pairs
     auxiliary_skip: Schedule = 0.0  # weight of one more skip connection on every edge
     partial_channels: Count = 1  # K: operations see 1/K of the channels
+    # term of alpha or of model size, added to the outer loss
     outer_term: Literal["none", "beta-decay", "kl", "zero-one", "multiply-adds", "parameters"] = "none"
     outer_weight: Schedule = 0.0  # factor of that term
     outer_target: NotNegative = 0.0  # multiply-adds and parameters, in millions: penalised above; 0: always
-    alpha_step: Literal["adam", "sgd", "exponentiated"] = "adam"
-    alpha_epsilon: Positive = 1e-8  # Adam
-    alpha_clip: NotNegative = 0.0  # norm of the gradient in alpha; 0: not clipped
+    alpha_step: Literal["adam", "sgd", "exponentiated"] = "adam"  # how a hypergradient moves alpha
+    alpha_epsilon: Positive = 1e-8  # Adam of alpha
+    alpha_clip: NotNegative = 0.0  # largest norm of the gradient in alpha; 0: not clipped
     warmup_epochs: CountOrZero = 0  # first epochs without a step of alpha
     levels: Literal["two", "one"] = "two"  # one: one loss, on all images, steps alpha and weights together
     neighbourhood: Literal["none", "uniform", "adversarial"] = "none"  # mixture weights of the weight step
-    perturbation: Schedule = 0.0  # its size
-    attack_steps: Count = 7  # adversarial
-    stages: list[Stage] = []  # empty: one stage of `epochs`
+    perturbation: Schedule = 0.0  # size of the neighbourhood
+    attack_steps: Count = 7  # neighbourhood adversarial
+    stages: list[Stage] = []  # empty: one stage of all epochs
     stop_when_stable: CountOrZero = 0  # epochs that do not change the order of convolutions (DARTS+: 10); 0: never
     stop_when_eigenvalue_grows: NotNegative = 0.0  # factor of its local average (RobustDARTS: 1.3); 0: never
     decay_growth: NotNegative = 0.0  # then go back before that, with so many times the weight decay; 0: end
-    most_weight_decay: NotNegative = 0.0  # after which the search goes on to its end
-    selection: Literal["strongest", "perturbation", "threshold"] = "strongest"
+    most_weight_decay: NotNegative = 0.0  # weight decay after which the search goes on to its end
+    selection: Literal["strongest", "perturbation", "threshold"] = "strongest"  # from the supernet to a genotype
     max_skips: CountOrZero | None = None  # skip connections that the normal cell may keep; None: any number
     threshold: Fraction = 0.85  # selection threshold: weight that an edge needs
     tuning_epochs: Count = 5  # selection perturbation: epochs between two decisions
-    fresh_batches: bool = False  # neumann: a batch of its own for each term
+    fresh_batches: bool = False  # neumann: a different batch for each term
     adjoint_step: Positive = 0.01  # amortised-adjoint: step size of the adjoint
 
     @property

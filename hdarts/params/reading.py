@@ -52,8 +52,13 @@ def _sentence(model: type[Parameters], error: ValidationError) -> str:
     where = ".".join(str(part) for part in first["loc"] if part not in ("number", "ramp"))
     kind, value = first["type"], first["input"]
     if kind == "extra_forbidden":
-        near = difflib.get_close_matches(where, model.model_fields, n=1)
-        hint = f"did you mean `{near[0]}`?" if near else f"known are {', '.join(model.model_fields)}"
+        known, near = list(model.model_fields), difflib.get_close_matches(where, model.model_fields, n=1)
+        if len(known) > 20 and not near:
+            known = [
+                *difflib.get_close_matches(where, known, 3, 0.0),
+                f"others: the notebook has a table of {len(known)}",
+            ]
+        hint = f"did you mean `{near[0]}`?" if near else f"known are {', '.join(known)}"
         return f"unknown parameter `{where}` for stage {model.stage}: {hint}"
     if kind == "missing":
         return f"parameter `{where}` is missing for stage {model.stage}"
@@ -84,17 +89,19 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def collect(model: type[P], namespace: Mapping[str, Any]) -> P:
+def collect(model: type[P], namespace: Mapping[str, Any], preset: Mapping[str, Any] | None = None) -> P:
     """Return the parameters among the variables of a notebook's `namespace` (its `globals()`).
 
-    Call it in the first cell after the parameters cell: a plain value under any other name is refused as an unknown
-    parameter. When that cell is run again, the variables of later cells are ignored.
+    What is not there has its value in `preset`, else its default. Call it in the first cell after the parameters cell:
+    a plain value under a name that is no parameter (except `preset`) is refused. When that cell is run again, the
+    variables of later cells are ignored.
     """
     plain = (bool, int, float, complex, str, bytes, list, tuple, set, dict, type(None))
     known = {n: v for n, v in namespace.items() if n in model.model_fields}
-    literals = {n: v for n, v in namespace.items() if isinstance(v, plain) and n[0] != "_" and n not in {"In", "Out"}}
+    others = {"In", "Out", "preset"}
+    literals = {n: v for n, v in namespace.items() if isinstance(v, plain) and n[0] != "_" and n not in others}
     again = any(isinstance(value, model) for value in namespace.values())
-    return check(model, known if again else {**literals, **known})
+    return check(model, {**(preset or {}), **({} if again else literals), **known})
 
 
 def identity(params: Parameters) -> str:
@@ -117,7 +124,10 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def notebook_defaults(path: str | Path) -> dict[str, Any]:
-    """Return the defaults in a notebook's parameters cell: assignments of literals to names; no code is run."""
+    """Return the defaults in a notebook's parameters cell: assignments of literals to names; no code is run.
+
+    `preset` is not among them: it is no parameter, but names a file of them.
+    """
     try:
         cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
         sources = ["".join(c["source"]) for c in cells if "parameters" in c.get("metadata", {}).get("tags", [])]
@@ -126,7 +136,7 @@ def notebook_defaults(path: str | Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ParameterError(f"{path}: is not a Jupyter notebook") from None
     if sources:
-        return _literals(path, sources[0])
+        return {name: value for name, value in _literals(path, sources[0]).items() if name != "preset"}
     raise ParameterError(f"{path}: has no cell tagged `parameters`")
 
 

@@ -26,11 +26,12 @@ class SearchParams(SearchParts, Parameters, Machine, Images, Network, Checkpoint
     """Notebook 03: one architecture search (thesis sections 4.3 to 4.8)."""
 
     stage: ClassVar[str] = "search"
-    search_seed: CountOrZero
-    validation_fraction: Annotated[float, Field(gt=0, lt=1)]
-    split_seed: CountOrZero
-    drop_last: bool  # leave out last short batches, and end an epoch with the shorter level
-    space: SpaceName
+    search_seed: CountOrZero  # seed of alpha, weights and batches
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5  # of the training images, for the outer level
+    split_seed: CountOrZero = 0  # of that split; the same for all search seeds
+    drop_last: bool = False  # as in hdarts 0.1: no short batches, and the shorter level ends an epoch
+    space: SpaceName  # search space
+    # hypergradient that steps alpha
     method: Literal[
         "random",
         "shared-weights",
@@ -44,43 +45,50 @@ class SearchParams(SearchParts, Parameters, Machine, Images, Network, Checkpoint
         "amortised-adjoint",
         "hypernetwork",
     ]
-    part: Literal["total", "response", "direct"]
-    alpha_learning_rate: Positive
-    alpha_beta1: Fraction
-    alpha_beta2: Fraction
-    alpha_weight_decay: NotNegative
-    alpha_scale: NotNegative
-    epsilon: Positive
-    steps: Count
-    truncate: CountOrZero
-    terms: Count
-    iterations: Count
-    damping: NotNegative
-    candidates: CountOrZero
-    hypernetwork: Literal["linear", "low-rank", "mlp", "chunked", "graph"]
-    activation: Literal["identity", "tanh", "sigmoid", "relu"]
-    hidden: Literal["per_convolution", "shared"]
-    hidden_size: CountOrZero
-    rank: Count
-    embedding: Count
-    rest: Literal["learned", "generated"]
-    hypernetwork_input: Literal["alpha", "softmax"]
-    centred: bool
-    noise: NotNegative
-    antithetic: bool
-    initialisation: Literal["default", "zero-response"]
-    global_epochs: CountOrZero
-    global_scale: Positive
-    order: Literal["alpha-first", "weights-first", "together"]  # of the two steps on a pair of batches
-    nesterov: bool  # momentum of the weights
-    schedule: Literal["epoch", "step"]  # how often the learning rate of the weights changes
-    schedule_epochs: CountOrZero
-    stop_when_skips: CountOrZero
-    discretise_epochs: CountOrZero
-    eigenvalue_epochs: CountOrZero
-    log_every: Count
+    part: Literal["total", "response", "direct"] = "total"  # of the hypergradient, steps alpha; response: thesis eq. 22
+    alpha_learning_rate: Positive  # of alpha
+    alpha_beta1: Fraction = 0.5  # Adam of alpha
+    alpha_beta2: Fraction = 0.999  # Adam of alpha
+    alpha_weight_decay: NotNegative = 0.001  # of alpha
+    alpha_scale: NotNegative = 0.001  # alpha starts as standard normal noise times this
+    epsilon: Positive = 0.01  # darts-second: a finite difference with a step of epsilon / ||v||
+    steps: Count = 2  # unrolled: inner steps T
+    truncate: CountOrZero = 0  # unrolled: back-propagate through the last K steps; 0: all
+    terms: Count = 5  # neumann: terms of the series
+    iterations: Count = 5  # conjugate-gradient: iterations
+    damping: NotNegative = 0.1  # added to the diagonal of the Hessian: conjugate-gradient, nystrom, amortised-adjoint
+    candidates: CountOrZero = 0  # shared-weights, and hypernetworks with global_epochs: random cells to rank at the end
+    # method hypernetwork; thesis: linear is hyperDARTS-1, mlp hyperDARTS-2
+    hypernetwork: Literal["linear", "low-rank", "mlp", "chunked", "graph"] = "mlp"
+    activation: Literal["identity", "tanh", "sigmoid", "relu"] = "sigmoid"  # mlp: between its layers
+    # mlp: one hidden layer per convolution, or per kind of cell
+    hidden: Literal["per_convolution", "shared"] = "per_convolution"
+    hidden_size: CountOrZero = 0  # mlp: its width; 0: n_alpha / 2
+    rank: Count = 8  # low-rank; method nystrom: columns of the Hessian
+    embedding: Count = 32  # chunked: length of the embedding vectors z
+    # weights outside the cells (thesis experiment 1.1: method 1 learned, 2 generated)
+    rest: Literal["learned", "generated"] = "learned"
+    # softmax: the mixture weights, so that a discrete cell is one-hot
+    hypernetwork_input: Literal["alpha", "softmax"] = "alpha"
+    centred: bool = False  # its input is the noise of alpha alone: its matrix is then the response at alpha
+    noise: NotNegative = 0.0  # sigma of the noise on alpha while it trains; 0: only along alpha's path
+    antithetic: bool = False  # average the gradients at +eps and at -eps
+    # zero-response: matrix 0, and as bias the layers' usual start
+    initialisation: Literal["default", "zero-response"] = "default"
+    global_epochs: CountOrZero = 0  # first epochs that train the hypernetwork at random alphas; 0: alpha moves too
+    global_scale: Positive = 1.0  # standard deviation of the random alphas of those epochs
+    # of the two steps on a pair of batches; NAS-Bench-201: weights-first
+    order: Literal["alpha-first", "weights-first", "together"] = "alpha-first"
+    nesterov: bool = False  # Nesterov's momentum in SGD on the weights
+    schedule: Literal["epoch", "step"] = "epoch"  # how often the learning rate of the weights changes
+    schedule_epochs: CountOrZero = 0  # length of the cosine, if longer than the search; 0: epochs
+    stop_when_skips: CountOrZero = 0  # stop when the normal cell has so many skip connections (DARTS+: 2); 0: never
+    discretise_epochs: CountOrZero = 1  # epochs between measurements of the accuracy after discretisation; 0: never
+    # epochs between dominant eigenvalues of the outer Hessian (20 steps each); 0: never
+    eigenvalue_epochs: CountOrZero = 0
+    log_every: Count = 2  # steps between rows of hypergradients.csv
     message_rounds: CountOrZero = 2  # hypernetwork graph: steps that alpha of an edge reaches along the cell
-    sync_batch_norm: bool = False  # over all processes of torchrun
+    sync_batch_norm: bool = False  # with torchrun: normalise by the whole batch, not each process's part
     response_update: Literal["noise", "tangent"] = "noise"  # how the matrix of a centred hypernetwork learns
     response_rate: Positive = 0.1  # tangent: its step size over the learning rate of the weights
 

@@ -1,5 +1,6 @@
 """Paths: the workbook folder with its notebooks and parameters, and the folder of all runs."""
 
+import difflib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hdarts.errors import ParameterError
-from hdarts.params import MODELS, Parameters, check, notebook_defaults
+from hdarts.params import MODELS, Parameters, check, notebook_defaults, read_yaml
 
 P = TypeVar("P", bound=Parameters)
 
@@ -89,6 +90,16 @@ def with_defaults(model: type[P], values: Mapping[str, Any]) -> P:
     """Return the checked parameters of a notebook: its defaults, replaced by `values`."""
     (name,) = (name for name, other in MODELS.items() if other is model)
     return check(model, notebook_defaults(notebooks_folder() / f"{name}.ipynb") | dict(values))
+
+
+def preset_values(name: str) -> dict[str, Any]:
+    """Return the parameters in params/<name>.yaml of the workbook, such as search/darts-second; "" has none."""
+    folder = templates(workbook_folder()) / "params"
+    known = sorted(f"{file.parent.name}/{file.stem}" for file in folder.glob("*/*.yaml"))
+    if name and name not in known:
+        near = ", ".join(difflib.get_close_matches(name, known, n=3) or known)
+        raise ParameterError(f"preset: {name!r} is not a file of {folder}; did you mean one of {near}?")
+    return read_yaml(folder / f"{name}.yaml") if name else {}
 
 
 def named_run(folder: str, slug: str, digest: str) -> str:

@@ -75,6 +75,7 @@ def test_valid_values_are_kept_and_cannot_be_changed():
 def test_an_unknown_name_is_refused_with_the_nearest_known_one():
     assert "did you mean `learning_rate`?" in refused(SearchParams, **SEARCH, learnin_rate=0.1)
     assert "known are run, seed, sigmas, steps" in refused(ToyHypernetworkParams, **TOY, zzz=1)
+    assert re.search(r"known are (\w+, ){3}others: the notebook has a table of", refused(SearchParams, **SEARCH, zzz=1))
 
 
 @pytest.mark.parametrize("name", TOY)

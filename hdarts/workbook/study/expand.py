@@ -79,6 +79,10 @@ def _expand_stage(
         values = {**defaults, **given, **_study_to_read(study.study, stage, model, given)}
         if values.get("run"):
             raise ParameterError("parameter `run` is chosen by the study; leave it out")
+        if "preset" in given:
+            raise ParameterError(
+                "`preset` is not one of the `parameters`; write it beside them, in the stage or the arm"
+            )
         try:
             params = check(model, {**values, "run": ""})
         except ParameterError as error:

@@ -6,6 +6,7 @@ Unlike papermill, this process forwards a stop signal to the kernel: a loop ther
 without one the kernel ends. A second signal ends everything at once.
 """
 
+import logging
 import multiprocessing
 import os
 import shutil
@@ -102,6 +103,8 @@ def execute(task: Task, connection_file: str) -> int:
 
     output = Path(task.folder) / "notebook.ipynb"
     papermill_io.register(str(output), WholeFiles)
+    # of names that the parameters cell does not set; those of a study have been checked
+    logging.getLogger("papermill").addFilter(lambda record: "Passed unknown parameter" not in record.getMessage())
     try:
         execute_notebook(
             task.notebook,

@@ -7,9 +7,9 @@ import pytest
 import yaml
 from helpers.results import MadeUpStudy, put
 
-from hdarts.params import MODELS, Parameters, notebook_defaults
+from hdarts.params import MODELS
 from hdarts.runs.atomic import write_atomic
-from hdarts.runs.paths import notebooks_folder
+from hdarts.runs.paths import with_defaults
 from hdarts.workbook.analysis import runs, sweeps, tables, truth
 from hdarts.workbook.claims import accuracy_and_cost, best_of_n, intervals, read_evidence, verdicts
 from hdarts.workbook.claims.rules import difference
@@ -131,7 +131,7 @@ def test_one_seed_and_more_than_twenty_are_compared(study: MadeUpStudy, seeds: i
 
 def by_hand(root: Path, notebook: str, name: str, result: dict | None, **changes: Any) -> str:
     """Write a run folder as papermill leaves it, without a study; return its name."""
-    values = notebook_defaults(notebooks_folder() / f"{notebook}.ipynb") | changes | {"run": name}
+    values = with_defaults(MODELS[notebook], {}).model_dump() | changes | {"run": name}
     write_atomic(root / name / "params.yaml", yaml.safe_dump(values))
     put(root / name, result)
     return name
@@ -161,9 +161,8 @@ def test_runs_made_by_hand_are_known_by_their_parameters(tmp_path: Path, monkeyp
 
 
 def test_each_notebook_is_known_by_its_parameters():
-    models: dict[str, type[Parameters]] = dict(MODELS)
-    for name in models:
-        assert runs._notebook_of(notebook_defaults(notebooks_folder() / f"{name}.ipynb")) == name
+    for name, model in MODELS.items():
+        assert runs._notebook_of(with_defaults(model, {}).model_dump()) == name
     assert runs._notebook_of({}) == runs._notebook_of({"run": "", "other": 1, "another": 2}) == ""
 
 

@@ -274,6 +274,7 @@ BAD = [
     ("matrix: {seed: [2, 20]}", "matrix: {seed: [2, -1]}", "-1", "greater than or equal to 0"),
     ("fast: {}", "fast: {parameters: {most_steps: 1}}", "most_steps", "arm fast"),
     ("fast: {}", "fast: {parameters: {run: mine}}", "`run`", "chosen by the study"),
+    ("fast: {}", "fast: {parameters: {preset: slow}}", "`preset`", "in the stage or the arm"),
     ("stage: select,", "stage: analysis,", "analysis", "does not come before it"),
     ("by: arm", "by: arms", "'arms'", "it has arm, seed"),
     ("where: {arm: random, seed: 2}", "where: {arm: nothing}", "toy", "leave no run"),
