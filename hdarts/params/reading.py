@@ -110,10 +110,21 @@ def identity(params: Parameters) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads YAML as `yaml.safe_load`, but refuses a mapping that has a name twice: only the last value would count."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        names = [name.value for name, _ in node.value if name.value != "<<"]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise yaml.MarkedYAMLError(f"{twice[0]} is given twice", node.start_mark)
+        return node
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Return the mapping in a YAML file, or raise `ParameterError` naming the file and the fault."""
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = _Loader(Path(path).read_text(encoding="utf-8")).get_single_data()
     except FileNotFoundError:
         raise ParameterError(f"{path}: no such file") from None
     except Exception as error:  # not only YAMLError: ValueError, KeyError, RecursionError and others

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from hdarts.errors import CannotWrite, ParameterError, of_the_disk
+from hdarts.errors import CannotWrite, ParameterError
 from hdarts.runs.atomic import write_atomic
 
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
@@ -38,10 +38,8 @@ def exclusive(folder: Path) -> Iterator[None]:
             folder.mkdir(parents=True, exist_ok=True)
             held = stack.enter_context(locked(folder / ".lock", wait=False))
         except OSError as error:
-            if of_the_disk(error):
-                way_out = "HDARTS_RUNS names another runs folder"
-                raise CannotWrite(f"{folder} cannot be locked: {error.strerror}; {way_out}") from None
-            raise
+            way_out = "HDARTS_RUNS names another runs folder"
+            raise CannotWrite(f"{folder} cannot be locked: {error.strerror or error}; {way_out}") from None
         if not held:
             raise ParameterError(f"{folder} is in use by {_read(owner)}; wait for its end, or stop it")
         try:

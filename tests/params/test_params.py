@@ -384,14 +384,15 @@ def test_a_file_that_is_no_notebook_is_refused(tmp_path, content: bytes):
 
 
 def test_yaml_gives_a_mapping_of_names_to_plain_values(tmp_path):
-    (tmp_path / "p.yaml").write_text("a: 1\nb: [0.1, 6.0e-4]\nc: {d: true}\n")
-    assert read_yaml(tmp_path / "p.yaml") == {"a": 1, "b": [0.1, 6e-4], "c": {"d": True}}
+    (tmp_path / "p.yaml").write_text("a: 1\nb: [0.1, 6.0e-4]\nc: &c {d: true}\ne: {<<: *c, d: 2}\n")
+    assert read_yaml(tmp_path / "p.yaml") == {"a": 1, "b": [0.1, 6e-4], "c": {"d": True}, "e": {"d": 2}}
 
 
 @pytest.mark.parametrize(
     "content",
     [b"", b"- 1\n- 2\n", b"word", b"1: a", b"a: [1", b"\xff\xfe\x00", b"a: 2001-99-99", b"a: !!int x", b"a: !!bool x",
-     b"[" * 1000, b"a: !!timestamp x", b"!!python/object/apply:os.system ['true']", b"a: \x00", b"? [1]\n: 2"],
+     b"a: {x: 1, y: 2, x: 3}", b"[" * 1000, b"a: !!timestamp x", b"!!python/object/apply:os.system ['true']",
+     b"a: \x00", b"? [1]\n: 2"],
 )  # fmt: skip
 def test_other_yaml_is_refused_with_the_file_name(tmp_path, content: bytes):
     (tmp_path / "p.yaml").write_bytes(content)

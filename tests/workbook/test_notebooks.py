@@ -164,12 +164,16 @@ def test_a_killed_and_resumed_study_equals_an_uninterrupted_one(tmp_path, enviro
         ("channels: 2, layers: 3, epochs: 2", "channels: two, layers: 3, epochs: 2", "`channels` = 'two'"),
         ("batch_size: 16", "batch_size: 64", "`batch_size` = 64: larger than the 40 images"),
         ("data: generated", "data: cifar11", "data set 'cifar11' is unknown"),
+        ("data: generated", "device: mps, data: generated", "`device` = 'mps': PyTorch finds no Apple GPU"),
+        ("data: generated", "device: 'cuda:7', data: generated", "`device` = 'cuda:7': PyTorch finds"),
+        ("layers: 3, epochs: 2", "layers: 3, epochs: 2, layers: 4", "layers is given twice"),
         ("notebook: 03_search", "notebook: 03_serch", "03_serch"),
         ("each: {stage: select, as: genotype}", "after: [search]", "genotype"),
     ],
 )
 def test_bad_input_is_one_sentence_and_nothing_is_written(old, new, message, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
     text = (ROOT / "params" / "studies" / "tiny.yaml").read_text()
     assert old in text
     study = ROOT / "params" / "studies" / f".bad-{os.getpid()}.yaml"
@@ -177,9 +181,10 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(old, new, message, tmp
     try:
         if new.startswith("after"):
             study.write_text(study.read_text().replace("cutout: 0}", "cutout: 0, genotype: no-such-file.json}"))
-        assert called(monkeypatch, "run", study) == 2
+        for more in ((), ("--dry-run",)):
+            assert called(monkeypatch, "run", study, *more) == 2
+            err = capsys.readouterr().err
+            assert message in err and len(err.strip().splitlines()) == 1 and "Traceback" not in err
     finally:
         study.unlink()
-    err = capsys.readouterr().err
-    assert message in err and len(err.strip().splitlines()) == 1 and "Traceback" not in err
     assert not (tmp_path / "runs").exists()

@@ -67,8 +67,8 @@ def test_a_refused_evaluation_leaves_its_name_free_and_a_finished_one_says_so(
 ) -> None:
     start(tmp_path / "mine")
     (file := tmp_path / "mine" / "mine.yaml").write_text(EVALUATION)
-    for changes in (["-p", "data", "nowhere"], ["-p", "genotype", "none.json"], ["-p", "batch_size", "64"]):
-        assert called(monkeypatch, "evaluate", file, *changes) == 2
+    for name, value in (("data", "nowhere"), ("genotype", "none.json"), ("batch_size", "64"), ("device", "cuda:99")):
+        assert called(monkeypatch, "evaluate", file, "-p", name, value) == 2
         capsys.readouterr()
     assert not (tmp_path / "mine" / "runs").exists()
     outputs = []
@@ -102,3 +102,12 @@ def test_a_runs_folder_that_is_a_file_is_one_sentence(tmp_path: Path, monkeypatc
     assert called(monkeypatch, verb, write_project(tmp_path / "mine")) == 2
     out, err = capsys.readouterr()
     assert out == "" and "is a file, not the folder of all runs; HDARTS_RUNS" in err and err.count("\n") == 1
+
+
+def test_a_runs_folder_below_a_file_is_one_sentence(tmp_path: Path, monkeypatch, capsys) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path / "file" / "runs"))
+    monkeypatch.setattr(commands, "plan_study", plan_study)
+    assert called(monkeypatch, "run", write_project(tmp_path / "mine")) == 73
+    err = capsys.readouterr().err
+    assert "file/runs/tiny cannot be locked: Not a directory; HDARTS_RUNS names another" in err and err.count("\n") == 1

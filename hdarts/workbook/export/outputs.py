@@ -7,18 +7,21 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from hdarts.errors import ParameterError
+from hdarts.errors import CannotWrite, ParameterError
 from hdarts.runs.atomic import write_atomic
 from hdarts.workbook.export.inputs import find_images
 from hdarts.workbook.export.predict import Prediction, predict
 
 FORMATS = ("text", "csv", "json")
+SUFFIXES = {"": "text", ".txt": "text", ".csv": "csv", ".json": "json"}
 
 
 def chosen_format(form: str, output: Path | None) -> str:
     """Return `form`, or for "" that of the suffix of the output file; text is the default."""
-    suffix = output.suffix.lower().lstrip(".") if output else ""
-    form = form or {"csv": "csv", "json": "json"}.get(suffix, "text")
+    suffix = output.suffix.lower() if output else ""
+    if not form and suffix not in SUFFIXES:
+        raise ParameterError(f"--output {output}: {suffix} is not .txt, .csv or .json; --format chooses one of them")
+    form = form or SUFFIXES[suffix]
     if form not in FORMATS:
         raise ParameterError(f"format {form!r} is not known; known are {', '.join(FORMATS)}")
     return form
@@ -68,7 +71,12 @@ def predict_to(export: Path, inputs: Iterable[Path], top: int, form: str, output
         for piece in pieces:
             print(piece, end="")
     else:
-        write_atomic(output, "".join(pieces))
+        try:
+            write_atomic(output, "".join(pieces))
+        except CannotWrite:
+            raise
+        except OSError as error:  # there can be no such file
+            raise ParameterError(f"--output {output}: cannot be written: {error.strerror or error}") from None
         print(f"{len(found.images)} images: {output}")
     if note := found.note():
         print(f"hdarts: {note}", file=sys.stderr)

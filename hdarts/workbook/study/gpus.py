@@ -15,7 +15,7 @@ from hdarts.workbook.study import PlannedRun
 def gpu_count(runs: Sequence[PlannedRun]) -> int:
     """Return the number of GPUs here if a run may use one, else 0; CUDA starts in the processes of the runs only.
 
-    Raises ParameterError for a run that is not done and names a GPU that is not here.
+    Raises ParameterError for a run that is not done and names a device that is not here.
     """
     devices = {run.name: device_of(run) for run in runs if read_result(run.folder) is None}
     if set(devices.values()) <= {"cpu"}:
@@ -26,6 +26,8 @@ def gpu_count(runs: Sequence[PlannedRun]) -> int:
     for name, device in devices.items():
         if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= count:
             raise ParameterError(f"run {name}: parameter `device` = {device!r}: PyTorch finds {count} GPUs here")
+        if device == "mps" and not torch.backends.mps.is_available():
+            raise ParameterError(f"run {name}: parameter `device` = 'mps': PyTorch finds no Apple GPU (MPS) here")
     return count
 
 

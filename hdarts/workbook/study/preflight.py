@@ -12,6 +12,7 @@ from hdarts.runs.tensorboard import need_tensorboard
 from hdarts.space import SPACES, plan
 from hdarts.space.layers import check_size
 from hdarts.workbook.study import PlannedRun
+from hdarts.workbook.study.gpus import gpu_count
 from hdarts.workbook.study.images import Params, info_of
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def preflight(
 
     Decodes no image: of the parts that a run opens, names, labels and headers are read. `before`: runs that are done.
     Without `download`, the images of a set that is not on this machine yet are not checked. `here`: runs need the
-    memory of this machine.
+    devices and the memory of this machine.
     """
     from hdarts.data.sources import NotDownloaded  # imports torch
 
@@ -35,7 +36,10 @@ def preflight(
     told: dict[str, None] = {}  # in order, each once
     stages: dict[str, list[tuple[int, int, float]]] = {}  # steps per epoch, steps, GiB
     sizes: dict[str, float] = {}  # GiB of the weights, by the parameters that decide
+    runs = [*runs]
     by_name = {run.name: run for run in (*before, *runs)}
+    if here:
+        gpu_count(runs)  # raises for a device that is not here
     for run in runs:
         try:
             if getattr(run.params, "tensorboard", False):

@@ -205,7 +205,12 @@ def test_predictions_are_written_as_csv_and_json(runs, images, tmp_path, monkeyp
         {"class": name, "confidence": share} for name, share in expected.classes
     ]}  # fmt: skip
     assert two["classes"] == [] and "is not an image" in two["error"]
-    for wrong, message in ((("--format", "xml"), "'xml' is not known"), (("--batch-size", "0"), "batch_size is 0")):
+    for wrong, message in (
+        (("--format", "xml"), "'xml' is not known"),
+        (("--batch-size", "0"), "batch_size is 0"),
+        (("--output", "x.xlsx"), "--output x.xlsx: .xlsx is not .txt, .csv or .json"),
+        (("--output", good / "x.csv"), f"--output {good / 'x.csv'}: cannot be written: "),
+    ):
         assert called(monkeypatch, *words, *wrong) == 2
         out, err = capsys.readouterr()
         assert out == "" and message in err
