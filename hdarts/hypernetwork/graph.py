@@ -25,7 +25,7 @@ class Graph(WithOutputLayer):
     that are at most `rounds` steps away.
 
     edges: (source, node) of each row of alpha; places: the row of alpha of each convolution; sizes: its number of
-    weights; hidden: length of h.
+    weights; hidden: length of h. ValueError for rows of alpha or places that are no edges.
     """
 
     n_alpha: int
@@ -35,6 +35,13 @@ class Graph(WithOutputLayer):
     hidden: int
     rounds: int = 2
     activation: str = "tanh"
+
+    def __post_init__(self):
+        edges, n = len(self.edges), len(self.sizes)
+        if self.n_alpha % edges:
+            raise ValueError(f"n_alpha is {self.n_alpha}, but must be a multiple of {edges}, the number of edges")
+        if len(self.places) != n or not set(self.places) <= set(range(edges)):
+            raise ValueError(f"places has to be an edge from 0 to {edges - 1} for each of {n} convolutions")
 
     @property
     def n_weights(self) -> int:

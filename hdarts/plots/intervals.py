@@ -1,9 +1,12 @@
 """Rank correlations with their intervals: the ranking of cells by each source of weights (notebook 10)."""
 
+from typing import Any
+
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hdarts.plots.style import COLOURS, FAINT, new_figure, styled
+from hdarts.plots.style import COLOURS, FAINT, INK, new_figure, styled
 from hdarts.plots.tables import require, split
 
 
@@ -11,16 +14,23 @@ from hdarts.plots.tables import require, split
 def rank_intervals(frame: pd.DataFrame) -> Figure:
     """Return Kendall's tau of every source as a point with its interval; one axes per value of column `of`.
 
-    Columns: `source`, `of`, `tau`, `low`, `high`; a row without an interval (nan) has the point alone.
+    Columns: `source`, `of`, `tau`, `low`, `high`; a row without an interval (nan) has the point alone. Several rows of
+    a source, such as seeds, lie one below the other, with a stroke at their mean.
     """
     rows = require(frame, ["source", "of", "tau"], "rank correlations")
     sources, panels = list(dict.fromkeys(rows["source"])), split(rows, "of")
-    figure = new_figure(0.9 + 0.22 * len(sources))
+    most = max(len(part) for _, part in rows.groupby(["source", "of"]))
+    figure = new_figure(0.9 + (0.22 if most == 1 else 0.32) * len(sources))
     grid = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
     for axes, (of, part) in zip(grid, panels.items(), strict=True):
-        heights = [sources.index(source) for source in part["source"]]
-        axes.hlines(heights, part["low"], part["high"], color=COLOURS[0], linewidth=1.2)
-        axes.plot(part["tau"], heights, linestyle="", marker="o", color=COLOURS[0])
+        number = part.groupby("source").cumcount() - (most - 1) / 2
+        heights = part["source"].map(sources.index) + 0.7 * number / most
+        axes.hlines(heights, part["low"], part["high"], color=COLOURS[0], linewidth=1.2 if most == 1 else 0.6)
+        axes.plot(part["tau"], heights, linestyle="", marker="o", markersize=4 if most == 1 else 2.5, color=COLOURS[0])
+        if most > 1:
+            means: Any = part.groupby("source")["tau"].mean()
+            places = np.array([sources.index(source) for source in means.index])
+            axes.vlines(means, places - 0.42, places + 0.42, color=INK, linewidth=1.8)
         axes.axvline(0, color=FAINT, linewidth=1.0, zorder=0.9)
         axes.set_title(f"with the {of}", loc="left")
         axes.set_xlabel("Kendall's τ")

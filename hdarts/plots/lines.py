@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from hdarts.plots.axes import facets, integer_axis, label_facets
+from hdarts.plots.statistical import mean_line, seed_lines
 from hdarts.plots.style import FAINT, line_styles, styled
 from hdarts.plots.tables import label, require, split
 
@@ -27,6 +28,7 @@ def lines(
     most: float | None = None,
     across: int = 3,
     share: str = "",
+    each: str = "",
 ) -> Figure:
     """Return column `y` over column `x`, one line per value of column `name`, one axes per value of `facet`.
 
@@ -34,7 +36,8 @@ def lines(
     or "xy" for logarithmic axes, on which values of 0 or less are not drawn; columns in `linear` are excepted. Names
     in `dashed` are drawn as thin dashed lines without markers (predictions, references). `least` and `most` clip the
     vertical axis, which is no larger than its lines. `across`: most axes in a row, for one column `x`.
-    `share`: "y" for one vertical scale.
+    `share`: "y" for one vertical scale. `each`: a column, such as the seed, whose values have a pale line each; the
+    line of a name is then their mean.
     """
     columns = [x] if isinstance(x, str) else list(x)
     what = f"{label(y)} over {', '.join(map(label, columns))}"
@@ -51,7 +54,12 @@ def lines(
     styles = line_styles(value for value in rows[name] if value not in dashed) | dict(zip(dashed, plain, strict=True))
     for axes, (_, part, column) in zip(grid, panels, strict=True):
         for value, line in split(part, name).items():
-            axes.plot(line[column], line[y], label=str(value), markersize=3, **styles[value])
+            style = {"label": str(value), "markersize": 3, **styles[value]}
+            if each:
+                seed_lines(axes, line, column, y, [each], linewidth=0.6, alpha=0.4, color=style["color"])
+                mean_line(axes, line, column, y, markeredgecolor=style["color"], **style)
+            else:
+                axes.plot(line[column], line[y], **style)
         axes.set_xscale("log" if "x" in log and column not in linear else "linear")
         axes.set_yscale("log" if "y" in log else "linear")
     for axes in grid:

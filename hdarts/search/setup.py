@@ -83,14 +83,22 @@ def make_hypernetwork(params: SearchParams, model: Supernet, n_alpha: int = 0) -
     """Return one hypernetwork per kind of cell, and one for the rest if that is generated too.
 
     `n_alpha`: architecture parameters per kind, if the parametrisation has more than one per operation and edge.
+    Raises ParameterError for a user-defined supernet that does not say which weights belong to which edge.
     """
     n_alpha = n_alpha or model.space.n_alpha
+    if not (hasattr(model, "convolution_shapes") and hasattr(model, "convolution_edges")):
+        raise ParameterError(
+            f"hypernetwork: {params.hypernetwork} needs a supernet with convolution_shapes and convolution_edges, as "
+            "hdarts.supernet.Supernet has them; pass a custom hypernetwork for another one"
+        )
 
     def one(n_alpha: int, shapes: list[tuple[int, ...]], places: Sequence[int] = ()) -> Any:
         sizes = tuple(math.prod(shape) for shape in shapes)
         if params.hypernetwork == "linear":
             return Linear(n_alpha, sum(sizes))
         if params.hypernetwork == "low-rank":
+            if params.rank > sum(sizes):
+                raise ParameterError(f"rank: {params.rank} is more than the {sum(sizes)} weights to generate")
             return LowRank(n_alpha, sum(sizes), params.rank)
         if params.hypernetwork == "chunked":
             return Chunked(n_alpha, tuple(shapes), params.embedding)

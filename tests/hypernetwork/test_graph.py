@@ -1,13 +1,18 @@
 """The graph hypernetwork against its equations, and what its structure promises."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from helpers.small_runs import SEARCH, params
 from torch import Tensor
 
 from hdarts.hypernetwork import Graph
 from hdarts.runs.randomness import generator
+from hdarts.search import make_hypernetwork
 from hdarts.space import DARTS
 from hdarts.supernet import Supernet
 
@@ -75,6 +80,37 @@ def test_alpha_of_an_edge_reaches_edges_that_are_at_most_as_many_steps_away(roun
         for _ in range(rounds):
             near |= {o for o, (i, j) in enumerate(EDGES) for n in near if j == EDGES[n][0] or i == EDGES[n][1]}
         assert {o for o, row in enumerate(reached) if row[e]} == near
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_alpha": 15}, "n_alpha is 15, but must be a multiple of 14, the number of edges"),
+        ({"places": (0, 1)}, "places has to be an edge from 0 to 13 for each of 1 convolutions"),
+        ({"places": (14,)}, "places has to be an edge from 0 to 13"),
+    ],
+)
+def test_what_is_no_graph_of_edges_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Graph(**{"n_alpha": 28, "sizes": (3,), "edges": EDGES, "places": (13,), "hidden": 2} | changes)
+
+
+def test_custom_operations_are_generated_at_their_edges():
+    class Gain:
+        def shapes(self, channels: int, stride: int) -> list[tuple[int, ...]]:
+            return [(channels, 1, 1, 1)]
+
+        def __call__(self, x: Tensor, weights: Sequence[Tensor], stride: int) -> Tensor:
+            return (x * weights[0].flatten()[:, None, None])[:, :, ::stride, ::stride]
+
+    space = replace(DARTS, name="with a gain", operations=("none", "sep_conv_3x3", "gain"))
+    net = Supernet(space, 2, 3, 10, custom={"gain": Gain()})
+    chosen: Any = params(SEARCH | {"hypernetwork": "graph", "hidden_size": 2})
+    h = make_hypernetwork(chosen, net)
+    made = h(h.initial_phi(generator(3)), torch.zeros(space.alpha_shape))
+    assert made.shape == (sum(net.n_cell_w),) and set(net.convolution_edges(0)) == set(range(14))
+    w = torch.cat([made, net.initial_w(generator(4))[len(made) :]])
+    assert net(torch.ones(2, 3, 8, 8), w, torch.zeros(space.alpha_shape)).isfinite().all()
 
 
 def test_each_convolution_has_the_features_of_its_edge():

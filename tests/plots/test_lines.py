@@ -1,6 +1,7 @@
 """The plain line figure: lines, facets, logarithmic axes and references."""
 
 import numpy as np
+import pandas as pd
 from helpers.figures import LINES
 
 from hdarts import plots
@@ -26,6 +27,24 @@ def test_several_columns_have_an_axes_each_and_a_facet_a_row():
     titled = [(axes.get_title(), axes.get_xlabel()) for axes in figure.axes]
     assert titled == [(toy, x) for toy in ("sine", "ridge") for x in ("K", "time (s)")]
     assert list(drawn(figure.axes[3])["neumann"][:, 0]) == [1, 4, 400]
+
+
+def test_each_seed_has_a_pale_line_and_the_name_their_mean():
+    table = pd.concat([LINES.assign(seed=seed, error=LINES["error"] + seed) for seed in (0, 2)])
+    axes = plots.lines(table, "K", "error", "method", facet="toy", each="seed").axes[0]
+    rows: pd.DataFrame = LINES.loc[(LINES["toy"] == axes.get_title()) & (LINES["method"] == "unrolled")]
+    mean = next(line for line in axes.lines if line.get_label() == "unrolled")
+    np.testing.assert_allclose(np.asarray(mean.get_xydata()), np.c_[rows["K"], rows["error"] + 1])
+    pale = [line for line in axes.lines if line.get_color() == mean.get_color() and line is not mean]
+    assert sorted(float(np.asarray(line.get_ydata())[0]) for line in pale) == sorted(
+        float(rows["error"].iloc[0]) + seed for seed in (0, 2)
+    )
+
+
+def test_panels_share_a_vertical_scale_where_asked():
+    shared = plots.lines(LINES, "K", "error", "method", facet="toy", share="y", across=1)
+    assert len({axes.get_ylim() for axes in shared.axes}) == 1
+    assert len({axes.get_position().x0 for axes in shared.axes if axes.axison}) == 1
 
 
 def test_a_column_can_stay_linear_next_to_logarithmic_ones():

@@ -172,6 +172,21 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"method": "hypernetwork"},
         "hypernetwork: its type is Linear and has to be ByKind",
     ),
+    "supernet without a graph": (
+        {"supernet": Wrapped()},
+        {"method": "hypernetwork", "hypernetwork": "graph"},
+        "hypernetwork: graph needs a supernet with convolution_shapes and convolution_edges",
+    ),
+    "rank above the number of weights": (
+        {},
+        {"method": "nystrom", "rank": 10**6},
+        rf"rank: 1000000 is more than the {supernet().n_w} weights of the supernet",
+    ),
+    "rank above the number of generated weights": (
+        {},
+        {"method": "hypernetwork", "hypernetwork": "low-rank", "rank": 10**6},
+        rf"rank: 1000000 is more than the {supernet().n_cell_w[0]} weights to generate",
+    ),
     "hypernetwork that no method uses": ({"hypernetwork": kinds()}, {}, "hypernetwork: is passed, but method: darts-f"),
     "hypergradient of another shape": (
         {"hypergradient": hypergradient(lambda alpha: alpha[0])},

@@ -14,9 +14,9 @@ from hdarts.data.nasbench201_table import BenchmarkTable, table_path
 from hdarts.params import SearchParams, check, notebook_defaults
 from hdarts.params.schedule import cosine
 from hdarts.runs import checkpoint
-from hdarts.runs.paths import notebooks_folder
+from hdarts.runs.paths import below_runs, notebooks_folder
 from hdarts.runs.randomness import generator
-from hdarts.runs.run import Run
+from hdarts.runs.run import Run, read_table
 from hdarts.search.ranking import random_cell
 from hdarts.search.start import resumed
 from hdarts.search.state import State
@@ -26,9 +26,10 @@ from hdarts.space import DARTS, NASBENCH201, Genotype, one_hot_alpha
 from hdarts.supernet import Supernet
 from hdarts.workbook.analysis import Row
 from hdarts.workbook.analysis.relatives import short
+from hdarts.workbook.analysis.runs import INTERFERENCE, finished_runs
 from hdarts.workbook.analysis.statistics import rank_correlation
 
-SHARED, OWN, RATE = "shared weights", "own", 0.025
+SHARED, OWN, RATE = "shared weights", "own optima", 0.025
 WIDTH = 16  # of the global hypernetworks, half of the 30 alphas, as in hyperDARTS-2
 BATCH = 250  # images in a batch of a measurement
 GENERATED: Row = {"method": "hypernetwork", "activation": "sigmoid", "learning_rate": 0.05}
@@ -37,11 +38,14 @@ SOURCES: dict[str, Row] = {  # what trains the weights
     SHARED: {"method": "shared-weights", "candidates": 1, "learning_rate": RATE},
     "trajectory, w at its alpha": GENERATED | {"hypernetwork": "linear"},
     "trajectory, w at the cell": AT_CELLS | {"hypernetwork": "linear"},
-    "global MLP": AT_CELLS | {"hypernetwork": "mlp", "hidden_size": WIDTH},
+    "global MLP": AT_CELLS | {"hypernetwork": "mlp", "hidden_size": WIDTH},  # per convolution: hyperDARTS-2
+    "global MLP, shared": AT_CELLS | {"hypernetwork": "mlp", "hidden_size": WIDTH, "hidden": "shared"},
     "global graph": AT_CELLS | {"hypernetwork": "graph", "hidden_size": WIDTH},
+    "global low rank": AT_CELLS | {"hypernetwork": "low-rank", "rank": WIDTH},
 }
 FORMS: dict[str, Row] = {  # of global hypernetworks: the kind, and the parameter of its capacity
     "MLP": {"hypernetwork": "mlp", "capacity": "hidden_size"},
+    "MLP, shared": {"hypernetwork": "mlp", "hidden": "shared", "capacity": "hidden_size"},
     "graph": {"hypernetwork": "graph", "capacity": "hidden_size"},
     "low rank": {"hypernetwork": "low-rank", "capacity": "rank"},
 }
@@ -180,7 +184,7 @@ def rankings(losses: pd.DataFrame, optima: pd.DataFrame) -> pd.DataFrame:
     """Return Kendall's tau of the ranking of cells by outer accuracy: source, steps, of, tau, low, high, p, n.
 
     `of` what: "own accuracy", that of the cells' own optima in the same small network, and "true accuracy", that of the
-    table after 200 epochs, if it is installed. Rows of source "own" rank by the former. Intervals: Fisher's z.
+    table after 200 epochs, if it is installed. Rows of source "own optima" rank by the former. Intervals: Fisher's z.
     """
     own = best(optima).assign(source=OWN, steps=0)
     truths = {"own accuracy": dict(zip(own["number"], own["outer_accuracy"], strict=True))}
@@ -199,6 +203,11 @@ def rankings(losses: pd.DataFrame, optima: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+def _of_size(kind: Row, size: int) -> Row:
+    """Return the parameters of a form of hypernetwork with this width or rank."""
+    return {name: value for name, value in kind.items() if name != "capacity"} | {kind["capacity"]: size}
+
+
 def over_capacity(
     folder: str, cells: Cells, optima: pd.DataFrame, sizes: Iterable[int], epochs: int, changes: Row
 ) -> pd.DataFrame:
@@ -207,13 +216,20 @@ def over_capacity(
     for form, kind in FORMS.items():
         for size in sorted({WIDTH, *sizes}):
             source = f"global {form}" if size == WIDTH else f"global {form} {size}"
-            of_form = AT_CELLS | {"hypernetwork": kind["hypernetwork"], kind["capacity"]: size}
+            of_form = AT_CELLS | _of_size(kind, size)
             run = train(folder, source, of_form | _common(source, epochs) | changes)
             means: Any = excess(over_tuning(cells, source, run), optima)[["inner_excess", "outer_excess"]].mean()
             n = loaded(run)[1].weights.hypernetwork.n_phi  # type: ignore[attr-defined]
             row = {"form": form, "width_or_rank": size, "weights": n, "kilobytes": PER_WEIGHT * n / 1e3}
             rows.append({**row, "excess": means["inner_excess"], "outer": means["outer_excess"]})
     return pd.DataFrame(rows)
+
+
+def of_all_seeds(study: str, table: str) -> pd.DataFrame:
+    """Return a table of notebook 10, from all its finished runs in a study, with their `seed`; empty if none."""
+    runs = finished_runs(study, INTERFERENCE)
+    tables = [read_table(below_runs(row["run"]), table).assign(seed=row["params"]["seed"]) for row in runs]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 def sources(means: pd.DataFrame, capacity: pd.DataFrame, gap: float) -> pd.DataFrame:
@@ -231,7 +247,7 @@ def at_thesis_size(sizes: Iterable[int]) -> pd.DataFrame:
     supernet, rows = Supernet(DARTS, 16, 8, classes=10), []
     for form, kind in FORMS.items():
         for size in sizes:
-            of_form = GENERATED | {"hypernetwork": kind["hypernetwork"], kind["capacity"]: size}
+            of_form = GENERATED | _of_size(kind, size)
             n = s.make_hypernetwork(check(SearchParams, {**defaults, **of_form}), supernet).n_phi
             rows.append({"form": form, "width_or_rank": size, "weights": n, "gib": PER_WEIGHT * n / 2**30})
     return pd.DataFrame(rows)
