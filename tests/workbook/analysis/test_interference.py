@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.results import MadeUpStudy
 from torch import Tensor
 
 from hdarts.data import Batches, in_order
@@ -97,11 +98,24 @@ def test_rankings_are_compared_with_the_own_accuracies_and_with_the_table(monkey
     monkeypatch.setattr(i, "table_path", lambda: "here")
     monkeypatch.setattr(i, "BenchmarkTable", Table)
     tau: Any = i.rankings(rows, own).set_index(["source", "of"])["tau"]
-    assert tau["a", "true accuracy"] == pytest.approx(-1 / 3) and tau["own", "true accuracy"] == pytest.approx(1 / 3)
+    assert tau["a", "true accuracy"] == pytest.approx(-1 / 3) and tau[i.OWN, "true accuracy"] == pytest.approx(1 / 3)
+
+
+def test_tables_of_all_seeds_are_those_of_the_finished_runs(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
+    study = MadeUpStudy(tmp_path)
+    for seed, result in ((3, {"cells": 2}), (5, {"cells": 2}), (7, None)):
+        tables: dict[str, list[dict]] = {"excess": [{"source": "a", "excess": seed / 10}]}
+        settings = {"seed": seed}
+        study.add("interference", str(seed), result, "", settings, tables, "10_interference", seed=seed)
+    found = i.of_all_seeds("mine", "excess")
+    assert found.to_dict("records") == [{"source": "a", "excess": seed / 10, "seed": seed} for seed in (3, 5)]
+    assert i.of_all_seeds("other", "excess").empty
 
 
 def test_memory_at_the_thesis_size_is_that_of_the_counted_weights() -> None:
     sizes = i.at_thesis_size([1, 56])
     counted: Any = sizes.set_index(["form", "width_or_rank"])["weights"]
     assert round(counted["MLP", 56] / 1e6) == 113 and round(counted["graph", 56] / 1e5) == 1044
+    assert round(counted["MLP, shared", 56] / 1e5) == 1044
     assert sizes["gib"].tolist() == [8 * n / 2**30 for n in sizes["weights"]]
