@@ -18,6 +18,7 @@ TANGENT, TRAJECTORY, LOW_RANK = "tangent", "trajectory only", "low rank, centred
 PERCEPTRON, PERCEPTRONS = "MLP per kind of cell, σ = 0.3", "MLP per convolution, σ = 0.3"
 GRAPH = "graph, σ = 0.3"
 PLAIN = SGDSettings(momentum=0.0, decay=0.0, clip=1e9)
+FACTORS = (0.1, 0.3, 1.0)  # of a method's largest step size; the one with the smallest final error is kept
 NOISE = 0.3  # of all learners but the centred ones and the trajectory
 
 
@@ -58,8 +59,8 @@ class Structure(NamedTuple):
 class Learner:
     """A hypernetwork that learns the response: `start(w, structure, seed)`, and its cost per step in gradients.
 
-    `largest(n_alpha)`: its largest step size times the curvature. `by_kind`: one hypernetwork per kind of cell sees the
-    alphas of that kind; otherwise one sees all alphas. `walks`: alpha moves while it learns.
+    `largest(n_alpha)`: its largest step size times the curvature; `factors` of it are tried. `walks`: alpha moves while
+    it learns. `by_kind`: a hypernetwork for each kind of cell sees the alphas of that kind; otherwise one sees all.
     """
 
     start: Callable[[Tensor, Structure, int], GeneratedWeights]
@@ -67,6 +68,7 @@ class Learner:
     largest: Callable[[int], float]
     by_kind: bool = False
     walks: bool = False
+    factors: tuple[float, ...] = FACTORS
 
 
 def start_tangent(w: Tensor, at: Structure, seed: int) -> GeneratedWeights:
@@ -131,7 +133,9 @@ def _graph(n: int, sizes: tuple[int, ...], places: tuple[int, ...], at: Structur
 LEARNERS: dict[str, Learner] = {
     **{f"centred, σ = {sigma:g}": noise_form(sigma) for sigma in (0.1, 0.3, 1.0)},
     TANGENT: Learner(start_tangent, 3, lambda n: 1.0),
-    LOW_RANK: Learner(start_low_rank, 2, lambda n: 3 / (NOISE**2 * (half(n) + 2)), by_kind=True),
+    # the largest step size is that of U; V needs a smaller one, the larger the response is
+    LOW_RANK: Learner(start_low_rank, 2, lambda n: 3 / (NOISE**2 * (half(n) + 2)), by_kind=True,
+                      factors=(1e-5, 1e-4, 1e-3, 0.01, *FACTORS)),
     PERCEPTRON: _noisy(lambda n, sizes, _, at: _perceptron(n, sizes, True)),
     PERCEPTRONS: _noisy(lambda n, sizes, _, at: _perceptron(n, sizes, False)),
     GRAPH: _noisy(_graph),

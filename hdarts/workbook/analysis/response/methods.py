@@ -18,11 +18,11 @@ from hdarts.hypergradient.derivatives import gradients, products
 from hdarts.runs.randomness import generator
 from hdarts.supernet.layout import agreement
 from hdarts.workbook.analysis import Row
-from hdarts.workbook.analysis.response.learners import LEARNERS, Learner, Structure, hold
+from hdarts.workbook.analysis.response.learners import FACTORS, LEARNERS, Learner, Structure, hold
 
 AMORTISED = "amortised adjoint"
 NEUMANN, FRESH = "Neumann", "Neumann, fresh batches"
-FACTORS = (0.1, 0.3, 1.0)  # of a method's largest step size; the one with the smallest final error is kept
+DIVERGED = 1e6  # relative error at which a learner has
 DRIFT = 0.003  # steps of alpha for the learner that sees its trajectory only: a learning rate of Adam
 RANKS = 40  # most columns of Nyström's method
 
@@ -72,7 +72,7 @@ def learned(held: Held, budget: int, names: Iterable[str] = tuple(LEARNERS), **m
     for name in names:
         one = LEARNERS[name]
         most = one.largest(held.alpha.numel()) / held.largest
-        paths = [_path(name, one, held, v, factor * most, max(1, budget // one.cost)) for factor in FACTORS]
+        paths = [_path(name, one, held, v, factor * most, max(1, budget // one.cost)) for factor in one.factors]
         rows += min(filter(None, paths), key=lambda path: path[-1]["relative_error"], default=[])
     return [more | row for row in rows]
 
@@ -93,7 +93,7 @@ def _path(name: str, learner: Learner, held: Held, v: Tensor, step_size: float, 
         hold(weights, alpha, w)
         if step in marks:
             rows.append(held.row(name, learner.cost * step, step, step_size, weights.response(start, v)))
-    return rows if all(row["relative_error"] < float("inf") for row in rows) else []
+    return rows if all(row["relative_error"] < DIVERGED for row in rows) else []
 
 
 def solved(held: Held, budget: int, pool: list[Any] | None = None) -> list[Row]:
