@@ -27,6 +27,7 @@ from hdarts.plots.relaxation import draw_cell_search
 from hdarts.plots.search import learning_curves, search_panel
 from hdarts.plots.simplex import plane_paths, simplex_maps, simplex_paths
 from hdarts.plots.sliders import slide
+from hdarts.plots.step import edge_maps, weight_change_map
 from hdarts.plots.style import render, style
 from hdarts.plots.sweeps import schedules, sweep_curves, sweep_map, sweep_memory
 from hdarts.plots.toys import (
@@ -44,12 +45,12 @@ from hdarts.plots.truth import error_against_truth, truth_over_time
 __all__ = [
     "Gallery", "accuracy_and_cost", "agreement_by_arm", "batch_magnitudes", "best_responses", "candidates_by_stage",
     "chords", "class_results", "discretisation_gap", "draw_cell_search", "draw_cell_shapes", "draw_genotype",
-    "draw_hypernetworks", "draw_method", "draw_network", "edge_agreement", "eigenvalue_over_epochs",
+    "draw_hypernetworks", "draw_method", "draw_network", "edge_agreement", "edge_maps", "eigenvalue_over_epochs",
     "entropy_over_epochs",
     "error_against_truth", "grouped_strips", "hypergradient_bars", "hypergradient_magnitudes",
     "hypergradient_parts", "hypergradient_slope", "learning_curves", "lines", "matrices", "method_agreement",
     "neighbourhood_points", "neumann_path", "plane_paths", "rank_intervals", "removal_maps", "render", "save",
     "schedules", "search_panel", "seconds_by_arm", "selection_curves", "simplex_maps", "simplex_paths",
     "skips_over_epochs", "slide", "strip", "style", "sweep_curves", "sweep_map", "sweep_memory", "truth_over_time",
-    "validation_against_test", "validation_curves", "weights_over_progress",
+    "validation_against_test", "validation_curves", "weight_change_map", "weights_over_progress",
 ]

@@ -93,7 +93,7 @@ def heat_map(axes: Axes, table: pd.DataFrame, numbers: str = "", **settings: Any
 
     Each cell shows its value in the format `numbers`, such as ".1f", if given. Seaborn would draw the figure twice.
     """
-    mesh = axes.pcolormesh(table, cmap="cividis", edgecolors="white", **settings)
+    mesh = axes.pcolormesh(table, **{"cmap": "cividis", "edgecolors": "white", **settings})
     values = table.to_numpy() if numbers else np.empty((0, 0))
     shades = np.asarray(mesh.norm(values))
     for (row, column), value in np.ndenumerate(values):

@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from helpers.figures import CELL, METRICS, NOTHING, RUNS, TABLES, texts, words
 from IPython.core.formatters import DisplayFormatter
@@ -32,10 +33,16 @@ PLAIN = (
     "neighbourhood_points",
     "rank_intervals",
 )
+SLOPES = np.random.default_rng(0).normal(size=DARTS.alpha_shape)
+SHARES = pd.DataFrame({"0": [4.5, np.nan], "outside": [np.nan, 0.3]}, ["sep_conv_3x3", "stem"])
 FIGURES: dict[str, Callable[[], Figure]] = {
     **{name: lambda table=table, draw=draw: draw(table) for name, (table, draw) in TABLES.items()},
     "first_epoch": lambda: TABLES["search_panel"][1](METRICS.head(1)),
     "draw_genotype": lambda: plots.draw_genotype(CELL),
+    "edge_maps": lambda: plots.edge_maps(
+        {"one": SLOPES, "other": -SLOPES}, DARTS, DARTS.operations, "nats per unit of alpha", dots=True
+    ),
+    "weight_change_map": lambda: plots.weight_change_map(SHARES),
 }
 
 
@@ -45,7 +52,15 @@ def drawn(request: pytest.FixtureRequest) -> tuple[str, Figure]:
 
 
 def test_every_table_figure_is_tested():
-    drawings = {"draw_cell_search", "draw_cell_shapes", "draw_genotype", "draw_hypernetworks", "draw_method"}
+    drawings = {
+        "edge_maps",
+        "weight_change_map",
+        "draw_cell_search",
+        "draw_cell_shapes",
+        "draw_genotype",
+        "draw_hypernetworks",
+        "draw_method",
+    }
     others = {*drawings, "draw_network", "Gallery", "matrices", "render", "save", "slide", "style"}
     assert set(TABLES) == set(plots.__all__) - others
 

@@ -1,0 +1,65 @@
+"""The first step of a search, taken by hand with the functions of the search."""
+
+from collections.abc import Mapping
+from functools import partial
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from hdarts.data import Splits
+from hdarts.params import SearchParams
+from hdarts.search import batches, method_hypergradient, weight_rate
+from hdarts.search.loop import take_weight_step
+from hdarts.search.stages import stages_of
+from hdarts.search.start import start_stage
+from hdarts.search.state import State
+from hdarts.search.steps import Phases, phases, training_alpha
+from hdarts.search.weights import Batch
+from hdarts.supernet import Supernet
+
+
+def first_step(
+    params: SearchParams, data: Splits, supernet: Supernet, device: torch.device
+) -> tuple[State, Phases, Batch | list[Batch], Batch]:
+    """Return the state before the first step, the phases of a step, and its first training and validation batch.
+
+    A search of these parameters begins with the same state and batches, unless its first epochs do not step alpha.
+    """
+    stage = stages_of(params)[0]
+    problem, state = start_stage(params, stage, None, None, data, supernet, None, device)
+    state.start_epoch(params, stage)
+    state.start_step(params, weight_rate(params, 0))
+    inner, outer = batches(params, data, stage.levels)
+    one = stage.levels == "one"
+    training = [next(inner.repeated(params.search_seed, "inner", 0))]
+    more = range(1, params.terms if params.fresh_batches else 1)
+    training += [next(inner.repeated(params.search_seed, f"term {term}", 0)) for term in more]
+    validation = training[0] if one else next(outer.repeated(params.search_seed, "outer", 0))
+    drawn = state.with_draw(params, validation, "inner" if one else "outer")
+    phase = phases(params, problem, state, partial(method_hypergradient, params))
+    return state, phase, state.with_draws(params, training[0], training[1:]), drawn
+
+
+def step_weights(params: SearchParams, state: State, phase: Phases, batch: Batch | list[Batch]) -> None:
+    """Step the weights on the first training batch."""
+    images, labels, *_ = batch[0] if isinstance(batch, list) else batch
+    take_weight_step(params, state, phase.weight_step, (images, labels), *training_alpha(params, state))
+
+
+def relative_changes(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> pd.DataFrame:
+    """Return how much the weights of each part of each cell changed, in per cent of their norm: a table parts x cells.
+
+    `before` and `after`: named weights (`Supernet.unpack`).
+    """
+    rows = []
+    for name, old in before.items():
+        where, *words = name.split(".")
+        cell = words[0] if where == "cells" else "outside"
+        part = where if where != "cells" else words[2] if "-" in words[1] else words[1].rstrip("01")
+        part = f"residual {part}" if part in ("a", "b", "shortcut") else part
+        change, norm = (float(x.double().square().sum()) for x in (after[name] - old, old))
+        rows.append({"part": part, "cell": cell, "change": change, "norm": norm})
+    sums = pd.DataFrame(rows).groupby(["part", "cell"], sort=False)[["change", "norm"]].sum()
+    shares = 100 * (sums["change"] / sums["norm"].where(sums["norm"] > 0)) ** 0.5
+    return shares.unstack().sort_index(axis=1, key=lambda cells: [f"{cell:>9}" for cell in cells])
