@@ -60,6 +60,7 @@ def relative_changes(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) 
         part = f"residual {part}" if part in ("a", "b", "shortcut") else part
         change, norm = (float(x.double().square().sum()) for x in (after[name] - old, old))
         rows.append({"part": part, "cell": cell, "change": change, "norm": norm})
-    sums = pd.DataFrame(rows).groupby(["part", "cell"], sort=False)[["change", "norm"]].sum()
-    shares = 100 * (sums["change"] / sums["norm"].where(sums["norm"] > 0)) ** 0.5
-    return shares.unstack().sort_index(axis=1, key=lambda cells: [f"{cell:>9}" for cell in cells])
+    table = pd.DataFrame(rows).pivot_table(["change", "norm"], "part", "cell", aggfunc="sum", sort=False)
+    changes, norms = pd.DataFrame(table["change"]), pd.DataFrame(table["norm"])
+    shares = 100 * (changes / norms.where(norms > 0)) ** 0.5
+    return shares.reindex(columns=sorted(shares, key=lambda cell: f"{cell:>9}"))

@@ -12,8 +12,9 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 from hdarts.runs.atomic import write_atomic
 
-# JupyterLab's style without its remote files; pictures have their captions as alternative text, and printed lines break
-# between words, within a word only if it is longer than a line
+# JupyterLab's style without its remote files; the parameters cell is folded, what a run changed follows it; pictures
+# have their captions as alternative text, and printed lines break between words, within a word only if it is longer
+# than a line
 TEMPLATE = """
 {%- extends "index.html.j2" -%}
 {%- block html_head_js_requirejs -%}{%- endblock -%}
@@ -23,6 +24,13 @@ TEMPLATE = """
 {%- block html_head_css -%}
 {{- super() -}}
 <style>.jp-OutputArea-output pre { word-break: normal; overflow-wrap: anywhere; }</style>
+{%- endblock -%}
+{%- block input_group -%}
+{%- if "parameters" in cell.metadata.tags -%}
+<details><summary>The defaults of the parameters cell</summary>{{ super() }}</details>
+{%- else -%}
+{{ super() }}
+{%- endif -%}
 {%- endblock -%}
 {%- block data_png scoped -%}
 {%- set alt = output | get_metadata("alt", "image/png") -%}

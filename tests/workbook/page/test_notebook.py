@@ -37,6 +37,18 @@ def test_formulas_are_mathml_and_nothing_is_loaded(written: Path) -> None:
     assert not re.findall(r'(?:src|href)="?https?:', page) and "<script" not in page and "@import" not in page
 
 
+def test_the_parameters_cell_is_folded_and_what_a_run_changed_is_not(tmp_path: Path) -> None:
+    cells = [nbformat.v4.new_code_cell(f"{name} = 1", metadata={"tags": [name]} if "p" in name else {})
+             for name in ("parameters", "injected-parameters", "other")]  # fmt: skip
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "notebook.ipynb")
+    write_page(tmp_path / "notebook.ipynb")
+    page = BeautifulSoup((tmp_path / "notebook.html").read_text(), "html.parser")
+    (folded,) = page.find_all("details")
+    assert folded.summary is not None and folded.summary.get_text() == "The defaults of the parameters cell"
+    assert len(page.select(".jp-CodeCell .highlight")) == 3 and len(folded.select(".highlight")) == 1
+    assert "open" not in folded.attrs and "parameters = 1" in " ".join(folded.get_text().split())
+
+
 def test_a_picture_has_its_caption_as_alternative_text(written: Path) -> None:
     (picture,) = BeautifulSoup(written.read_text(), "html.parser").find_all("img")
     assert picture["alt"] == 'a "b" & c'
