@@ -202,7 +202,10 @@ def main() -> None:
         sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
     except Exception as error:
         if of_the_disk(error):
-            way_out = "" if "HDARTS_RUNS" in str(error) else "; HDARTS_RUNS names another runs folder"
+            from hdarts.runs.paths import runs_folder
+
+            of_runs = str(runs_folder()) in str(error) and "HDARTS_RUNS" not in str(error)
+            way_out = "; HDARTS_RUNS names another runs folder" if of_runs else ""
             print(f"hdarts: {error}{way_out}", file=sys.stderr)
             sys.exit(CannotWrite.exit_code)
         # typer's usage errors have this method; their class is click's or a copy of it, depending on the version

@@ -52,6 +52,9 @@ def test_an_empty_folder_is_accepted_and_one_with_content_is_refused_unchanged(t
         start(tmp_path / "file")
     with pytest.raises(ParameterError, match="cannot be written"):
         start(tmp_path / "file" / "below")
+    monkeypatch.setattr("tempfile.mkdtemp", lambda **_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    assert called(monkeypatch, "init", tmp_path / "empty2") == 73
+    assert capsys.readouterr().err == f"hdarts: {tmp_path / 'empty2'} cannot be written: Permission denied\n"
     assert names(tmp_path) == before | {"file"}
 
 
