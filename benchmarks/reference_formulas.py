@@ -169,7 +169,7 @@ class Relative:
     radius: ByEpoch = never
     exponentiated: bool = False  # theta <- theta exp(-eta g), at least 1e-5, normalised (GAEA)
     one_level: bool = False  # one loss on all images
-    warmup: int = 0  # epochs in which alpha rests
+    warmup: int = 0  # epochs in which alpha is frozen
     skip_dropout: float = 0.0  # p0 (P-DARTS)
 
 

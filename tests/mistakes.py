@@ -156,7 +156,7 @@ PARTS = {  # mistake: file below hdarts/, text that occurs there once, its repla
         "search/stages.py", "math.exp(-0.2 * (t - self.warmup_epochs))", "(self.epochs - 1 - t) / self.epochs",
         "p_darts",
     ),
-    "alpha rests in the first stage only": (
+    "alpha frozen in the first stage only": (
         "search/loop.py", "state.epoch - stage.start < stage.warmup_epochs", "state.epoch < stage.warmup_epochs",
         "p_darts",
     ),

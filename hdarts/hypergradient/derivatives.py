@@ -12,7 +12,7 @@ from torch import Tensor
 from hdarts.bilevel import Hypergradient
 from hdarts.kernels.output_layer import Rate
 from hdarts.runs.cuda_graph import is_capturing
-from hdarts.runs.device import finest
+from hdarts.runs.device import widest_float
 
 Loss = Callable[[Tensor, Tensor, Any], Tensor]
 
@@ -78,12 +78,12 @@ def _value(loss: Loss, w: Tensor, alpha: Tensor, batch: Any, name: str) -> Tenso
 
 def norm(x: Tensor) -> Tensor:
     """Euclidean norm of all entries, a scalar on their device, in float64 if it has that."""
-    return torch.linalg.vector_norm(x).to(finest(x.device))
+    return torch.linalg.vector_norm(x).to(widest_float(x.device))
 
 
 def dot(x: Tensor, y: Tensor) -> Tensor:
     """Inner product of two tensors of the same shape, a scalar on their device, in float64 if it has that."""
-    return (x * y).sum().to(finest(x.device))
+    return (x * y).sum().to(widest_float(x.device))
 
 
 def result(direct: Tensor, response: Tensor, start: float, **info: float | Tensor) -> Hypergradient:

@@ -9,7 +9,7 @@ from torch import Tensor
 from hdarts.bilevel import BilevelProblem, Hypergradient
 from hdarts.hypergradient.derivatives import check, gradients, norm, products, result, warn
 from hdarts.runs.cuda_graph import is_capturing
-from hdarts.runs.device import finest
+from hdarts.runs.device import widest_float
 from hdarts.runs.randomness import generator
 
 
@@ -51,7 +51,7 @@ def nystrom(
     for row, index in zip(c, chosen.split(1), strict=True):
         one = torch.zeros_like(v).flatten().index_fill_(0, index, 1.0)
         row.copy_(second(one.view_as(v))[0].flatten())
-    block = c.index_select(1, chosen).to(finest(w.device))
+    block = c.index_select(1, chosen).to(widest_float(w.device))
     block = (block + block.T) / 2
     system = damping**2 * block + damping * (c @ c.T).to(block)
     smallest = torch.finfo(block.dtype)  # columns may be 0, or depend on each other

@@ -23,7 +23,7 @@ from torch import Tensor
 from hdarts.errors import ParameterError, Stopped
 from hdarts.params import Checkpoints
 from hdarts.runs.atomic import write_atomic
-from hdarts.runs.run import BEFORE, NEWEST
+from hdarts.runs.run import NEWEST, PREVIOUS
 from hdarts.runs.signals import on_request, orphans_stop, write_stderr
 
 MAGIC, FORMAT = "hdarts-checkpoint", 1
@@ -49,7 +49,7 @@ def save(folder: Path, state: dict[str, Any], digest: str, *keep_as: str) -> Non
     for name in keep_as:  # first: a run killed between two files resumes before this epoch and writes all again
         write_atomic(folder / f"checkpoint.{name}.pt", content)
     if (folder / NEWEST).exists():
-        (folder / NEWEST).replace(folder / BEFORE)
+        (folder / NEWEST).replace(folder / PREVIOUS)
     write_atomic(folder / NEWEST, content)
 
 
@@ -97,7 +97,7 @@ def load(folder: Path, digest: str) -> dict[str, Any] | None:
     """
     for partial in folder.glob(".checkpoint*.part"):
         partial.unlink(missing_ok=True)
-    present = [folder / name for name in (NEWEST, BEFORE) if (folder / name).exists()]
+    present = [folder / name for name in (NEWEST, PREVIOUS) if (folder / name).exists()]
     for path in present:
         try:
             return read(path, digest)

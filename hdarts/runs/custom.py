@@ -21,7 +21,7 @@ def called(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def require(name: str, found: Any, wanted: Any) -> None:
-    """Raise ParameterError unless what was found is what is needed; a tensor stands for its shape."""
+    """Raise ParameterError unless `found` equals `wanted`; if `found` is a tensor, its shape is compared."""
     found = tuple(found.shape) if isinstance(found, Tensor) else found
     if found != wanted:
         raise ParameterError(f"{name} is {found} and has to be {wanted}")

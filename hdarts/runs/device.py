@@ -42,13 +42,13 @@ def use_machine(params: Machine) -> torch.device:
     return device
 
 
-def finest(device: torch.device) -> torch.dtype:
-    """Return the type of sums on a device: float64, or float32 where there is no other."""
+def widest_float(device: torch.device) -> torch.dtype:
+    """Return the widest floating-point type of a device, for sums: float64, or float32 where there is no float64."""
     return torch.float32 if device.type in WITHOUT_FLOAT64 else torch.float64
 
 
-def moved(part: Any, device: torch.device) -> Any:
-    """Return `part` on a device; parts without a method `to` have no tensors."""
+def to_device(part: Any, device: torch.device) -> Any:
+    """Return `part` on a device; an object without a method `to` has no tensors and is returned as it is."""
     return part.to(device) if hasattr(part, "to") else part
 
 

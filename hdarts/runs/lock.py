@@ -26,7 +26,7 @@ from hdarts.runs.atomic import write_atomic
 
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 RENEWED, STALE = 10.0, 60.0  # seconds
-_told: set[Path] = set()  # folders of which a notice said that they have no locks
+_noticed: set[Path] = set()  # folders whose notice, that they have no locks, was printed
 
 
 @contextmanager
@@ -53,8 +53,8 @@ def exclusive(folder: Path) -> Iterator[None]:
 def locked(file: Path, wait: bool = True) -> Iterator[bool]:
     """Lock a file for this process and yield whether it is locked; without `wait`, it may be by another process."""
     if (release := _by_the_system(file, wait)) is None:
-        if file.parent not in _told:
-            _told.add(file.parent)
+        if file.parent not in _noticed:
+            _noticed.add(file.parent)
             print(f"notice: {file.parent} has no file locks; {file.name}.held takes their place", file=sys.stderr)
         release = _by_creation(file.with_name(f"{file.name}.held"), wait)
     try:

@@ -40,7 +40,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def naming_a_batch_that_fits(batch_size: int, attempt: Callable[[int], object] | None) -> Iterator[None]:
-    """Turn an out-of-memory error into `OutOfMemory`, which names the largest half, quarter, ... batch that fits.
+    """Turn an out-of-memory error into `OutOfMemory`, which names the largest of 1/2, 1/4, ... of the batch that fits.
 
     `attempt(size)` does the same step with `size` images; it may change state, because the run ends here. With None,
     for steps shared by several processes, nothing is tried.

@@ -122,7 +122,8 @@ class ReadOnlyRun(Run):
 class SynchronisedStatistics(TorchFunctionMode):
     """Inside, BatchNorm by PyTorch's operators uses mean and variance of the images of all processes.
 
-    `present`: whether the images of this process count; a process without a share of a batch computes one all the same.
+    `present`: whether the images of this process count; a process without a share of the batch computes one image that
+    does not.
     """
 
     def __init__(self, present: bool):
@@ -163,7 +164,7 @@ class Sum(torch.autograd.Function):
 
 
 class Shared(torch.autograd.Function):
-    """A tensor that all processes have, at the entrance of what each computes for its share: gradients are summed."""
+    """The identity, with gradients summed over all processes: for a tensor that each uses to compute its share."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -175,7 +176,7 @@ class Shared(torch.autograd.Function):
 
 
 class Joined(torch.autograd.Function):
-    """The sum of what each process computed for its share, which all then have: the inverse of `Shared`."""
+    """The sum over all processes of what each computed for its share; its gradient is unchanged (dual of `Shared`)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:  # slow to import, and most callers write no table
     import pandas as pd
 
 
-NEWEST, BEFORE = "checkpoint.pt", "checkpoint.previous.pt"
-MEASURED = "measured"  # copies of checkpoints to which a search may return, until it is done
+NEWEST, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
+MEASURED = "measured"  # name of the checkpoints to which a running search may roll back
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Run:
         Raises `ParameterError` if the file is damaged, or if the run has a checkpoint of other images than those of
         `data` (`Splits.summary()`).
         """
-        if "data" in more and any((self.folder / name).exists() for name in (NEWEST, BEFORE)):
+        if "data" in more and any((self.folder / name).exists() for name in (NEWEST, PREVIOUS)):
             refuse_other_images(self.folder, more["data"])
         self.record()
         self._refuse_other_parameters()  # another run of this name may have started meanwhile
@@ -175,5 +175,5 @@ def read_result(folder: Path, name: str = "result.json") -> dict[str, Any] | Non
 def tidy(params: Parameters, folder: Path) -> None:
     """Remove the checkpoints of a run that is done; `keep_checkpoint` keeps the newest and the previous one."""
     kept = getattr(params, "keep_checkpoint", True)
-    for path in (*folder.glob(f"checkpoint.{MEASURED}-*.pt"), *(() if kept else (folder / NEWEST, folder / BEFORE))):
+    for path in (*folder.glob(f"checkpoint.{MEASURED}-*.pt"), *(() if kept else (folder / NEWEST, folder / PREVIOUS))):
         path.unlink(missing_ok=True)

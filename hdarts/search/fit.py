@@ -1,6 +1,7 @@
 """Whether user-defined objects fit the images, the space and each other: checked before the first step.
 
-A wrong shape deep inside a step names no object; these sentences do. Each object is called once, on two black images.
+An error deep inside a step would not say which object has the wrong shape. Each object is called once, on two black
+images.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from hdarts.params import SearchParams
 from hdarts.runs.custom import called, require
 from hdarts.runs.processes import SINGLE
 from hdarts.runs.randomness import generator
-from hdarts.search.neighbourhood import near
+from hdarts.search.neighbourhood import neighbouring_problem
 from hdarts.search.stages import pruned, stages_of
 from hdarts.search.state import State
 from hdarts.search.weights import Classification
@@ -52,8 +53,8 @@ def require_hypernetwork(
 def require_fit(params: SearchParams, problem: Classification, state: State, data: Splits) -> None:
     """Refuse user-defined parts, or a supernet, whose results have other shapes than the loop needs."""
     alpha, parts, device = state.alpha, state.parts, state.alpha.device
-    moved = [one for group in getattr(state.optimiser, "param_groups", []) for one in group["params"]]
-    if [id(one) for one in moved] != [id(alpha)]:
+    stepped = [one for group in getattr(state.optimiser, "param_groups", []) for one in group["params"]]
+    if [id(one) for one in stepped] != [id(alpha)]:
         raise ParameterError("parts.alpha_step: has to return an optimiser of the one tensor that it receives")
     labels = torch.zeros(2, dtype=torch.int64, device=device)
     batch = state.with_draw(params, (torch.zeros(2, *data.train.shape, device=device), labels), "inner")
@@ -68,7 +69,7 @@ def require_fit(params: SearchParams, problem: Classification, state: State, dat
             require(
                 "parts.outer_term: the shape of its value", called("parts.outer_term", problem.outer_term, alpha), ()
             )
-        around = called("parts.neighbourhood", near, params, problem, state, alpha, batch)
+        around = called("parts.neighbourhood", neighbouring_problem, params, problem, state, alpha, batch)
         called("parts.neighbourhood", logits, around)
     cell = called("parts.selection", state.cell)
     require("parts.selection: the type of its value", type(cell).__name__, "Genotype")

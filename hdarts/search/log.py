@@ -68,8 +68,8 @@ class Log:
         for name in names:
             self.run.write_table(name, self.tables[name])
 
-    def set_aside(self, epoch: int, rollback: int, decay: float) -> None:
-        """Move the rows after an epoch, to which the search returns, to rollbacks.csv; others are dropped."""
+    def return_to(self, epoch: int, rollback: int, decay: float) -> None:
+        """Return to an epoch: later rows of metrics move to rollbacks.csv, those of the other tables are dropped."""
         again = [row for row in self.tables["metrics"] if row["epoch"] > epoch]
         self.tables["rollbacks"] += [{"rollback": rollback, "weight_decay": decay, **row} for row in again]
         self.write("rollbacks")
@@ -109,8 +109,9 @@ class Log:
         if times >= self.warn_at:
             self.warn_at = 2 * times
             warnings.warn(
-                f"{state.where}: a step of the hypernetwork, lr (1 + ||input||^2) = {step:.3g}, is {times:.0f} times "
-                "the learning rate and may soon explode; lower alpha_learning_rate or learning_rate, or set centred",
+                f"{state.position}: a step of the hypernetwork, lr (1 + ||input||^2) = {step:.3g}, is {times:.0f} "
+                "times the learning rate and may soon explode; lower alpha_learning_rate or learning_rate, or set "
+                "centred",
                 RuntimeWarning,
                 stacklevel=2,
             )

@@ -25,7 +25,7 @@ from hdarts.params import SearchParams, identity
 from hdarts.params.schedule import cosine
 from hdarts.runs import checkpoint
 from hdarts.runs.checkpoint import CheckpointClock, last_checkpoint
-from hdarts.runs.device import moved, use_machine
+from hdarts.runs.device import to_device, use_machine
 from hdarts.runs.lock import exclusive
 from hdarts.runs.memory import explaining_full_memory, naming_a_batch_that_fits, peak_memory
 from hdarts.runs.processes import SINGLE, Processes
@@ -69,8 +69,8 @@ def search(
 
     User-defined objects replace what the parameters describe: `data` (with a validation part), `supernet` (a pure
     function like hdarts.supernet; its space is searched), `hypernetwork` (for method hypernetwork) and `hypergradient`,
-    a function (problem, weights, alpha, inner batch, outer batch, learning rate, a scalar tensor) -> Hypergradient.
-    `parts` has user-defined replaceable parts (hdarts.search.custom).
+    a function (problem, weights, alpha, inner batch, outer batch, learning rate) -> Hypergradient, where the learning
+    rate is a scalar tensor. `parts` has user-defined replaceable parts (hdarts.search.custom).
 
     With several `processes` (hdarts.runs.processes), each calls this and computes its share of every batch.
 
@@ -110,7 +110,7 @@ def _search(
     events = event_files(run.folder, params.tensorboard and processes.is_main)
     clock = CheckpointClock(params, processes.agree if processes.world > 1 else None)
     with events as write, clock.listening():
-        data, supernet, hypernetwork = (moved(part, device) for part in (data, supernet, hypernetwork))
+        data, supernet, hypernetwork = (to_device(part, device) for part in (data, supernet, hypernetwork))
         with processes.main_first():  # it downloads images and renames a damaged checkpoint
             data = data or load_splits(params, device)
             data.require_parts("validation")
@@ -145,7 +145,7 @@ def _search(
                     state.weights.settings = decayed(params, state)
                     phase = phases(params, problem, state, method, direct)
                 search_epoch(params, run, levels, stage, state, phase, log, clock)
-                yield end_epoch(params, run, problem, data, stage, state, log, truth, clock)
+                yield end_epoch(params, run, problem, data, state, log, truth, clock)
         run.write_text("genotype.json", choose(params, problem, data, state, log, truth).to_json())
         run.add_provenance(peak_memory_mib=peak_memory(str(device)))
 
@@ -202,7 +202,6 @@ def end_epoch(
     run: Run,
     problem: Classification,
     data: Splits,
-    stage: StagePlan,
     state: State,
     log: Log,
     truth: TruthFile,
@@ -248,7 +247,7 @@ def pairs(
 def take_weight_step(
     params: SearchParams, state: State, step: Callable[..., Step], batch: Batch, alpha: Tensor, noise: Tensor
 ) -> Step:
-    """Step the weights on a batch, with the batch's random draw at the alpha of now."""
+    """Step the weights on a batch, with the batch's random draw at the current alpha."""
     return step(state.with_draw(params, batch, "inner"), alpha, noise)
 
 
@@ -277,11 +276,11 @@ def locating_errors(run: Run, state: State) -> Iterator[None]:
         yield
     except FloatingPointError as error:
         norms = ", ".join(f"{name} {float(x.norm()):.3g}" for name, x in state.tensors().items())
-        raise FloatingPointError(f"{state.where}: {error}; norms: {norms}; {last_checkpoint(run.folder)}") from None
+        raise FloatingPointError(f"{state.position}: {error}; norms: {norms}; {last_checkpoint(run.folder)}") from None
 
 
 def describe(run: Run, device: torch.device, data: Row, **weights: int) -> None:
-    """Add this start to provenance.json: images, machine, numbers of weights: the supernet's, those SGD updates."""
+    """Add this start to provenance.json: images, machine, and how many `weights` the supernet has and SGD updates."""
     run.write_provenance(data=data, device=str(device), threads=torch.get_num_threads(), **weights)
 
 
@@ -311,7 +310,7 @@ def choose(
 
 
 def draw_cell(params: SearchParams, run: Run, device: torch.device, space: SearchSpace) -> None:
-    """Draw a cell instead of searching one: with standard normal alpha, edges and operations are equally likely."""
+    """Draw a cell instead of searching for one: with standard normal alpha, edges and operations are equally likely."""
     describe(run, device, {"name": params.data})  # no image is read
     genotype = random_cell(space, params.search_seed, "random cell")
     run.write_text("genotype.json", genotype.to_json())

@@ -47,7 +47,9 @@ def adversarial(p: Tensor, size: Tensor, draw: Tensor, loss: Loss, steps: int) -
     return torch.where(loss(q) < loss(p), p, q)
 
 
-def near(params: SearchParams, problem: Classification, state: State, alpha: Tensor, batch: Batch) -> Classification:
+def neighbouring_problem(
+    params: SearchParams, problem: Classification, state: State, alpha: Tensor, batch: Batch
+) -> Classification:
     """Return the problem whose mixture weights are those at which the weights learn in this step."""
     custom = state.parts.neighbourhood
     if params.neighbourhood == "none" and custom is None:

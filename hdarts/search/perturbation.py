@@ -1,8 +1,8 @@
 """Selection by perturbation: what an operation is worth is what the supernet loses without it.
 
 (Wang et al., DARTS-PT, ICLR 2021.) After the search, the supernet is tuned; before some of the tuning epochs one edge
-of each kind of cell is decided, and alpha goes on being trained for the others. A decided edge has one candidate left
-in `Relaxation.kept`; for an edge that is deleted it is `none`. So checkpoints and alpha.csv have all decisions.
+of each kind of cell is decided, and alpha is trained further for the others. A decided edge has one candidate
+left in `Relaxation.kept`, a deleted edge only `none`. So checkpoints and alpha.csv have all decisions.
 """
 
 import time
@@ -54,21 +54,21 @@ def decide(
         step = decide_operation if number < len(space.edges) else decide_edges
         for kind in range(len(space.kinds)):
             source = generator(params.search_seed, "decision", number, kind)
-            log.tables["perturbation"] += step(Without(params, problem, data, state), kind, source)
+            log.tables["perturbation"] += step(Ablation(params, problem, data, state), kind, source)
             log.write("perturbation")
     state.seconds += time.perf_counter() - began
 
 
 @dataclass
-class Without:
-    """The supernet at the mean mixture weights, some of them set to 0 and the others left as they are."""
+class Ablation:
+    """Accuracies of the supernet at the mean mixture weights, with some of these set to 0 and the others unchanged."""
 
     params: SearchParams
     problem: Classification
     data: Splits
     state: State
 
-    def each(self, kind: int, removed: Sequence[tuple[int, Any]]) -> list[float]:
+    def accuracies(self, kind: int, removed: Sequence[tuple[int, Any]]) -> list[float]:
         """Return the accuracy (per cent, all of the validation part) without each (edge, operations) of a kind."""
         label = f"{self.params.slug()} epoch {self.state.epoch + 1}, decision"
         return [self._accuracy(kind, *one) for one in progress(removed, len(removed), label)]
@@ -93,12 +93,12 @@ class Without:
         return [{**place, "removed": name, "accuracy": value, "kept": keep} for place, name, value, keep in columns]
 
 
-def decide_operation(without: Without, kind: int, source: torch.Generator) -> list[Row]:
+def decide_operation(ablation: Ablation, kind: int, source: torch.Generator) -> list[Row]:
     """Keep the operation of a random undecided edge whose removal leaves the lowest accuracy, the first of equal ones.
 
     In the DARTS space `none` cannot be kept, as in the rule of DARTS. Return the rows of the table.
     """
-    state, space = without.state, without.state.space
+    state, space = ablation.state, ablation.state.space
     assert state.relaxation.kept is not None
     rows = state.relaxation.kept[kind].tolist()
     undecided = [edge for edge, row in enumerate(rows) if sum(row) > 1]
@@ -107,20 +107,20 @@ def decide_operation(without: Without, kind: int, source: torch.Generator) -> li
     edge = undecided[int(torch.randint(len(undecided), (), generator=source))]
     first = NONE if isinstance(space, NASBench201) else NONE + 1
     candidates = [o for o in range(first, len(space.operations)) if rows[edge][o]]
-    found = without.each(kind, [(edge, o) for o in candidates])
+    found = ablation.accuracies(kind, [(edge, o) for o in candidates])
     best = candidates[found.index(min(found))]
     keep_only(state, kind, edge, best)
     names = [space.operations[o] for o in candidates]
-    return without.rows(kind, [edge] * len(names), names, found, [o == best for o in candidates])
+    return ablation.rows(kind, [edge] * len(names), names, found, [o == best for o in candidates])
 
 
-def decide_edges(without: Without, kind: int, source: torch.Generator) -> list[Row]:
+def decide_edges(ablation: Ablation, kind: int, source: torch.Generator) -> list[Row]:
     """Keep two edges of a random node with more: those whose removal leaves the lowest accuracy.
 
     Each removal is measured with all other edges of the node in place; of equal edges the first is kept, as published.
     Return the rows of the table.
     """
-    state, space = without.state, without.state.space
+    state, space = ablation.state, ablation.state.space
     assert state.relaxation.kept is not None
     present = [not row[NONE] for row in state.relaxation.kept[kind].tolist()]
     incoming = {
@@ -130,12 +130,12 @@ def decide_edges(without: Without, kind: int, source: torch.Generator) -> list[R
     if not crowded:
         return []
     edges = crowded[int(torch.randint(len(crowded), (), generator=source))]
-    found = without.each(kind, [(edge, slice(None)) for edge in edges])
+    found = ablation.accuracies(kind, [(edge, slice(None)) for edge in edges])
     kept = sorted(edges, key=lambda edge: found[edges.index(edge)])[:2]  # sorted is stable
     for edge in edges:
         if edge not in kept:
             keep_only(state, kind, edge, NONE)
-    return without.rows(kind, edges, ["edge"] * len(edges), found, [edge in kept for edge in edges])
+    return ablation.rows(kind, edges, ["edge"] * len(edges), found, [edge in kept for edge in edges])
 
 
 def keep_only(state: State, kind: int, edge: int, operation: int) -> None:

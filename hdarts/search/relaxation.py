@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hdarts.params import SearchParams
 from hdarts.params.schedule import ever_positive, value_at
-from hdarts.runs.device import finest
+from hdarts.runs.device import widest_float
 from hdarts.runs.randomness import generator
 from hdarts.search.parametrisation import PARAMETRISATIONS, Parametrisation
 from hdarts.search.stages import StagePlan, stage_at
@@ -42,7 +42,7 @@ class Relaxation:
         custom: Parametrisation | None = None,
     ) -> "Relaxation":
         """Return the relaxation of a stage; `kept` are the candidates after pruning."""
-        temperature, auxiliary = (torch.ones((), dtype=finest(device), device=device) for _ in range(2))
+        temperature, auxiliary = (torch.ones((), dtype=widest_float(device), device=device) for _ in range(2))
         kept = None if kept is None else kept.to(device)
         used = auxiliary if ever_positive(params.auxiliary_skip) else None
         return cls(space, custom or PARAMETRISATIONS[stage.parametrisation], kept, temperature, used)

@@ -1,7 +1,7 @@
 """Roll-back with more weight decay, where the eigenvalue shows that a search runs into a sharp minimum.
 
-(Zela et al., Understanding and Robustifying DARTS, ICLR 2020: DARTS-ADA.) The published code can roll back some epochs
-further, and does not repeat the batches of the epochs that it takes again.
+(Zela et al., Understanding and Robustifying DARTS, ICLR 2020: DARTS-ADA.) The published code can go back some epochs
+further, and takes other batches when it repeats epochs.
 """
 
 from hdarts.params import SearchParams, identity
@@ -10,7 +10,7 @@ from hdarts.runs.checkpoint import CheckpointClock
 from hdarts.runs.run import MEASURED, Run
 from hdarts.search.log import Log
 from hdarts.search.state import State, save
-from hdarts.search.stopping import BEFORE, WINDOW, rise
+from hdarts.search.stopping import LAG, WINDOW, rise
 from hdarts.search.weights import SGDSettings
 
 
@@ -28,14 +28,14 @@ def copies(params: SearchParams, epoch: int) -> list[str]:
 
 def remove_old_copies(params: SearchParams, run: Run, epoch: int) -> None:
     """Remove the copies of measured epochs to which no rise after `epoch` leads."""
-    oldest = epoch - (BEFORE + WINDOW // 2 + 1) * params.eigenvalue_epochs
+    oldest = epoch - (LAG + WINDOW // 2 + 1) * params.eigenvalue_epochs
     for path in run.folder.glob(f"checkpoint.{MEASURED}-*.pt"):
         if int(path.stem.rpartition("-")[2]) < oldest:
             path.unlink(missing_ok=True)
 
 
 def decayed(params: SearchParams, state: State) -> SGDSettings:
-    """Return the settings of the weights' optimiser with the weight decay of now."""
+    """Return the settings of the weights' optimiser with the current weight decay."""
     return state.weights.settings._replace(decay=weight_decay(params, state.rollbacks))
 
 
@@ -51,7 +51,7 @@ def roll_back(params: SearchParams, run: Run, state: State, log: Log, clock: Che
     epoch = rise(params, log.tables)
     if epoch is None:
         return False
-    log.set_aside(epoch, count, weight_decay(params, count - 1))
+    log.return_to(epoch, count, weight_decay(params, count - 1))
     state.restore(checkpoint.read(run.folder / f"checkpoint.{MEASURED}-{epoch}.pt", identity(params)))
     state.rollbacks = count
     for _ in range(2):  # the previous checkpoint is of an epoch that the tables no longer have

@@ -1,4 +1,4 @@
-"""The problem and the state at the start of a stage, or where a checkpoint left it."""
+"""The problem and the state at the start of a stage, or as a checkpoint has them."""
 
 import math
 from collections.abc import Callable
@@ -31,7 +31,7 @@ DARTS_PARTS = SearchParts()
 def resumed(
     params: SearchParams, saved: dict[str, Any] | None, data: Splits, device: torch.device
 ) -> tuple[Classification, State]:
-    """Return problem and state of a checkpoint as its last epoch left them; without one, as a search starts."""
+    """Return problem and state of a checkpoint, as its last epoch left them, or those of a new search if it is None."""
     stage = stages_of(params)[saved.get("stage", 0) if saved else 0]
     problem, state = start_stage(params, stage, None, saved, data, None, None, device)
     state.relaxation.start_epoch(params, stage, max(stage.start, state.epoch - 1))

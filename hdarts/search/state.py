@@ -15,7 +15,7 @@ from hdarts.params import SearchParams, identity
 from hdarts.params.schedule import value_at
 from hdarts.runs import checkpoint
 from hdarts.runs.checkpoint import CheckpointClock, refuse_unless_finite
-from hdarts.runs.device import finest
+from hdarts.runs.device import widest_float
 from hdarts.runs.memory import peak_memory
 from hdarts.runs.processes import SINGLE, Processes
 from hdarts.runs.randomness import generator
@@ -82,7 +82,7 @@ class State:
         state = cls(alpha, optimiser, weights, relaxation, selection, stage.start, stage=stage.number, parts=parts)
         for name in ("sums", "rate", "broken", "outer_weight", "perturbation"):
             value: Tensor = getattr(state, name)
-            setattr(state, name, value.to(device, finest(device) if value.is_floating_point() else value.dtype))
+            setattr(state, name, value.to(device, widest_float(device) if value.is_floating_point() else value.dtype))
         if params.neighbourhood != "none" or parts.neighbourhood:
             state.direction = torch.zeros(model.space.alpha_shape).to(alpha)
         return state
@@ -125,11 +125,11 @@ class State:
 
     def mean_weights(self) -> Tensor:
         """Return the mean mixture weights, by which operations are pruned."""
-        return self.relaxation.mean(self.alpha.to(finest(self.alpha.device)))
+        return self.relaxation.mean(self.alpha.to(widest_float(self.alpha.device)))
 
     def cell(self) -> Genotype:
         """Return the cell derived from alpha."""
-        return self.selection(self.relaxation.strength(self.alpha.to(finest(self.alpha.device))), self.space)
+        return self.selection(self.relaxation.strength(self.alpha.to(widest_float(self.alpha.device))), self.space)
 
     def steps_done(self, steps: int) -> int:
         """Return the number of steps since the start of the search, with `steps` per epoch."""
@@ -145,9 +145,9 @@ class State:
     def check(self) -> None:
         """Raise FloatingPointError if a step of this epoch was not finite; on a GPU the steps do not check."""
         if (step := int(self.broken)) >= 0:
-            where = f"epoch {self.epoch + 1}, step {step}"
             raise FloatingPointError(
-                f"{where}: loss, gradient or alpha is not finite; the last checkpoint is earlier and finite"
+                f"epoch {self.epoch + 1}, step {step}: loss, gradient or alpha is not finite; the last checkpoint is "
+                "earlier and finite"
             )
 
     def start_next_epoch(self) -> None:
@@ -155,8 +155,8 @@ class State:
         self.sums.zero_()
 
     @property
-    def where(self) -> str:
-        """The epoch, from 1, and the number of steps taken in it."""
+    def position(self) -> str:
+        """The epoch, from 1, and the number of steps taken in it, for messages."""
         return f"epoch {self.epoch + 1}, step {self.step}"
 
     def tensors(self) -> dict[str, Tensor]:
@@ -192,7 +192,7 @@ class State:
 def save(run: Run, params: SearchParams, state: State, clock: CheckpointClock, *keep_as: str) -> None:
     """Write the checkpoint of a finite state, after its tables, so that a resumed search has their rows."""
     state.check()
-    refuse_unless_finite(state.tensors(), state.where, run.folder)
+    refuse_unless_finite(state.tensors(), state.position, run.folder)
     run.add_provenance(kernels=kernels_used(), peak_memory_mib=peak_memory(str(state.alpha.device)))
     if state.processes.is_main:
         checkpoint.save(run.folder, state.saved(), identity(params), *keep_as)

@@ -12,7 +12,7 @@ from hdarts.kernels.output_layer import clip_factor
 from hdarts.params import SearchParams
 from hdarts.runs.cuda_graph import CudaGraph, host_may_read
 from hdarts.runs.randomness import generator
-from hdarts.search.neighbourhood import near
+from hdarts.search.neighbourhood import neighbouring_problem
 from hdarts.search.ranking import random_cell
 from hdarts.search.state import State
 from hdarts.search.weights import Batch, Classification, Step
@@ -22,13 +22,16 @@ Method = Callable[[Any, Any, Tensor, Batch, Batch, Tensor], Hypergradient]
 
 
 class Phases(NamedTuple):
-    """The phases of one iteration: three, the last of them `weight_step`, or `loss` while the learning rate is 0."""
+    """The phases of an iteration: `hypergradient` or `unlogged`, `alpha_step`, and `weight_step` or `loss`.
+
+    `loss` takes the place of `weight_step` while the learning rate of the weights is 0.
+    """
 
     hypergradient: CudaGraph  # (inner batch, outer batch) -> Hypergradient
-    unlogged: CudaGraph  # the same, perhaps without a response that does not step alpha
+    unlogged: CudaGraph  # the same; may leave out a response that does not step alpha
     alpha_step: CudaGraph  # (part of the hypergradient)
     weight_step: CudaGraph  # (inner batch, alpha, noise) -> Step
-    loss: CudaGraph  # the same: the Step at the current alpha, without a change of the weights
+    loss: CudaGraph  # (the same) -> Step, at the current alpha; changes no weights
 
 
 def phases(
@@ -43,7 +46,7 @@ def phases(
         return CudaGraph(lambda inner, outer: method(problem, state.weights, state.alpha, inner, outer, state.rate))
 
     def step_weights(batch: Batch, alpha: Tensor, noise: Tensor) -> Step:
-        around = near(params, problem, state, alpha, batch)
+        around = neighbouring_problem(params, problem, state, alpha, batch)
         return state.weights.step(around, alpha, batch, state.rate, noise)
 
     @torch.no_grad()
@@ -71,7 +74,7 @@ def training_alpha(params: SearchParams, state: State) -> tuple[Tensor, Tensor]:
 
     def drawn(purpose: str) -> Tensor:
         draw = torch.randn(state.alpha.shape, generator=generator(params.search_seed, purpose, *at))
-        return draw.to(state.alpha, non_blocking=True)  # the host goes on
+        return draw.to(state.alpha, non_blocking=True)  # the host does not wait
 
     epsilon = drawn("noise") if params.noise or params.response_update == "tangent" else torch.zeros_like(state.alpha)
     if state.epoch >= params.frozen_epochs:

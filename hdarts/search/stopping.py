@@ -18,7 +18,7 @@ from hdarts.space import skip_count
 
 Tables = Mapping[str, Sequence[Mapping[str, Any]]]
 WINDOW, AT_LEAST = 5, 3  # eigenvalues in a local average; fewer at the start
-BEFORE = 4  # the average is compared with that of so many measurements before
+LAG = 4  # measurements between the two averages that are compared
 EARLIEST = 10  # epoch whose cell may be returned
 
 
@@ -74,9 +74,9 @@ def rise(params: SearchParams, tables: Tables) -> int | None:
     measured = [row for row in tables["metrics"] if row["epoch"] % params.eigenvalue_epochs == 0]
     values = [row["eigenvalue"] for row in measured]
     averages = [fmean(values[max(0, n - WINDOW) : n]) for n in range(AT_LEAST, len(values) + 1)]
-    if len(averages) <= BEFORE or not averages[-1] / averages[-1 - BEFORE] > params.stop_when_eigenvalue_grows:
+    if len(averages) <= LAG or not averages[-1] / averages[-1 - LAG] > params.stop_when_eigenvalue_grows:
         return None
-    epoch = measured[-1 - BEFORE - WINDOW // 2]["epoch"]
+    epoch = measured[-1 - LAG - WINDOW // 2]["epoch"]
     return epoch if epoch >= EARLIEST else None
 
 

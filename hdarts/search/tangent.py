@@ -9,7 +9,7 @@ from hdarts.hypergradient.derivatives import derivatives
 from hdarts.hypernetwork import ByKind
 from hdarts.kernels.output_layer import Rate, clip_factor, sgd_
 from hdarts.runs.cuda_graph import host_may_read
-from hdarts.search.weights import Batch, Exploration, GeneratedWeights, SGDSettings, Step, finite
+from hdarts.search.weights import Batch, Exploration, GeneratedWeights, SGDSettings, Step, require_finite
 
 BLOW_UP = 1e6  # a residual of the response so much larger than the gradient in the weights proves divergence
 
@@ -25,8 +25,8 @@ class TangentWeights(GeneratedWeights):
     0 of centred noise of size sigma, whose W has a bias of order sigma^2, divided by sigma^2: r is one product, and W =
     -(H + decay)^-1 C is its fixed point at every step size. The mean of e e^T is I / n_alpha, so that a direction of
     curvature kappa is learned in about n_alpha / (step kappa) steps. A response that diverges raises FloatingPointError
-    with the limit 2 (1 - momentum) / kappa of the step size, which is that for n_alpha far above 1 / (1 - momentum);
-    not on a GPU, where the loss is checked later.
+    with the largest stable step size, 2 (1 - momentum) / kappa (where n_alpha is far above 1 / (1 - momentum)). A GPU
+    raises none here: there the loss is checked later.
     """
 
     def __init__(self, hypernetwork: ByKind, phi: Tensor, rest: Tensor, settings: SGDSettings, response_rate: float):
@@ -42,7 +42,7 @@ class TangentWeights(GeneratedWeights):
         along = self._at(direction) - w  # W e; 0 for the rest
         g, residual, loss, correct = _slopes(problem, w, alpha, batch, along, direction)
         norm, scale = clip_factor([g.square().sum()], self.settings.clip)
-        step = finite(Step(loss, correct, norm))
+        step = require_finite(Step(loss, correct, norm))
         if host_may_read(residual) and not float(residual.norm()) < BLOW_UP * (1 + float(norm)):
             raise FloatingPointError(_divergence(problem, w, alpha, batch, along, self.response_rate, momentum, rate))
         g, r = scale * g + decay * w, self.response_rate * (scale * residual + decay * along)

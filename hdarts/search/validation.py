@@ -33,10 +33,10 @@ def measure_epoch(
     def due(every: int) -> bool:
         return every > 0 and (epoch % every == 0 or last)
 
-    loss, correct = accuracy(problem, w, alpha, images, params.batch_size)
-    row = {"validation_loss": loss, "validation_accuracy": correct, "discretised_accuracy": math.nan}
+    loss, percent = accuracy(problem, w, alpha, images, params.batch_size)
+    row = {"validation_loss": loss, "validation_accuracy": percent, "discretised_accuracy": math.nan}
     if due(params.discretise_epochs) and not params.candidates:  # with candidates the cell is not that of alpha
-        # the weights and the edges of the cell stay as they are; the other edges (DARTS) add nothing
+        # w is unchanged; edges that are not in the cell (DARTS) add nothing
         row["discretised_accuracy"] = accuracy(
             discrete(problem, state.cell(), alpha), w, alpha, images, params.batch_size
         )[1]

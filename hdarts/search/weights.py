@@ -115,7 +115,7 @@ class Step(NamedTuple):
 class Weights(Protocol):
     """The weights of a supernet, for the search loop."""
 
-    settings: "SGDSettings"
+    settings: SGDSettings
 
     def value(self, alpha: Tensor) -> Tensor:
         """Return w `(n_w,)` at `alpha`."""
@@ -159,7 +159,7 @@ class LearnedWeights:
     def step(self, problem: Any, alpha: Tensor, batch: Batch, rate: Rate, epsilon: Tensor) -> Step:
         g, loss, correct = _inner_gradient(problem, self.w, alpha, batch)
         norm, scale = clip_factor([g.square().sum()], self.settings.clip)
-        step = finite(Step(loss, correct, norm))
+        step = require_finite(Step(loss, correct, norm))
         sgd_(self.w, self.velocity, g, scale, rate, *self.settings.sgd)
         return step
 
@@ -178,7 +178,7 @@ class Exploration:
     noise: sigma of a = alpha + sigma eps; 0 trains on the trajectory of alpha alone (thesis algorithm 2).
     antithetic: each step averages the gradients at +eps and -eps.
     centred: the input is a - alpha, so that the output bias is w at alpha and the matrix is the response.
-    softmax: the input is softmax(a), the operation weights, so that the input of a discrete cell is one-hot.
+    softmax: the input is softmax(a), the mixture weights, so that the input of a discrete cell is one-hot.
     """
 
     noise: float = 0.0
@@ -256,7 +256,7 @@ class GeneratedWeights:
             loss, correct = loss + one_loss / len(signs), correct + one_correct / len(signs)
         squared_norms = [one.squared_norm() for one in of_phi] + [of_rest.square().sum()]
         norm, scale = clip_factor(squared_norms, self.settings.clip)
-        step = finite(Step(loss, correct, norm))
+        step = require_finite(Step(loss, correct, norm))
         h = self.hypernetwork
         for one, phi, velocity in zip(of_phi, h.split_phi(self.phi), h.split_phi(self.phi_velocity), strict=True):
             one.step_(phi, velocity, scale, rate, *self.settings.sgd)
@@ -298,7 +298,7 @@ class GeneratedWeights:
         return {name: getattr(self, name) for name in names}
 
 
-def finite(step: Step) -> Step:
+def require_finite(step: Step) -> Step:
     """Return the step, or raise FloatingPointError, before the weights change, if a number is not finite.
 
     On a GPU the host would have to wait for the device; there a search checks before each checkpoint (State.check).

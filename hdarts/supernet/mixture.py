@@ -25,7 +25,7 @@ class Mixture(NamedTuple):
     weights: `(kinds, edges, operations)`.
     sparse: operations with weight 0 are not computed, and their weights have gradient 0.
     auxiliary: weight of one more skip connection on every edge, a scalar (Chu et al., DARTS-, ICLR 2021); at stride 2
-        it has convolutions of its own. None: there is none.
+        it has convolutions. None: there is none.
     offsets: numbers `(kinds, edges)` added to the maps (Dong and Yang, GDAS, CVPR 2019). None: 0.
     drop: a function applied to the output of the skip connection of each edge of stride 1, such as dropout (Chen et
         al., P-DARTS, ICCV 2019). None: the identity.
@@ -44,7 +44,7 @@ class Mixture(NamedTuple):
         """Raise `ParameterError` unless it fits a supernet of the space; `auxiliary`: one with auxiliary skips."""
         found, wanted = tuple(self.weights.shape), space.alpha_shape
         if found != wanted:
-            raise ParameterError(f"operation weights of shape {found} are not of space {space.name}: {wanted}")
+            raise ParameterError(f"mixture weights of shape {found} are not of space {space.name}: {wanted}")
         if self.offsets is not None and tuple(self.offsets.shape) != wanted[:2]:
             raise ParameterError(f"offsets of shape {tuple(self.offsets.shape)}: space {space.name} has {wanted[:2]}")
         if self.auxiliary is not None and not auxiliary:
@@ -63,7 +63,7 @@ class Mixture(NamedTuple):
         return torch.ones(self.weights.shape, dtype=torch.bool).tolist()
 
     def of_kinds(self, space: SearchSpace, groups: int) -> "list[CellMixture]":
-        """Return that of each kind of cell; `groups` of channels, the first of which the operations work on."""
+        """Return the mixture of each kind of cell; of the `groups` of channels, the operations work on the first."""
         incoming = [space.inputs + node for node in range(space.nodes)]  # edges of each computed node
         found = []
         for kind, (rows, active) in enumerate(zip(self.weights.unbind(0), self.active(), strict=True)):

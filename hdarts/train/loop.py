@@ -19,7 +19,7 @@ from hdarts.params import EvaluateParams
 from hdarts.params.schedule import cosine
 from hdarts.runs.checkpoint import CheckpointClock
 from hdarts.runs.cuda_graph import host_may_read
-from hdarts.runs.device import at_least_float32, autocast, finest
+from hdarts.runs.device import at_least_float32, autocast, widest_float
 from hdarts.runs.lock import exclusive
 from hdarts.runs.memory import explaining_full_memory, naming_a_batch_that_fits
 from hdarts.runs.processes import SINGLE, Processes
@@ -177,7 +177,7 @@ def test_network(
     network.eval()
     processes.broadcast(network.buffers())
     device = images.labels.device
-    tallies = torch.zeros(-(-len(images) // batch_size), 3, dtype=finest(device), device=device)
+    tallies = torch.zeros(-(-len(images) // batch_size), 3, dtype=widest_float(device), device=device)
     for number, (x, y) in enumerate(in_order(images, batch_size)):
         if number % processes.world == processes.rank:
             logits = at_least_float32(network(x)[0])
@@ -190,7 +190,7 @@ def test_network(
 @torch.no_grad()
 def tally(logits: Tensor, labels: Tensor) -> Tensor:
     """Return `(3,)`: sum of the cross entropies, number of correct predictions, of images; float64 if there is that."""
-    losses = F.cross_entropy(logits, labels, reduction="none").to(finest(labels.device))
+    losses = F.cross_entropy(logits, labels, reduction="none").to(widest_float(labels.device))
     correct = (logits.argmax(1) == labels).to(losses)
     return torch.stack([losses, correct, torch.ones_like(losses)]).sum(1)
 

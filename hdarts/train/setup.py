@@ -11,7 +11,7 @@ from hdarts.network import EvaluationNetwork, count_parameters
 from hdarts.params import EvaluateParams
 from hdarts.runs.checkpoint import CheckpointClock
 from hdarts.runs.custom import called, require
-from hdarts.runs.device import finest, use_machine
+from hdarts.runs.device import use_machine, widest_float
 from hdarts.runs.paths import places, runs_folder
 from hdarts.runs.processes import SINGLE, Processes
 from hdarts.runs.randomness import generator
@@ -114,7 +114,7 @@ def prepare(
         network.parameters(), params.learning_rate, momentum=params.momentum, weight_decay=params.weight_decay
     )
     _describe(run, genotype, data, network, device, processes)
-    sums, test = torch.zeros(3, dtype=finest(device), device=device), data.test.to(device)
+    sums, test = torch.zeros(3, dtype=widest_float(device), device=device), data.test.to(device)
     parallel = processes.parallel(network)
     weights = balanced_weights(batches.images.labels, len(data.classes)) if params.class_weights == "balanced" else None
     return Training(

@@ -13,7 +13,7 @@ from hdarts.params import read_yaml
 from hdarts.runs.limits import cores
 from hdarts.runs.lock import exclusive
 from hdarts.runs.paths import runs_folder, workbook_of
-from hdarts.runs.run import BEFORE, NEWEST, tidy
+from hdarts.runs.run import NEWEST, PREVIOUS, tidy
 from hdarts.runs.signals import end_at_once, on_request
 from hdarts.workbook.cluster import Cluster, read_cluster, require_queue, run_on_cluster
 from hdarts.workbook.formatting import format_table
@@ -126,7 +126,7 @@ def _print_place() -> None:
 
 def _remove_left_checkpoints(run: PlannedRun) -> None:
     """Remove the checkpoints of a run whose kernel was killed right after its result; what it was to keep stays."""
-    left = any((run.folder / name).exists() for name in (NEWEST, BEFORE))
+    left = any((run.folder / name).exists() for name in (NEWEST, PREVIOUS))
     if left and not read_yaml(run.folder / "params.yaml").get("keep_checkpoint", True):
         tidy(run.params, run.folder)
 

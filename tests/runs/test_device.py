@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hdarts.errors import OutOfMemory, ParameterError
-from hdarts.runs.device import moved, use_machine
+from hdarts.runs.device import to_device, use_machine
 from hdarts.runs.memory import explaining_full_memory
 
 FULL = "CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA"
@@ -59,6 +59,6 @@ def test_full_memory_outside_of_a_step_is_explained(monkeypatch: pytest.MonkeyPa
 
 def test_parts_with_tensors_are_moved() -> None:
     device = torch.device("meta")
-    assert moved(torch.zeros(2), device).device == device
-    assert moved(torch.nn.Linear(2, 2), device).weight.device == device
-    assert moved(None, device) is None and moved("linear", device) == "linear"
+    assert to_device(torch.zeros(2), device).device == device
+    assert to_device(torch.nn.Linear(2, 2), device).weight.device == device
+    assert to_device(None, device) is None and to_device("linear", device) == "linear"

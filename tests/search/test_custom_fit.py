@@ -216,7 +216,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "parametrisation of another shape": (
         {"parts": mixing(lambda weights: weights[..., 1:])},
         {},
-        r"operation weights of shape \(1, 6, 4\) are not of space nasbench201: \(1, 6, 5\)",
+        r"mixture weights of shape \(1, 6, 4\) are not of space nasbench201: \(1, 6, 5\)",
     ),
     "selection of no cell": (
         {"parts": Parts(selection=lambda weights, space: "cell")},  # type: ignore[arg-type, return-value]

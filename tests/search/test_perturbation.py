@@ -136,8 +136,8 @@ def test_a_node_keeps_the_two_edges_that_it_misses_most_and_of_equal_ones_the_fi
     relaxation = SimpleNamespace(kept=kept, parametrisation=SimpleNamespace(normalise=None))
     state: Any = SimpleNamespace(space=DARTS, relaxation=relaxation, epoch=8)
 
-    class Known(perturbation.Without):
-        def each(self, kind, removed):
+    class Known(perturbation.Ablation):
+        def accuracies(self, kind, removed):
             assert kind == 1 and all(operations == slice(None) for _, operations in removed)
             return [accuracies[DARTS.edges[edge]] for edge, _ in removed]
 

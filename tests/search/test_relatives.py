@@ -41,7 +41,7 @@ def tiny(path: Path) -> dict[str, Any]:
 
 
 def short(stage: dict[str, Any]) -> dict[str, int]:
-    """Return a stage of one epoch in which alpha rests, if it has any, and one in which alpha moves."""
+    """Return a stage of one epoch in which alpha is frozen, if it has any, and one in which alpha is stepped."""
     warmup = stage.get("warmup_epochs", 0)
     return {"layers": 3, "warmup_epochs": min(1, warmup), "epochs": min(1, warmup) + (warmup < stage["epochs"])}
 

@@ -161,5 +161,5 @@ def test_wrong_input_is_refused():
     ):
         Supernet(NASBENCH201, 4, 0, 10)
     net = Supernet(NASBENCH201, 2, 1, 10, 1)
-    with pytest.raises(ParameterError, match=r"operation weights of shape \(2, 14, 8\) are not of space nasbench201"):
+    with pytest.raises(ParameterError, match=r"mixture weights of shape \(2, 14, 8\) are not of space nasbench201"):
         net.mixture(torch.zeros(2, 1, 8, 8), net.initial_w(generator(0)), torch.zeros(2, 14, 8))

@@ -172,7 +172,7 @@ def test_wrong_input_is_refused():
         Supernet(SearchSpace("other", ("cell",), 1, 3, ("none", "skip_connect"), 1, 1), 4, 3, 10)
     net = Supernet(DARTS, 2, 3, 10, 1)
     w = net.initial_w(generator(0))
-    with pytest.raises(ParameterError, match="operation weights of shape"):
+    with pytest.raises(ParameterError, match="mixture weights of shape"):
         net.mixture(torch.zeros(2, 1, 8, 8), w, torch.zeros(1, 6, 5))
     with pytest.raises(ValueError, match="does not fit the layout"):
         net(torch.zeros(2, 1, 8, 8), w[:-1], torch.zeros(DARTS.alpha_shape))

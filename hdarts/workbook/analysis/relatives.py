@@ -19,7 +19,7 @@ from hdarts.runs.randomness import generator
 from hdarts.runs.run import Run
 from hdarts.search.neighbourhood import adversarial, uniform
 from hdarts.search.parametrisation import PARAMETRISATIONS
-from hdarts.search.perturbation import Without
+from hdarts.search.perturbation import Ablation
 from hdarts.search.relaxation import Relaxation
 from hdarts.search.stages import stages_of
 from hdarts.search.start import resumed
@@ -237,7 +237,7 @@ def removals(run: Run) -> pd.DataFrame:
     weights, names = state.mean_weights(), state.space.operations
     places = [(edge, o) for edge in range(len(state.space.edges)) for o in range(len(names))]
     with patch.dict(os.environ, HDARTS_PROGRESS="none"):
-        whole, *found = Without(params, problem, data, state).each(0, [(0, []), *places])
+        whole, *found = Ablation(params, problem, data, state).accuracies(0, [(0, []), *places])
     return pd.DataFrame(
         [
             {"edge": edge, "operation": names[o], "weight": float(weights[0, edge, o]), "lost": whole - left}
