@@ -56,6 +56,13 @@ class ToyBilevelParams(Parameters):
     most_steps: Annotated[Integer, Field(ge=2)]
 
 
+class OneStepParams(Parameters):
+    """Notebook 11: what one step in place of the exact response does to a search."""
+
+    stage: ClassVar[str] = "one_step"
+    seed: CountOrZero
+
+
 class ToyHypernetworkParams(Parameters):
     """Notebook 02: what a hypernetwork learns on the same problems."""
 
@@ -140,4 +147,5 @@ MODELS: dict[str, type[Parameters]] = {
     "08_relatives": RelativesParams,
     "09_price_of_a_response": ResponseParams,
     "10_interference": InterferenceParams,
+    "11_one_step": OneStepParams,
 }

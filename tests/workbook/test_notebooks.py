@@ -45,8 +45,8 @@ def only_run(runs: Path) -> Path:
     return result.parent
 
 
-def test_there_are_ten():
-    assert [name[:2] for name in NAMES] == ["01", "02", "03", "04", "05", "06", "07", "08", "09", "10"]
+def test_there_are_eleven():
+    assert [name[:2] for name in NAMES] == ["01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -66,6 +66,7 @@ SHORT = {
     "08_relatives": "epochs: 2, preset_epochs: 1, draws: 8",
     "09_price_of_a_response": "steps: 20, budget: 12, supernet_budget: 8, every: 20, unroll: 2",
     "10_interference": "limit: 100, epochs: 2, cells: 2, own_epochs: 1",
+    "11_one_step": "",
 }
 
 

@@ -1,1 +1,1 @@
-"""Computations of notebooks 01 and 02: hypergradients and hypernetworks where the answer is known, as tables."""
+"""Computations of notebooks 01, 02 and 11: hypergradients and hypernetworks where the answer is known, as tables."""
