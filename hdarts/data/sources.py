@@ -70,11 +70,14 @@ def locate(name: str, folder: str) -> Path | None:
     inside = [] if name in GENERATED else [place / name for place in data_folders(folder)]
     paths = inside if name in KNOWN else list(dict.fromkeys([*places(name), *inside]))
     for path in paths:
-        if name in KNOWN:
-            if path.is_dir() and has_parquet(path):
+        try:
+            if path.is_dir():
+                if name not in KNOWN or has_parquet(path):
+                    return path
+            elif name not in KNOWN and path.is_file() and path.suffix.lower() in READERS:
                 return path
-        elif path.is_dir() or (path.is_file() and path.suffix.lower() in READERS):
-            return path
+        except OSError as error:  # in a folder that is not ours, or too long
+            raise ParameterError(f"data set {name!r}: {path} cannot be read: {error.strerror}") from None
     if name in KNOWN:
         return None
     raise ParameterError(

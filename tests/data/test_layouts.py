@@ -190,6 +190,20 @@ def test_a_link_to_itself_is_a_damaged_image(tmp_path: Path) -> None:
     assert splits.unused == {"files without suffix": 1}
 
 
+def test_a_name_that_no_file_can_have_and_a_folder_of_others_are_refused(tmp_path: Path, monkeypatch) -> None:
+    assert "cannot be read: File name too long" in refused(Path("x" * 300))
+    write_images(tmp_path, 2)
+    is_dir = Path.is_dir
+
+    def in_a_folder_of_others(path: Path) -> bool:
+        if path == tmp_path:
+            raise PermissionError(13, "Permission denied")
+        return is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", in_a_folder_of_others)
+    assert refused(tmp_path).endswith(f"{tmp_path} cannot be read: Permission denied")
+
+
 def test_one_class_is_refused_with_what_to_do(tmp_path: Path) -> None:
     write_images(tmp_path / "outer" / "train", 2)
     assert "has one class, train" not in refused(tmp_path) and "has one class, outer" in refused(tmp_path)
