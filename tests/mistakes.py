@@ -71,7 +71,7 @@ PARTS = {  # mistake: file below hdarts/, text that occurs there once, its repla
         "value_at(stage.temperature, max(0, t - 1), total)", "snas, bilevel",
     ),
     "Gumbel noise of the wrong sign": ("search/parametrisation.py", "alpha - draw.log()", "alpha + draw.log()", "snas"),
-    "a sample of its own for alpha where there is one level": (
+    "separate sample for alpha where there is one level": (
         "search/loop.py", '"inner" if stage.levels == "one" else "outer"', '"outer"', "snas",
     ),
     "alpha first where both step together": ("search/loop.py", "if together:", "if together and False:", "snas"),
