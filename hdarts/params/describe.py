@@ -29,16 +29,14 @@ def documentation(model: type[Parameters]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Description:
-    """What `describe` returns: rows of a mark, a name, two values and a text. As HTML, what is not chosen is folded."""
+    """What `describe` returns: rows of a mark, a name, two values, a text; only HTML has those without mark."""
 
     title: str
     other: str  # what the second value is
     rows: Sequence[tuple[str, ...]]
-    chosen: frozenset[str]  # names
 
     def __repr__(self) -> str:
-        rows = [row for row in self.rows if row[1] in self.chosen]
-        lines = [f"{mark or ' '} {n} = {value} ({self.other} {there}): {text}" for mark, n, value, there, text in rows]
+        lines = [f"{row[1]} = {row[2]} ({self.other} {row[3]}): {row[4]}" for row in self.rows if row[0]]
         return "\n".join([self.title, *lines])
 
     def _repr_html_(self) -> str:
@@ -48,17 +46,16 @@ class Description:
             return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
 
         left = 'style="text-align: left"'
-        short = table([row for row in self.rows if row[1] in self.chosen])
+        marked = [row for row in self.rows if row[0]]
+        short = table(marked) if marked else ""
         folded = f"<details><summary>All {len(self.rows)} parameters</summary>{table(self.rows)}</details>"
         return f"<p>{html.escape(self.title)}</p>{short}{folded}"
 
 
 def describe(params: Parameters, other: Parameters, preset: str = "") -> Description:
-    """Return a table of what a notebook's cell sets, and of what differs from `other`: the preset, "" the defaults."""
-    mine, others, fields = params.model_dump(), other.model_dump(), type(params).model_fields
-    texts = documentation(type(params))
+    """Return a table that marks what differs from `other`: the preset of that name, "" for the defaults."""
+    mine, others, texts = params.model_dump(), other.model_dump(), documentation(type(params))
     rows = [("≠" * (mine[n] != others[n]), n, repr(mine[n]), repr(others[n]), text) for n, text in texts.items()]
-    differing = [name for mark, name, *_ in rows if mark]
-    title = f"Parameters that differ (≠) from {f'the preset {preset}' if preset else 'the defaults'}: {len(differing)}."
-    chosen = frozenset([*differing, *(name for name in texts if fields[name].is_required())])
-    return Description(title, "preset" if preset else "default", rows, chosen)
+    count = sum(bool(mark) for mark, *_ in rows)
+    title = f"Parameters that differ (≠) from {f'the preset {preset}' if preset else 'the defaults'}: {count}."
+    return Description(title, "preset" if preset else "default", rows)

@@ -23,11 +23,14 @@ TEMPLATE = """
 {%- block jupyter_widgets -%}{%- endblock -%}
 {%- block html_head_css -%}
 {{- super() -}}
-<style>.jp-OutputArea-output pre { word-break: normal; overflow-wrap: anywhere; }</style>
+<style>
+.jp-OutputArea-output pre { word-break: normal; overflow-wrap: anywhere; }
+.defaults summary { font: 14px var(--jp-content-font-family, sans-serif); margin-left: 74px; cursor: pointer; }
+</style>
 {%- endblock -%}
 {%- block input_group -%}
 {%- if "parameters" in cell.metadata.tags -%}
-<details><summary>The defaults of the parameters cell</summary>{{ super() }}</details>
+<details class="defaults"><summary>The defaults of the parameters cell</summary>{{ super() }}</details>
 {%- else -%}
 {{ super() }}
 {%- endif -%}
