@@ -29,7 +29,7 @@ from hdarts.params.parts import SearchParts
 
 TOY: dict[str, Any] = {"run": "", "seed": 1, "sigmas": [0.05, 0.1], "steps": 3}
 
-# two allowed values of each parameter
+# two allowed values of each parameter of a search; those of its parts are in PARTS
 TWO = yaml.safe_load("""{
     run: ["", mine/run], device: [cpu, "cuda:1"], threads: [1, 2], deterministic: [false, true],
     data: [digits, cifar10], data_folder: ["", images],
@@ -52,7 +52,9 @@ TWO = yaml.safe_load("""{
     global_epochs: [0, 1], global_scale: [1.0, 2.0], schedule_epochs: [0, 4], stop_when_skips: [0, 2],
     drop_last: [false, true], order: [alpha-first, weights-first], nesterov: [false, true], schedule: [epoch, step],
     discretise_epochs: [0, 1], eigenvalue_epochs: [0, 2], log_every: [10, 1],
-    candidates: [0, 0], hypernetwork_input: [alpha, softmax]
+    candidates: [0, 0], hypernetwork_input: [alpha, softmax], message_rounds: [2, 1],
+    image_channels: [auto, 1], validation_part: [unused, outer], test_fraction: [0.0, 0.2],
+    response_update: [noise, noise], response_rate: [0.1, 0.2], sync_batch_norm: [false, true]
 }""")
 SEARCH, OTHER = ({name: values[which] for name, values in TWO.items()} for which in (0, 1))
 
@@ -168,7 +170,8 @@ def test_identity_ignores_what_does_not_change_the_computation_and_nothing_else(
     ignored |= {"checkpoint_epochs", "checkpoint_minutes", "keep_epochs", "keep_checkpoint"}
     ignored |= {"tensorboard", "stream", "workers"}
     start = check(SearchParams, SEARCH)
-    for name in OTHER.keys() - {"space", "candidates"}:  # which cannot change alone
+    assert OTHER.keys() | SearchParts.model_fields.keys() == SearchParams.model_fields.keys()
+    for name in OTHER.keys() - {"space", "candidates", "response_update"}:  # which cannot change alone
         changed = check(SearchParams, {**SEARCH, name: OTHER[name]})
         assert (identity(changed) == identity(start)) == (name in ignored), name
 
