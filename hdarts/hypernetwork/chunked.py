@@ -16,8 +16,8 @@ class Chunked(Hypernetwork):
 
     A weight is cut into basic kernels of the smallest size among the `shapes` with its kernel size and kind (depthwise
     or pointwise). Each basic kernel has an embedding vector z with `embedding` values; all basic kernels of one size
-    come from one linear layer, whose input is alpha and z concatenated. All of them are one matrix product per size;
-    the thesis's loop over chunks cost 8 more GPU hours per run.
+    come from one linear layer, whose input is alpha and z concatenated. Each size takes one matrix product; the
+    thesis's loop over chunks cost 8 more GPU hours per run.
     """
 
     n_alpha: int

@@ -21,8 +21,8 @@ class Graph(WithOutputLayer):
 
     The means are over the edges that end where e starts and over those that start where it ends (0 without any): one
     step along the cell's graph, forward and backward. A, S, F, B are the same for all edges and rounds. So edges with
-    equal alpha and equal surroundings have equal features, and alpha of an edge reaches the weights of those edges only
-    that are at most `rounds` steps away.
+    equal alpha and equal surroundings have equal features, and alpha of an edge reaches only the weights of edges that
+    are at most `rounds` steps away.
 
     edges: (source, node) of each row of alpha; places: the row of alpha of each convolution; sizes: its number of
     weights; hidden: length of h. ValueError for rows of alpha or places that are no edges.
@@ -84,7 +84,7 @@ class Graph(WithOutputLayer):
         return blocks
 
     @cached_property
-    def _near(self) -> tuple[list[list[int]], list[list[int]]]:
+    def _neighbours(self) -> tuple[list[list[int]], list[list[int]]]:
         """For each edge the edges that end where it starts, and those that start where it ends."""
         before = [[o for o, (_, end) in enumerate(self.edges) if end == start] for start, _ in self.edges]
         after = [[o for o, (start, _) in enumerate(self.edges) if start == end] for _, end in self.edges]
@@ -98,15 +98,15 @@ class Graph(WithOutputLayer):
     def of_edges(self, trunk: Tensor, alpha: Tensor) -> Tensor:
         """Return h of all edges, `(edges, hidden)`."""
         f = ACTIVATIONS[self.activation]
-        reads, passes = (
+        first, message = (
             part.view(shape)
             for part, shape in zip(trunk.split([rows * n for rows, n in self._shapes]), self._shapes, strict=True)
         )
         x = alpha.reshape(len(self.edges), self.columns)
-        h = f(x @ reads[:, :-1].T + reads[:, -1])
+        h = f(x @ first[:, :-1].T + first[:, -1])
         for _ in range(self.rounds):
-            before, after = (torch.stack([_mean(h, rows) for rows in near]) for near in self._near)
-            h = h + f(torch.cat([h, before, after], 1) @ passes[:, :-1].T + passes[:, -1])
+            before, after = (torch.stack([_mean(h, rows) for rows in side]) for side in self._neighbours)
+            h = h + f(torch.cat([h, before, after], 1) @ message[:, :-1].T + message[:, -1])
         return h
 
 

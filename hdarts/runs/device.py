@@ -22,7 +22,7 @@ def use_machine(params: Machine) -> torch.device:
     if params.threads:
         torch.set_num_threads(params.threads)
     elif "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > cores():
-        torch.set_num_threads(cores())  # PyTorch's default is the host's, not what a container may use
+        torch.set_num_threads(cores())  # PyTorch's default counts the cores of the host, not those of a container
     if params.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
         torch.backends.cudnn.benchmark = False

@@ -17,7 +17,7 @@ def cores() -> int:
 
 
 def memory_limit() -> tuple[int, int] | None:
-    """Return the limit of memory and what is used of it, in bytes, of the group with the least left; None without."""
+    """Return limit and use of memory, in bytes, of the group with the least left; None if there is no limit."""
     limits = [limit for folder in _groups("memory") if (limit := _memory(folder))]
     return min(limits, key=lambda limit: limit[0] - limit[1], default=None)
 

@@ -41,7 +41,7 @@ def in_workbook(folder: Path) -> Iterator[None]:
 
 
 def workbook_of(file: Path) -> Path:
-    """Return the workbook that a file is in; a file in none has the folder it is in as its workbook."""
+    """Return the workbook that a file is in; for a file in no workbook it is the folder of the file."""
     folder = file.parent.resolve()
     return workbook_above(folder) or folder
 
@@ -103,7 +103,7 @@ def preset_values(name: str) -> dict[str, Any]:
 
 
 def named_run(folder: str, slug: str, digest: str) -> str:
-    """Return the name of a run in a folder below `runs/`; one that is there keeps its name, whatever its slug was."""
+    """Return the name of a run in a folder below `runs/`; an existing run keeps its name, whatever its slug was."""
     there = sorted(path.name for path in below_runs(folder).glob(f"*-{digest}"))
     return f"{folder}/{there[0] if there else f'{slug}-{digest}'}"
 

@@ -47,8 +47,8 @@ def on_request(first: Callable[[signal.Signals], None], second: Handler | None =
 def orphans_stop() -> Iterator[None]:
     """Inside, a notebook's kernel sends itself SIGTERM once the program that started it has exited.
 
-    Papermill passes no signals on: it dies, and ipykernel kills the kernel within a second. A step that takes less time
-    is saved. Outside of a kernel nothing changes: a job may outlive its shell.
+    Papermill passes no signals on: it exits, and ipykernel kills the kernel within a second. A step that takes less
+    time is saved. Outside of a kernel nothing changes: a job may outlive its shell.
     """
     parent, left = os.getppid(), threading.Event()
 

@@ -2,7 +2,7 @@
 
 The response of the weights does not see them, because they depend on alpha alone. Each is a function
 `(alpha, weights, costs) -> scalar` of alpha `(kinds, edges, operations)`, in which a pruned operation is -inf, of the
-mean mixture weights, and of the costs of all operations; `weight` times its value is what is added.
+mean mixture weights, and of the costs of all operations. `weight` times its value is added.
 """
 
 import math
@@ -105,7 +105,7 @@ def outer_term(
 
     def value(alpha: Tensor) -> Tensor:
         needed = None if costs is None else costs.to(alpha.dtype)
-        operations = relaxation.masked(alpha)[..., : len(model.space.operations)]  # not what weighs edges
+        operations = relaxation.masked(alpha)[..., : len(model.space.operations)]  # without edge weights
         number = term(operations, relaxation.mean(alpha), needed)
         return weight.to(alpha.dtype) * (F.relu(number / target - 1) if target else number)
 

@@ -1,7 +1,7 @@
 """Candidate cells ranked by their validation accuracy with the weights of one search.
 
-The weights are shared (each step trained one random cell: Li and Talwalkar, UAI 2019) or generated for each cell by a
-global hypernetwork, w = h(one-hot) (thesis section 5.6.2; Brock et al., SMASH, ICLR 2018).
+The weights are shared (each step trains one random cell: Li and Talwalkar, UAI 2019), or a global hypernetwork
+generates them for each cell, w = h(one-hot) (thesis section 5.6.2; Brock et al., SMASH, ICLR 2018).
 """
 
 from collections.abc import Callable

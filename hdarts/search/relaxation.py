@@ -1,4 +1,4 @@
-"""From alpha to what the supernet mixes with: the parametrisation, with masks, schedules and the auxiliary skip."""
+"""From alpha to the mixture of the supernet: the parametrisation with masks, schedules and the auxiliary skip."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -41,7 +41,7 @@ class Relaxation:
         device: torch.device,
         custom: Parametrisation | None = None,
     ) -> "Relaxation":
-        """Return the relaxation of a stage; `kept` are the candidates after pruning."""
+        """Return the relaxation of a stage; `kept`: the candidates after pruning."""
         temperature, auxiliary = (torch.ones((), dtype=widest_float(device), device=device) for _ in range(2))
         kept = None if kept is None else kept.to(device)
         used = auxiliary if ever_positive(params.auxiliary_skip) else None
@@ -53,7 +53,7 @@ class Relaxation:
     ) -> "Relaxation":
         """Return the relaxation as it was after an epoch (0: at the start), for alphas that a run has recorded.
 
-        In these the pruned operations are already -inf.
+        In a recorded alpha the pruned operations are already -inf.
         """
         before = max(0, epoch - 1)
         relaxation = cls.of(params, space, stage := stage_at(params, before), None, torch.device("cpu"), custom)

@@ -54,7 +54,7 @@ def joined(one: Images, other: Images) -> Images:
 
 
 def epoch_steps(params: SearchParams, training: int, validation: int) -> int:
-    """Return the number of steps of an epoch, for the numbers of images of both levels.
+    """Return the number of steps of an epoch, for so many images on the two levels.
 
     A step takes a batch of each level. An epoch ends with the longer level; the shorter one restarts, freshly shuffled,
     so that no image is left out. With `drop_last`, as in hdarts 0.1, it ends with the shorter level.
@@ -127,8 +127,8 @@ def make_weights(
 ) -> Weights:
     """Return the weights before training: learned directly or, for method hypernetwork, generated.
 
-    All have the precision of `model.initial_w`: a custom supernet can search in float64. `purpose` makes the random
-    numbers those of a later stage.
+    They have the precision of `model.initial_w`: a custom supernet can search in float64. `purpose` is empty in the
+    first stage of a search, and the number of a later one, so that its random numbers differ.
     """
     settings = SGDSettings(params.momentum, params.weight_decay, params.clip, params.nesterov)
     w = model.initial_w(generator(params.search_seed, "weights", *purpose)).to(device)

@@ -16,7 +16,7 @@ from hdarts.space import SearchSpace
 
 @dataclass(frozen=True)
 class StagePlan:
-    """One stage, with what it takes over from the search filled in; epochs are counted from the start of the search."""
+    """One stage; what `stages` leaves out has the value of the search. Epochs count from the start of the search."""
 
     number: int
     start: int

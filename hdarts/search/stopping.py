@@ -30,7 +30,7 @@ def stage_ends(params: SearchParams, stage: StagePlan, state: State, tables: Tab
 def is_last(params: SearchParams, state: State, epoch: int, tables: Tables) -> bool:
     """Whether `epoch` (1 is the first), just completed, is the last one of the search.
 
-    `tables` have its alpha. Its eigenvalue counts as soon as they have that.
+    `tables` have the alpha of this epoch, and perhaps its eigenvalue, which then counts.
     """
     learning = epoch - max(params.frozen_epochs, params.warmup_epochs)  # epochs in which alpha was stepped
     return (

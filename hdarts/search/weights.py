@@ -30,10 +30,10 @@ Batch = tuple[Tensor, ...]  # images, labels and perhaps a random draw for the m
 class Classification:
     """The bilevel problem of a supernet: cross entropy of image batches `(x, y)` on both levels.
 
-    `outer_term(alpha)` is added to the outer loss. Several `processes` compute a share of each batch each; all get the
-    result of the whole.
+    `outer_term(alpha)` is added to the outer loss. Each of several `processes` computes its share of a batch, and all
+    get the result of the whole batch.
 
-    `relaxation(alpha)` is what the supernet mixes with; None: softmax(alpha). For a parametrisation with random draws
+    `relaxation(alpha)` is the mixture of the supernet; None: softmax(alpha). For a parametrisation with random draws
     a batch is `(x, y, draw)`, and the relaxation is called with alpha and the draw.
     `precision` bfloat16 runs the supernet under torch.autocast; weights, their gradients and losses stay float32.
     """

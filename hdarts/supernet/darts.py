@@ -58,7 +58,7 @@ class DartsCells:
                     yield f"cells.{k}.preprocess{i}.0", (cell.channels, channels, 1, 1)
 
     def __call__(self, before: Tensor, x: Tensor, named: Named, mixture: Mixture, compiled: bool) -> Tensor:
-        """Return the maps of the last cell, for both inputs of the first one, from the stem.
+        """Return the maps of the last cell for the two inputs of the first cell, which come from the stem.
 
         `named` has each convolution on all edges of a wave as one tensor, `<cell>.<sources>.<operation>.<i>`.
         """
@@ -85,7 +85,7 @@ class DartsCells:
             sums |= zip(
                 wave.nodes, self._wave(wave, x, onto, f"{k}.{wave.sources}.", named, mixture, compiled), strict=True
             )
-            done = sums.pop(len(nodes))  # it has all its edges now
+            done = sums.pop(len(nodes))  # all its edges are added now
             node, x, bypass = mixture.node(j, done, bypass, waves[j + 1 : j + 2], compiled)
             nodes.append(node)
         return torch.cat(nodes[-self.space.outputs :], 1)
@@ -178,7 +178,7 @@ def _preprocess(x: Tensor, weights: list[Tensor]) -> Tensor:
 
 
 def _started(onto: Sequence[Tensor | None], x: Tensor, stride: int) -> tuple[Tensor, ...]:
-    """Return what the nodes of a wave start from, as whole maps."""
+    """Return the sums to which a wave adds at each of its nodes: those of earlier waves, or maps of zeros."""
     height, width = (-(-length // stride) for length in x.shape[2:])
     empty = x[:, :, :height, :width]
     return tuple(torch.zeros_like(empty, memory_format=torch.channels_last) if one is None else one for one in onto)

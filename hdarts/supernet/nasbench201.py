@@ -55,7 +55,7 @@ class BenchmarkCells:
             yield name, (self.cells[-1].channels,)
 
     def __call__(self, before: Tensor, x: Tensor, named: Named, mixture: Mixture, compiled: bool) -> Tensor:
-        """Return the maps before their mean, for the stem's output `x`; what it had before is not used.
+        """Return the maps before their mean, for the stem's output `x`; `before` is not used.
 
         `named` has the convolutions of all edges that leave a node as one tensor, `<cell>.(<node>,).<operation>.0`.
         """

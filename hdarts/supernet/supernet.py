@@ -26,16 +26,19 @@ from hdarts.supernet.waves import Wave, waves
 class Supernet:
     """Supernet of a space: `supernet(images, w, alpha) -> logits`.
 
-    `layers`: cells of a DARTS network; cells in each of the three stages of NAS-Bench-201. `w` `(n_w,)` is laid out
-    [normal cells | reduction cells | rest] or [cells | rest]; rest = stem, what joins the cells (DARTS: preprocessing,
-    NAS-Bench-201: residual blocks, last BatchNorm), classifier. `n_cell_w`: weights of each kind. In a cell, the
-    weights of one convolution of one operation on all edges of a wave are adjacent: one view of `w`. Batch statistics
-    need more than one value per channel: N H W > 1 in the last cell. `custom`: custom operations by name; they are
-    computed edge by edge, followed by BatchNorm. `auxiliary_skip`: every edge has one more skip connection, with the
-    weight `Mixture.auxiliary`; at stride 2 it has weights in `w`, named `auxiliary_skip`. `partial_channels` K: the
-    operations work on the first C / K channels of a node; the others bypass them, at stride 2 by the maximum of 2x2
-    pixels, times the sum of the edge's weights, and then the K groups of channels are shuffled (Xu et al., PC-DARTS).
-    `stem`: cifar or imagenet (`hdarts.space.layers.stem_widths`).
+    `w` `(n_w,)` is laid out [normal cells | reduction cells | rest] or [cells | rest]; rest = stem, what joins the
+    cells (DARTS: preprocessing, NAS-Bench-201: residual blocks, last BatchNorm), classifier. `n_cell_w`: number of
+    weights of each kind of cell. In a cell, the weights of one convolution of one operation on all edges of a wave are
+    adjacent: one view of `w`. Batch statistics need more than one value per channel: N H W > 1 in the last cell.
+
+    layers: cells of a DARTS network; cells in each of the three stages of NAS-Bench-201.
+    custom: custom operations by name; they are computed edge by edge, followed by BatchNorm.
+    auxiliary_skip: every edge has one more skip connection, with the weight `Mixture.auxiliary`; at stride 2 it has
+    weights in `w`, named `auxiliary_skip`.
+    partial_channels: K; the operations work on the first C / K channels of a node (Xu et al., PC-DARTS). The others
+    bypass them, times the sum of the edge's weights, at stride 2 after the maximum of 2x2 pixels. Then the K groups of
+    channels are shuffled.
+    stem: cifar or imagenet (`hdarts.space.layers.stem_widths`).
     """
 
     def __init__(

@@ -7,13 +7,13 @@ from hdarts.supernet.supernet import Supernet
 
 
 class Widening:
-    """The map from vectors `(n_w,)` of a supernet with many groups of channels to one with fewer, but else the same.
+    """The map of vectors `(n_w,)` from a supernet with more groups of channels to one that has fewer, else the same.
 
     As in Net2Net (Chen et al., ICLR 2016) the channels that an operation gains are copies of some of its channels,
     drawn at random: rows of a convolution for its outputs, columns for its inputs. A pointwise convolution reads the
     copies that the depthwise one before it makes; elsewhere inputs are drawn anew, and columns are not divided by the
-    number of copies, as in the code of DrNAS (Chen et al., ICLR 2021). The function therefore changes a little. The
-    velocity of the weights is mapped in the same way.
+    number of copies, as in the code of DrNAS (Chen et al., ICLR 2021). The function of the network
+    therefore changes a little. The velocity of the weights is mapped in the same way.
     """
 
     def __init__(self, narrow: Supernet, wide: Supernet, generator: torch.Generator):

@@ -1,9 +1,9 @@
-"""What the last test of a training says about single classes, and how far its confidences can be trusted.
+"""The last test of a training by class, and the calibration of its confidences.
 
     ECE = sum over bins b of (n_b / n) |accuracy_b - confidence_b|         (Guo et al., ICML 2017)
 
-A confidence is the softmax of the predicted class; the n images fall into 15 bins of equal width by it, and accuracy_b
-and confidence_b are means over the n_b images of a bin. Here it is in points, as accuracies are in per cent.
+A confidence is the softmax of the predicted class. By it, the n images fall into 15 bins of equal width; accuracy_b and
+confidence_b are means over the n_b images of bin b. The ECE is in points, as accuracies are in per cent.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ class Counts:
         ones = torch.ones_like(confidence)
         pair = labels, predicted.clamp(max=len(self.classes))
         self.confusion.index_put_(pair, ones, accumulate=True)
-        where = ((confidence * BINS).ceil().long() - 1).clamp(0, BINS - 1)  # a bin has its upper end
+        where = ((confidence * BINS).ceil().long() - 1).clamp(0, BINS - 1)  # the upper end belongs to the bin
         self.bins.index_add_(0, where, torch.stack([ones, confidence, (predicted == labels).double()], 1))
 
     def write(self, run: Run, processes: Processes) -> None:
@@ -98,9 +98,9 @@ def calibration_error(bins: pd.DataFrame) -> float:
 
 
 def balanced_weights(labels: Tensor, classes: int) -> Tensor:
-    """Return the weight N / (K N_c) of each class c, for N_c of N images and K classes that have any; their mean is 1.
+    """Return the weight N / (K N_c) of each class c, for N_c of N images and K classes that have any.
 
-    That mean is over the images. A class without images has weight 0.
+    The mean over the images is 1. A class without images has weight 0.
     """
     counts = torch.bincount(labels.cpu(), minlength=classes).double()
     used = counts > 0
@@ -108,7 +108,7 @@ def balanced_weights(labels: Tensor, classes: int) -> Tensor:
 
 
 def class_loss(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
-    """Return the mean over the images of the cross entropy, each times the weight of its class (None: 1)."""
+    """Return the mean over the images of cross entropy times the weight of the image's class (None: 1)."""
     if weights is None:
         return F.cross_entropy(logits, labels)
     return F.cross_entropy(logits, labels, weights.to(logits.dtype), reduction="sum") / len(labels)

@@ -5,8 +5,8 @@
 PyTorch's DistributedDataParallel averages gradients over the processes, so each multiplies its loss by their number:
 the gradient is that of the whole batch, and learning rate and schedule are those of one process.
 
-Only BatchNorm differs from one process. Each process normalises by its own share of a batch, and the running statistics
-are those of the first; `synchronise_batch_norm` makes both those of the whole batch.
+Only BatchNorm differs from training in one process. Each process normalises by its own share of a batch, and the
+running statistics are those of the first; `synchronise_batch_norm` makes both those of the whole batch.
 
 A resumed training gives the same bits as an uninterrupted one. DDP would regroup the gradients after its first step,
 and on three or more processes the order of a sum depends on the group; with `find_unused_parameters` it does not. DDP

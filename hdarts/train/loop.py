@@ -189,7 +189,7 @@ def test_network(
 
 @torch.no_grad()
 def tally(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return `(3,)`: sum of the cross entropies, number of correct predictions, of images; float64 if there is that."""
+    """Return `(3,)`, float64 where there is that: sum of cross entropies, number of correct predictions, of images."""
     losses = F.cross_entropy(logits, labels, reduction="none").to(widest_float(labels.device))
     correct = (logits.argmax(1) == labels).to(losses)
     return torch.stack([losses, correct, torch.ones_like(losses)]).sum(1)

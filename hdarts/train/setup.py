@@ -25,9 +25,9 @@ from hdarts.train.state import Training
 
 
 def read_genotype(name: str) -> Genotype:
-    """Return the genotype that a text is (`Genotype.from_text`), or that of a run below `runs/`, or of a file.
+    """Return the genotype in a text (`Genotype.from_text`), of a run below `runs/`, or in a file with such a text.
 
-    A file has such a text; its path is relative to here, or to the workbook.
+    A relative path of a file is searched for in the working folder, then in the workbook.
     """
     if ("Genotype" in name and "(" in name) or name.lstrip().startswith(("|", "{")):
         return Genotype.from_text(name)

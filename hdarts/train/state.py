@@ -77,7 +77,7 @@ def resume(training: Training) -> None:
     training.network.load_state_dict(state["network"])
     training.optimiser.load_state_dict(state["optimiser"])
     training.epoch, training.rows = state["epoch"], state["rows"]
-    training.step = min(state["step"], len(training.batches))  # more processes may leave out a short last batch
+    training.step = min(state["step"], len(training.batches))  # with more processes a short last batch may be left out
     training.seconds = state.get("seconds", math.nan if training.step else 0.0)  # earlier versions did not save it
     training.sums.copy_(state["sums"])
     if training.rows:
