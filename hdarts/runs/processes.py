@@ -137,13 +137,23 @@ class SynchronisedStatistics(TorchFunctionMode):
         self, x: Tensor, running_mean: None, running_var: None, weight: Tensor | None = None,
         bias: Tensor | None = None, training: bool = True, momentum: float = 0.1, eps: float = 1e-5,
     ) -> Tensor:  # fmt: skip
-        count = x.new_full((1,), x[:, 0].numel())
-        sums: Any = Sum.apply(torch.cat([x.sum((0, 2, 3)), count]) * self.present)
-        centred = x - (sums[:-1] / sums[-1]).view(-1, 1, 1)
-        squares: Any = Sum.apply(centred.square().sum((0, 2, 3)) * self.present)
-        scale = (squares / sums[-1] + eps).rsqrt()
+        centred, _, variance, _ = common_moments(x, self.present)
+        scale = (variance + eps).rsqrt()
         out = centred * (scale if weight is None else scale * weight).view(-1, 1, 1)
         return out if bias is None else out + bias.view(-1, 1, 1)
+
+
+def common_moments(x: Tensor, present: float = 1.0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return x `(N, C, H, W)` minus its mean, and mean, variance and number of values per channel, of all processes.
+
+    `present`: 1, or 0 for a process whose images do not count. Means and variances `(C,)` are differentiable.
+    """
+    count = x.new_full((1,), x[:, 0].numel())
+    sums: Any = Sum.apply(torch.cat([x.sum((0, 2, 3)), count]) * present)
+    mean = sums[:-1] / sums[-1]
+    centred = x - mean.view(-1, 1, 1)
+    squares: Any = Sum.apply(centred.square().sum((0, 2, 3)) * present)
+    return centred, mean, squares / sums[-1], sums[-1]
 
 
 class Sum(torch.autograd.Function):

@@ -1,6 +1,6 @@
 """Search spaces, the discrete cells in them (`Genotype`), and the maps between alpha and cells."""
 
-from hdarts.space.derive import check_alpha, discretise, mask_alpha, one_hot_alpha, one_hot_weights, strongest
+from hdarts.space.derive import discretise, mask_alpha, one_hot_alpha, one_hot_weights, strongest
 from hdarts.space.genotype import Genotype, every_cell, skip_count
 from hdarts.space.layers import RESIDUAL, CellPlan
 from hdarts.space.named import SPACES, check_space
@@ -15,7 +15,6 @@ __all__ = [
     "Genotype",
     "NASBench201",
     "SearchSpace",
-    "check_alpha",
     "check_space",
     "discretise",
     "every_cell",

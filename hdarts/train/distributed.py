@@ -16,7 +16,7 @@ then warns once per process that there are no unused parameters.
 import torch
 from torch import Tensor, nn
 
-from hdarts.runs.processes import Sum
+from hdarts.runs.processes import common_moments
 
 
 class SynchronisedBatchNorm2d(nn.BatchNorm2d):
@@ -29,12 +29,7 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
         if not self.training:
             return super().forward(x)
         assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
-        y = x.to(self.weight.dtype)
-        sums = Sum.apply(torch.cat([y.sum((0, 2, 3)), y.new_full((1,), y[:, 0].numel())]))
-        assert isinstance(sums, Tensor)
-        mean, count = sums[:-1] / sums[-1], sums[-1]
-        centred = y - mean[:, None, None]
-        variance = Sum.apply(centred.square().sum((0, 2, 3))) / count
+        centred, mean, variance, count = common_moments(x.to(self.weight.dtype))
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum or 0.0)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum or 0.0)
