@@ -1,7 +1,7 @@
 """One process at a time per folder: a second one is refused, with an error that names the first.
 
-The lock is that of the operating system on the file `.lock`: it ends with its process, however that ends. The file
-`.owner` next to it names the process.
+The lock is that of the operating system on the file `.lock`: it is released when its process ends, also by a kill. The
+file `.owner` next to it names the process.
 
 Some network file systems have no such locks. There, a notice says so, and the lock is a file `.lock.held` that only one
 process can create: it names host and process, and its time is renewed every few seconds. One that was not renewed for a

@@ -13,7 +13,7 @@ from hdarts.search.stages import Pruning
 
 @dataclass(frozen=True)
 class Parts:
-    """User-defined parts; None stands for the part that the parameters name. They do not change the name of a run.
+    """User-defined parts; None: the part that the parameters name. They do not change the name of a run.
 
     parametrisation: from alpha to mixture weights.
     outer_term: `(alpha, mean mixture weights) -> scalar`, added to the outer loss; pruned operations have alpha -inf.

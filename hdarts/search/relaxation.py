@@ -90,7 +90,7 @@ class Relaxation:
         return self.normalised((self.normalised(kept) + noise).clamp_min(0) * kept)
 
     def normalised(self, theta: Tensor) -> Tensor:
-        """Return weights that are put on the simplex where the parametrisation has its alpha."""
+        """Return `theta` put on the simplex; only for a parametrisation that has its alpha there."""
         assert self.parametrisation.normalise is not None
         return self.parametrisation.normalise(theta, self.space)
 

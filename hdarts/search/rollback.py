@@ -43,7 +43,7 @@ def roll_back(params: SearchParams, run: Run, state: State, log: Log, clock: Che
     """Return to the epoch before the eigenvalue grew, with more weight decay, if that is due; return whether it was.
 
     The rows of the epochs that are taken again move to rollbacks.csv, with the weight decay that they had. Once the
-    decay has its largest value, the search goes on to its end.
+    decay has its largest value, the search continues to its end.
     """
     count = state.rollbacks + 1
     if not params.decay_growth or weight_decay(params, count) > params.most_weight_decay * (1 + 1e-9):

@@ -71,7 +71,7 @@ def _slopes(
 def _divergence(
     problem: Any, w: Tensor, alpha: Tensor, batch: Batch, along: Tensor, factor: float, momentum: float, rate: Rate
 ) -> str:
-    """Return a sentence with the largest stable step size, from the curvature along the diverging response."""
+    """Return the error message, with the largest stable step size, from the curvature along the diverging response."""
     unit = (along / along.abs().max()).nan_to_num()
     _, image, _, _ = _slopes(problem, w, alpha, batch, unit, torch.zeros_like(alpha))
     curvature = float(image.norm() / unit.norm())

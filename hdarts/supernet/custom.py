@@ -70,7 +70,7 @@ def add_custom(
 ) -> list[Tensor]:
     """Return the target `nodes` with the outputs of the custom operations on the sources `x` added.
 
-    `named` has the weights `<operation>.<i>` and `scales` the weights of the operations, C values per edge; both are
+    `named` has the weights `<operation>.<i>` and `scales` their mixture weights, C equal values per edge; both are
     concatenated over the edges, ordered by source, then node. `active`: the edges that have each operation.
     """
     edges = len(x) * len(nodes)
