@@ -10,7 +10,7 @@ import numpy as np
 
 from hdarts.data.decode import scaled
 from hdarts.data.labels import Labelled, Labels, named_labels, source
-from hdarts.data.raw import PARTS, Source, array_images
+from hdarts.data.raw import PARTS, Source, array_images, one_name_each
 from hdarts.errors import ParameterError
 
 IMAGES, LABELS = ("images", "image", "x", "data"), ("labels", "label", "y", "targets", "target")
@@ -28,7 +28,9 @@ def arrays(path: Path) -> Source:
             names = [name.removesuffix(".npy") for name in file.namelist()]
     except (OSError, zipfile.BadZipFile) as error:
         raise ParameterError(f"{path}: cannot be read as a NumPy file: {error}") from error
-    found = {role: name for name in reversed(names) if (role := _role(name))}
+    roles = {name: role for name in names if (role := _role(name))}
+    one_name_each(path, ((" ".join(role).strip(), name) for name, role in roles.items()))
+    found = {role: name for name, role in roles.items()}
     whole = ("train", "images") not in found and ("", "images") in found
     parts = {part or "train": part for part, what in found if what == "images" and bool(part) != whole}
     lacking = [found[part, "images"] for part in parts.values() if (part, "labels") not in found]
@@ -82,17 +84,19 @@ def _part(path: Path, images: str, labels: str, limits: Callable[[], tuple[float
             raise ParameterError(f"{path}: array {images} has shape {shape}; images have shape {forms}")
     if len(values.codes) != len(pixels):
         raise ParameterError(f"{path}: {images} has {len(pixels)} images, but {labels} {len(values.codes)} labels")
-    note = ""
+    notes = list[str]()
     if pixels.dtype != np.uint8:
         try:
-            note = "{} values are scaled by the range of the training images, {:g} to {:g}, and clipped".format(
-                pixels.dtype, *limits()
-            )
-            pixels = scaled(pixels, *limits())
+            low, high = limits()
+            beyond = int(((pixels < low) | (pixels > high)).any((1, 2, 3)).sum())
+            clipped = f"; {beyond} of its images have others, which are clipped" if beyond else ""
+            scale = f"scaled by the range of the training images, {low:g} to {high:g}{clipped}"
+            notes.append(f"{pixels.dtype} values of {images} are {scale}")
+            pixels = scaled(pixels, low, high)
         except ValueError as error:
             raise ParameterError(f"{path}: array {images} {error}") from None
     raw = array_images(pixels, values.codes, f"{path}, {images}")
-    return Labelled([values], raw.items, raw.shape, note)
+    return Labelled([values], raw.items, raw.shape, tuple(notes))
 
 
 def _labels(path: Path, name: str) -> Labels:

@@ -255,7 +255,7 @@ def _eight_bits(image: Image.Image, noted: Counter[str]) -> np.ndarray:
 def scaled(values: np.ndarray, low: float | None = None, high: float | None = None) -> np.ndarray:
     """Return values from `low` to `high` (of the array, if None) as 0 to 255, rounded; a constant becomes 0."""
     low, high = float(values.min() if low is None else low), float(values.max() if high is None else high)
-    if not np.isfinite([low, high]).all():
+    if not np.isfinite(values).all():
         raise ValueError("contains values that are not finite")
     return np.rint((values.astype(np.float64) - low) * (255 / (high - low or 1))).clip(0, 255).astype(np.uint8)
 

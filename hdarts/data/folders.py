@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from hdarts.data.raw import ADVICE, PARTS, READS_HEIF, RawImages, Source, class_labels
+from hdarts.data.raw import ADVICE, PARTS, READS_HEIF, RawImages, Source, class_labels, one_name_each
 from hdarts.errors import ParameterError
 
 SUFFIXES = (
@@ -45,7 +45,6 @@ def image_folder(path: Path) -> Source:
         hint = f"; it has {'/'.join(tables[0])}, which `data` can name, or its folder" if tables else ""
         if hint or not classes:
             raise ParameterError(f"{path}: contains neither train-*.parquet nor one folder of images per class{hint}")
-    nested = sum(len(names) > 2 for some in by_part.values() for names in some)
     return Source(
         path.name,
         classes,
@@ -53,7 +52,6 @@ def image_folder(path: Path) -> Source:
         {p: lambda p=p: _by_class(path / roots[p], by_part[p], classes) for p in roots if p != "train"},
         in_parts=bool(parts),
         unused=unused,
-        notes=(f"{nested} images are in folders below those of their classes",) if nested else (),
     )
 
 
@@ -102,12 +100,7 @@ def _parts(path: Path, folders: Sequence[str]) -> dict[str, str]:
 
     Raises ParameterError where parts have folders of classes, but the training part is missing.
     """
-    found: dict[str, str] = {}
-    for name in folders:
-        if part := PARTS.get(name.casefold()):
-            if part in found:
-                raise ParameterError(f"{path}: both {found[part]} and {name} are a {part} part; rename one")
-            found[part] = name
+    found = one_name_each(path, ((PARTS[word], name) for name in folders if (word := name.casefold()) in PARTS))
     classes = {name for name in folders if name not in found.values()}
     nested = any(_visible(path / name) for name in found.values())
     if found and "train" not in found and (nested or not classes):
@@ -131,5 +124,6 @@ def _by_class(root: Path, files: Iterable[Names], classes: Sequence[str]) -> Raw
         others = Counter(kind(names) for names in walk(lacking)) if lacking.is_dir() else {}
         has = f", but {counted(others)}" if others else ""
         raise ParameterError(f"{lacking}: contains no image ({suffixes}){has}{more}")
-    paths = [root.joinpath(*names) for names in ordered]
-    return RawImages(numbers, lambda rows: ((str(paths[row]), paths[row]) for row in rows.tolist()))
+    paths, nested = [root.joinpath(*names) for names in ordered], sum(len(names) > 2 for names in ordered)
+    notes = (f"{nested} images of {root.name} are in folders below those of their classes",) if nested else ()
+    return RawImages(numbers, lambda rows: ((str(paths[row]), paths[row]) for row in rows.tolist()), notes=notes)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -32,13 +33,13 @@ class Labels:
 class Labelled:
     """A part of a set before its classes have numbers; `items` and `shape` are those of `RawImages`.
 
-    note: what to print about it.
+    notes: what to know about it.
     """
 
     labels: Sequence[Labels]
     items: Callable[[Tensor], Iterator[tuple[str, Item]]]
     shape: Shape | None = None
-    note: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def source(name: str, parts: Mapping[str, Callable[[], Labelled]], in_parts: bool, unused: Mapping[str, int]) -> Source:
@@ -49,10 +50,10 @@ def source(name: str, parts: Mapping[str, Callable[[], Labelled]], in_parts: boo
 
     def raw(part: Labelled) -> RawImages:
         numbers = np.concatenate([_numbers(labels, classes, by_name) for labels in part.labels])
-        return RawImages(torch.from_numpy(numbers), part.items, shape=part.shape)
+        return RawImages(torch.from_numpy(numbers), part.items, shape=part.shape, notes=part.notes)
 
     others = {part: lambda opened=opened: raw(opened()) for part, opened in parts.items() if part != "train"}
-    return Source(name, classes, raw(train), others, in_parts, unused, (train.note,) if train.note else ())
+    return Source(name, classes, raw(train), others, in_parts, unused)
 
 
 def named_labels(place: str, values: Sequence[object]) -> Labels:
@@ -80,6 +81,15 @@ def column_of(known: Sequence[str], names: Sequence[str]) -> str | None:
     """Return the first of the known columns that there is; case, blanks and hyphens do not matter."""
     spelled = {re.sub(r"[\s-]+", "_", name.strip().lower()): name for name in reversed(names)}
     return next((spelled[name] for name in known if name in spelled), None)
+
+
+def require_column(place: Path, what: str, known: Sequence[str], names: Sequence[str]) -> str:
+    """Return the column of that kind; refuse a table without one, with the names that it may have."""
+    if (name := column_of(known, names)) is None:
+        raise ParameterError(
+            f"{place}: has no column of {what}, only {', '.join(names) or 'none'}; name one of them {', '.join(known)}"
+        )
+    return name
 
 
 def _classes(labels: Sequence[Labels]) -> tuple[str, ...]:

@@ -10,9 +10,9 @@ from pathlib import Path
 from torch import Tensor
 
 from hdarts.data.folders import is_image
-from hdarts.data.labels import LABEL_COLUMNS, Labelled, column_of, named_labels, part_of, source
+from hdarts.data.labels import LABEL_COLUMNS, Labelled, column_of, named_labels, part_of, require_column, source
 from hdarts.data.parquet import IMAGE_COLUMNS
-from hdarts.data.raw import PARTS, Item, Source
+from hdarts.data.raw import PARTS, Item, Source, one_name_each
 from hdarts.errors import ParameterError
 
 SUFFIXES = (".csv", ".tsv")
@@ -44,9 +44,10 @@ def siblings_of(path: Path) -> dict[str, Path]:
     """Return the files of the parts beside `train.csv` that have labels; only itself for a CSV of another name."""
     if part_of(path.stem) != ("train", ""):
         return {"train": path}
-    beside = sorted(path.parent.glob(f"*{path.suffix}"))
-    named = {part_of(file.stem): file for file in beside if column_of(LABEL_COLUMNS, _table(file)[0])}
-    return {name[0]: file for name, file in named.items() if name and not name[1]} | {"train": path}
+    beside = ((part_of(file.stem), file) for file in sorted(path.parent.glob(f"*{path.suffix}")))
+    parts = ((part[0], file) for part, file in beside if part and not part[1])
+    labelled = ((part, file.name) for part, file in parts if column_of(LABEL_COLUMNS, _table(file)[0]))
+    return {part: path.parent / name for part, name in one_name_each(path.parent, labelled).items()} | {"train": path}
 
 
 Row = tuple[Path, str, str]  # file, label, part or ""
@@ -71,8 +72,8 @@ def _part(path: Path, rows: list[Row]) -> Labelled:
     def items(some: Tensor) -> Iterator[tuple[str, Item]]:
         return ((str(files[row]), files[row]) for row in some.tolist())
 
-    note = f"{repeated} lines repeat an image, which is used once" if repeated else ""
-    return Labelled([named_labels(str(path), [*labels.values()])], items, note=note)
+    notes = (f"{repeated} lines repeat an image, which is used once",) if repeated else ()
+    return Labelled([named_labels(str(path), [*labels.values()])], items, notes=notes)
 
 
 def _table(path: Path) -> list[list[str]]:
@@ -88,11 +89,9 @@ def _table(path: Path) -> list[list[str]]:
 def _rows(path: Path) -> list[Row]:
     """Return file, label and part of the images that a CSV lists."""
     names, *lines = _table(path)
-    columns = [column_of(known, names) for known in (IMAGE_COLUMNS, LABEL_COLUMNS, PART_COLUMNS)]
-    for column, known in zip(columns[:2], (IMAGE_COLUMNS, LABEL_COLUMNS), strict=True):
-        if column is None:
-            raise ParameterError(f"{path}: its first line names no column {', '.join(known)}, only {', '.join(names)}")
-    file, label, part = (names.index(column) if column else -1 for column in columns)
+    file = names.index(require_column(path, "images", IMAGE_COLUMNS, names))
+    label = names.index(require_column(path, "labels", LABEL_COLUMNS, names))
+    part = names.index(column) if (column := column_of(PART_COLUMNS, names)) else -1
     rows: list[Row] = []
     for number, line in enumerate(lines, 2):
         if not any(line):

@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from hdarts.data.folders import SUFFIXES, kind, walk
-from hdarts.data.labels import LABEL_COLUMNS, Labelled, Labels, column_of, named_labels, part_of, source
-from hdarts.data.raw import Item, Source
+from hdarts.data.labels import LABEL_COLUMNS, Labelled, Labels, column_of, named_labels, part_of, require_column, source
+from hdarts.data.raw import Item, Source, one_name_each
 from hdarts.errors import ParameterError
 
 FILE_COLUMNS = ("file", "file_name", "filename", "path", "file_path", "filepath", "image_path", "image_file")
@@ -66,14 +66,16 @@ def _open(folder: Path, part: str, files: list[Path]) -> Labelled:
 
 
 def _shards(folder: Path, part: str, files: list[Path]) -> list[Path]:
-    """Return those files of a part that have its images; refuse an incomplete set of `-00000-of-00002`.
+    """Return those files of a part that have its images; refuse two names of it, or some of `-00000-of-00002`.
 
     Where files are numbered so, others do not belong to them; nor do those without images beside some with images.
     """
     numbers = {file: re.search(r"[-_.](\d+)[-_.]of[-_.](\d+)", file.stem) for file in files}
     shards = {file: (int(found[1]), int(found[2])) for file, found in numbers.items() if found}
+    used = list(shards) or [file for file in files if _has_images(file)] or files
+    one_name_each(folder, ((part, re.split("[^a-z]", file.stem.lower())[0]) for file in used))
     if not shards:
-        return [file for file in files if _has_images(file)] or files
+        return used
     count = max(count for _, count in shards.values())
     missing = sorted(set(range(count)) - {number for number, _ in shards.values()})
     if missing or len(shards) != count:
@@ -91,10 +93,11 @@ def _has_images(file: Path) -> bool:
 def _part(files: list[Path]) -> Labelled:
     for file in files:
         with _reading(file):
-            name = _column(file, IMAGE_COLUMNS, "img or image")
+            name = _image_column(file)
             if not _can_be_images(form := pq.read_schema(file).field(name).type):
                 raise ParameterError(f"{file}: column {name} has to contain encoded images or paths, not {form}")
-    return Labelled([_labels(file) for file in files], partial(_encoded, files))
+    notes = (f"{len(files)} files joined, {files[0].name} to {files[-1].name}",) if len(files) > 1 else ()
+    return Labelled([_labels(file) for file in files], partial(_encoded, files), notes=notes)
 
 
 @contextmanager
@@ -106,16 +109,13 @@ def _reading(file: Path) -> Iterator[None]:
         raise ParameterError(f"{file}: cannot be read as Parquet: {' '.join(str(error).split())}") from error
 
 
-def _column(file: Path, known: Sequence[str], kinds: str) -> str:
-    names = pq.read_schema(file).names
-    if (name := column_of(known, names)) is None:
-        raise ParameterError(f"{file}: has no column {kinds}, only {', '.join(names)}")
-    return name
+def _image_column(file: Path) -> str:
+    return require_column(file, "images", IMAGE_COLUMNS, pq.read_schema(file).names)
 
 
 def _labels(file: Path) -> Labels:
     with _reading(file):
-        name = _column(file, LABEL_COLUMNS, "label or fine_label")
+        name = require_column(file, "labels", LABEL_COLUMNS, pq.read_schema(file).names)
         column = pq.read_table(file, columns=[name])[name]
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
@@ -158,7 +158,7 @@ def _encoded(files: list[Path], rows: Tensor) -> Iterator[tuple[str, Item]]:
 
 def _row_group(file: Path, group: int, wanted: np.ndarray) -> list[bytes | Path | None]:
     with _reading(file):
-        name = _column(file, IMAGE_COLUMNS, "img or image")
+        name = _image_column(file)
         column = pq.ParquetFile(file).read_row_group(group, columns=[name])[name].take(pa.array(wanted))
         return [_item(file.parent, value) for value in column.to_pylist()]
 

@@ -1,7 +1,7 @@
 """Sets of images that are not yet read, and which of their images are for training, the outer level and testing."""
 
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
@@ -37,13 +37,15 @@ class RawImages:
     """A part of a source: labels, and images that are read while `items(rows)` is iterated.
 
     `items` takes ascending rows and yields `(name, item)`; `name` identifies the image in messages. `outer` marks the
-    images of the outer level, where the set says which they are. `shape` (H, W, C) is that of images in one array.
+    images of the outer level, where the set says which they are. `shape` (H, W, C) is that of images in one array;
+    `notes` say what else to know about the part.
     """
 
     labels: Tensor
     items: Callable[[Tensor], Iterator[tuple[str, Item]]]
     outer: Tensor | None = None
     shape: Shape | None = None
+    notes: tuple[str, ...] = ()
 
     def all(self) -> Iterator[tuple[str, Item]]:
         """Yield the names and items of all images."""
@@ -59,7 +61,7 @@ class Source:
     """A set of images that are not yet read.
 
     parts: how to open its parts `validation` and `test`, as far as it has them. in_parts: whether it says itself what
-    is for training. unused: numbers of files by kind that are no images of the set; notes: what else to know about it.
+    is for training. unused: numbers of files by kind that are no images of the set.
     """
 
     name: str
@@ -68,7 +70,6 @@ class Source:
     parts: Mapping[str, Callable[[], RawImages]] = field(default_factory=dict)
     in_parts: bool = True
     unused: Mapping[str, int] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
 
 
 def array_images(pixels: np.ndarray, labels: np.ndarray | Tensor, name: str) -> RawImages:
@@ -78,6 +79,15 @@ def array_images(pixels: np.ndarray, labels: np.ndarray | Tensor, name: str) -> 
         lambda rows: ((f"{name}, row {row}", pixels[row]) for row in rows.tolist()),
         shape=tuple(pixels.shape[1:]),  # type: ignore[arg-type]
     )
+
+
+def one_name_each(place: Path, named: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the one name of each part, of pairs `(part, name)`; refuse a part with two names."""
+    found: dict[str, str] = {}
+    for part, name in named:
+        if (other := found.setdefault(part, name)) != name:
+            raise ParameterError(f"{place}: both {other} and {name} mean {part}; rename one")
+    return found
 
 
 def fold(name: str) -> str:
@@ -118,8 +128,8 @@ def joined(one: RawImages, other: RawImages) -> RawImages:
     def items(rows: Tensor) -> Iterator[tuple[str, Item]]:
         return chain(one.items(rows[rows < count]), other.items(rows[rows >= count] - count))
 
-    labels = torch.cat([one.labels, other.labels])
-    return RawImages(labels, items, torch.arange(len(labels)) >= count, one.shape if one.shape == other.shape else None)
+    labels, shape = torch.cat([one.labels, other.labels]), one.shape if one.shape == other.shape else None
+    return RawImages(labels, items, torch.arange(len(labels)) >= count, shape, one.notes + other.notes)
 
 
 OpenPart = Callable[[], RawImages]

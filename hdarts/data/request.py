@@ -140,7 +140,7 @@ def summary(opened: Opened, counts: Mapping[str, int], filters: Sequence[ImageFi
     height, width, channels = filters[0].shape
     text = ", ".join(f"{count} {part}" for part, count in counts.items() if count)
     every = [f"{text} images of {len(opened.source.classes)} classes, {width}x{height}, {channels} channels"]
-    every += [*opened.source.notes, *opened.notes]
+    every += dict.fromkeys([*opened.train.notes, *(opened.test.notes if opened.test else ()), *opened.notes])
     if noted:
         every.append("images " + ", ".join(f"{kind}: {count}" for kind, count in noted.items()))
     if opened.source.unused:

@@ -123,8 +123,8 @@ def test_a_set_in_which_nothing_can_be_read_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"img": [b"x"]}, "has no column label or fine_label, only img"),
-        ({"label": [0]}, "has no column img or image, only label"),
+        ({"img": [b"x"]}, "has no column of labels, only img; name one of them label, fine_label, "),
+        ({"label": [0]}, "has no column of images, only label; name one of them img, image, "),
         ({"img": [b"x"], "label": [0.5]}, "column label has type double and 0 empty rows; each row needs an"),
         ({"img": [b"x", b"x"], "label": [0, None]}, "column label has type int64 and 1 empty rows; each row needs an"),
         ({"img": [b"x"], "label": [-1]}, "label -1 is not one of 0 to"),

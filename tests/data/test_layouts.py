@@ -84,7 +84,7 @@ def test_parts_that_cannot_be_are_refused(tmp_path: Path) -> None:
     assert refused(tmp_path).endswith("has test, valid but no training part, train/<class>/*")
     write_images(tmp_path / "train", 3)
     write_images(tmp_path / "val", 3)
-    assert refused(tmp_path).endswith("both val and valid are a validation part; rename one")
+    assert refused(tmp_path).endswith("both val and valid mean validation; rename one")
     shutil.rmtree(tmp_path / "val")
     assert "has a test part; set it to 0" in refused(tmp_path, test_fraction=0.2)
     shutil.rmtree(tmp_path / "valid")
@@ -145,7 +145,7 @@ def test_every_file_is_used_or_counted_by_kind(tmp_path: Path, capsys) -> None:
     assert splits.unused == counts | {"images outside the class folders": 1}
     line = "files not used: 1 .bak, 2 .psd, 1 .txt, 2 files without suffix, 5 hidden or system files, 1 images outside"
     assert line in capsys.readouterr().err and splits.summary()["files_not_used"] == splits.unused
-    assert "7 images are in folders below those of their classes" in dataset_info(str(tmp_path / "set")).line
+    assert "7 images of set are in folders below those of their classes" in dataset_info(str(tmp_path / "set")).line
 
 
 def test_files_outside_of_the_parts_are_counted(tmp_path: Path) -> None:
@@ -246,7 +246,30 @@ def test_missing_shards_are_named_and_other_files_are_no_shards(tmp_path: Path) 
     for file in tmp_path.glob("train-0*"):
         file.unlink()
     pq.write_table(pa.table({"label": [1]}), tmp_path / "train_labels.parquet")
-    assert has(whole(tmp_path).train, *[90, 91, 92] * 2) and whole(tmp_path).unused[".parquet"] == 3
+    assert refused(tmp_path).endswith("both train and training mean train; rename one")
+    shard(tmp_path, "train-new.parquet", range(93, 96), names)
+    (tmp_path / "training_labels.parquet").unlink()
+    assert has(whole(tmp_path).train, 93, 94, 95, 90, 91, 92) and whole(tmp_path).unused[".parquet"] == 3
+    assert "; 2 files joined, train-new.parquet to train-old.parquet;" in dataset_info(str(tmp_path)).line
+
+
+def test_two_names_of_a_part_are_not_joined(tmp_path: Path) -> None:
+    """As in folders: of val and valid, one may be old. Files of other columns are none of the part."""
+    shard(tmp_path, "train.parquet", range(6), NAMES)
+    for name in ("val.parquet", "valid.parquet"):
+        shard(tmp_path, name, range(50, 53), NAMES)
+    message = f"{tmp_path}: both val and valid mean validation; rename one"
+    assert refused(tmp_path, validation_part="outer") == message
+    pq.write_table(pa.table({"label": [1]}), tmp_path / "valid.parquet")
+    assert has(load(str(tmp_path), validation_part="outer").validation, 50, 51, 52)
+    write_images(tmp_path, 2)
+    for name in ("train", "val", "valid"):
+        (tmp_path / f"{name}.csv").write_text("file,label\nant/00.png,x\nbee/00.png,y\n")
+    assert refused(tmp_path / "train.csv").endswith("both val.csv and valid.csv mean validation; rename one")
+    (tmp_path / "valid.csv").write_text("file\nant/01.png\n")
+    assert len(load(str(tmp_path / "train.csv"), validation_part="outer").validation or ()) == 2
+    more = medmnist(tmp_path / "more.npz", valid_images=np.zeros((2, 6, 6, 3)))
+    assert refused(more).endswith("both valid_images and val_images mean validation images; rename one")
 
 
 def test_a_named_file_is_the_training_part_and_no_other(tmp_path: Path) -> None:
@@ -404,8 +427,9 @@ def test_lines_of_a_csv_that_repeat_an_image(tmp_path: Path, capsys) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "names no column"),
-        ("a,b\n1,2\n", "names no column .* only a, b"),
+        ("", "has no column of images, only none; name one of them img, image, "),
+        ("image_id,label\n1,2\n", "has no column of images, only image_id, label; name one of them img, .*, file,"),
+        ("file,id_code\n1,2\n", "has no column of labels, only file, id_code; name one of them label, .*, y$"),
         ("file,label\n", "lists no image"),
         ("file,label\nx.png\n", "line 2 has no file name or no label, or not 2 columns"),
         ("file,label\nx.png,\n", "line 2 has no file name or no label"),
@@ -465,6 +489,20 @@ def test_arrays_of_images_and_labels(tmp_path: Path, images, expected, names: st
     assert np.array_equal(splits.train.pixels.permute(0, 2, 3, 1).numpy(), expected)
     if len(one) == 1:
         assert [len(part or ()) for part in (whole(tmp_path / "set.npz", test_fraction=0.34, test=True).test,)] == [2]
+
+
+def test_values_beyond_those_of_the_training_images_are_clipped_and_counted(tmp_path: Path, capsys) -> None:
+    train, test = (np.arange(8.0).reshape(2, 2, 2), np.array([[[0, 7], [3.5, 1]], [[-1, 0], [0, 9]], [[7, 7], [8, 7]]]))
+    arrays = {"x_train": train, "y_train": [0, 1], "x_test": test, "y_test": [0, 1, 1]}
+    np.savez(tmp_path / "set.npz", **arrays)
+    splits = whole(tmp_path / "set.npz", test=True)
+    assert splits.test is not None
+    assert splits.test.pixels.flatten(1).tolist() == [[0, 255, 128, 36], [0, 0, 0, 255], [255] * 4]
+    scaled = "float64 values of {} are scaled by the range of the training images, 0 to 7"
+    said = f"{scaled.format('x_train')}; {scaled.format('x_test')}; 2 of its images have others, which are clipped"
+    assert said in capsys.readouterr().err and said in dataset_info(str(tmp_path / "set.npz"), test=True).line
+    np.savez(tmp_path / "set.npz", **{**arrays, "x_test": np.where(test < 0, np.nan, test)})
+    assert "array x_test contains values that are not finite" in refused(tmp_path / "set.npz", test=True)
 
 
 @pytest.mark.parametrize(
