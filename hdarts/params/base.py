@@ -71,7 +71,7 @@ class Machine(BaseModel):
 
     # auto | cpu | cuda | cuda:1 | mps
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")] = "auto"
-    threads: CountOrZero = 0  # CPU threads; 0: PyTorch's choice
+    threads: CountOrZero = 0  # CPU threads, at most the cores; 0: PyTorch's choice
     deterministic: bool = False  # on a GPU: sums in a fixed order, so that runs repeat bit for bit; slower
 
 

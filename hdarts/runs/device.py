@@ -1,6 +1,7 @@
 """The device and the precision in which a loop computes."""
 
 import os
+import sys
 from typing import Any
 
 import torch
@@ -14,13 +15,15 @@ WITHOUT_FLOAT64 = {"mps"}  # kinds of devices
 
 
 def use_machine(params: Machine) -> torch.device:
-    """Set the number of CPU threads and return the device to compute on; `auto` is a GPU if there is one.
+    """Set the number of CPU threads, at most that of cores, and return the device; `auto` is a GPU if there is one.
 
     With `deterministic`, PyTorch refuses operations without a fixed order of sums on a GPU, and cuBLAS uses one
     workspace.
     """
     if params.threads:
-        torch.set_num_threads(params.threads)
+        if params.threads > (most := cores()):
+            print(f"notice: threads {params.threads}: {most} are used, the cores of this process", file=sys.stderr)
+        torch.set_num_threads(min(params.threads, most))
     elif "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > cores():
         torch.set_num_threads(cores())  # PyTorch's default counts the cores of the host, not those of a container
     if params.deterministic:

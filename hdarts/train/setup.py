@@ -39,9 +39,11 @@ def read_genotype(name: str) -> Genotype:
             raise ParameterError(f"{path}: {error}") from None
         except (OSError, UnicodeDecodeError):
             raise ParameterError(f"{path}: cannot be read as the text of a genotype") from None
+    folder = next((path for path in places(name) if path.is_dir()), None)
+    found = f"{folder} is a folder" if folder else f"there is no {' and no '.join(map(str, places(name)))}"
     raise ParameterError(
-        f"genotype = {name!r}: is no run below {runs_folder()} that has a genotype.json, no file (there is no "
-        f"{' and no '.join(map(str, places(name)))}), and no text such as Genotype(normal=[...], ...)"
+        f"genotype = {name!r}: is no run below {runs_folder()} that has a genotype.json, no file ({found}), and no "
+        "text such as Genotype(normal=[...], ...)"
     )
 
 

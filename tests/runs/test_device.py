@@ -57,6 +57,17 @@ def test_full_memory_outside_of_a_step_is_explained(monkeypatch: pytest.MonkeyPa
             raise error
 
 
+@pytest.mark.parametrize(("asked", "used", "said"), [(999, 2, "threads 999: 2 are used"), (2, 2, ""), (1, 1, "")])
+def test_threads_are_at_most_the_cores(asked, used, said, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """A study of a large machine runs on a small one."""
+    counts: list[int] = []
+    monkeypatch.setattr("hdarts.runs.device.cores", lambda: 2)
+    monkeypatch.setattr(torch, "set_num_threads", counts.append)
+    use_machine(SimpleNamespace(device="cpu", threads=asked, deterministic=False))  # type: ignore[arg-type]
+    assert counts == [used]
+    assert capsys.readouterr().err == (f"notice: {said}, the cores of this process\n" if said else "")
+
+
 def test_parts_with_tensors_are_moved() -> None:
     device = torch.device("meta")
     assert to_device(torch.zeros(2), device).device == device

@@ -354,7 +354,7 @@ def test_a_run_is_not_continued_with_another_genotype(tmp_path):
     ("changes", "message"),
     [
         ({"genotype": "no/such"}, "genotype = 'no/such': is no run below .*, no file .*, and no text"),
-        ({"genotype": "params"}, "genotype = 'params': is no run"),
+        ({"genotype": "params"}, r"genotype = 'params': is no run .*, no file \(.*/params is a folder\), and no text"),
         ({"genotype": "x" * 300}, "cannot be read|is no run"),
         ({"genotype": "pyproject.toml"}, "pyproject.toml: genotype: the text is not JSON"),
         ({"batch_size": 45}, "batch_size is 45 and has to be from 1 to 44"),
