@@ -11,16 +11,18 @@ def message_only(error: BaseException) -> list[str]:
     return [str(error)]
 
 
-class ParameterError(ValueError):
-    """A parameter, file or name that the user has to correct; the message is one sentence on one line.
+def on_one_line(text: str) -> str:
+    """Return a text with its line ends and control characters escaped."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
-    It may quote any text: line ends and control characters are escaped.
-    """
+
+class ParameterError(ValueError):
+    """A parameter, file or name that the user has to correct; the message is one sentence on one line (escaped)."""
 
     _render_traceback_ = message_only
 
     def __init__(self, message: str) -> None:
-        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
+        super().__init__(on_one_line(message))
 
 
 class Stopped(KeyboardInterrupt):

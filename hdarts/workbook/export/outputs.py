@@ -41,11 +41,11 @@ def written(predictions: Iterable[Prediction], form: str, top: int) -> Iterator[
         yield _row(["image", *(name + number for number in numbers for name in ("class", "confidence")), "error"])
         for one in predictions:
             values = [str(value) for pair in one.classes for value in pair]
-            yield _row([str(one.image), *values, *[""] * (2 * top - len(values)), one.error])
+            yield _row([_printable(one.image), *values, *[""] * (2 * top - len(values)), _printable(one.error)])
     else:
         for number, one in enumerate(predictions):
             classes = [{"class": name, "confidence": value} for name, value in one.classes]
-            record = {"image": str(one.image), "classes": classes, "error": one.error}
+            record = {"image": _printable(one.image), "classes": classes, "error": _printable(one.error)}
             yield f"{',' if number else '['}\n{json.dumps(record, ensure_ascii=False)}"
         yield "\n]\n"
 
@@ -62,7 +62,7 @@ def predict_to(export: Path, inputs: Iterable[Path], top: int, form: str, output
         nonlocal code
         for prediction in predictions:
             if prediction.error:
-                print(f"hdarts: {prediction.error}", file=sys.stderr)
+                print(f"hdarts: {prediction}", file=sys.stderr)
                 code = 1
             yield prediction
 
@@ -81,6 +81,11 @@ def predict_to(export: Path, inputs: Iterable[Path], top: int, form: str, output
     if note := found.note():
         print(f"hdarts: {note}", file=sys.stderr)
     return code
+
+
+def _printable(text: str | Path) -> str:
+    """Return a text with the bytes of file names that are no UTF-8 escaped."""
+    return str(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _row(values: list[str]) -> str:

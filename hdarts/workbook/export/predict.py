@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hdarts.data.decode import DamagedImage, decode, fitted
-from hdarts.errors import ParameterError
+from hdarts.errors import ParameterError, on_one_line
 from hdarts.workbook.export.format import Description, load
 
 
@@ -24,7 +24,7 @@ class Prediction:
 
     def __str__(self) -> str:
         confidences = ", ".join(f"{name} {100 * confidence:.1f} %" for name, confidence in self.classes)
-        return self.error or f"{self.image}: {confidences}"
+        return on_one_line(self.error or f"{self.image}: {confidences}")
 
 
 def predict(folder: Path, images: Iterable[Path], top: int = 3, batch_size: int = 64) -> Iterator[Prediction]:

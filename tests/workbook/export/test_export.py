@@ -1,6 +1,7 @@
 """Exports: their files compute what the trained network does, and every fault is one clear sentence."""
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -214,6 +215,26 @@ def test_predictions_are_written_as_csv_and_json(runs, images, tmp_path, monkeyp
         assert called(monkeypatch, *words, *wrong) == 2
         out, err = capsys.readouterr()
         assert out == "" and message in err
+
+
+def test_names_of_files_with_line_ends_or_other_bytes(runs, images, tmp_path, monkeypatch, capsys):
+    """Escaped in lines of text; as they are in CSV and JSON, but for bytes that are no UTF-8."""
+    (good,) = pictures(images, tmp_path, 1)
+    odd = good.rename(tmp_path / "a\nb.png")
+    raw, bad = tmp_path / os.fsdecode(b"\xff.png"), tmp_path / "c\nd.png"
+    raw.write_bytes(odd.read_bytes())
+    bad.write_bytes(b"no image")
+    words = ("predict", runs / "exported", tmp_path, "--top", "1")
+    assert called(monkeypatch, *words) == 1
+    out, err = capsys.readouterr()
+    names = [line.split(": ")[0] for line in out.splitlines()]
+    assert names == [f"{tmp_path}/a\\nb.png", f"{tmp_path}/\\udcff.png"]
+    assert err.count("\n") == 1 and f"{tmp_path}/c\\nd.png: is not an image" in err
+    assert called(monkeypatch, *words, "--output", tmp_path / "t.csv") == 1
+    assert pd.read_csv(tmp_path / "t.csv")["image"].tolist() == [str(odd), str(bad), f"{tmp_path}/\\xff.png"]
+    assert called(monkeypatch, *words, "--format", "json") == 1
+    text = capsys.readouterr().out.partition("\n")[2]
+    assert [one["image"] for one in json.loads(text)] == [str(odd), str(bad), f"{tmp_path}/\\xff.png"]
 
 
 def test_the_card_states_data_seeds_spread_and_size(runs, images, monkeypatch):
