@@ -173,7 +173,7 @@ class BenchmarkCell(nn.Module):
 
     def __init__(self, genotype: Genotype, cell: CellPlan, custom: CustomOperations):
         super().__init__()
-        chosen = [operation for operation, _ in genotype.cell]
+        chosen = [name for name, _ in genotype.cell]
         self.edges = nn.ModuleDict(
             {str(e): operation(name, cell.channels, 1) for e, name in enumerate(chosen) if name != "none"}
         )
