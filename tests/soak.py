@@ -24,7 +24,7 @@ from helpers.small_project import plan_study, write_project
 from helpers.small_runs import computed, differences
 
 from hdarts.errors import ParameterError
-from hdarts.runs.checkpoint import BEFORE, NEWEST, DamagedCheckpoint
+from hdarts.runs.checkpoint import NEWEST, PREVIOUS, DamagedCheckpoint
 from hdarts.workbook.study.runner import run_one
 
 POINTS = {"search": (12, 14), "evaluation": (10, 12), "study": (8, 10)}  # at moments, in writes
@@ -83,7 +83,7 @@ def damaged_files(folder: Path, each: int, draw: random.Random) -> Iterator[Trie
                 yield Tried(what, f"checkpoint {damage}", [refused] if refused else differences(whole, runs))
         runs = folder / f"{what}-exchanged"
         shutil.copytree(half, runs)
-        newest, before = runs / "run" / NEWEST, runs / "run" / BEFORE
+        newest, before = runs / "run" / NEWEST, runs / "run" / PREVIOUS
         newest.replace(runs / "swap")
         before.replace(newest)
         (runs / "swap").replace(before)
@@ -97,7 +97,7 @@ def damaged_files(folder: Path, each: int, draw: random.Random) -> Iterator[Trie
         refused = ended(what, runs)
         right = [] if "other parameters" in refused else [refused]
         yield Tried(what, "checkpoint of another run, refused by name", right)
-        for name in (NEWEST, BEFORE):
+        for name in (NEWEST, PREVIOUS):
             (runs / "run" / name).write_bytes(b"")
         refused = ended(what, runs)
         yield Tried(what, "no intact checkpoint, refused", [] if "no checkpoint is" in refused else [refused])

@@ -15,7 +15,7 @@ from torch import nn
 
 from hdarts.errors import ParameterError
 from hdarts.runs import checkpoint
-from hdarts.runs.checkpoint import BEFORE, NEWEST, DamagedCheckpoint, load, read, save
+from hdarts.runs.checkpoint import NEWEST, PREVIOUS, DamagedCheckpoint, load, read, save
 from hdarts.runs.run import tidy
 
 OWNER = "0123abcd"
@@ -65,8 +65,8 @@ def test_a_network_and_its_optimiser_are_read_back(tmp_path):
 
 def test_the_newest_is_read_and_the_previous_one_is_kept(tmp_path):
     saved(tmp_path, 1, 2, 3)
-    assert [read(tmp_path / name)["epoch"] for name in (NEWEST, BEFORE)] == [3, 2]
-    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([NEWEST, BEFORE])
+    assert [read(tmp_path / name)["epoch"] for name in (NEWEST, PREVIOUS)] == [3, 2]
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([NEWEST, PREVIOUS])
 
 
 def test_the_same_state_is_the_same_file(tmp_path):
@@ -80,7 +80,7 @@ def test_a_run_that_never_saved_has_no_state(tmp_path):
 
 def test_a_run_killed_while_it_wrote_the_newest_resumes_from_the_previous_one(tmp_path):
     saved(tmp_path, 1, 2).unlink()
-    assert read(tmp_path / BEFORE)["epoch"] == 1
+    assert read(tmp_path / PREVIOUS)["epoch"] == 1
     state = load(tmp_path, OWNER)
     assert state is not None
     assert state["epoch"] == 1
@@ -166,7 +166,7 @@ def test_a_flipped_bit_in_the_content_is_detected(tmp_path):
 
 def test_without_an_intact_file_a_run_stops_instead_of_starting_afresh(tmp_path):
     saved(tmp_path, 1, 2)
-    for name in (NEWEST, BEFORE):
+    for name in (NEWEST, PREVIOUS):
         (tmp_path / name).write_bytes(b"")
     for _ in range(2):  # also at the next start, when both are renamed
         with pytest.raises(DamagedCheckpoint, match="no checkpoint is intact"):
@@ -177,7 +177,7 @@ def test_a_run_saves_again_after_damage(tmp_path):
     saved(tmp_path, 1, 2).write_bytes(b"")
     load(tmp_path, OWNER)
     saved(tmp_path, 2, 3)
-    assert [read(tmp_path / name)["epoch"] for name in (NEWEST, BEFORE)] == [3, 2]
+    assert [read(tmp_path / name)["epoch"] for name in (NEWEST, PREVIOUS)] == [3, 2]
 
 
 def test_a_checkpoint_of_other_parameters_is_refused_and_kept(tmp_path):
