@@ -31,9 +31,9 @@ def test_nystrom_is_its_formula_and_at_full_rank_the_damped_inverse(toy):
         low = h[:, columns] @ torch.linalg.pinv(h[columns][:, columns], hermitian=True) @ h[columns]
         full = h if rank == toy.n_w else low
         q = torch.linalg.solve(full + 0.3 * eye(toy.n_w), v)
-        near(result.response, -(c.T @ q).view(alpha.shape), 1e-9 if rank == toy.n_w else 1e-7)
+        near(result.response, -(c.T @ q).view(alpha.shape))
         near(hg.nystrom(toy, w, alpha, None, None, columns, 0.3).response, result.response, 1e-12)
-        assert result.info["residual"] == pytest.approx(float((v - h @ q - 0.3 * q).norm()), abs=1e-7)
+        assert result.info["residual"] == pytest.approx(float((v - h @ q - 0.3 * q).norm()), abs=1e-9)
         assert result.info["iterations"] == len(set(columns.tolist())) == rank
 
 
@@ -70,21 +70,18 @@ def test_sama_is_the_one_step_gradient_of_the_inner_optimiser(toy):
 
 
 def test_adams_diagonal_is_that_of_torch_after_many_steps():
-    """Where bias correction no longer matters."""
-    x = draw(5, purpose="x").requires_grad_()
-    optimiser, slopes = torch.optim.Adam([x], lr=0.1, betas=(0.5, 0.8), eps=1e-8), []
+    """Where bias correction no longer matters; against the derivative through a step of torch.optim.Adam."""
+    x = draw(5, purpose="x").requires_grad_() * 1
+    optimiser = torch.optim.Adam([x], lr=0.1, betas=(0.5, 0.8), eps=1e-8, differentiable=True)
     for step in range(200):
         x.grad = draw(5, purpose=f"g {step}")
         optimiser.step()
     state = optimiser.state[x]
-    first, second, g = state["exp_avg"].clone(), state["exp_avg_sq"].clone(), draw(5, purpose="g")
-    saved = optimiser.state_dict()
-    for h in (1e-5, -1e-5):
-        optimiser.load_state_dict({**saved, "state": {0: {k: t.clone() for k, t in saved["state"][0].items()}}})
-        before, x.grad = x.detach().clone(), g + h
-        optimiser.step()
-        slopes.append(before - x.detach())
-    near(hg.adam_diagonal(g, first, second, 0.1, (0.5, 0.8), 1e-8), (slopes[0] - slopes[1]) / 2e-5, 1e-7)
+    first, second = (state[name].detach().clone() for name in ("exp_avg", "exp_avg_sq"))
+    x.grad = g = draw(5, purpose="g").requires_grad_()
+    optimiser.step()
+    (slope,) = torch.autograd.grad(-x.sum(), g)
+    near(hg.adam_diagonal(g.detach(), first, second, 0.1, (0.5, 0.8), 1e-8), slope)
 
 
 @all_toys
