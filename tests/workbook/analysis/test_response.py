@@ -108,6 +108,20 @@ def test_a_frozen_supernet_has_an_exact_response_that_solvers_approach(tmp_path,
     assert torch.equal(problem.w, read_snapshot(run, 0, 8).w)
 
 
+def test_a_frozen_supernet_of_the_darts_space_has_a_response_to_both_kinds_of_cell(tmp_path, monkeypatch):
+    monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
+    monkeypatch.setattr(frozen, "POOL", 1)
+    run = relatives.short("mine", TINY | response.SUPERNETS["darts"] | {"keep_epochs": [1], "stop_when_skips": 0})
+    problem, numbers = response.frozen_supernet(run, 0, 8)
+    at, truth = problem.structure, problem.truth
+    assert at is not None and at.n_all == numbers["n_alpha"] == 224 and numbers["weights"] == len(problem.w)
+    assert numbers["residual"] <= 1e-5 and truth.shape == problem.alpha.shape == (2, 14, 8)
+    assert truth.flatten(1).norm(dim=1).min() > 0.01 * truth.norm()
+    assert truth.sum(2).abs().max() < 1e-4 * truth.abs().max()  # alpha acts through a softmax
+    rows = pd.DataFrame(learned(problem, 1, LEARNERS))
+    assert set(rows["method"]) == set(LEARNERS) and np.isfinite(rows["relative_error"].to_numpy()).all()
+
+
 def test_what_learns_beside_a_search_does_not_change_it(tmp_path, monkeypatch):
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
     monkeypatch.setattr(moving, "CURVATURES", (100.0,))
