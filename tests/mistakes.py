@@ -44,9 +44,9 @@ NAMED = {  # mistake: file below hdarts/, text that occurs there once, its repla
         "    for batch in Batches(images, batch_size, Augmentation(1, True), drop_last=False).epoch(0, 'outer', 0):",
     ),
     "genotype of the epoch before": (
-        "search/loop.py", "        return state.cell()\n",
-        "        from hdarts.search.log import weights_at\n"
-        "        return state.selection(weights_at(log.run, params.epochs - 1), state.space)\n",
+        "search/loop.py", "            return state.cell()\n",
+        "            from hdarts.search.log import weights_at\n"
+        "            return state.selection(weights_at(self.run, params.epochs - 1), state.space)\n",
     ),
     "noise left on": (
         "search/weights.py", "return self._at(self._input(alpha, alpha))",

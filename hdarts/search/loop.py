@@ -31,23 +31,23 @@ from hdarts.runs.memory import explaining_full_memory, naming_a_batch_that_fits,
 from hdarts.runs.processes import SINGLE, Processes
 from hdarts.runs.progress import progress
 from hdarts.runs.run import Run, tidy
-from hdarts.runs.tensorboard import event_files
+from hdarts.runs.tensorboard import Write, event_files
 from hdarts.search.custom import NAMED, Parts
-from hdarts.search.fit import checked, require_fit
+from hdarts.search.fit import require_fit
 from hdarts.search.log import Log
 from hdarts.search.perturbation import decide, tuning_rate
 from hdarts.search.ranking import random_cell, rank
 from hdarts.search.result import finish as finish_run
 from hdarts.search.rollback import copies, decayed, remove_old_copies, roll_back
-from hdarts.search.setup import batches, epoch_steps, load_splits, method_hypergradient
+from hdarts.search.setup import batches, epoch_steps, load_splits
 from hdarts.search.stages import StagePlan, stage_at, stages_of
-from hdarts.search.start import start_stage
+from hdarts.search.start import Given, start_stage
 from hdarts.search.state import State, save
 from hdarts.search.steps import Method, Phases, part_of, phases, training_alpha, try_step
 from hdarts.search.stopping import before_the_rise, is_last, recorded_alpha, stage_ends
 from hdarts.search.truth import TruthFile
 from hdarts.search.validation import accuracy, measure_epoch
-from hdarts.search.weights import Batch, Classification, Step
+from hdarts.search.weights import Batch, Step
 from hdarts.space import SPACES, Genotype, SearchSpace
 
 Row = dict[str, Any]
@@ -90,137 +90,156 @@ def search(
         if params.method == "random":
             draw_cell(params, run, device, supernet.space if supernet else SPACES[params.space])
         else:
+            data, supernet, hypernetwork = (to_device(part, device) for part in (data, supernet, hypernetwork))
+            given = Given(device, supernet, hypernetwork, hypergradient, parts, processes)
             with explaining_full_memory():
-                yield from _search(params, run, device, data, supernet, hypernetwork, hypergradient, parts, processes)
+                yield from _search(params, run, data, given)
         if finish and processes.is_main:
             finish_run(params, run)
 
 
-def _search(
-    params: SearchParams,
-    run: Run,
-    device: torch.device,
-    data: Splits | None,
-    supernet: Any,
-    hypernetwork: ByKind | None,
-    hypergradient: Method | None,
-    parts: Parts,
-    processes: Processes,
-) -> Iterator[Row]:
+def _search(params: SearchParams, run: Run, data: Splits | None, given: Given) -> Iterator[Row]:
+    processes = given.processes
     events = event_files(run.folder, params.tensorboard and processes.is_main)
     clock = CheckpointClock(params, processes.agree if processes.world > 1 else None)
     with events as write, clock.listening():
-        data, supernet, hypernetwork = (to_device(part, device) for part in (data, supernet, hypernetwork))
         with processes.main_first():  # it downloads images and renames a damaged checkpoint
-            data = data or load_splits(params, device)
+            data = data or load_splits(params, given.device)
             data.require_parts("validation")
             saved = checkpoint.load(run.folder, identity(params))
-        method = checked(hypergradient) if hypergradient else partial(method_hypergradient, params)
-        direct = None if hypergradient or params.part != "direct" else partial(method, part="direct")
-        plans = stages_of(params)[saved.get("stage", 0) if saved else 0 :]
-        problem, state = start_stage(
-            params, plans[0], None, saved, data, supernet, hypernetwork, device, processes, parts
-        )
-        if supernet is not None or parts != NAMED:
-            require_fit(params, problem, state, data)
-        log, truth = Log.resume(run, state, write), TruthFile.of(run, state.space, processes, parts)
-        kept = {name: t.numel() for name, t in state.weights.tensors().items()}
+        yield from Loop(params, run, data, given, clock, saved, write).epochs()
+
+
+class Loop:
+    """The epochs of a search, from its start or from what was `saved`; problem, state and batches are of one stage."""
+
+    def __init__(
+        self,
+        params: SearchParams,
+        run: Run,
+        data: Splits,
+        given: Given,
+        clock: CheckpointClock,
+        saved: dict[str, Any] | None,
+        write: Write,
+    ):
+        self.params, self.run, self.data, self.given, self.clock = params, run, data, given, clock
+        self.stages = stages_of(params)[saved.get("stage", 0) if saved else 0 :]
+        self.start(self.stages[0], saved=saved)
+        if given.supernet is not None or given.parts != NAMED:
+            require_fit(params, self.problem, self.state, data)
+        self.log = Log.resume(run, self.state, write)
+        self.truth = TruthFile.of(run, self.state.space, given.processes, given.parts)
+        kept = {name: t.numel() for name, t in self.state.weights.tensors().items()}
         trained = sum(n for name, n in kept.items() if "velocity" not in name and name != "adjoint")
-        describe(run, device, data.summary(), supernet_weights=problem.supernet.n_w, trained_weights=trained)
-        for stage in plans:
-            if stage is not plans[0]:
-                problem, state = start_stage(
-                    params, stage, state, None, data, supernet, hypernetwork, device, processes, parts
-                )
-            levels = batches(params, data, stage.levels)
-            phase = None
+        weights = {"supernet_weights": self.problem.supernet.n_w, "trained_weights": trained}
+        describe(run, given.device, data.summary(), **weights)
+
+    def start(self, stage: StagePlan, before: State | None = None, saved: dict[str, Any] | None = None) -> None:
+        """Begin a stage, after the state `before`, or go on with what was `saved` in it."""
+        self.stage, self.levels = stage, batches(self.params, self.data, stage.levels)
+        self.problem, self.state = start_stage(self.params, stage, self.data, self.given, before, saved)
+
+    def epochs(self) -> Iterator[Row]:
+        """Run the remaining epochs of all stages, yield the row of each, and write the cell that was found."""
+        params, run, log = self.params, self.run, self.log
+        for stage in self.stages:
+            if stage is not self.stage:
+                self.start(stage, before=self.state)
+            state, phase = self.state, None
             while True:
-                if state.step == 0 and roll_back(params, run, state, log, clock):
+                if state.step == 0 and roll_back(params, run, state, log, self.clock):
                     phase = None
                 if state.step == 0 and stage.start < state.epoch and stage_ends(params, stage, state, log.tables):
                     break
                 if stage.tuning and state.step == 0:
-                    decide(params, problem, data, stage, state, log)
+                    decide(params, self.problem, self.data, stage, state, log)
                 if phase is None:
                     state.weights.settings = decayed(params, state)
-                    phase = phases(params, problem, state, method, direct)
-                search_epoch(params, run, levels, stage, state, phase, log, clock)
-                yield end_epoch(params, run, problem, data, state, log, truth, clock)
-        run.write_text("genotype.json", choose(params, problem, data, state, log, truth).to_json())
-        run.add_provenance(peak_memory_mib=peak_memory(str(device)))
+                    phase = phases(params, self.problem, state, self.given.hypergradient)
+                self.epoch(phase)
+                yield self.end_epoch()
+        run.write_text("genotype.json", self.choose().to_json())
+        run.add_provenance(peak_memory_mib=peak_memory(str(self.given.device)))
 
-
-def search_epoch(
-    params: SearchParams,
-    run: Run,
-    levels: tuple[Batches, Batches],
-    stage: StagePlan,
-    state: State,
-    phase: Phases,
-    log: Log,
-    clock: CheckpointClock,
-) -> None:
-    """Take the remaining iterations of an epoch: hypergradient, alpha step, weight step; save when that is due."""
-    frozen = state.epoch < params.frozen_epochs or state.epoch - stage.start < stage.warmup_epochs
-    step_weights = phase.weight_step if weight_rate(params, state.epoch) > 0 else phase.loss
-    state.start_epoch(params, stage)
-    steps = epoch_steps(params, *(len(level.images) for level in levels))
-    began = time.perf_counter() - state.seconds
-    for inner, outer, *more in pairs(params, levels, stage, state, steps):
-        rate = weight_rate(params, state.epoch, state.step / steps)
-        state.start_step(params, rate)
-        at, noise = training_alpha(params, state)
-        outer = state.with_draw(params, outer, "inner" if stage.levels == "one" else "outer")
-        step_on_batch = partial(take_weight_step, params, state, step_weights, inner, at, noise)
-        attempt = partial(try_step, params, state, phase, inner, outer, (at, noise))
-        alone = attempt if state.processes.world == 1 else None
-        with locating_errors(run, state), naming_a_batch_that_fits(params.batch_size, alone):
-            logged = state.steps_done(steps) % params.log_every == 0
-            together = params.order == "together" or stage.levels == "one"
-            step = step_on_batch() if params.order == "weights-first" and not together else None
-            if logged or not frozen or params.method == "amortised-adjoint":  # which learns in each step
-                find = phase.hypergradient if logged else phase.unlogged
-                hypergradient = find(state.with_draws(params, inner, more), outer)
-                if logged:
-                    log.hypergradient(state, hypergradient, rate, steps)
-                if together:  # both gradients are taken before either step
-                    step = step_on_batch()
-                if not frozen:
-                    phase.alpha_step(part_of(hypergradient, params.part))
-            state.count(step or step_on_batch(), len(inner[1]))
+    def epoch(self, phase: Phases) -> None:
+        """Take the remaining iterations of an epoch: hypergradient, alpha step, weight step; save when that is due."""
+        params, stage, state, clock = self.params, self.stage, self.state, self.clock
+        frozen = state.epoch < params.frozen_epochs or state.epoch - stage.start < stage.warmup_epochs
+        step_weights = phase.weight_step if weight_rate(params, state.epoch) > 0 else phase.loss
+        state.start_epoch(params, stage)
+        steps = epoch_steps(params, *(len(level.images) for level in self.levels))
+        began = time.perf_counter() - state.seconds
+        for inner, outer, *more in pairs(params, self.levels, stage, state, steps):
+            rate = weight_rate(params, state.epoch, state.step / steps)
+            state.start_step(params, rate)
+            at, noise = training_alpha(params, state)
+            outer = state.with_draw(params, outer, "inner" if stage.levels == "one" else "outer")
+            step_on_batch = partial(take_weight_step, params, state, step_weights, inner, at, noise)
+            attempt = partial(try_step, params, state, phase, inner, outer, (at, noise))
+            alone = attempt if state.processes.world == 1 else None
+            with locating_errors(self.run, state), naming_a_batch_that_fits(params.batch_size, alone):
+                logged = state.steps_done(steps) % params.log_every == 0
+                together = params.order == "together" or stage.levels == "one"
+                step = step_on_batch() if params.order == "weights-first" and not together else None
+                if logged or not frozen or params.method == "amortised-adjoint":  # which learns in each step
+                    find = phase.hypergradient if logged else phase.unlogged
+                    hypergradient = find(state.with_draws(params, inner, more), outer)
+                    if logged:
+                        self.log.hypergradient(state, hypergradient, rate, steps)
+                    if together:  # both gradients are taken before either step
+                        step = step_on_batch()
+                    if not frozen:
+                        phase.alpha_step(part_of(hypergradient, params.part))
+                state.count(step or step_on_batch(), len(inner[1]))
+            state.seconds = time.perf_counter() - began
+            clock.agree()
+            if (state.step < steps or clock.requested) and clock.due_in_epoch():
+                self.log.write("hypergradients")
+                save(self.run, params, state, clock)
+        state.check()  # waits for a GPU
         state.seconds = time.perf_counter() - began
-        clock.agree()
-        if (state.step < steps or clock.requested) and clock.due_in_epoch():
-            log.write("hypergradients")
-            save(run, params, state, clock)
-    state.check()  # waits for a GPU
-    state.seconds = time.perf_counter() - began
 
+    def end_epoch(self) -> Row:
+        """Measure the accuracy, write the tables, save if that is due, and return the row of the epoch."""
+        params, state, log = self.params, self.state, self.log
+        log.start_measuring()
+        log.alpha(state, state.epoch + 1)
+        last = is_last(params, state, state.epoch + 1, log.tables)
+        measured = measure_epoch(params, self.problem, state, self.data, last)
+        row = log.end_epoch(state, weight_rate(params, state.epoch), measured)
+        last = last or before_the_rise(params, log.tables) is not None
+        if not params.candidates:  # candidates are ranked at the end only
+            self.truth.write()
+        state.start_next_epoch()
+        names = copies(params, state.epoch)
+        if names or self.clock.due_after(state.epoch, state.epoch if last else 0):
+            save(self.run, params, state, self.clock, *names)
+            remove_old_copies(params, self.run, state.epoch)
+        return row
 
-def end_epoch(
-    params: SearchParams,
-    run: Run,
-    problem: Classification,
-    data: Splits,
-    state: State,
-    log: Log,
-    truth: TruthFile,
-    clock: CheckpointClock,
-) -> Row:
-    """Measure the accuracy, write the tables, save if that is due, and return the row of the epoch."""
-    log.start_measuring()
-    log.alpha(state, state.epoch + 1)
-    last = is_last(params, state, state.epoch + 1, log.tables)
-    row = log.end_epoch(state, weight_rate(params, state.epoch), measure_epoch(params, problem, state, data, last))
-    last = last or before_the_rise(params, log.tables) is not None
-    if not params.candidates:  # candidates are ranked at the end only
-        truth.write()
-    state.start_next_epoch()
-    names = copies(params, state.epoch)
-    if names or clock.due_after(state.epoch, state.epoch if last else 0):
-        save(run, params, state, clock, *names)
-        remove_old_copies(params, run, state.epoch)
-    return row
+    def choose(self) -> Genotype:
+        """Return the cell of the last epoch's alpha or, if there are candidates, the best of their ranking.
+
+        If the eigenvalue stopped the search, it is the cell from before its rise.
+
+        timings.csv and truth.csv record the ranking as one more epoch after the last.
+        """
+        params, state, tables = self.params, self.state, self.log.tables
+        if (epoch := before_the_rise(params, tables)) is not None:
+            return state.selection(state.relaxation.strength(recorded_alpha(state, epoch, tables)), state.space)
+        if not params.candidates:
+            return state.cell()
+
+        def validate(alpha: Tensor) -> tuple[float, float]:
+            alpha = alpha.to(state.alpha)
+            return accuracy(self.problem, state.weights.value(alpha), alpha, self.data.validation, params.batch_size)
+
+        self.log.start_measuring()
+        ranking = rank(params, state.space, validate)
+        self.log.ranking(params.epochs + 1, [row for row, _ in ranking])
+        self.truth.write({params.epochs + 1: ranking[0][1]})
+        return ranking[0][1]
 
 
 def pairs(
@@ -282,31 +301,6 @@ def locating_errors(run: Run, state: State) -> Iterator[None]:
 def describe(run: Run, device: torch.device, data: Row, **weights: int) -> None:
     """Add this start to provenance.json: images, machine, and how many `weights` the supernet has and SGD updates."""
     run.write_provenance(data=data, device=str(device), threads=torch.get_num_threads(), **weights)
-
-
-def choose(
-    params: SearchParams, problem: Classification, data: Splits, state: State, log: Log, truth: TruthFile
-) -> Genotype:
-    """Return the cell of the last epoch's alpha or, if there are candidates, the best of their ranking.
-
-    If the eigenvalue stopped the search, it is the cell from before its rise.
-
-    timings.csv and truth.csv record the ranking as one more epoch after the last.
-    """
-    if (epoch := before_the_rise(params, log.tables)) is not None:
-        return state.selection(state.relaxation.strength(recorded_alpha(state, epoch, log.tables)), state.space)
-    if not params.candidates:
-        return state.cell()
-
-    def validate(alpha: Tensor) -> tuple[float, float]:
-        alpha = alpha.to(state.alpha)
-        return accuracy(problem, state.weights.value(alpha), alpha, data.validation, params.batch_size)
-
-    log.start_measuring()
-    ranking = rank(params, state.space, validate)
-    log.ranking(params.epochs + 1, [row for row, _ in ranking])
-    truth.write({params.epochs + 1: ranking[0][1]})
-    return ranking[0][1]
 
 
 def draw_cell(params: SearchParams, run: Run, device: torch.device, space: SearchSpace) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from hdarts.search.relaxation import Relaxation
 from hdarts.search.setup import make_supernet
 from hdarts.search.stages import StagePlan, pruned, stages_of
 from hdarts.search.state import State
+from hdarts.search.steps import Method
 from hdarts.search.weights import Classification
 from hdarts.space import SPACES
 from hdarts.supernet.widen import Widening
@@ -28,12 +30,27 @@ from hdarts.supernet.widen import Widening
 DARTS_PARTS = SearchParts()
 
 
+@dataclass(frozen=True)
+class Given:
+    """What a search is given besides parameters and images: a device, and objects of the user's.
+
+    None stands for what the parameters describe; see hdarts.search.search.
+    """
+
+    device: torch.device
+    supernet: Any = None
+    hypernetwork: ByKind | None = None
+    hypergradient: Method | None = None
+    parts: Parts = NAMED
+    processes: Processes = SINGLE
+
+
 def resumed(
     params: SearchParams, saved: dict[str, Any] | None, data: Splits, device: torch.device
 ) -> tuple[Classification, State]:
     """Return problem and state of a checkpoint, as its last epoch left them, or those of a new search if it is None."""
     stage = stages_of(params)[saved.get("stage", 0) if saved else 0]
-    problem, state = start_stage(params, stage, None, saved, data, None, None, device)
+    problem, state = start_stage(params, stage, data, Given(device), saved=saved)
     state.relaxation.start_epoch(params, stage, max(stage.start, state.epoch - 1))
     return problem, state
 
@@ -50,22 +67,19 @@ def _widening(params: SearchParams, data: Splits, stage: StagePlan) -> Callable[
 def start_stage(
     params: SearchParams,
     stage: StagePlan,
-    before: State | None,
-    saved: dict[str, Any] | None,
     data: Splits,
-    supernet: Any,
-    hypernetwork: ByKind | None,
-    device: torch.device,
-    processes: Processes = SINGLE,
-    custom: Parts = NAMED,
+    given: Given,
+    before: State | None = None,
+    saved: dict[str, Any] | None = None,
 ) -> tuple[Classification, State]:
     """Return problem and state at the start of a stage, or as they were `saved` in it.
 
     `before` is the state at the end of the stage before: from its mean weights the operations are pruned.
     """
-    if supernet is not None:
-        require_supernet(supernet)
-    model = supernet or make_supernet(params, data, stage)
+    custom, processes = given.parts, given.processes
+    if given.supernet is not None:
+        require_supernet(given.supernet)
+    model = given.supernet or make_supernet(params, data, stage)
     kept = getattr(model.space, "mask", None)
     if before is not None:
         kept = (custom.prune or pruned)(before.mean_weights(), before.relaxation.kept, stage, model.space)
@@ -75,13 +89,14 @@ def start_stage(
         kept = torch.ones(model.space.alpha_shape, dtype=torch.bool) if kept is None else kept.clone()
     if params.selection == "perturbation" and model.space.edges != SPACES[params.space].edges:
         raise ParameterError(f"selection: perturbation needs a supernet with the edges of space {params.space}")
-    relaxation = Relaxation.of(params, model.space, stage, kept, device, custom.parametrisation)
-    if hypernetwork is not None:
-        require_hypernetwork(params, hypernetwork, model, math.prod(relaxation.alpha_shape[1:]), device)
-    state = State.fresh(params, model, hypernetwork, device, relaxation, stage, custom)
+    relaxation = Relaxation.of(params, model.space, stage, kept, given.device, custom.parametrisation)
+    if given.hypernetwork is not None:
+        rows = math.prod(relaxation.alpha_shape[1:])
+        require_hypernetwork(params, given.hypernetwork, model, rows, given.device)
+    state = State.fresh(params, model, given.hypernetwork, given.device, relaxation, stage, custom)
     state.processes = processes
     if before is not None and not stage.restart:
-        state.continue_from(before, _widening(params, data, stage) if supernet is None else Tensor.clone)
+        state.continue_from(before, _widening(params, data, stage) if given.supernet is None else Tensor.clone)
     if stage.tuning:
         for name, tensor in state.weights.tensors().items():
             tensor.mul_("velocity" not in name)  # the optimiser of the weights starts anew

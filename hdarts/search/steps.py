@@ -12,8 +12,10 @@ from hdarts.kernels.output_layer import clip_factor
 from hdarts.params import SearchParams
 from hdarts.runs.cuda_graph import CudaGraph, host_may_read
 from hdarts.runs.randomness import generator
+from hdarts.search.fit import checked
 from hdarts.search.neighbourhood import neighbouring_problem
 from hdarts.search.ranking import random_cell
+from hdarts.search.setup import method_hypergradient
 from hdarts.search.state import State
 from hdarts.search.weights import Batch, Classification, Step
 from hdarts.space import one_hot_alpha
@@ -34,16 +36,18 @@ class Phases(NamedTuple):
     loss: CudaGraph  # (the same) -> Step, at the current alpha; changes no weights
 
 
-def phases(
-    params: SearchParams, problem: Classification, state: State, method: Method, unlogged: Method | None = None
-) -> Phases:
+def phases(params: SearchParams, problem: Classification, state: State, hypergradient: Method | None = None) -> Phases:
     """Return the phases of the iterations of a search; the learning rate of the weights is `state.rate`.
 
-    `unlogged` computes what steps alpha where nothing is logged; by default that is `method` too.
+    A user-defined `hypergradient` replaces that of the method.
     """
 
     def graph_of(method: Method) -> CudaGraph:
         return CudaGraph(lambda inner, outer: method(problem, state.weights, state.alpha, inner, outer, state.rate))
+
+    named = partial(method_hypergradient, params)
+    logged = graph_of(checked(hypergradient) if hypergradient else named)
+    direct = params.part == "direct" and not hypergradient  # the response then steps nothing
 
     def step_weights(batch: Batch, alpha: Tensor, noise: Tensor) -> Step:
         around = neighbouring_problem(params, problem, state, alpha, batch)
@@ -54,10 +58,9 @@ def phases(
         loss, correct = problem.outcome(state.weights.value(state.alpha), state.alpha, batch)
         return Step(loss, correct, torch.zeros_like(loss))
 
-    hypergradient = graph_of(method)
     return Phases(
-        hypergradient,
-        graph_of(unlogged) if unlogged else hypergradient,
+        logged,
+        graph_of(partial(named, part="direct")) if direct else logged,
         CudaGraph(partial(step_alpha, state, params.alpha_clip)),
         CudaGraph(step_weights),
         CudaGraph(measure_loss),

@@ -2,7 +2,6 @@
 
 import contextlib
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ import torch
 from helpers import small_runs
 from helpers.host_watch import DEVICE, HostWatch
 
-from hdarts.search import batches, load_splits, method_hypergradient, steps
+from hdarts.search import batches, load_splits, steps
 from hdarts.search.state import State
 from hdarts.search.weights import Classification
 from hdarts.space import DARTS, NASBENCH201, SearchSpace
@@ -59,7 +58,7 @@ def watched(kind: type[Supernet], space: SearchSpace, name: str, monkeypatch: py
     supernet = kind(space, channels=2, layers=1 if space is NASBENCH201 else 3, classes=10)
     state = State.fresh(params, supernet, None, DEVICE)
     monkeypatch.setattr(state.optimiser, "step", lambda: None)  # capturable on GPUs only
-    phase = steps.phases(params, Classification(supernet), state, partial(method_hypergradient, params))
+    phase = steps.phases(params, Classification(supernet), state)
     batch = (torch.zeros(4, 3, 8, 8, device=DEVICE), torch.zeros(4, dtype=torch.int64, device=DEVICE))
     noise = torch.zeros_like(state.alpha)
     with HostWatch() as watch:

@@ -11,8 +11,9 @@ from helpers.small_runs import SEARCH, computed, differences, params
 from hdarts import search as s
 from hdarts.params import SearchParams
 from hdarts.runs.run import Run
-from hdarts.search import loop, validation
+from hdarts.search import validation
 from hdarts.search.log import PLACE
+from hdarts.search.loop import Loop
 from hdarts.search.relaxation import Relaxation
 from hdarts.search.stopping import before_the_rise, is_stable
 from hdarts.space import NASBENCH201, Genotype, discretise
@@ -136,13 +137,14 @@ def test_a_search_goes_back_before_the_rise_and_on_with_more_weight_decay(tmp_pa
     assert again["epoch"].tolist() == list(range(11, 17)) and set(again["weight_decay"]) == {0.01}
     assert not list(run.folder.glob("checkpoint.measured*")), "copies to go back to end with the run"
 
-    def with_more_decay(of_params: SearchParams, of_run: Run, levels: Any, stage: Any, state: Any, *more: Any) -> None:
-        state.weights.settings = state.weights.settings._replace(decay=0.01 if state.epoch < 10 else 0.03)
-        search_epoch(of_params, of_run, levels, stage, state, *more)
+    def with_more_decay(self: Loop, phase: Any) -> None:
+        weights = self.state.weights
+        weights.settings = weights.settings._replace(decay=0.01 if self.state.epoch < 10 else 0.03)
+        take_epoch(self, phase)
 
-    search_epoch = loop.search_epoch
+    take_epoch = Loop.epoch
     monkeypatch.setenv("HDARTS_RUNS", str(folder))
-    monkeypatch.setattr(loop, "search_epoch", with_more_decay)
+    monkeypatch.setattr(Loop, "epoch", with_more_decay)
     plain = {**GROWING, "decay_growth": 0.0, "stop_when_eigenvalue_grows": 0.0}
     assert list(searched(monkeypatch, plain)) == list(range(1, 21))
     other = Run.open(params(plain))

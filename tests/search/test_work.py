@@ -10,7 +10,7 @@ from helpers import small_runs
 
 from hdarts.kernels import nasbench201_edges, pooling, separable
 from hdarts.kernels.bindings import Kernel
-from hdarts.search import batches, load_splits, make_supernet, method_hypergradient, steps
+from hdarts.search import batches, load_splits, make_supernet, steps
 from hdarts.search.state import State
 from hdarts.search.validation import accuracy
 from hdarts.search.weights import Classification
@@ -27,8 +27,8 @@ class Step:
         self.problem = Classification(make_supernet(params, self.data))
         self.state = State.fresh(params, self.problem.supernet, None, torch.device("cpu"))
         self.state.rate.fill_(0.1)
-        method = partial(method_hypergradient, params)
-        self.phases = steps.phases(params, self.problem, self.state, method, partial(method, part="direct"))
+        direct = params.model_copy(update={"part": "direct"})  # where nothing is logged
+        self.phases = steps.phases(direct, self.problem, self.state)
         self.batch = next(iter(batches(params, self.data)[0].epoch(0, "test", 0)))
         self.asked: dict[str, list[tuple[bool, ...]]] = {}
         for name, module in MODULES.items():

@@ -22,10 +22,10 @@ from hdarts.data import DatasetInfo
 from hdarts.params import EvaluateParams, SearchParams
 from hdarts.runs.randomness import generator
 from hdarts.runs.run import Run
-from hdarts.search import batches, epoch_steps, method_hypergradient
+from hdarts.search import batches, epoch_steps
 from hdarts.search.loop import weight_rate
 from hdarts.search.stages import StagePlan, pruned, stages_of
-from hdarts.search.start import start_stage
+from hdarts.search.start import Given, start_stage
 from hdarts.search.steps import phases, training_alpha
 from hdarts.space import SPACES, Genotype
 from hdarts.train.setup import new_network
@@ -116,15 +116,14 @@ def _search_phases(
     """Return the phases of a step on `size` images of noise at the start of a stage, with random candidates."""
     params = params.model_copy(update={"batch_size": size})
     data = noise(images, size, CPU)
-    problem, state = start_stage(params, stage, None, None, data, None, None, CPU)
+    problem, state = start_stage(params, stage, data, Given(CPU))
     some = torch.rand(state.space.alpha_shape, generator=generator(0, "candidates"))
     state.relaxation.kept = pruned(some, state.relaxation.kept, stage, state.space)
     state.start_epoch(params, stage)
     state.start_step(params, params.learning_rate)
     drawn = (next(level.epoch(0, "flops", 0)) for level in batches(params, data))
     inner, outer = (state.with_draw(params, batch, "inner") for batch in drawn)
-    method = partial(method_hypergradient, params)
-    step = phases(params, problem, state, method, partial(method, part="direct"))
+    step = phases(params.model_copy(update={"part": "direct"}), problem, state)
     terms = [inner[:2]] * (params.terms - 1 if params.fresh_batches else 0)
 
     w = state.weights.value(state.alpha)

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
@@ -29,9 +29,9 @@ from hdarts.runs.device import use_machine
 from hdarts.runs.limits import memory_limit
 from hdarts.runs.memory import peak_memory
 from hdarts.runs.run import Run
-from hdarts.search import batches, method_hypergradient, part_of
+from hdarts.search import batches, part_of
 from hdarts.search.stages import pruned, stages_of
-from hdarts.search.start import start_stage
+from hdarts.search.start import Given, start_stage
 from hdarts.search.steps import Phases as SearchPhases
 from hdarts.search.steps import phases, training_alpha
 from hdarts.search.validation import accuracy
@@ -168,16 +168,15 @@ def noise(images: DatasetInfo, count: int, device: torch.device) -> Splits:
 def _search(params: SearchParams, data: Splits, device: torch.device) -> Phases:
     """Return the phases of a search step."""
     stage = max(stages_of(params), key=lambda stage: stage.layers * (stage.operations or MANY))  # the costliest
-    problem, state = start_stage(params, stage, None, None, data, None, None, device)
+    problem, state = start_stage(params, stage, data, Given(device))
     some = torch.rand(state.space.alpha_shape, device=device)  # any candidates: only their number matters
     state.relaxation.kept = pruned(some, state.relaxation.kept, stage, state.space)
     state.start_epoch(params, stage)
     state.start_step(params, params.learning_rate)
-    method = partial(method_hypergradient, params)
 
     @cache
     def of_size(size: int) -> SearchPhases:  # a CUDA graph takes batches of one size
-        return phases(params, problem, state, method)
+        return phases(params, problem, state)
 
     def one(data: Splits, level: int):
         every = batches(params.model_copy(update={"batch_size": len(data.train)}), data)
