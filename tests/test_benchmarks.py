@@ -1,9 +1,13 @@
 """The benchmarks at a tiny size: their tables, and one row per machine."""
 
+import math
 from pathlib import Path
 
 import pandas as pd
+import pytest
+import torch
 
+from benchmarks import gpu
 from benchmarks.__main__ import ratios, table, with_row
 from benchmarks.machine import distance
 from benchmarks.measure import answer
@@ -38,3 +42,24 @@ def test_each_machine_keeps_one_row(tmp_path: Path) -> None:
         ("a", 2, 0.5),
         ("a", 1, 0.6),
     ]
+
+
+def test_the_gpu_script_writes_its_rows_and_a_search_that_goes_on(tmp_path: Path, monkeypatch, capsys) -> None:
+    """In small sizes on the CPU, where a step is launched in both columns and nothing is captured."""
+    monkeypatch.setenv("HDARTS_DATA", str(tmp_path / "nowhere"))
+    monkeypatch.setenv("HDARTS_RUNS", "")  # the script sets it; this restores it
+    monkeypatch.setattr(gpu, "SPACES", ("nasbench201",))
+    monkeypatch.setattr(gpu, "METHODS", ("darts-first", "hyperdarts-1"))
+    cpu, rate = torch.device("cpu"), {"float32": 0.5, "tf32": 0.25, "bfloat16": 0.125}
+    rows = list(gpu.step_rows(cpu, gpu.TINY, rate, math.inf))
+    assert len(rows) == 2 * 3 * 2 and not any(row["captured"] for row in rows)
+    for row in rows:
+        assert row["share"] == pytest.approx(row["TFLOP_s"] / rate[row["precision"]]) and row["GFLOP"] > 0
+        assert math.isnan(row["plain_s"]) == (row["method"] != "darts-first" or row["precision"] == "bfloat16")
+    assert list(gpu.step_rows(cpu, gpu.TINY, rate, 0.0)) == []
+    for _ in range(2):  # no time is left: one epoch each
+        gpu.search_until(cpu, gpu.TINY, tmp_path / "runs", 0.0)
+    printed = capsys.readouterr().out
+    assert "generated images take its place" in printed
+    assert "epoch 1:" in printed and "epoch 2:" in printed
+    assert len(pd.read_csv(tmp_path / "runs" / "search" / "metrics.csv")) == 2
