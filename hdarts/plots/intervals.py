@@ -1,4 +1,4 @@
-"""Rank correlations with their intervals: the ranking of cells by each source of weights (notebook 10)."""
+"""Estimates with their intervals: differences of arms, and rank correlations (notebook 10)."""
 
 from typing import Any
 
@@ -36,4 +36,34 @@ def rank_intervals(frame: pd.DataFrame) -> Figure:
         axes.set_xlabel("Kendall's τ")
     grid[0].set(yticks=range(len(sources)), yticklabels=sources, xlim=(-1.05, 1.05))
     grid[0].invert_yaxis()
+    return figure
+
+
+@styled
+def differences(frame: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
+    """Return the mean difference of each arm from the first, one axes per measure.
+
+    Columns of `frame`: `measure`, `arm`, `against`, `difference` (points), `low`, `high`, `shows_from`; brackets stand
+    at plus and minus the last, if there is room for them. Columns of `pairs`: `measure`, `arm`, `difference`, one row
+    per pair of seeds.
+    """
+    rows = require(frame, ["measure", "arm", "against", "difference"], "differences of arms")
+    arms, panels = list(dict.fromkeys(rows["arm"])), split(rows, "measure")
+    figure = new_figure(0.9 + (0.32 if len(arms) < 5 else 0.24) * len(arms))
+    grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (measure, part) in zip(grid, panels.items(), strict=True):
+        heights, seeds = [arms.index(arm) for arm in part["arm"]], pairs.loc[pairs["measure"] == measure]
+        places = [arms.index(arm) for arm in seeds["arm"]]
+        axes.plot(seeds["difference"], places, linestyle="", marker="o", color=FAINT, markersize=3)
+        for sign, mark in ((-1, "$[$"), (1, "$]$")):
+            ends = sign * part["shows_from"]
+            axes.plot(ends, heights, linestyle="", marker=mark, color=FAINT, markersize=8, zorder=0.95)
+        axes.hlines(heights, part["low"], part["high"], color=COLOURS[0], linewidth=1.6)
+        axes.plot(part["difference"], heights, linestyle="", marker="D", color=COLOURS[0], markersize=5)
+        axes.axvline(0, color=FAINT, linewidth=1.0, zorder=0.9)
+        widest = np.nanmax(np.abs(np.concatenate([part["low"], part["high"], seeds["difference"]])))
+        axes.set_xlim(-1.4 * widest or -1, 1.4 * widest or 1)
+        axes.set_title(str(measure), loc="left")
+        axes.set_xlabel(f"points above {part['against'].iloc[0]}")
+    grid[0].set(yticks=range(len(arms)), yticklabels=arms, ylim=(len(arms) - 0.5, -0.5))
     return figure

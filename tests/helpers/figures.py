@@ -163,6 +163,14 @@ RANKINGS = table(
     "source of tau low high",
     [(s, of, 0.2 * i, 0.2 * i - 0.3, 0.2 * i + 0.3) for i, s in enumerate("abc") for of in ("truth", "own optimum")],
 )
+PAIRED = table(
+    "measure arm against seed difference",
+    [("true test accuracy", arm, "a", SEEDS[d], d + i) for i, arm in enumerate("bc") for d in range(3)],
+)
+DIFFERENCES = table(
+    "measure arm against n difference low high shows_from",
+    [("true test accuracy", arm, "a", 3, 1.0 + i, -1.5 + i, 3.5 + i, 3.3) for i, arm in enumerate("bc")],
+)
 PLANE = table("a b loss", [(a, b, a**2 + (b - 1) ** 2) for a in range(-2, 3) for b in range(-2, 3)])
 PLANE_PATHS = table("a b search", [(0, 2, "x"), (1, 1, "x"), (2, 0, "y")])
 PAIRS = [("sep_conv_3x3", 0), ("skip_connect", 1), ("dil_conv_5x5", 2), ("max_pool_3x3", 0)] * 2
@@ -199,6 +207,7 @@ TABLES: dict[str, tuple[pd.DataFrame, Callable[[pd.DataFrame], Figure]]] = {
     "validation_against_test": (RUNS, plots.validation_against_test),
     "seconds_by_arm": (RUNS, plots.seconds_by_arm),
     "truth_over_time": (TRUTH, lambda t: plots.truth_over_time(t, {"best cell": 94.37, "mean of all cells": 87.06})),
+    "truth_over_flops": (TRUTH.query("epoch == 10").assign(flops=2e13), plots.truth_over_flops),
     "error_against_truth": (TRUTH.query("epoch == 10"), plots.error_against_truth),
     "method_agreement": (METHOD_ERRORS, lambda t: plots.method_agreement(t, grey=METHODS[2:])),
     "agreement_by_arm": (SNAPSHOTS, lambda t: plots.agreement_by_arm(t, grey=METHODS[2:])),
@@ -218,6 +227,7 @@ TABLES: dict[str, tuple[pd.DataFrame, Callable[[pd.DataFrame], Figure]]] = {
     "simplex_maps": (FIELD, lambda t: plots.simplex_maps(t, OPERATIONS, {"1st": ("ratio", 1.0), "2nd": ("loss", 0.0)})),
     "simplex_paths": (FIELD, lambda t: plots.simplex_paths(t, "loss", PATHS, OPERATIONS, "part", "way")),
     "rank_intervals": (RANKINGS, plots.rank_intervals),
+    "differences": (DIFFERENCES, lambda t: plots.differences(t, PAIRED)),
     "plane_paths": (PLANE, lambda t: plots.plane_paths(t, "loss", PLANE_PATHS, ("a", "b"), "search")),
 }
 

@@ -22,7 +22,7 @@ from hdarts.plots.cells import OPERATION_STYLES
 from hdarts.plots.style import add_note, line_styles, new_figure, style
 from hdarts.space import DARTS
 
-UNITS = ("(%)", "nats", "(s)", "(min)", "mixture weight", "count", "(MiB)", "rate", "relative error")
+UNITS = ("(%)", "points", "nats", "(s)", "(min)", "mixture weight", "count", "(MiB)", "rate", "relative error")
 PLAIN = ("draw_genotype", "simplex_maps", "simplex_paths", "plane_paths", "lines", "chords", "neumann_path")  # no units
 PLAIN = (
     *PLAIN,

@@ -1,7 +1,6 @@
 """The first step of a search, taken by hand with the functions of the search."""
 
 from collections.abc import Mapping
-from functools import partial
 
 import pandas as pd
 import torch
@@ -9,10 +8,10 @@ from torch import Tensor
 
 from hdarts.data import Splits
 from hdarts.params import SearchParams
-from hdarts.search import batches, method_hypergradient, weight_rate
+from hdarts.search import batches, weight_rate
 from hdarts.search.loop import take_weight_step
 from hdarts.search.stages import stages_of
-from hdarts.search.start import start_stage
+from hdarts.search.start import Given, start_stage
 from hdarts.search.state import State
 from hdarts.search.steps import Phases, phases, training_alpha
 from hdarts.search.weights import Batch
@@ -27,7 +26,7 @@ def first_step(
     A search of these parameters begins with the same state and batches, unless its first epochs do not step alpha.
     """
     stage = stages_of(params)[0]
-    problem, state = start_stage(params, stage, None, None, data, supernet, None, device)
+    problem, state = start_stage(params, stage, data, Given(device, supernet))
     state.start_epoch(params, stage)
     state.start_step(params, weight_rate(params, 0))
     inner, outer = batches(params, data, stage.levels)
@@ -37,7 +36,7 @@ def first_step(
     training += [next(inner.repeated(params.search_seed, f"term {term}", 0)) for term in more]
     validation = training[0] if one else next(outer.repeated(params.search_seed, "outer", 0))
     drawn = state.with_draw(params, validation, "inner" if one else "outer")
-    phase = phases(params, problem, state, partial(method_hypergradient, params))
+    phase = phases(params, problem, state)
     return state, phase, state.with_draws(params, training[0], training[1:]), drawn
 
 

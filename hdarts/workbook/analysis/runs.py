@@ -34,6 +34,11 @@ def primary_comparisons(study: str) -> list[Comparison]:
     return [Comparison.model_validate(entry) for entry in _study_file(study).get("primary", [])]
 
 
+def is_about_thesis(study: str) -> bool:
+    """Whether the study file says `thesis: true`: its page then carries the claims of the thesis."""
+    return bool(_study_file(study).get("thesis", False))
+
+
 def study_runs(study: str, notebook: str = "") -> list[Row]:
     """Return the runs of a study that execute `notebook` (all for ""): run, stage, notebook, needs and their labels.
 

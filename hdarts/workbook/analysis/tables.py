@@ -44,18 +44,18 @@ def epochs(study: str) -> pd.DataFrame:
     return _concatenate([table.assign(**labels) for labels, table in search_tables(study, "metrics")])
 
 
-def methods(study: str) -> dict[str, SearchParams]:
-    """Return the parameters of the first search of each method, by its arm.
+def methods(study: str) -> dict[str, tuple[SearchParams, str]]:
+    """Return parameters and run of the first search of each method, by its arm.
 
     Hypernetworks with other layers or weights, and DARTS with other steps, count as other methods.
     """
-    first: dict[tuple, tuple[str, SearchParams]] = {}
+    first: dict[tuple, tuple[str, tuple[SearchParams, str]]] = {}
     for run, labels in search_labels(study).items():
         if (file := below_runs(run) / "params.yaml").is_file():
             p = recorded(SearchParams, read_yaml(file))
             if p.method not in ("random", "shared-weights"):  # alpha takes no step
                 variant = (p.hypernetwork, p.hidden, p.rest) if p.method == "hypernetwork" else p.steps
-                first.setdefault((p.method, variant), (labels["arm"], p))
+                first.setdefault((p.method, variant), (labels["arm"], (p, run)))
     return dict(first.values())
 
 

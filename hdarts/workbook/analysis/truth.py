@@ -15,7 +15,7 @@ from hdarts.workbook.analysis.statistics import (
     summary,
 )
 from hdarts.workbook.analysis.table_search import best_so_far
-from hdarts.workbook.analysis.tables import search_tables, snapshot_agreement, true_accuracies
+from hdarts.workbook.analysis.tables import run_flops, search_tables, snapshot_agreement, true_accuracies
 
 # how notebook 04 names the methods of searches
 METHODS = {"darts-first": DIRECT, "darts-second": DIFFERENCE, "hypernetwork": HYPERNETWORK}
@@ -96,6 +96,14 @@ def hypergradient_errors(study: str) -> pd.DataFrame:
     rows = rows.loc[(rows["part"] == "total") & (rows["method"] == method), ["search", "relative_error"]]
     means = rows.groupby("search", as_index=False, sort=False).mean()
     return means.merge(cells[["run", "arm", "seed", ACCURACY]], left_on="search", right_on="run").drop(columns="search")
+
+
+def over_flops(study: str) -> pd.DataFrame:
+    """Return arm, seed, flops and cifar10_test of each finished search that recorded its operations."""
+    cells, flops = final_cells(study), run_flops(study)
+    rows = [row | {"flops": flops.get(row["run"], 0.0)} for row in cells.to_dict("records")]
+    columns = ["arm", "seed", "flops", ACCURACY]
+    return pd.DataFrame([row for row in rows if row["flops"] > 0], columns=columns)  # a random cell costs none
 
 
 def reference_accuracies() -> dict[str, float]:

@@ -4,7 +4,7 @@
 smaller than the thesis's are marked "at mini scale".
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from math import isnan
 
@@ -17,6 +17,7 @@ from hdarts.workbook.claims.finding import ABSENT, CONTRADICTED, NOT_DECIDABLE, 
 from hdarts.workbook.claims.summaries import accuracy_and_cost, best_of_n, intervals, text_table, with_links
 
 __all__ = [
+    "ABOUT",
     "CLAIMS",
     "accuracy_and_cost",
     "assess",
@@ -28,23 +29,37 @@ __all__ = [
     "with_links",
 ]
 
+ABOUT = """**What the runs say about the thesis's claims.** A verdict follows from runs by a rule
+(`hdarts/workbook/claims/rules.py`), applied as `hdarts/workbook/claims/claims.py` says. *Supported* and *contradicted*
+require that the 95 % interval excludes 0 and that the test has p < 0.05: a sign-flip test over search seeds, exact for
+up to 16 pairs, or the t test of a rank correlation within arms. Anything else is *not decidable here*, with the reason
+in `needs`, and what runs that could decide would cost: fewer than 6 pairs, one selected cell per arm, too much spread,
+or searches that had not decided. *Not of the stated size*: the interval excludes what the thesis states. Runs smaller
+than the thesis's decide *at mini scale* only. Cells are compared by true accuracy where there is a table of it,
+elsewhere by the last epoch's test accuracy, where the thesis has the best epoch's. A verdict is for its claim alone;
+`p_holm` says whether it would stand among all tests of this page."""
+
 
 def verdicts(
-    evidence: Evidence, more: Mapping[str, float] | None = None, unsure: Collection[str] = ()
+    evidence: Evidence,
+    more: Mapping[str, float] | None = None,
+    unsure: Collection[str] = (),
+    asked: Sequence[Claim] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the claims of the thesis with the result for each from the runs of a study, and all tests of the page.
+    """Return the claims that are `asked` (None: all), the result for each from a study, and all tests of its page.
 
     Columns of the first: id, claim, verdict, result, needs (why it is not decidable here, and what it would take), p
     and p_holm (of each part, separated by semicolons), ran, line, runs (names with spaces). Of the second: test
     (the id of a claim, or a name of `more`, {name: p}), p, and p_holm, adjusted for all of these tests. A p that is nan
     is no test. `unsure`: arms whose searches did not decide, so that nothing can be said about their cells.
     """
-    findings = {claim.id: _of_decided(claim, assess(evidence, claim.rule), unsure) for claim in CLAIMS}
+    asked = CLAIMS if asked is None else asked
+    findings = {claim.id: _of_decided(claim, assess(evidence, claim.rule), unsure) for claim in asked}
     all_p = [(name, p) for name, finding in findings.items() for p in finding.p] + list((more or {}).items())
     tests = pd.DataFrame([row for row in all_p if not isnan(row[1])], columns=["test", "p"])
     tests["p_holm"] = holm(list(tests["p"]))
     rows = []
-    for claim in CLAIMS:
+    for claim in asked:
         finding, own = findings[claim.id], tests[tests["test"] == claim.id]
         both = {name: "; ".join(f"{p:.2g}" for p in own[name]) for name in ("p", "p_holm")}
         rows.append({"id": claim.id, "claim": claim.text, "verdict": finding.verdict, "result": finding.result})

@@ -77,6 +77,7 @@ class Study(_Strict):
     timeout: Annotated[float, Field(gt=0, le=1e6)] | None = None  # minutes after which a run counts as hanging
     start_timeout: Annotated[int, Field(gt=0, le=1_000_000)] = 60  # seconds that a kernel may take to start
     cluster: dict[str, Any] | None = None  # hdarts.workbook.cluster.Cluster, for `--engine dask`
+    thesis: bool = False  # the page carries the claims of the thesis, and what is wrong in it
     primary: list[Comparison] = []  # tested by true accuracy, paired by search seed; fixed once a run is done
     stages: Annotated[dict[Plain, Stage], Field(min_length=1)]
 

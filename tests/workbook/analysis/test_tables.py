@@ -69,7 +69,11 @@ def test_each_method_has_the_parameters_of_its_first_arm(study: MadeUpStudy):
             study.runs / STUDY / "search" / name / "params.yaml", yaml.safe_dump({**defaults, "method": method})
         )
     found = tables.methods(STUDY)
-    assert {arm: params.method for arm, params in found.items()} == {"darts": "darts-second", "hyper": "hypernetwork"}
+    named = {arm: params.method for arm, (params, _) in found.items()}
+    assert named == {"darts": "darts-second", "hyper": "hypernetwork"}
+    assert {arm: run for arm, (_, run) in found.items()} == {
+        arm: next(row["run"] for row in study.rows if row.get("arm") == arm) for arm in named
+    }
 
 
 def test_norms_are_taken_over_both_kinds_of_cell(study: MadeUpStudy):

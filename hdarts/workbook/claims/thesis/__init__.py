@@ -30,3 +30,12 @@ TABLES = {  # that notebook 07 makes of the thesis alone, with their titles
     "significance": "Differences between the cells of the thesis's models, with the tests that it does not make",
     "overfitting": "Searches of the thesis without a skip connection in the normal cell",
 }
+ABOUT = """**The thesis compared with itself**: what it states, next to what its own rows and our models give. Each
+disagreement is computed; its cause is our interpretation. Below are the formula behind each of its standard deviations,
+the equations that are wrong or unclear, the number of searches that "overfit", which in the thesis means that the
+normal cell has no skip connection, and what tests say of the differences between its models. It has one cell per model,
+so these compare cells and not methods.
+
+The thesis divides by n, as if its runs were the whole population. hdarts divides by n - 1 everywhere: for 5 runs, its
+deviations are 1.12 times as large. The accuracies of the thesis are those of the best epoch, chosen on the test set
+(its tables say *Best Testing Accuracy*)."""
