@@ -48,7 +48,7 @@ def locally(plan: Plan, jobs: int) -> None:
 def workers(jobs: int) -> Generator[Callable[[Plan, int], None], None, None]:
     """Yield the Dask engine, after starting its workers."""
     settings = Cluster(kind="local", workers=jobs)
-    with connect.connected(settings) as client:
+    with tempfile.TemporaryDirectory() as logs, connect.connected(settings, Path(logs)) as client:
         executor = Workers(client, connect.offers(client, settings))
 
         def there(plan: Plan, jobs: int) -> None:

@@ -26,6 +26,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.measure import seconds
 from benchmarks.setting import Setting
@@ -168,10 +169,28 @@ def rows_of(params: SearchParams, precision: str, size: int, rate: dict[str, flo
             launched, replayed = partial(graphs[0].function, inner, *at), partial(graphs[0], inner, *at)
         took = {"launched_s": best_of(launched), "graph_s": best_of(replayed, warm=4)}
         row = {"phase": name, **took, "MiB": peak_memory(str(device))}  # before the plain version takes its own
-        row |= {"captured": all(graph.graph is not None for graph in graphs)}
+        row |= {"launches": launches(launched), "captured": all(graph.graph is not None for graph in graphs)}
         row |= {"plain_s": plain_seconds(params, precision, name, size)}
         speed = work / min(took.values()) / 1e12
         yield row | {"GFLOP": work / 1e9, "TFLOP_s": speed, "share": speed / rate[precision]}
+
+
+class Launches(TorchDispatchMode):
+    """A context that counts the operators that PyTorch dispatches in it, without views: about as many launches."""
+
+    total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        returns = func._schema.returns
+        self.total += not any(one.alias_info is not None and not one.alias_info.is_write for one in returns)
+        return func(*args, **(kwargs or {}))
+
+
+def launches(step: Callable[[], Any]) -> int:
+    """Return the number of operators of a step; compiled kernels are not used inside."""
+    with Launches() as counter:
+        step()
+    return counter.total
 
 
 def best_of(step: Callable[[], Any], warm: int = 1, rounds: int = 5) -> float:
