@@ -96,7 +96,7 @@ def _part(path: Path, images: str, labels: str, limits: Callable[[], tuple[float
         except ValueError as error:
             raise ParameterError(f"{path}: array {images} {error}") from None
     raw = array_images(pixels, values.codes, f"{path}, {images}")
-    return Labelled([values], raw.items, raw.shape, tuple(notes))
+    return Labelled([values], raw.items, tuple(notes))
 
 
 def _labels(path: Path, name: str) -> Labels:

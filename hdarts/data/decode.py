@@ -118,10 +118,6 @@ def read(images: RawImages, *, size: int, channels: int, skip_damaged: bool) -> 
 def read_headers(images: RawImages, *, size: int, channels: int, skip_damaged: bool) -> tuple[int, ImageFilter]:
     """Check images as `read` does, but by their headers only and for at most `HEADERS` seconds; return how many."""
     accepted, end = ImageFilter(skip_damaged), time.monotonic() + HEADERS
-    if images.shape:
-        height, width, own = images.shape
-        accepted.add(0, "", (size or height, size or width, channels or own))
-        return len(images.labels), accepted
     for checked, (name, item) in enumerate(images.all()):
         if time.monotonic() > end:
             return checked, accepted

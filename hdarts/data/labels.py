@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hdarts.data.raw import PARTS, Item, RawImages, Shape, Source, class_labels
+from hdarts.data.raw import PARTS, Item, RawImages, Source, class_labels
 from hdarts.errors import ParameterError
 
 LABEL_COLUMNS = ("label", "fine_label", "labels", "class", "class_name", "target", "category", "y")
@@ -31,14 +31,13 @@ class Labels:
 
 @dataclass(frozen=True)
 class Labelled:
-    """A part of a set before its classes have numbers; `items` and `shape` are those of `RawImages`.
+    """A part of a set before its classes have numbers; `items` are those of `RawImages`.
 
     notes: what to know about it.
     """
 
     labels: Sequence[Labels]
     items: Callable[[Tensor], Iterator[tuple[str, Item]]]
-    shape: Shape | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -50,7 +49,7 @@ def source(name: str, parts: Mapping[str, Callable[[], Labelled]], in_parts: boo
 
     def raw(part: Labelled) -> RawImages:
         numbers = np.concatenate([_numbers(labels, classes, by_name) for labels in part.labels])
-        return RawImages(torch.from_numpy(numbers), part.items, shape=part.shape, notes=part.notes)
+        return RawImages(torch.from_numpy(numbers), part.items, notes=part.notes)
 
     others = {part: lambda opened=opened: raw(opened()) for part, opened in parts.items() if part != "train"}
     return Source(name, classes, raw(train), others, in_parts, unused)

@@ -37,14 +37,12 @@ class RawImages:
     """A part of a source: labels, and images that are read while `items(rows)` is iterated.
 
     `items` takes ascending rows and yields `(name, item)`; `name` identifies the image in messages. `outer` marks the
-    images of the outer level, where the set says which they are. `shape` (H, W, C) is that of images in one array;
-    `notes` say what else to know about the part.
+    images of the outer level, where the set says which they are. `notes` say what else to know about the part.
     """
 
     labels: Tensor
     items: Callable[[Tensor], Iterator[tuple[str, Item]]]
     outer: Tensor | None = None
-    shape: Shape | None = None
     notes: tuple[str, ...] = ()
 
     def all(self) -> Iterator[tuple[str, Item]]:
@@ -77,7 +75,6 @@ def array_images(pixels: np.ndarray, labels: np.ndarray | Tensor, name: str) -> 
     return RawImages(
         torch.as_tensor(labels, dtype=torch.int64),
         lambda rows: ((f"{name}, row {row}", pixels[row]) for row in rows.tolist()),
-        shape=tuple(pixels.shape[1:]),  # type: ignore[arg-type]
     )
 
 
@@ -128,8 +125,8 @@ def joined(one: RawImages, other: RawImages) -> RawImages:
     def items(rows: Tensor) -> Iterator[tuple[str, Item]]:
         return chain(one.items(rows[rows < count]), other.items(rows[rows >= count] - count))
 
-    labels, shape = torch.cat([one.labels, other.labels]), one.shape if one.shape == other.shape else None
-    return RawImages(labels, items, torch.arange(len(labels)) >= count, shape, one.notes + other.notes)
+    labels = torch.cat([one.labels, other.labels])
+    return RawImages(labels, items, torch.arange(len(labels)) >= count, one.notes + other.notes)
 
 
 OpenPart = Callable[[], RawImages]

@@ -60,12 +60,7 @@ class Images:
 
     def pixel_batches(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yield the pixels `(B, H, W, C)` of each batch of rows, on the device of the labels."""
-        if isinstance(self.pixels, StreamedImages):
-            for pixels in self.pixels.pixel_batches(batches):
-                yield pixels.to(self.labels.device, non_blocking=True)
-        else:
-            for rows in batches:
-                yield self.pixels.permute(0, 2, 3, 1).index_select(0, rows)
+        return (pixels.to(self.labels.device, non_blocking=True) for pixels in _pixel_batches(self.pixels, batches))
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,6 +167,12 @@ def load(name_or_path: str, *, device: str | torch.device = "cpu", **options: An
     return Splits(opened.source.name, opened.source.classes, *three, sha.hexdigest(), *more).to(device)
 
 
+def _pixel_batches(pixels: Any, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+    if isinstance(pixels, StreamedImages):
+        return pixels.pixel_batches(batches)
+    return (pixels.permute(0, 2, 3, 1).index_select(0, rows) for rows in batches)
+
+
 def _require_device(device: str | torch.device) -> None:
     try:
         torch.empty(0, device=device)
@@ -197,13 +198,8 @@ def _read_through(pixels: Any, labels: Tensor, sha: Any, sums: Tensor | None = N
     each = bytearray()
     sha.update(str(tuple(pixels.shape)).encode())
     sha.update(labels.numpy().data)
-    if isinstance(pixels, StreamedImages):
-        blocks = pixels.pixel_batches(torch.arange(len(pixels)).split(CHUNK))
-    else:  # small blocks keep the float64 copy small
-        blocks = (block.permute(0, 2, 3, 1) for block in pixels.split(4096))
-    for block in blocks:
-        array = np.ascontiguousarray(block.numpy())
-        sha.update(array.data)
+    for block in _pixel_batches(pixels, torch.arange(len(pixels)).split(CHUNK)):
+        sha.update((array := np.ascontiguousarray(block.numpy())).data)
         for image in array:
             each += hashlib.blake2b(image.data, digest_size=8).digest()
         if sums is not None:  # integers up to 2^53 add up exactly, in any order

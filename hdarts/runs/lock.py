@@ -126,11 +126,10 @@ def _by_creation(file: Path, wait: bool) -> Callable[[], None]:
 
 def _create(file: Path, content: str) -> bool:
     try:
-        descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        with file.open("x", encoding="utf-8") as opened:  # x: only one process can
+            opened.write(content)
     except FileExistsError:
         return False
-    with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
-        opened.write(content)
     return True
 
 
@@ -172,10 +171,8 @@ def _has_ended(process: int) -> bool:
         return False
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:  # of another user
-        pass
+    except OSError as error:  # or it is of another user
+        return isinstance(error, ProcessLookupError)
     return False
 
 

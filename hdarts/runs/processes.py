@@ -109,7 +109,7 @@ def process_group() -> Iterator[Processes]:
 class ReadOnlyRun(Run):
     """The run folder of a process other than the main one, which writes nothing."""
 
-    def write_text(self, name: str, text: str) -> Path:
+    def write_text(self, name: str, text: str | bytes) -> Path:
         return self.folder / name
 
     def write_provenance(self, **more: Any) -> None:

@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from importlib import import_module
 from typing import Literal, TypeVar
 
 T = TypeVar("T")
@@ -41,14 +42,9 @@ def progress(items: Iterable[T], total: int | None = None, label: str = "", ever
         yield from items
     elif where == "log":
         yield from _lines(items, total, label, every)
-    elif where == "terminal":
-        from tqdm import tqdm
-
-        yield from tqdm(items, total=total, desc=label, dynamic_ncols=True)
     else:
-        from tqdm.notebook import tqdm as widget
-
-        yield from widget(items, total=total, desc=label)
+        bars = import_module("tqdm" if where == "terminal" else "tqdm.notebook")
+        yield from bars.tqdm(items, total=total, desc=label, dynamic_ncols=where == "terminal")
 
 
 def _lines(items: Iterable[T], total: int | None, label: str, every: float) -> Iterator[T]:

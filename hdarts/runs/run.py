@@ -82,7 +82,7 @@ class Run:
         """Name of the run: its folder below `runs_folder()`."""
         return self.folder.relative_to(runs_folder().resolve()).as_posix()
 
-    def write_text(self, name: str, text: str) -> Path:
+    def write_text(self, name: str, text: str | bytes) -> Path:
         self.record()
         write_atomic(self.folder / name, text)
         return self.folder / name
@@ -120,9 +120,7 @@ class Run:
 
     def write_picture(self, name: str, content: bytes) -> Path:
         """Write a picture as figures/<name>, such as loss.png, and return its path."""
-        self.record()
-        write_atomic(self.folder / "figures" / name, content)
-        return self.folder / "figures" / name
+        return self.write_text(f"figures/{name}", content)
 
     def write_provenance(self, **more: Any) -> None:
         """Add this start to `provenance.json`: versions, machine, git state and what the caller adds.
