@@ -53,7 +53,7 @@ def test_there_are_eleven():
 def test_the_last_statement_of_a_notebook_writes_its_result(name):
     cells = nbformat.read(notebooks_folder() / f"{name}.ipynb", as_version=4).cells
     last = [cell.source for cell in cells if cell.cell_type == "code"][-1]
-    assert re.match(r"(run_folder\.|s\.)?finish\(", ast.unparse(ast.parse(last).body[-1]))
+    assert re.match(r"(run_folder\.|sections\.|s\.)?finish\(", ast.unparse(ast.parse(last).body[-1]))
 
 
 # what makes a notebook short; 03 and 06 run below. With their defaults notebooks run in the test after this one
