@@ -198,7 +198,7 @@ echo "Submitted batch job $!"
 def test_jobs_of_a_queue_also_if_they_reach_their_walltime(tmp_path: Path, monkeypatch, limit: str) -> None:
     monkeypatch.setenv("DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT", "1s")
     words = queue(tmp_path, monkeypatch, STARTS.format(folder=tmp_path, limit=limit))
-    path = write_project(tmp_path, toy="time.sleep(8)" if limit else "")
+    path = write_project(tmp_path, toy="time.sleep(14)" if limit else "")
     code, _out, err = finished("run", path, *words, runs=tmp_path / "runs")
     assert code == 0, err
     assert {*starts(tmp_path / "runs")} == {run.name for run in plan_study(path).runs}
