@@ -2,13 +2,14 @@
 
 NAMED = {  # mistake: file below hdarts/, text that occurs there once, its replacement
     "inner and outer batches swapped": (
-        "search/loop.py", "for inner, outer, *more in pairs(", "for outer, inner, *more in pairs(",
+        "search/loop.py", "for inner, outer, *more in progress(", "for outer, inner, *more in progress(",
     ),
     "weights step at the alpha before its step": (
         "search/steps.py", "        return state.alpha, epsilon\n", "        return state.alpha.clone(), epsilon\n",
     ),
     "last batch dropped": (
-        "search/loop.py", "in pairs(params,", "in (lambda *given: list(pairs(*given))[:-1])(params,",
+        "search/loop.py", "batches_left = pairs(params,",
+        "batches_left = (lambda *given: list(pairs(*given))[:-1])(params,",
     ),
     "learning rate of the epoch before": (
         "search/loop.py", "rate = weight_rate(params, state.epoch,",

@@ -170,7 +170,9 @@ class Loop:
         state.start_epoch(params, stage)
         steps = epoch_steps(params, *(len(level.images) for level in self.levels))
         began = time.perf_counter() - state.seconds
-        for inner, outer, *more in pairs(params, self.levels, stage, state, steps):
+        label = f"{params.slug()} epoch {state.epoch + 1}/{params.all_epochs}"
+        batches_left = pairs(params, self.levels, stage, state, steps)
+        for inner, outer, *more in progress(batches_left, steps - state.step, label):
             rate = weight_rate(params, state.epoch, state.step / steps)
             state.start_step(params, rate)
             at, noise = training_alpha(params, state)
@@ -245,7 +247,7 @@ class Loop:
 def pairs(
     params: SearchParams, levels: tuple[Batches, Batches], stage: StagePlan, state: State, steps: int
 ) -> Iterator[tuple[Batch, ...]]:
-    """Yield the remaining pairs of inner and outer batches of an epoch of `steps`, with a progress bar.
+    """Return the remaining pairs of inner and outer batches of an epoch of `steps`.
 
     With one level both batches are the same. With `fresh_batches`, further training batches follow, one for each
     further term of a Neumann series; they are shuffled independently.
@@ -258,9 +260,8 @@ def pairs(
         levels[0].repeated(params.search_seed, f"term {term}", state.epoch, state.step)
         for term in range(1, params.terms if params.fresh_batches else 1)
     ]
-    label = f"{params.slug()} epoch {state.epoch + 1}/{params.all_epochs}"
     both = ((one, one) for one in inner) if stage.levels == "one" else zip(inner, outer, *fresh, strict=False)
-    yield from progress(islice(both, steps - state.step), steps - state.step, label)
+    return islice(both, steps - state.step)
 
 
 def take_weight_step(

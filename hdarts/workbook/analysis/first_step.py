@@ -9,7 +9,7 @@ from torch import Tensor
 from hdarts.data import Splits
 from hdarts.params import SearchParams
 from hdarts.search import batches, weight_rate
-from hdarts.search.loop import take_weight_step
+from hdarts.search.loop import pairs, take_weight_step
 from hdarts.search.stages import stages_of
 from hdarts.search.start import Given, start_stage
 from hdarts.search.state import State
@@ -29,15 +29,9 @@ def first_step(
     problem, state = start_stage(params, stage, data, Given(device, supernet))
     state.start_epoch(params, stage)
     state.start_step(params, weight_rate(params, 0))
-    inner, outer = batches(params, data, stage.levels)
-    one = stage.levels == "one"
-    training = [next(inner.repeated(params.search_seed, "inner", 0))]
-    more = range(1, params.terms if params.fresh_batches else 1)
-    training += [next(inner.repeated(params.search_seed, f"term {term}", 0)) for term in more]
-    validation = training[0] if one else next(outer.repeated(params.search_seed, "outer", 0))
-    drawn = state.with_draw(params, validation, "inner" if one else "outer")
-    phase = phases(params, problem, state)
-    return state, phase, state.with_draws(params, training[0], training[1:]), drawn
+    inner, outer, *more = next(pairs(params, batches(params, data, stage.levels), stage, state, 1))
+    drawn = state.with_draw(params, outer, "inner" if stage.levels == "one" else "outer")
+    return state, phases(params, problem, state), state.with_draws(params, inner, more), drawn
 
 
 def step_weights(params: SearchParams, state: State, phase: Phases, batch: Batch | list[Batch]) -> None:
