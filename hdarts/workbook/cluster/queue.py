@@ -127,10 +127,10 @@ def _connected(client: Any) -> set[str]:
 def _ended(kind: str, jobs: Any, connected: Collection[str] = ()) -> list[str]:
     """Return the numbers of the submitted jobs that have ended, except those `connected`; [] if the queue is silent."""
     submitted = [job.job_id for name, job in list(jobs.workers.items()) if job.job_id and str(name) not in connected]
-    command = UNFINISHED[kind].format(user=getpass.getuser()).split()
     try:
+        command = UNFINISHED[kind].format(user=getpass.getuser()).split()
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, KeyError, subprocess.SubprocessError):  # KeyError: a user id without a name, before Python 3.13
         return []
     if done.returncode and NONE not in done.stderr:
         return []

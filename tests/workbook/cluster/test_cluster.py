@@ -256,6 +256,15 @@ def test_which_jobs_have_ended(tmp_path: Path, monkeypatch, kind: str, printed: 
     assert _ended(kind, SimpleNamespace(workers=workers), connected={"3"}) == expected
 
 
+@pytest.mark.parametrize("error", [KeyError, OSError])  # before Python 3.13, and from then on
+def test_a_user_without_a_name_cannot_ask_the_queue(monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
+    def nameless() -> str:
+        raise error("uid not found: 12345")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    assert _ended("slurm", SimpleNamespace(workers={0: SimpleNamespace(job_id="12")})) == []
+
+
 @pytest.mark.parametrize(("kind", "command"), [("slurm", "sbatch"), ("pbs", "qsub"), ("lsf", "bsub")])
 def test_a_queue_that_is_not_there_is_named(tmp_path: Path, monkeypatch, capsys, kind: str, command: str) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
