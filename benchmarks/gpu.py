@@ -55,6 +55,7 @@ PLAIN = {  # phase of a method -> the plain step that does the same
     ("darts-second", "alpha step"): "second-order alpha step",
 }
 Sizes = dict[str, Any]
+Flops = dict[tuple[int, str], int]  # by stage and phase
 TINY: Sizes = {"channels": 2, "size": 8, "side": 64, "images": 64, "epochs": 2, "batches": (4,)}
 TINY |= {"layers": {"darts": 3, "nasbench201": 1}}
 FULL: Sizes = {"channels": 16, "size": 32, "side": 8192, "images": 0, "epochs": 50, "batches": (64, 128, 256, 512)}
@@ -118,6 +119,7 @@ def rates(device: torch.device, side: int, rounds: int = 7) -> dict[str, float]:
 
 def step_rows(device: torch.device, sizes: Sizes, rate: dict[str, float], end: float) -> Iterator[dict[str, Any]]:
     """Yield one row per space, batch, method, precision and phase, small batches first, while there is time."""
+    counted: dict[tuple[str, str], tuple[Flops, Flops]] = {}  # at 1 and at 2 images: counted on the CPU, so once
     for batch in sizes["batches"]:
         for space in SPACES:
             for method in METHODS:
@@ -131,18 +133,30 @@ def step_rows(device: torch.device, sizes: Sizes, rate: dict[str, float], end: f
                     named = "bfloat16" if precision == "bfloat16" else "float32"
                     params = with_defaults(SearchParams, preset | changed | {"precision": named})
                     labels = {"space": space, "batch": batch, "method": method, "precision": precision}
+                    if (space, method) not in counted:
+                        counted[space, method] = few_flops(params, sizes["size"])
+                    one, two = counted[space, method]
+                    flops = {phase: one[phase] + (batch - 1) * (two[phase] - one[phase]) for phase in one}
                     try:
-                        yield from (labels | row for row in rows_of(params, precision, sizes["size"], rate))
+                        yield from (labels | row for row in rows_of(params, precision, sizes["size"], rate, flops))
                     except (RuntimeError, ParameterError) as error:
                         full = "out of memory" if is_out_of_memory(error) else " ".join(str(error).split())[:200]
                         yield labels | {"phase": full}
 
 
-def rows_of(params: SearchParams, precision: str, size: int, rate: dict[str, float]) -> Iterator[dict[str, Any]]:
+def few_flops(params: SearchParams, size: int) -> tuple[Flops, Flops]:
+    """Return the operations of the phases at batches of 1 and of 2 images; they are linear in the batch."""
+    images = DatasetInfo(2, 2, (3, size, size), 10)
+    one, two = (flops_of_steps(params.model_copy(update={"batch_size": batch}), images) for batch in (1, 2))
+    return one, two
+
+
+def rows_of(
+    params: SearchParams, precision: str, size: int, rate: dict[str, float], flops: Flops
+) -> Iterator[dict[str, Any]]:
     """Yield the rows of one setting: seconds as launched, as a graph, plain; memory (MiB); TFLOP/s and share."""
     set_precision(precision)
     device, images = torch.device(params.device), DatasetInfo(params.batch_size, params.batch_size, (3, size, size), 10)
-    flops = flops_of_steps(params, images)
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)

@@ -5,6 +5,7 @@ tests compare the supernet of hdarts with it, and `python -m benchmarks` times h
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
@@ -123,12 +124,12 @@ class Cell(nn.Module):
         return torch.cat(states[DARTS.inputs :], 1)
 
 
-class Named(nn.Module):
+class Named(nn.Module, ABC):
     """A plain network that maps the names of weights in the supernet of hdarts to its own."""
 
+    @abstractmethod
     def layout_names(self) -> dict[str, str]:
         """Name in `Supernet.layout` -> name of the module's parameter."""
-        raise NotImplementedError
 
     @torch.no_grad()
     def load(self, layout: Layout, w: Tensor) -> None:

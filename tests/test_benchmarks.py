@@ -12,7 +12,11 @@ from benchmarks.__main__ import ratios, table, with_row
 from benchmarks.machine import distance
 from benchmarks.measure import answer
 from benchmarks.setting import Setting
+from hdarts.data import DatasetInfo
+from hdarts.params import SearchParams, read_yaml
+from hdarts.runs.paths import with_defaults
 from hdarts.space import NASBENCH201
+from hdarts.workbook.study.flops import flops_of_steps
 
 TINY = Setting(channels=2, cells=1, batch=4, size=8, space=NASBENCH201.name)
 
@@ -56,6 +60,12 @@ def test_the_gpu_script_writes_its_rows_and_a_search_that_goes_on(tmp_path: Path
     for row in rows:
         assert row["share"] == pytest.approx(row["TFLOP_s"] / rate[row["precision"]]) and row["GFLOP"] > 0
         assert math.isnan(row["plain_s"]) == (row["method"] != "darts-first" or row["precision"] == "bfloat16")
+    images = DatasetInfo(4, 4, (3, 8, 8), 10)
+    small = {"space": "nasbench201", "layers": 1, "channels": 2, "batch_size": 4, "device": "cpu"}
+    params = with_defaults(SearchParams, read_yaml(gpu.ROOT / "params/search/hyperdarts-1.yaml") | small)
+    whole = flops_of_steps(params, images)
+    found = {row["phase"]: row["GFLOP"] for row in rows if row["method"] == "hyperdarts-1"}
+    assert found == {"alpha step": whole[0, "hypergradient"] / 1e9, "weight step": whole[0, "weight_step"] / 1e9}
     assert list(gpu.step_rows(cpu, gpu.TINY, rate, 0.0)) == []
     for _ in range(2):  # no time is left: one epoch each
         gpu.search_until(cpu, gpu.TINY, tmp_path / "runs", 0.0)
