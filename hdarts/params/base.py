@@ -13,8 +13,8 @@ class Parameters(BaseModel):
 
     `run` is the run folder below `runs/` ("": derived from the parameters). Four tables keep the names of runs stable:
     `not_identifying` are the fields that do not change what is computed; `added_later` are fields that an earlier
-    release did not have, with the value that reproduces it; `from_the_start` are fields of the first release that name
-    a run at any value, others with a default only at another value; `renamed_values` maps old spellings to new.
+    release did not have, with the value that reproduces it; `renamed_values` maps old spellings to new. A field with a
+    default is part of a name only at another value, except those in `from_the_start`, which always are.
 
     The comment behind a field, or on the line above it, is its documentation (`describe`).
     """
