@@ -74,6 +74,17 @@ def report(
 
 
 @app.command()
+def leaderboard(
+    folders: Annotated[list[str], typer.Argument(metavar="FOLDER...", help="below runs/, such as nasbench201")],
+    page: Annotated[Path | None, typer.Option(help="also replace the table of a page: docs/leaderboard.md")] = None,
+) -> None:
+    """Rank searches of NAS-Bench-201 by the true accuracies of their cells. Reads the run folders."""
+    from hdarts.workbook.analysis.leaderboard import leaderboard
+
+    print(leaderboard(folders, page), end="")
+
+
+@app.command()
 def batch_size(
     parameters: Annotated[Path, typer.Argument(metavar="PARAMS.yaml", help="of notebook 03: params/search/*.yaml")],
 ) -> None:
