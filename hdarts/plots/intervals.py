@@ -64,6 +64,6 @@ def differences(frame: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
         widest = np.nanmax(np.abs(np.concatenate([part["low"], part["high"], seeds["difference"]])))
         axes.set_xlim(-1.4 * widest or -1, 1.4 * widest or 1)
         axes.set_title(str(measure), loc="left")
-        axes.set_xlabel(f"points above {part['against'].iloc[0]}")
+        axes.set_xlabel(f"difference from {part['against'].iloc[0]} (points)")
     grid[0].set(yticks=range(len(arms)), yticklabels=arms, ylim=(len(arms) - 0.5, -0.5))
     return figure

@@ -13,35 +13,35 @@ CELLS = {
 }
 TITLES = {
     "results": "Results, one row per arm",
-    "differences": "Each arm less the first, over pairs of searches with the same seed",
+    "differences": "Each arm minus the first, over pairs of searches with the same seed",
     "primary": "Primary comparisons: the first arm minus the second, points of true accuracy",
     "decided": "Had the searches decided? One row per arm",
-    "truth": "True accuracy of the cells (per cent), one row per arm; collapsed: nothing learns",
+    "truth": "True accuracy of the cells (per cent), one row per arm; collapsed: no path has a convolution",
     "rankings": "Kendall's tau between a ranking of cells and their true accuracy",
     "agreement": "Agreement with the reference, means over snapshots",
     "classes": "Test accuracy (per cent) of classes by arm, last epoch, means over evaluations",
     "claims": "The thesis's claims: what was run, the result, and the verdict by a stated rule",
     "tests": "All tests of this page, with p and Holm's adjusted p",
     "intervals": "All rows with Student's 95 % t intervals of their means",
-    "best_of_n": "Best of n searches, next to the expected best of n random cells",
+    "best_of_n": "Accuracy of the best of n searches, next to that expected of the best of n random cells",
 }
 
 # figure, what draws it, a column that it needs, caption
 SEARCHES = (
     ("validation_curves", plots.validation_curves, "validation_accuracy",
-     "Search-validation accuracy of every search; pale: the mean over seeds, grey: the other arms."),
+     "Search-validation accuracy of every search; broad pale line: mean over seeds; grey: the searches of other arms."),
     ("skips", plots.skips_over_epochs, "skips_normal",
-     "Skip connections in the normal cell that the search would derive after each epoch."),
+     "Skip connections in the normal cell, if the search ended after that epoch."),
     ("entropy", plots.entropy_over_epochs, "epoch",
-     "Entropy of the mixture weights: log(operations), 2.08 nats in DARTS, is no preference; 0 is a decision."),
+     "Entropy of the mixture weights: 0 if decided; log(operations), 2.08 nats in DARTS, if all are equal."),
     ("optimisation_gap", plots.discretisation_gap, "discretised_accuracy",
-     "Accuracy of the supernet before discretisation and with the discrete cell's operations alone."),
+     "Search-validation accuracy of the supernet with the mixture (before) and with the derived cell alone (after)."),
     ("eigenvalue", plots.eigenvalue_over_epochs, "eigenvalue",
      "Dominant eigenvalue of the Hessian of the validation loss in alpha (as in RobustDARTS)."),
 )  # fmt: skip
 FIGURE_35 = (
     "Test accuracy over the cost of all searches of an arm. Left: the thesis's figure 35, without models for which it "
     "states no accuracy; its accuracies are the best epoch's, chosen on the test set; strokes: the costs that the "
-    "models' papers state, half of its costs for most. Right: the last epoch's; bars are sample standard deviations "
-    "over cells, or over the evaluations of an arm's only cell."
+    "papers of these models state, for most half of those in the thesis. Right: accuracies of the last epoch; bars are "
+    "sample standard deviations over cells, or over the evaluations of an arm's only cell."
 )

@@ -123,9 +123,9 @@ class Sections:
         found = differences.differences(self.study)
         if self._table("differences", found, 3, "no two arms have runs with the same search seeds"):
             first = found["against"].iloc[0]
-            caption = f"Each arm less {first}: dots are pairs with the same search seed, lines 95 % t intervals of "
-            caption += (
-                "their mean; so few pairs would miss what is between brackets (80 % power), or the whole picture."
+            caption = (
+                f"Each arm minus {first}. Dots: pairs with the same search seed; lines: 95 % t intervals of their "
+                "mean; brackets, where they fit in: the smallest difference that so many pairs would show (80 % power)."
             )
             self.show(plots.differences(found, differences.pairs(self.study)), "differences", caption)
 
@@ -169,7 +169,7 @@ class Sections:
             return
         known = truth.reference_accuracies()
         if bool((epochs["epoch"] > 1).any()):
-            caption = "True accuracy of the cell derived after each epoch, over search time, and its skip connections."
+            caption = "True accuracy and skip connections of the cell derived after each epoch, over search time."
             self.show(plots.truth_over_time(epochs, known), "truth_over_time", caption)
         caption = "True accuracy of the cell that each search ended with; ticks are means."
         self.show(plots.strip(ends, "arm", "cifar10_test", lines=known), "truth", caption)
@@ -236,7 +236,9 @@ class Sections:
             if len(known):
                 pair, arms = (known["validation_accuracy"], known[tables.LAST]), list(known["arm"])
                 rho = statistics.rank_correlation(*pair, groups=arms)
-                caption = f"Does the selecting accuracy predict the test accuracy on {name}? A point per cell; {rho}."
+                caption = (
+                    f"Does search-validation accuracy predict the test accuracy on {name}? A point per cell; {rho}."
+                )
                 self.show(plots.validation_against_test(known), f"validation_against_test{more}", caption)
         self._table("classes", tables.class_accuracies(self.study), otherwise="no evaluation counted its classes")
 
@@ -255,7 +257,7 @@ class Sections:
             generates = model.method == "hypernetwork"
             hypernetwork = make_hypernetwork(model, supernet) if generates else None
             figure = f" (thesis figure {15 if generates else 14})" * self.of_thesis
-            caption = f"One step of {arm}, and how the hypergradient comes back{figure}."
+            caption = f"One step of {arm}, and the paths of both parts of the hypergradient{figure}."
             self.show(
                 plots.draw_method(model.method, supernet, hypernetwork, model.steps), f"one_step_of_{arm}", caption
             )
@@ -270,7 +272,7 @@ class Sections:
             self.show(plots.draw_genotype(Genotype.model_validate(genotype)), f"genotype_{arm}", caption)
 
     def intervals(self) -> None:
-        """Show everything that was run with its interval, and the best of n searches beside the best of chance."""
+        """Show everything that was run with its interval, and the best of n searches beside that of n random cells."""
         self._table("intervals", claims.intervals(self.evidence))
         self._table("best_of_n", claims.best_of_n(self.evidence))
 

@@ -58,7 +58,7 @@ def test_the_figure_has_every_pair_and_the_brackets_of_each_row(study: MadeUpStu
     assert np.asarray(means.get_xdata()).tolist() == [1.0, -11.0]
     ends = [float(np.asarray(line.get_xdata())[0]) for line in (left, right)]
     assert ends == [-smallest_difference([1.0, 2.0, 0.0]), smallest_difference([1.0, 2.0, 0.0])]
-    assert axes.get_xlabel() == "points above first" and [t.get_text() for t in axes.get_yticklabels()] == [
+    assert axes.get_xlabel() == "difference from first (points)" and [t.get_text() for t in axes.get_yticklabels()] == [
         "second",
         "third",
     ]
