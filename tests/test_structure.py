@@ -30,14 +30,17 @@ ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "hdarts").rglob("*.py"))
 TESTS = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
 PRESETS = sorted(path for path in (ROOT / "params").glob("*/*.yaml") if path.parent.name in ("search", "evaluate"))
 STUDIES = sorted((ROOT / "params" / "studies").glob("*.yaml"))
 EXPERIMENTS = sorted(path for path in (ROOT / "params/studies/thesis").glob("*.yaml") if path.stem != "common")
-TEXTS = [*SOURCES, *NOTEBOOKS, *(ROOT / "params").rglob("*.*"), *(ROOT / "tests").rglob("*.py"), ROOT / "README.md"]
+STORED = [*NOTEBOOKS, *SOLUTIONS]
+TEXTS = [*SOURCES, *STORED, *(ROOT / "params").rglob("*.*"), *(ROOT / "tests").rglob("*.py"), ROOT / "README.md"]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "results").glob("*/*.md")]
 
 every_source = pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+and_solutions = pytest.mark.parametrize("path", STORED, ids=lambda path: f"{path.parent.name}-{path.stem}")
 
 
 # --- imports ---------------------------------------------------------------------------------------------------------
@@ -195,7 +198,7 @@ def test_there_is_a_notebook_for_each_model_and_no_other():
     assert [path.stem for path in NOTEBOOKS] == sorted(MODELS)
 
 
-@every_notebook
+@and_solutions
 def test_notebooks_are_stripped(path: Path):
     notebook = json.loads(path.read_text())
     assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
@@ -208,7 +211,7 @@ def test_notebooks_are_stripped(path: Path):
             assert set(cell["metadata"]) <= {"tags"}
 
 
-@every_notebook
+@and_solutions
 def test_lines_of_notebooks_have_at_most_120_characters(path: Path):
     cells = json.loads(path.read_text())["cells"]
     assert [line for cell in cells for line in "".join(cell["source"]).splitlines() if len(line) > 120] == []
@@ -233,7 +236,7 @@ def test_files_functions_and_lines_that_pages_name_exist(path: Path):
     assert set(re.findall(r"\b\w+\.py\b", path.read_text())) <= {source.name for source in SOURCES + TESTS}
 
 
-@every_notebook
+@and_solutions
 def test_notebooks_are_made_of_short_cells_without_classes_and_long_functions(path: Path):
     cells = json.loads(path.read_text())["cells"]
     assert cells[0]["cell_type"] == "markdown"
