@@ -5,6 +5,7 @@ import shutil
 import tarfile
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from helpers import ROOT
@@ -49,6 +50,15 @@ def test_kept_accuracies_are_those_of_the_benchmark(runs):
     for file, row in zip(files, searches, strict=True):
         true = table.lookup(Genotype.from_json(file.read_text()))
         assert [row[name] for name in DATA_SETS] == pytest.approx([true[f"{name}_test"] for name in DATA_SETS])
+
+
+def test_the_page_on_collapse_counts_the_searches_with_skip_connections_at_half_time():
+    epochs = pd.read_csv(ROOT / "results" / "nasbench201" / "finished.csv")
+    half, end = (epochs[epochs["epoch"] == epoch].reset_index() for epoch in (12, 25))
+    many, low = half["skips"] >= 3, end["cifar10_test"] < 88.5
+    page = (ROOT / "docs" / "my-search-collapsed.md").read_text(encoding="utf-8")
+    assert f"{many.sum()} searches, of which {(many & low).sum()} ended below 88.5 %" in page
+    assert f"fewer: {(~many).sum()} searches, of which {(~many & ~low).sum()} ended above 91.8 %" in page
 
 
 def test_two_seeds_are_listed_and_not_ranked_and_unfinished_searches_are_left_out(runs):
