@@ -4,7 +4,7 @@
 # make check      lint, format, types, import layers
 # make install    only make .venv
 # make lab        JupyterLab on notebooks/, on localhost with its token
-# make docs       HTML pages of all modules, from their docstrings: build/docs/index.html
+# make book       guide, executed notebooks, results and API pages as one site: build/book/index.html
 # make bench      time hdarts against plain PyTorch: ratios and a figure in results/bench/ (15 minutes)
 # make clean      remove .venv and generated files; runs/ stays (make clean-runs removes it)
 #
@@ -20,9 +20,10 @@ BIN := .venv/bin
 # stamps in .venv: installs again only if pyproject.toml or constraints.txt have changed
 INSTALLED := .venv/installed
 TESTABLE := .venv/testable
+BOOKABLE := .venv/bookable
 
 .DELETE_ON_ERROR:
-.PHONY: workbook test soak check install lab docs bench clean clean-runs
+.PHONY: workbook test soak check install lab book bench clean clean-runs
 
 workbook: $(INSTALLED)
 	$(BIN)/hdarts run $(STUDY)
@@ -47,8 +48,8 @@ install: $(INSTALLED)
 lab: $(INSTALLED)
 	$(BIN)/jupyter lab --ip=localhost --notebook-dir=notebooks $$(test $$(id -u) != 0 || echo --allow-root)
 
-docs: $(TESTABLE)
-	$(BIN)/pdoc hdarts --no-show-source --output-directory build/docs
+book: $(BOOKABLE)
+	$(BIN)/python -m hdarts.workbook.book $(STUDY)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
@@ -65,6 +66,10 @@ $(TESTABLE): $(INSTALLED)
 	$(BIN)/python -m pip install --disable-pip-version-check $(PINS) -e '.[test]'
 	$(BIN)/python -m pip install --disable-pip-version-check $(PINS) torchopt || \
 		echo "notice: TorchOpt could not be installed; the test that compares with it will be skipped"
+	touch $@
+
+$(BOOKABLE): $(INSTALLED)
+	$(BIN)/python -m pip install --disable-pip-version-check $(PINS) -e '.[book]'
 	touch $@
 
 clean:

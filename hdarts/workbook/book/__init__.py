@@ -1,0 +1,1 @@
+"""The workbook as a book: guide pages, executed notebooks, results and API pages as one static site."""
