@@ -41,7 +41,7 @@ def _bars(axes: Axes, names: list[str], accuracy: np.ndarray, classes: int) -> N
     axes.barh(range(len(names)), accuracy, color=COLOURS[0], height=0.7)
     axes.set_yticks(range(len(names)), [_short(name, 14) for name in names])
     axes.set(xlim=(0, 100), ylim=(len(names) - 0.5, -0.5), xlabel="test accuracy (%)")
-    axes.set_title("each class" if len(names) == classes else f"the lowest of {classes}")
+    axes.set_title("each class" if len(names) == classes else f"least accurate of {classes}")
     axes.grid(axis="y", visible=False)
 
 
@@ -60,7 +60,7 @@ def _matrix(axes: Axes, names: list[str], confusion: pd.DataFrame, rows: pd.Data
     axes.set_xticks(range(len(names)), [_short(name, 9) for name in names], rotation=90)
     axes.set_yticks(range(len(names)), [""] * len(names))
     axes.set(xlabel="predicted")
-    axes.set_title("% of each true class")
+    axes.set_title("share of each true class (%)")
     axes.grid(visible=False)
 
 

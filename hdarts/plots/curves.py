@@ -99,7 +99,7 @@ def discretisation_gap(frame: pd.DataFrame) -> Figure:
     Columns: `arm`, `seed`, `epoch`, `validation_accuracy`, and `discretised_accuracy`, the accuracy with the one-hot
     mixture of the cell derived from the epoch's alpha. Epochs at which it was not measured are left out.
     """
-    columns = {"validation_accuracy": "before", "discretised_accuracy": "after"}
+    columns = {"validation_accuracy": "mixture", "discretised_accuracy": "derived cell"}
     return _over_epochs(frame, columns, label("validation_accuracy"))
 
 

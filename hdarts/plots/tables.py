@@ -10,7 +10,7 @@ LABELS = {
     "step": "search step",
     "validation_accuracy": "search-validation accuracy (%)",
     "embedding": "length of the embedding vectors z",
-    "peak_memory_mib": "most memory held (MiB)",
+    "peak_memory_mib": "peak memory (MiB)",
     "last_test_accuracy": "test accuracy, last epoch (%)",
     "test_accuracy": "test accuracy (%)",
     "cifar10_test": "true CIFAR-10 test accuracy (%)",
@@ -24,7 +24,7 @@ LABELS = {
     "relative_error": "relative error",
     "excess": "excess loss (nats)",
     "gib": "memory (GiB)",
-    "spread": "root mean square move of the logits",
+    "spread": "root mean square change of the logits",
 }
 
 

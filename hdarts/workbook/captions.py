@@ -35,7 +35,7 @@ SEARCHES = (
     ("entropy", plots.entropy_over_epochs, "epoch",
      "Entropy of the mixture weights: 0 if decided; log(operations), 2.08 nats in DARTS, if all are equal."),
     ("optimisation_gap", plots.discretisation_gap, "discretised_accuracy",
-     "Search-validation accuracy of the supernet with the mixture (before) and with the derived cell alone (after)."),
+     "Search-validation accuracy of the supernet with the mixture and with the derived cell alone."),
     ("eigenvalue", plots.eigenvalue_over_epochs, "eigenvalue",
      "Dominant eigenvalue of the Hessian of the validation loss in alpha (as in RobustDARTS)."),
 )  # fmt: skip

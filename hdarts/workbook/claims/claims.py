@@ -100,7 +100,7 @@ CLAIMS = [
     Claim("batch-rate", "A larger batch needs larger learning rates", 820,
         "when the batch size is increased, the learning rate should also increase",
         partial(best_setting, arm="rate-and-batch", setting="learning_rate", over="batch_size", want="higher")),
-    Claim("epochs", "More epochs cost the normal cell its skip connections", 900,
+    Claim("epochs", "With more epochs, more normal cells have no skip connection", 900,
         "manually adjusting the number of epochs",
         partial(trend, arm="epochs", over="epochs", of="skip_free", want="higher")),
     Claim("two-layer", "Two-layer linear hypernetworks overfit: more normal cells without skip connections", 1049,

@@ -41,7 +41,7 @@ UNITS = {
     "validation_accuracy": "search-validation accuracy, points",
     "skip_free": "share of normal cells without skip connection",
     "eigenvalue": "largest eigenvalue of the Hessian in alpha",
-    "drop": "accuracy lost by discretisation, points",
+    "drop": "search-validation accuracy lost by discretisation, points",
     "seconds": "log2 of the search time",
 }
 

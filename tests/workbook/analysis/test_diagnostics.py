@@ -299,8 +299,8 @@ def invented(**responses: float) -> m.Comparison:
 @pytest.mark.parametrize(
     ("hypernetwork", "darts", "verdict"),
     [
-        (0.1, 0.5, "closer to the truth than DARTS's finite difference, whichever reference"),
-        (0.5, 0.1, "farther from the truth than DARTS's finite difference, whichever reference"),
+        (0.1, 0.5, "closer to the reference than DARTS's finite difference, whichever of four"),
+        (0.5, 0.1, "farther from the reference than DARTS's finite difference, whichever of four"),
     ],
 )
 def test_verdict_follows_the_numbers(hypernetwork: float, darts: float, verdict: str):

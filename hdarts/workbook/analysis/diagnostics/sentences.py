@@ -116,7 +116,9 @@ def _parts(one: Comparison, params: HypergradientParams) -> str:
     )
     if method == HYPERNETWORK:
         ignored = 100 * response["along_ones"]
-        text += f" {ignored:.0f} % of the norm of this response is in directions that softmax ignores."
+        text += (
+            f" {ignored:.0f} % of the norm of this response moves all alphas of an edge alike, which softmax ignores."
+        )
     return text
 
 
@@ -125,8 +127,8 @@ def _uncertainty(one: Comparison, params: HypergradientParams) -> str:
     local = one.agreement(SECOND, "response")
     return (
         f"the reference ({params.reference_steps} SGD steps of {params.step_size:g}) is itself uncertain. Compared "
-        f"with it, half the steps give {_text(half)}; as many on other batches {_text(other)}; and the response by "
-        f"damped conjugate gradients cosine {local['cosine']:.2f}."
+        f"with it, half the steps have {_text(half)}; as many steps on other batches have {_text(other)}; and the "
+        f"response by damped conjugate gradients has cosine {local['cosine']:.2f}."
     )
 
 
@@ -145,7 +147,7 @@ def _hypernetwork_and_darts(one: Comparison, part: str) -> str:
     gap, uncertainty = _gap(one, part), one.agreement(HALF, part)["relative_error"]
     return (
         f"{part}: hypernetwork {_text(hypernetwork)}; DARTS's finite difference {_text(darts)}. The errors differ by "
-        f"{gap:.2g}, {'more' if gap > uncertainty else 'less'} than the reference differs from half of it "
+        f"{gap:.2g}, {'more' if gap > uncertainty else 'less'} than the error of the reference with half its steps "
         f"({uncertainty:.2g}). Without any response, the error is {one.agreement(DIRECT, part)['relative_error']:.2g}."
     )
 
@@ -161,11 +163,11 @@ def _verdict(comparisons: Sequence[Comparison], part: str) -> str:
     epochs = ", ".join(str(one.epoch) for one in comparisons)
     cosine, error = (sum(row[key] for row in rows) for key in ("by_cosine", "by_error"))
     if min(cosine, error) == len(rows):
-        verdict = "closer to the truth than DARTS's finite difference, whichever reference is used"
+        verdict = "closer to the reference than DARTS's finite difference, whichever of four is used"
     elif max(cosine, error) == 0:
-        verdict = "farther from the truth than DARTS's finite difference, whichever reference is used"
+        verdict = "farther from the reference than DARTS's finite difference, whichever of four is used"
     else:
-        verdict = "closer to the truth than DARTS's finite difference or farther, depending on the reference"
+        verdict = "closer to the reference than DARTS's finite difference or farther, depending on the reference"
     resolved = sum(_gap(one, part) > one.agreement(HALF, part)["relative_error"] for one in comparisons)
     return (
         f"{part.capitalize()} of the hypernetwork: {verdict} (closer by cosine in {cosine}, by relative error in "

@@ -133,7 +133,7 @@ def _notes(folder: Path) -> list[str]:
     result = read_result(folder) or read_result(folder, "partial.json") or {}
     source = [f"Tables and figures are those of the runs of study {result['study']}."] if "study" in result else []
     if without := result.get("without"):
-        source += [f"Missing from them, as they are not done: {', '.join(without)}."]
+        source += [f"Runs that are missing from them, as they are not done: {', '.join(without)}."]
     return [*source, *result.get("checks", []), *([result["note"]] if "note" in result else [])]
 
 
