@@ -42,7 +42,9 @@ def _all_see(client: Any, work: WorkerTask) -> None:
 
 
 class Workers(Executor):
-    """`submit(work, run)` gives a run to a worker with the resources it needs; the longest waiting run is first.
+    """`submit(work, run)` gives a run to a worker with the resources it needs.
+
+    Of those that wait, runs with inputs are first, then the longest.
 
     Dask itself restarts the run of a lost worker on another, three times at most. A run that ran out of memory next to
     others is tried once more, alone on a worker.
@@ -71,7 +73,7 @@ class Workers(Executor):
         return result
 
     def _submit(self, work: Any, run: PlannedRun, resources: dict[str, float], key: str) -> Future[Outcome]:
-        priority = int(min(length(run), 2**62))
+        priority = int(min(length(run), 2**61)) + (2**61 if run.needs else 0)  # as `gpus.Threads`
         return self.pool.submit(work, run, resources=resources, priority=priority, key=key)
 
 

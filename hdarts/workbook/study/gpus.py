@@ -1,6 +1,7 @@
 """The GPUs of this host, and which run uses which: by default each has one run at a time."""
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from typing import Any
 from hdarts.errors import ParameterError
 from hdarts.runs.run import read_result
 from hdarts.workbook.study import PlannedRun
+
+Queue = deque[tuple[Future[Any], Callable[..., Any], PlannedRun]]
 
 
 def gpu_count(runs: Sequence[PlannedRun]) -> int:
@@ -73,12 +76,46 @@ class Slots(Executor):
     """Threads for runs on the CPU, and others for those that may use a GPU: neither wait for the other."""
 
     def __init__(self, cpu: int, gpu: int):
-        self.cpu = ThreadPoolExecutor(cpu)
-        self.gpu = ThreadPoolExecutor(gpu) if gpu else self.cpu
+        self.cpu = Threads(cpu)
+        self.gpu = Threads(gpu) if gpu else self.cpu
 
     def submit(self, work: Callable[..., Any], run: PlannedRun, /) -> Future[Any]:  # type: ignore[override]
         return (self.cpu if device_of(run) == "cpu" else self.gpu).submit(work, run)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        for pool in (self.cpu, self.gpu):
-            pool.shutdown(wait, cancel_futures=cancel_futures)
+        for threads in (self.cpu, self.gpu):
+            threads.shutdown(wait, cancel_futures=cancel_futures)
+
+
+class Threads(Executor):
+    """Threads that take a run with inputs, which are done by then, before one without; else in the order submitted.
+
+    A study that is stopped has then finished what it began: comparisons of its first searches, for example, and not
+    the searches alone.
+    """
+
+    def __init__(self, count: int):
+        self.pool = ThreadPoolExecutor(count)
+        self.waiting: tuple[Queue, Queue] = deque(), deque()  # with inputs, without
+
+    def submit(self, work: Callable[..., Any], run: PlannedRun, /) -> Future[Any]:  # type: ignore[override]
+        future: Future[Any] = Future()
+        self.waiting[0 if run.needs else 1].append((future, work, run))
+        self.pool.submit(self._next)
+        return future
+
+    def _next(self) -> None:
+        """Execute one waiting run; there are as many calls as runs were submitted, so there is one for each."""
+        try:
+            future, work, run = self.waiting[0].popleft()
+        except IndexError:
+            future, work, run = self.waiting[1].popleft()
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            future.set_result(work(run))
+        except BaseException as error:
+            future.set_exception(error)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self.pool.shutdown(wait, cancel_futures=cancel_futures)

@@ -17,6 +17,7 @@ from helpers.faults import gone, processes_of, runs_of, wait_until
 from helpers.small_project import STUDY, end, finished, hdarts, plan_study, write_project
 
 from hdarts.workbook.study import Plan, PlannedRun
+from hdarts.workbook.study.gpus import Slots
 from hdarts.workbook.study.runner import Outcome, outcome_of, run_all, run_one
 
 
@@ -113,6 +114,25 @@ def test_giving_up_stops_the_active_runs(plan: Plan) -> None:
         first, _ = next(ending)
         ending.close()
     assert short(first) == "toy slow" and stopped.is_set()
+
+
+def test_a_waiting_run_with_inputs_starts_before_those_without(plan: Plan) -> None:
+    toys = [run for run in plan.runs if not run.needs][:3]
+    look = next(run for run in plan.runs if run.needs)
+    may_start, started = Event(), list[str]()
+
+    def work(run: PlannedRun) -> str:
+        assert may_start.wait(30)
+        started.append(run.name)
+        return run.name
+
+    slots = Slots(1, 0)
+    futures = [slots.submit(work, run) for run in (*toys, look)]
+    assert futures[2].cancel()
+    may_start.set()
+    assert [future.result(30) for future in (*futures[:2], futures[3])] == [toys[0].name, toys[1].name, look.name]
+    assert started == [toys[0].name, look.name, toys[1].name]
+    slots.shutdown()
 
 
 def written(folder: Path, papermill: dict, *outputs: dict) -> Path:
