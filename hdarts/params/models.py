@@ -43,9 +43,13 @@ class SelectParams(Parameters):
     """Notebook 05: the best of several searches (thesis section 4.7)."""
 
     stage: ClassVar[str] = "select"
-    searches: list[Text]
-    require_skip: bool
-    allow_no_skip: bool
+    searches: list[Text]  # names of finished searches in runs/; []: four short ones run first
+    require_skip: bool  # disregard searches whose normal cell has no skip connection
+    allow_no_skip: bool  # if none has one, choose the best of all instead of stopping
+    channels: CountOrZero = 0  # of the network to be trained; 0: as published (36; NAS-Bench-201: 16)
+    layers: CountOrZero = 0  # its cells (NAS-Bench-201: per stage); 0: as published (20; NAS-Bench-201: 5)
+    max_parameters: CountOrZero = 0  # disregard cells whose network has more; 0: no limit
+    max_multiply_adds: CountOrZero = 0  # per image; disregard cells whose network has more; 0: no limit
 
 
 class ToyBilevelParams(Parameters):

@@ -24,6 +24,9 @@ LABELS = {
     "relative_error": "relative error",
     "excess": "excess loss (nats)",
     "gib": "memory (GiB)",
+    "parameters": "parameters (millions)",
+    "multiply_adds": "multiply-adds per image (millions)",
+    "best_validation_accuracy": "search-validation accuracy (%)",
     "spread": "root mean square change of the logits",
 }
 

@@ -13,8 +13,6 @@ from IPython.display import Markdown, display
 
 from hdarts import plots
 from hdarts.params import SearchParams
-from hdarts.runs.paths import below_runs
-from hdarts.runs.provenance import read_starts
 from hdarts.runs.run import Run
 from hdarts.search import make_hypernetwork
 from hdarts.space import SPACES, Genotype
@@ -26,6 +24,7 @@ from hdarts.workbook.analysis import (
     instrument,
     interference,
     runs,
+    size,
     statistics,
     sweeps,
     tables,
@@ -37,12 +36,13 @@ from hdarts.workbook.claims.evidence import Evidence
 
 
 class Sections:
-    """The sections of an analysis `run` of a study; the head of the page has `checks` and `note`."""
+    """The sections of an analysis `run` of a study; the head of the page has `found`, `checks` and `note`."""
 
     def __init__(self, study: str, run: Run):
         self.study, self.run = study, run
         self.show = plots.Gallery(run, runs.scale_note(study))
         self.of_thesis = runs.is_about_thesis(study)
+        self.found: list[str] = []
         self.checks: list[str] = []
 
     @cached_property
@@ -118,9 +118,11 @@ class Sections:
         self._table("primary", self.primary, 4, "this study names no primary comparison")
 
     def what_was_found(self) -> None:
-        """Show one row per arm, and the difference of each arm from the first with its interval and power."""
-        self._table("results", self.results)
+        """Say what differs and how sure that is; show one row per arm, and each arm less the first."""
         found = differences.differences(self.study)
+        self.found = differences.conclusions(found)
+        print(*self.found, sep="\n\n")
+        self._table("results", self.results)
         if self._table("differences", found, 3, "no two arms have runs with the same search seeds"):
             first = found["against"].iloc[0]
             caption = (
@@ -178,6 +180,9 @@ class Sections:
                 "What a search costs and what its cell is worth: a ring for each search, a dot for each arm's mean."
             )
             self.show(plots.truth_over_flops(costs), "truth_over_flops", caption)
+        sizes = ends.join(pd.DataFrame([size.of_benchmark(cell) for cell in ends["cell"]], ends.index))
+        caption = "True accuracy and size, in the benchmark's network, of the cell that each search ended with."
+        self.show(plots.accuracy_over_size(sizes, truth.ACCURACY), "truth_over_size", caption)
         self._table("truth", truth.by_arm(self.study))
         if len(errors := truth.hypergradient_errors(self.study)):
             pair, arms = (errors["relative_error"], errors["cifar10_test"]), list(errors["arm"])
@@ -240,6 +245,12 @@ class Sections:
                     f"Does search-validation accuracy predict the test accuracy on {name}? A point per cell; {rho}."
                 )
                 self.show(plots.validation_against_test(known), f"validation_against_test{more}", caption)
+            sizes = tables.sizes_of_tested(self.study)
+            if len(sized := sizes.loc[sizes["test"] == name]):
+                caption = (
+                    f"Test accuracy on {name} and size of each tested cell; none beats in both those on the steps."
+                )
+                self.show(plots.accuracy_over_size(sized, tables.LAST), f"accuracy_over_size{more}", caption)
         self._table("classes", tables.class_accuracies(self.study), otherwise="no evaluation counted its classes")
 
     def cost(self) -> None:
@@ -314,12 +325,11 @@ class Sections:
         self.run.write_provenance()
         counts = {"arms": len(self.results), "missing": len(self.missing), "figures": len(self.show.captions)}
         counts |= {"tests": len(self.verdicts[1])}
-        self.run.finish({"study": self.study, "checks": self.checks, "note": self.note, **counts})
+        self.run.finish({"study": self.study, "found": self.found, "checks": self.checks, "note": self.note, **counts})
 
 
 def _supernet(params: SearchParams, run: str) -> Supernet:
     """Return the supernet of a search, for the images that its provenance names."""
-    starts = read_starts(below_runs(run))
-    data = starts[-1].get("data", {}) if starts else {}
-    classes, channels = len(data.get("classes", range(10))), data.get("shape", (3,))[0]
-    return Supernet(SPACES[params.space], params.channels, params.layers, classes, channels, stem=params.stem)
+    images = size.seen(run)
+    shape = (images.classes, images.shape[0])
+    return Supernet(SPACES[params.space], params.channels, params.layers, *shape, stem=params.stem)

@@ -65,3 +65,40 @@ def differences(study: str) -> pd.DataFrame:
         assert isinstance(names, tuple)
         rows.append((*names, mean.n, mean.mean, mean.low, mean.high, smallest_difference(values)))
     return pd.DataFrame(rows, columns=[*KEY, "n", "difference", "low", "high", "shows_from"])
+
+
+def conclusions(found: pd.DataFrame) -> list[str]:
+    """Return for a table of `differences` what it shows, and how sure that is: one paragraph per measure."""
+    return [_conclusion(str(measure), group) for measure, group in found.groupby("measure", sort=False)]
+
+
+def _conclusion(measure: str, rows: pd.DataFrame) -> str:
+    named = f"{measure[0].upper()}{measure[1:]}, each arm less {rows['against'].iloc[0]}"
+    tested = rows.loc[rows["low"].notna()]
+    if tested.empty:
+        listed = ", ".join(f"{row['arm']} {row['difference']:+.2f}" for row in rows.to_dict("records"))
+        most = max(rows["n"].tolist())
+        pairs = "1 pair" if most == 1 else f"{most} pairs"
+        return (
+            f"{named}: {listed} points, over {pairs} of searches with the same seed. "
+            f"So few are an example, not a test{_missed(rows)}"
+        )
+    differ = tested.loc[(tested["low"] > 0) | (tested["high"] < 0)]
+    others = rows.drop(index=differ.index)["difference"]
+    listed = ", ".join(
+        f"{row['arm']} {row['difference']:+.2f} ({row['low']:.2f} to {row['high']:.2f}; {row['n']} pairs)"
+        for row in differ.to_dict("records")
+    )
+    shown = f"{listed} points" if listed else "no difference shows"
+    rest = f"; the others {others.min():+.2f} to {others.max():+.2f} points" if len(others) else ""
+    corrected = f", not corrected for {len(tested)} comparisons" if len(tested) > 1 else ""
+    return f"{named}: {shown}{rest}. By 95 % t intervals{corrected}{_missed(rows)}"
+
+
+def _missed(rows: pd.DataFrame) -> str:
+    """Return from which size on so many pairs would have shown differences."""
+    known = rows["shows_from"].dropna()
+    if known.empty:
+        return "."
+    spread = "" if len(known) == 1 else f" to {known.max():.2f}"
+    return f"; differences smaller than {known.min():.2f}{spread} points would mostly be missed (80 % power)."

@@ -160,9 +160,11 @@ def _by_hand(study: str) -> list[Row]:
 
 
 def _notebook_of(params: Row) -> str:
-    """Return the notebook whose parameters are most like these, "" for none."""
-    fields = {name: set(model.model_fields) for name, model in MODELS.items()}
-    likeness = {name: len(known & params.keys()) / len(known | params.keys()) for name, known in fields.items()}
+    """Return the notebook whose parameters are most like these, "" for none; optional ones may be missing."""
+    likeness = {}
+    for name, model in MODELS.items():
+        known = {field for field, of in model.model_fields.items() if of.is_required() or field in params}
+        likeness[name] = len(known & params.keys()) / len(known | params.keys())
     best = max(likeness, key=lambda name: likeness[name])
     return best if likeness[best] > 0.5 else ""
 

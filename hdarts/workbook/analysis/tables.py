@@ -10,6 +10,7 @@ from hdarts.params import SearchParams, read_yaml, recorded
 from hdarts.runs.paths import below_runs
 from hdarts.runs.provenance import read_starts
 from hdarts.runs.run import read_result, read_table
+from hdarts.space import Genotype
 from hdarts.workbook.analysis import Row
 from hdarts.workbook.analysis.diagnostics import REFERENCES
 from hdarts.workbook.analysis.runs import (
@@ -20,6 +21,7 @@ from hdarts.workbook.analysis.runs import (
     finished_runs,
     search_labels,
 )
+from hdarts.workbook.analysis.size import Size, known_size
 from hdarts.workbook.analysis.statistics import summary
 
 PARTS = ("direct", "response")
@@ -164,6 +166,21 @@ def tested_cells(study: str) -> pd.DataFrame:
         return tested
     rows = tested.loc[:, ["arm", "search", "test", "validation_accuracy", LAST, BEST]]
     return rows.groupby(["arm", "search", "test"], as_index=False, sort=False).mean()
+
+
+def sizes_of_tested(study: str) -> pd.DataFrame:
+    """Return one row per cell and test set: arm, search, test, accuracy of the last epoch (%, mean), and its size.
+
+    The size is that of the network that was tested. Cells with custom operations are left out.
+    """
+    rows = []
+    for row in finished_evaluations(study):
+        cell, values = Genotype.model_validate(row["genotype"]), row["params"]
+        if size := known_size(row["run"], cell, values["channels"], values["layers"]):
+            named = {"arm": row["arm"], "search": row["search"], "test": row["test"], LAST: row[LAST]}
+            rows.append({**named, **size._asdict()})
+    table = pd.DataFrame(rows, columns=["arm", "search", "test", LAST, *Size._fields])
+    return pd.DataFrame(table.groupby(["arm", "search", "test", *Size._fields], as_index=False, sort=False).mean())
 
 
 def class_accuracies(study: str) -> pd.DataFrame:

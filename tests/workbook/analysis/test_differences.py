@@ -8,7 +8,7 @@ import pytest
 from helpers.results import MadeUpStudy
 
 from hdarts import plots
-from hdarts.workbook.analysis.differences import TESTED, VALIDATED, differences, pairs
+from hdarts.workbook.analysis.differences import TESTED, VALIDATED, conclusions, differences, pairs
 from hdarts.workbook.analysis.statistics import smallest_difference, summary
 
 VALUES = {"first": {2: 90.0, 20: 91.0, 200: 92.0}, "second": {2: 91.0, 20: 93.0, 200: 92.0}, "third": {20: 80.0}}
@@ -69,3 +69,21 @@ def test_a_study_of_one_arm_has_no_differences(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
     MadeUpStudy(tmp_path).add("search", "one", {"best_validation_accuracy": 1.0}, arm="one", search_seed=2)
     assert differences("mine").empty and pairs("mine").empty
+
+
+def test_conclusions_name_what_differs_and_what_would_be_missed(study: MadeUpStudy):
+    (few,) = conclusions(differences("mine").query("arm == 'third'"))
+    assert few.startswith(
+        "Search-validation accuracy, each arm less first: third -11.00 points, over 1 pair of searches"
+    )
+    assert few.endswith("So few are an example, not a test.")
+    (none,) = conclusions(differences("mine"))
+    assert "no difference shows; the others -11.00 to +1.00 points. By 95 % t intervals;" in none
+    shown = smallest_difference([1.0, 2.0, 0.0])
+    assert none.endswith(f"; differences smaller than {shown:.2f} points would mostly be missed (80 % power).")
+    for seed, value in {2: 80.0, 20: 80.5, 200: 82.0}.items():
+        study.add("search", f"low-{seed}", {"best_validation_accuracy": value}, arm="low", search_seed=seed)
+    (some,) = conclusions(differences("mine"))
+    mean = summary([-10.0, -10.5, -10.0])
+    assert f"first: low -10.17 ({mean.low:.2f} to {mean.high:.2f}; 3 pairs) points; the others" in some
+    assert "not corrected for 2 comparisons" in some

@@ -116,6 +116,7 @@ def write_report(plan: "Plan", outcomes: "dict[str, Outcome]") -> tuple[Path | N
         made_with=provenance(),
         outcomes=outcomes,
         analysed=bool(analyses),
+        found=[sentence for run in analyses for sentence in _result(run.folder).get("found", [])],
         notes=[note for run in analyses for note in _notes(run.folder)],
         tables=[_table(*table, plan.folder) for table in tables],
         figures=figures,
@@ -128,9 +129,14 @@ def write_report(plan: "Plan", outcomes: "dict[str, Outcome]") -> tuple[Path | N
     return plan.folder / "report.html", results[0] if results else None
 
 
+def _result(folder: Path) -> dict[str, Any]:
+    """Return the result of an analysis, or what it has so far."""
+    return read_result(folder) or read_result(folder, "partial.json") or {}
+
+
 def _notes(folder: Path) -> list[str]:
     """Return the sentences at the head of the page: whose runs it shows, what they could show, the number of tests."""
-    result = read_result(folder) or read_result(folder, "partial.json") or {}
+    result = _result(folder)
     source = [f"Tables and figures are those of the runs of study {result['study']}."] if "study" in result else []
     if without := result.get("without"):
         source += [f"Runs that are missing from them, as they are not done: {', '.join(without)}."]
