@@ -2,6 +2,7 @@
 
 import functools
 import io
+import itertools
 import textwrap
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
@@ -22,6 +23,12 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<")  # one more than colours: names 8 apart differ in both
 DASHES = ((5, 1.5), (1, 1.2), (6, 1.5, 1, 1.5), (3, 1, 1, 1, 1, 1), (9, 2))
 LINES: tuple[Any, ...] = ("-", *((0, dashes) for dashes in DASHES))
+
+# arms of the studies, and the thesis's names of the same methods: their places in the cycles above
+METHODS: dict[Any, int] = {
+    **{"darts-first": 0, "darts-second": 1, "hyperdarts-1": 2, "hyperdarts-2": 3, "random": 4, "beta-darts": 5},
+    **{"hyperdarts-centred": 6, "DARTS": 1, "hyperDARTS-1": 2, "hyperDARTS-2": 3},
+}
 
 RC: dict[Any, Any] = {
     "figure.dpi": 200,
@@ -127,7 +134,13 @@ def render(figure: Figure, kind: str = "svg") -> bytes:
 
 
 def line_styles(names: Iterable[Any]) -> dict[Any, dict[str, Any]]:
-    """Return colour, marker and line style for each name, in the order given, so that none relies on colour alone."""
+    """Return colour, marker and line style for each name, so that none relies on colour alone.
+
+    The methods in `METHODS` have the same in all figures; others take, in the order given, those that are free.
+    """
     cycles = {"color": COLOURS, "marker": MARKERS, "linestyle": LINES}
-    unique = enumerate(dict.fromkeys(names))
-    return {name: {key: cycle[i % len(cycle)] for key, cycle in cycles.items()} for i, name in unique}
+    unique = list(dict.fromkeys(names))
+    fixed = {name: METHODS[name] for name in unique if name in METHODS}
+    free = (i for i in itertools.count() if i not in fixed.values())
+    places = {name: fixed[name] if name in fixed else next(free) for name in unique}
+    return {name: {key: cycle[i % len(cycle)] for key, cycle in cycles.items()} for name, i in places.items()}

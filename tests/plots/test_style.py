@@ -182,3 +182,11 @@ def test_a_note_is_below_the_figure_and_moves_nothing():
     shown, size = DisplayFormatter().format(noted)
     assert shown["image/png"] == plots.render(noted, "png")
     assert size["image/png"]["height"] > round(110 * noted.get_size_inches()[1])
+
+
+def test_a_method_has_the_same_style_in_every_figure_and_no_other_name_has_it():
+    among = line_styles(["mine", "hyperdarts-2", "yours", "darts-first", "random"])
+    alone = line_styles(["random", "hyperdarts-2"])
+    assert among["random"] == alone["random"] and among["hyperdarts-2"] == alone["hyperdarts-2"]
+    assert len({str(style) for style in among.values()}) == 5
+    assert list(among) == ["mine", "hyperdarts-2", "yours", "darts-first", "random"]
