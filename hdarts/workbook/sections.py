@@ -118,7 +118,7 @@ class Sections:
         self._table("primary", self.primary, 4, "this study names no primary comparison")
 
     def what_was_found(self) -> None:
-        """Say what differs and how sure that is; show one row per arm, and each arm less the first."""
+        """Say what differs and how sure that is; show one row per arm, and each arm minus the first."""
         found = differences.differences(self.study)
         self.found = differences.conclusions(found)
         print(*self.found, sep="\n\n")

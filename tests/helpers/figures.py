@@ -59,6 +59,14 @@ STEPS = table(
         for e in EPOCHS
     ],
 )
+SIZES = pd.DataFrame(
+    {
+        "arm": ["hyperdarts-1", "hyperdarts-2", "random", "random"],
+        "last_test_accuracy": [97.0, 96.0, 96.5, 95.0],
+        "parameters": [3.3e6, 3.1e6, 2.9e6, 2.8e6],
+        "multiply_adds": [528e6, 500e6, 510e6, 470e6],
+    }
+)
 RUNS = table(
     "arm evaluation_seed validation_accuracy last_test_accuracy seconds",
     [(a, s, 80.0 + i + s, 96.0 + i / 10 + s / 20, 600.0 * (i + 1) + s) for i, a in enumerate(ARMS) for s in range(3)],
@@ -204,6 +212,7 @@ TABLES: dict[str, tuple[pd.DataFrame, Callable[[pd.DataFrame], Figure]]] = {
     "class_results": (CLASSES, lambda t: plots.class_results(t, CONFUSION, CALIBRATION)),
     "accuracy_and_cost": (COSTS, plots.accuracy_and_cost),
     "strip": (RUNS, lambda t: plots.strip(t, "arm", "last_test_accuracy", {"thesis": 97.3, "random average": 96.2})),
+    "accuracy_over_size": (SIZES, lambda frame: plots.accuracy_over_size(frame, "last_test_accuracy")),
     "validation_against_test": (RUNS, plots.validation_against_test),
     "seconds_by_arm": (RUNS, plots.seconds_by_arm),
     "truth_over_time": (TRUTH, lambda t: plots.truth_over_time(t, {"best cell": 94.37, "mean of all cells": 87.06})),

@@ -1,4 +1,4 @@
-"""What the arms of a study differ by: each arm less the first, over pairs of searches with the same seed."""
+"""What the arms of a study differ by: each arm minus the first, over pairs of searches with the same seed."""
 
 from statistics import fmean
 
@@ -73,7 +73,7 @@ def conclusions(found: pd.DataFrame) -> list[str]:
 
 
 def _conclusion(measure: str, rows: pd.DataFrame) -> str:
-    named = f"{measure[0].upper()}{measure[1:]}, each arm less {rows['against'].iloc[0]}"
+    named = f"{measure[0].upper()}{measure[1:]}, each arm minus {rows['against'].iloc[0]}"
     tested = rows.loc[rows["low"].notna()]
     if tested.empty:
         listed = ", ".join(f"{row['arm']} {row['difference']:+.2f}" for row in rows.to_dict("records"))

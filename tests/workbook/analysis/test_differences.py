@@ -74,7 +74,7 @@ def test_a_study_of_one_arm_has_no_differences(tmp_path: Path, monkeypatch: pyte
 def test_conclusions_name_what_differs_and_what_would_be_missed(study: MadeUpStudy):
     (few,) = conclusions(differences("mine").query("arm == 'third'"))
     assert few.startswith(
-        "Search-validation accuracy, each arm less first: third -11.00 points, over 1 pair of searches"
+        "Search-validation accuracy, each arm minus first: third -11.00 points, over 1 pair of searches"
     )
     assert few.endswith("So few are an example, not a test.")
     (none,) = conclusions(differences("mine"))
