@@ -13,7 +13,7 @@ from hdarts.errors import ParameterError
 from hdarts.params import SearchParams, read_yaml, recorded
 from hdarts.runs.atomic import write_atomic
 from hdarts.runs.paths import below_runs, runs_folder
-from hdarts.runs.provenance import Start, read_starts
+from hdarts.runs.provenance import last_images, read_starts
 from hdarts.runs.run import read_result, read_table
 from hdarts.workbook.analysis import Row
 
@@ -57,21 +57,22 @@ def _search(run: Path, last: Row) -> Row:
     params, starts = recorded(SearchParams, read_yaml(run / "params.yaml")), read_starts(run)
     seconds = float(np.nansum(read_table(run, "timings")["seconds"]))
     return {
-        "budget": _budget(params, starts),
+        "budget": _budget(params, run),
         "method": re.sub(r"(^|-)search_seed=\d+|-[0-9a-f]{8}$", "", run.name) or params.method,
         "seed": params.search_seed,
         "skips": int(last["skips"]),
         **{name: float(last[f"{name}_test"]) for name in DATA_SETS},
         "flops": next((start["flops"] for start in reversed(starts) if "flops" in start), nan),
-        "minutes": seconds / 60 * starts[-1]["threads"] if starts[-1].get("device") == "cpu" else nan,
+        "minutes": seconds / 60 * starts[-1].get("threads", 1) if starts[-1].get("device") == "cpu" else nan,
         "commit": [re.sub(r"(?<=^[0-9a-f]{7})[0-9a-f]+", "", start["git"]) for start in starts if start.get("git")],
         "date": [start["written"][:10] for start in starts],
     }
 
 
-def _budget(params: SearchParams, starts: Sequence[Start]) -> str:
+def _budget(params: SearchParams, run: Path) -> str:
     """Return in a sentence what searches must have in common to be compared."""
-    images = next(start["data"] for start in reversed(starts) if "data" in start)
+    if not (images := last_images(run)):
+        raise ParameterError(f"{run}: its provenance.json does not say which images the search read; remove the folder")
     shape = " x ".join(map(str, images["shape"][1:]))
     return (
         f"Space {params.space}, stem {params.stem}, channels {params.channels}, cells per stage {params.layers}, "

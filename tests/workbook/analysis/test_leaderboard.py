@@ -41,6 +41,19 @@ def test_the_page_has_the_table_that_the_command_makes(runs, tmp_path, monkeypat
     assert capsys.readouterr().out in old
 
 
+def test_the_page_on_choosing_has_the_means_and_the_costs_of_the_table():
+    table = re.findall(
+        r"^\| \d+ \| ([\w-]+) \|.*?\| \*\*([\d.]+)\*\* \((.*?)\).*\| ([\d.]+) \| \d+ \|", PAGE.read_text(), re.M
+    )
+    rows = {method: (mean, [float(value) for value in each.split()], cost) for method, mean, each, cost in table}
+    methods = [
+        rows[name] for name in ("darts-first", "darts-second", "hyperdarts-1", "hyperdarts-2", "hyperdarts-centred")
+    ]
+    choice = (ROOT / "docs" / "how-to-choose.md").read_text(encoding="utf-8")
+    assert " | ".join(f"{mean} ({min(each):.2f} to {max(each):.2f})" for mean, each, _ in methods) in choice
+    assert " | ".join(cost for *_, cost in methods) in choice
+
+
 def test_kept_accuracies_are_those_of_the_benchmark(runs):
     if table_path() is None:
         pytest.skip("HDARTS_DATA contains no nasbench201/nasbench201.parquet")
@@ -94,6 +107,11 @@ def test_others_enter_as_the_page_says(tmp_path, monkeypatch):
 def test_folders_without_scored_searches_and_pages_without_marks_are_refused(runs, tmp_path, monkeypatch, capsys):
     assert called(monkeypatch, "leaderboard", "nothing") == 2
     assert "no finished search" in capsys.readouterr().err
+    (provenance,) = runs.glob("nasbench201/search/beta-darts-search_seed=3-*/provenance.json")
+    provenance.write_text('{"starts": [{"written": "2026-12-01"}]}')
+    assert called(monkeypatch, "leaderboard", "nasbench201") == 2
+    assert "does not say which images" in capsys.readouterr().err
+    shutil.rmtree(provenance.parent)
     page = tmp_path / "page.md"
     page.write_text("# No marks\n")
     assert called(monkeypatch, "leaderboard", "nasbench201", "--page", page) == 2
