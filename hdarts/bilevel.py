@@ -1,6 +1,7 @@
-"""The interface between problems and methods: inner(w, alpha, batch) and outer(w, alpha, batch).
+r"""The interface between problems and methods: inner(w, alpha, batch) and outer(w, alpha, batch).
 
-    alpha* = argmin over alpha of outer(w*(alpha), alpha)   where   w*(alpha) = argmin over w of inner(w, alpha)
+$$ \alpha^* = \underset{\alpha}{\mathrm{argmin}} \; \mathrm{outer}(w^*(\alpha), \alpha), \qquad
+w^*(\alpha) = \underset{w}{\mathrm{argmin}} \; \mathrm{inner}(w, \alpha) $$
 
 A toy, a supernet and a supernet with weights from a hypernetwork are all a `BilevelProblem`; a method that computes
 the `Hypergradient` d outer/d alpha needs to know nothing else about them.

@@ -102,10 +102,12 @@ class Quadratic2D:
 
 @dataclass(frozen=True)
 class RidgeDiabetes:
-    """(c) Ridge regression of scikit-learn's diabetes set, one log-L2 weight per feature; 10 weights, 10 alphas.
+    r"""(c) Ridge regression of scikit-learn's diabetes set, one log-L2 weight per feature; 10 weights, 10 alphas.
 
-        inner = mean (x w - y)^2 / 2 + sum_j exp(alpha_j) w_j^2 / 2 over 221 patients
-        outer = mean (x w - y)^2 / 2 over the other 221
+    $$ \mathrm{inner} = \frac{1}{2 n} ||x w - y||^2 + \frac{1}{2} \sum_j e^{\alpha_j} w_j^2, \qquad
+    \mathrm{outer} = \frac{1}{2 n} ||x w - y||^2 $$
+
+    over n = 221 patients each, different ones.
 
     Features and target are standardised by the mean and standard deviation of the first part. The
     best alphas are infinite: a feature is kept without decay or dropped.
@@ -177,10 +179,13 @@ class RidgeDigits:
 
 @dataclass(frozen=True)
 class MicroDARTS:
-    """(e) One mixed operation and a linear read-out; 640 weights, three alphas.
+    r"""(e) One mixed operation and a linear read-out; 640 weights, three alphas.
 
-        x = sum_o softmax(alpha)_o o(image),   o in {identity, 3x3 average pooling, 3x3 max pooling}
-        inner = mean |x W - y|^2 / 2 + l2 |W|^2 / 2 over 200 digits,   outer = mean |x W - y|^2 / 2 over 200 others
+    $$ x = \sum_o \mathrm{softmax}(\alpha)_o \; o(\mathrm{image}), \qquad
+    \mathrm{inner} = \frac{1}{2 n} ||x W - y||^2 + \frac{l_2}{2} ||W||^2, \qquad
+    \mathrm{outer} = \frac{1}{2 n} ||x W - y||^2 $$
+
+    over n = 200 digits each, different ones; o is the identity, average pooling or max pooling, both 3x3.
 
     y is one-hot. The only toy in which alpha is an architecture; it enters both losses directly. The eigenvalues of the
     inner Hessian range from about l2 to about 20: l2 = 1 is well conditioned, 1e-4 badly.

@@ -1,11 +1,12 @@
-"""One function per method: each estimates d outer/d alpha of a `BilevelProblem` and returns a `Hypergradient`.
+r"""One function per method: each estimates d outer/d alpha of a `BilevelProblem` and returns a `Hypergradient`.
 
 With v = d outer/dw, H = d2 inner/dw2 and C = d2 inner/dw d alpha (rows: weights), the hypergradient at w*(alpha) is
 
-    d outer/d alpha (direct, at fixed w)  -  C^T H^-1 v (response),
+$$ \frac{d\,\mathrm{outer}}{d\alpha} = \frac{\partial\,\mathrm{outer}}{\partial\alpha} - C^T H^{-1} v, $$
 
-and the methods differ in their approximation of H^-1 v, and in the weights at which the derivatives are taken. H is
-never built, except in `exact`, and at most one graph is alive at a time.
+the direct part at fixed w plus the response of the weights. The methods differ in their approximation of H^-1 v, and in
+the weights at which the derivatives are taken. H is never built, except in `exact`, and at most one graph is alive at a
+time.
 
 For every function: `w` are the weights (usually a flat vector), `alpha` has any shape; arguments are not changed and
 results are detached; the gradient in an unused argument is 0. Raises ValueError for an impossible argument, and

@@ -33,9 +33,10 @@ def amortised_adjoint(
     step_size: Rate,
     damping: float = 0.0,
 ) -> tuple[Hypergradient, Tensor]:
-    """Return the hypergradient with response -C^T q, and the adjoint q of the next step, both by one product.
+    r"""Return the hypergradient with response -C^T q, and the adjoint q of the next step, both by one product.
 
-        q <- q - step_size ((H + damping I) q - v)
+    $$ q \leftarrow q - \xi \, ((H + \delta I) \, q - v), \qquad \xi = \mathrm{step\_size}, \;
+    \delta = \mathrm{damping} $$
 
     Called in each step with the q of the step before (0 at first), it costs two gradients and one product (Dagréou et
     al. 2022, SOBA; with several steps a call, Arbel and Mairal 2022, AmIGO). Its fixed point is q = (H + damping I)^-1

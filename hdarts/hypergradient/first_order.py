@@ -26,14 +26,20 @@ def through_weights(
 
 @torch.no_grad()
 def direct(problem: BilevelProblem, w: Tensor, alpha: Tensor, outer_batch: Any) -> Hypergradient:
-    """First-order DARTS: the response of the weights is taken as 0. Cost: one gradient, in alpha only."""
+    r"""First-order DARTS: the response of the weights is taken as 0. Cost: one gradient, in alpha only.
+
+    $$ \frac{d\,\mathrm{outer}}{d\alpha} \approx \frac{\partial\,\mathrm{outer}}{\partial\alpha} (w, \alpha) $$
+    """
     start = perf_counter()
     (d,) = gradients(problem.outer, w, alpha, outer_batch, "the outer loss", of=("alpha",))
     return result(d, torch.zeros_like(d), start)
 
 
 def hypernetwork(reparametrised: Reparametrised, u: Tensor, alpha: Tensor, outer_batch: Any) -> Hypergradient:
-    """The hypergradient of w = h(alpha): `direct` at fixed w, response = (dh/d alpha)^T v (thesis, eq. 21 and 22).
+    r"""The hypergradient of w = h(alpha): `direct` at fixed w, and a response by the chain rule (thesis, eq. 21, 22).
+
+    $$ \frac{d\,\mathrm{outer}}{d\alpha} = \frac{\partial\,\mathrm{outer}}{\partial\alpha}
+    + \left(\frac{\partial h}{\partial\alpha}\right)^T v, \qquad v = \frac{\partial\,\mathrm{outer}}{\partial w} $$
 
     Their sum is plain back-propagation through the composed network. Cost: one gradient, one pass through the
     hypernetwork.

@@ -25,7 +25,9 @@ def neumann(
     step_size: Rate,
     terms: int,
 ) -> Hypergradient:
-    """K = `terms` terms of the Neumann series: q = step_size sum_{j < K} (I - step_size H)^j v; response 0 for K = 0.
+    r"""K = `terms` terms of the Neumann series of H^-1; response 0 for K = 0.
+
+    $$ q = \xi \sum_{j=0}^{K-1} (I - \xi H)^j \, v, \qquad \xi = \mathrm{step\_size} $$
 
     K = 1 is the one-step gradient. K -> infinity is exact at w* if 0 < step_size kappa < 2 for every eigenvalue kappa
     of H. As H is symmetric, the ratio of successive terms' norms (`contraction`) can only grow with j, so a ratio above
@@ -79,7 +81,9 @@ def conjugate_gradient(
     tolerance: float = 0.0,
     damping: float = 0.0,
 ) -> Hypergradient:
-    """q = the last iterate of conjugate gradients for (H + damping I) q = v, from q = 0.
+    r"""q = the last iterate of conjugate gradients for a damped linear system, from q = 0.
+
+    $$ (H + \delta I) \, q = v, \qquad \delta = \mathrm{damping} $$
 
     Stops after `iterations`, when the residual is at most `tolerance` ||v|| (or below rounding), or at a direction p
     with p^T (H + damping I) p <= 0, where the method is not defined: then a `HypergradientWarning` gives the
@@ -122,7 +126,9 @@ def conjugate_gradient(
 
 @torch.no_grad()
 def exact(problem: BilevelProblem, w: Tensor, alpha: Tensor, inner_batch: Any, outer_batch: Any) -> Hypergradient:
-    """q = H^-1 v with the dense H, for small problems; exact if w = w*(alpha).
+    r"""q = H^-1 v with the dense H, for small problems; exact if w = w*(alpha).
+
+    $$ \frac{d\,\mathrm{outer}}{d\alpha} = \frac{\partial\,\mathrm{outer}}{\partial\alpha} - C^T H^{-1} v $$
 
     Raises ValueError for more than `DENSE_LIMIT` weights, and if H is not positive definite (then w is no strict
     minimum, and the response is not defined). `curvature` is the smallest eigenvalue of H. Cost: two gradients, n_w +

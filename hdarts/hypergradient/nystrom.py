@@ -30,11 +30,11 @@ def nystrom(
     damping: float,
     seed: int = 0,
 ) -> Hypergradient:
-    """q = (C W^-1 C^T + damping I)^-1 v with k = `rank` columns C of H and their k rows W (Hataya and Yamada 2023).
+    r"""q = (C W^-1 C^T + damping I)^-1 v with k = `rank` columns C of H and their k rows W (Hataya and Yamada 2023).
 
     With rho = damping, by Woodbury's identity
 
-        q = v / rho - C (rho^2 W + rho C^T C)^-1 C^T v
+    $$ q = \frac{v}{\rho} - C \, (\rho^2 W + \rho \, C^T C)^{-1} C^T v $$
 
     so it is (H + rho I)^-1 v at full rank. The columns are drawn from `seed`; `rank` may be their indices `(k,)`
     instead. Without damping the approximation is singular, so that has to be above 0. `residual` is ||v - (H + rho I)

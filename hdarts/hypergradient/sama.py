@@ -36,10 +36,12 @@ def sama(
 def adam_diagonal(
     gradient: Tensor, first: Tensor, second: Tensor, step_size: float, betas: tuple[float, float], epsilon: float
 ) -> Tensor:
-    """Return the derivative of Adam's next step in its gradient g, elementwise.
+    r"""Return the derivative of Adam's next step in its gradient g, elementwise.
 
-    With the moments m = b1 `first` + (1 - b1) g and s = b2 `second` + (1 - b2) g^2, the step is step_size m /
-    (sqrt(s) + epsilon), without bias correction, as in the publication.
+    Without bias correction, as in the publication, the step is
+
+    $$ \xi \, \frac{m}{\sqrt{s} + \epsilon}, \qquad m = \beta_1 \, \mathrm{first} + (1 - \beta_1) \, g, \qquad
+    s = \beta_2 \, \mathrm{second} + (1 - \beta_2) \, g^2. $$
     """
     (one, two), s = betas, betas[1] * second + (1 - betas[1]) * gradient.square()
     root, m = s.sqrt(), one * first + (1 - one) * gradient

@@ -28,11 +28,15 @@ def finite_difference(
     weight_decay: float = 0.0,
     nesterov: bool = False,
 ) -> Hypergradient:
-    """Second-order DARTS: one look-ahead step, and a difference quotient instead of the product C^T v.
+    r"""Second-order DARTS: one look-ahead step, and a difference quotient instead of the product C^T v.
 
-        w_look = w - step_size (momentum velocity + d inner/dw + weight_decay w)     (one step of `unrolled`)
-        direct = d outer/d alpha (w_look),   v = d outer/dw (w_look),   eps = epsilon / ||v||
-        response = -step_size (d inner/d alpha (w + eps v) - d inner/d alpha (w - eps v)) / (2 eps)
+    $$ w' = w - \xi \, (\mu \, \mathrm{velocity} + \nabla_w \mathrm{inner}(w) + \lambda w), \qquad
+    \mathrm{direct} = \nabla_\alpha \mathrm{outer}(w'), \qquad v = \nabla_w \mathrm{outer}(w') $$
+
+    $$ \mathrm{response} = - \xi \, \frac{\nabla_\alpha \mathrm{inner}(w + \epsilon v)
+    - \nabla_\alpha \mathrm{inner}(w - \epsilon v)}{2 \epsilon}, \qquad \epsilon = \mathrm{epsilon} / ||v|| $$
+
+    Here ξ is `step_size`, μ `momentum`, λ `weight_decay`, and w' is one step of `unrolled`.
 
     Several public codes divide by 2 and multiply by eps, instead of dividing by 2 eps; their response is eps^2 times as
     large. With `nesterov`, the look-ahead is such a step, and the response 1 + momentum times as large. v = 0 gives
@@ -66,13 +70,16 @@ def unrolled(
     weight_decay: float = 0.0,
     nesterov: bool = False,
 ) -> Hypergradient:
-    """Exact derivative of T = len(inner_batches) steps of SGD, back-propagated through the last K = `truncate` (or T).
+    r"""Exact derivative of T = len(inner_batches) steps of SGD, back-propagated through the last K = `truncate` (or T).
 
-        b <- momentum b + d inner/dw (w) + weight_decay w,   w <- w - step_size b,   b = velocity (None: 0) at first
+    $$ b \leftarrow \mu \, b + \nabla_w \mathrm{inner}(w) + \lambda w, \qquad w \leftarrow w - \xi \, b $$
+
+    with ξ = `step_size`, μ = `momentum`, λ = `weight_decay`, and b = `velocity` (None: 0) at first.
 
     The backward pass, with p = d outer/dw and s = d outer/db (0 at first), does for each step
 
-        s <- s - step_size p,   response += C^T s,   p <- p + H s + weight_decay s,   s <- momentum s
+    $$ s \leftarrow s - \xi \, p, \qquad \mathrm{response} \leftarrow \mathrm{response} + C^T s, \qquad
+    p \leftarrow p + H s + \lambda s, \qquad s \leftarrow \mu \, s $$
 
     (`nesterov`: w <- w - step_size (d inner/dw + weight_decay w + momentum b), s <- s - momentum step_size p, and q = s
     - step_size p in place of s in the two products and the decay) at the weights before that step. Those are stored (K

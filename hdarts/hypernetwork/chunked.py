@@ -12,7 +12,9 @@ from hdarts.hypernetwork.protocol import Hypernetwork, uniform
 
 @dataclass(frozen=True)
 class Chunked(Hypernetwork):
-    """Basic kernels from embedding vectors (thesis 5.3.1.1): chunk = W_shape [alpha | z_chunk] + b_shape.
+    r"""Basic kernels from embedding vectors (thesis 5.3.1.1).
+
+    $$ w_{\mathrm{chunk}} = W_{\mathrm{shape}} \, [\alpha \, | \, z_{\mathrm{chunk}}] + b_{\mathrm{shape}} $$
 
     A weight is cut into basic kernels of the smallest size among the `shapes` with its kernel size and kind (depthwise
     or pointwise). Each basic kernel has an embedding vector z with `embedding` values; all basic kernels of one size

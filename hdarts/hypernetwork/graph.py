@@ -14,10 +14,12 @@ from hdarts.kernels.output_layer import SegmentedLinear
 
 @dataclass(frozen=True)
 class Graph(WithOutputLayer):
-    """w_c = W_c h_e + b_c for a convolution c on edge e = (i, j), with features h_e of its place in the cell:
+    r"""w_c = W_c h_e + b_c for a convolution c on edge e = (i, j), with features h_e of its place in the cell:
 
-        h_e <- f(A alpha_e + a)
-        h_e <- h_e + f(S h_e + F mean_{(k, i)} h + B mean_{(j, l)} h + s)      in each of `rounds`
+    $$ h_e \leftarrow f(A \alpha_e + a), \qquad \mathrm{then} \qquad
+    h_e \leftarrow h_e + f \left( S h_e + F \, \mathrm{mean}_{(k, i)} h + B \, \mathrm{mean}_{(j, l)} h + s \right) $$
+
+    in each of `rounds`.
 
     The means are over the edges that end where e starts and over those that start where it ends (0 without any): one
     step along the cell's graph, forward and backward. A, S, F, B are the same for all edges and rounds. So edges with

@@ -69,7 +69,10 @@ class WithOutputLayer(Hypernetwork):
 
 @dataclass(frozen=True)
 class Linear(WithOutputLayer):
-    """w = W alpha + b: the hypernetwork of hyperDARTS-1, "1-layer linear" (thesis 4.6)."""
+    r"""The hypernetwork of hyperDARTS-1, "1-layer linear" (thesis 4.6).
+
+    $$ w = W \alpha + b $$
+    """
 
     n_alpha: int
     n_weights: int
@@ -87,7 +90,10 @@ class Linear(WithOutputLayer):
 
 @dataclass(frozen=True)
 class LowRank(WithOutputLayer):
-    """w = U (V alpha) + b with V `(rank, n_alpha)`, U `(n_weights, rank)`."""
+    r"""A linear hypernetwork of low rank, with V `(rank, n_alpha)` and U `(n_weights, rank)`.
+
+    $$ w = U V \alpha + b $$
+    """
 
     n_alpha: int
     n_weights: int

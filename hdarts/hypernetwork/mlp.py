@@ -21,7 +21,9 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class MLP(WithOutputLayer):
-    """w = W2 f(W1 alpha + b1) + b2, biases everywhere (thesis 4.6: hidden = n_alpha / 2, f = sigmoid in hyperDARTS-2).
+    r"""A perceptron with one hidden layer (thesis 4.6: hidden = n_alpha / 2, f = sigmoid in hyperDARTS-2).
+
+    $$ w = W_2 \, f(W_1 \alpha + b_1) + b_2 $$
 
     `sizes`: number of weights of each convolution. `shared`: one hidden layer for all of them (104.4 million weights
     with the thesis's settings); otherwise one perceptron per convolution, which matches the thesis's 113 million.

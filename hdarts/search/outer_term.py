@@ -23,7 +23,9 @@ Term = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 def beta_decay(alpha: Tensor, weights: Tensor, costs: Tensor | None) -> Tensor:
-    """Mean over edges of logsumexp_o alpha[e, o], summed over the kinds of cells (Ye et al., beta-DARTS, CVPR 2022).
+    r"""Mean over edges of logsumexp_o alpha[e, o], summed over the kinds of cells (Ye et al., beta-DARTS, CVPR 2022).
+
+    $$ \sum_{\mathrm{kinds}} \frac{1}{E} \sum_e \log \sum_o e^{\alpha_{e, o}} $$
 
     Its gradient is softmax(alpha)[e, o] / E.
     """

@@ -1,6 +1,7 @@
-"""The cells of DARTS in the supernet, as pure functions of named weights.
+r"""The cells of DARTS in the supernet, as pure functions of named weights.
 
-    node_j = sum_{i < j} sum_o weights[i->j, o] * o(node_i)          (thesis eq. 12 and 13)
+$$ \mathrm{node}_j = \sum_{i < j} \sum_o \mathrm{weights}_{i \to j, \, o} \; o(\mathrm{node}_i) \qquad
+(\mathrm{thesis, \; eq. \; 12 \; and \; 13}) $$
 
 The function is computed exactly, with fewer calls and less memory than edge by edge (tests compare the two):
 

@@ -1,6 +1,8 @@
-"""The cells of NAS-Bench-201 in the supernet, as pure functions of named weights, and the blocks that join them.
+r"""The cells of NAS-Bench-201 in the supernet, as pure functions of named weights, and the blocks that join them.
 
-    node_j = sum_{i < j} sum_o weights[i->j, o] * o(node_i),   node_0 the cell's input, node_3 its output
+$$ \mathrm{node}_j = \sum_{i < j} \sum_o \mathrm{weights}_{i \to j, \, o} \; o(\mathrm{node}_i), $$
+
+where node 0 is the cell's input and node 3 its output.
 
 Three stages of cells; between them a residual block of stride 2 that doubles the channels; after them BatchNorm, ReLU,
 mean over the map and the classifier (Dong and Yang, ICLR 2020, section 2.1). No BatchNorm follows pooling here. All

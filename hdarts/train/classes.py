@@ -1,6 +1,7 @@
-"""The last test of a training by class, and the calibration of its confidences.
+r"""The last test of a training by class, and the calibration of its confidences.
 
-    ECE = sum over bins b of (n_b / n) |accuracy_b - confidence_b|         (Guo et al., ICML 2017)
+$$ \mathrm{ECE} = \sum_b \frac{n_b}{n} \, | \mathrm{accuracy}_b - \mathrm{confidence}_b | \qquad
+(\mathrm{Guo \; et \; al., \; ICML \; 2017}) $$
 
 A confidence is the softmax of the predicted class. By it, the n images fall into 15 bins of equal width; accuracy_b and
 confidence_b are means over the n_b images of bin b. The ECE is in points, as accuracies are in per cent.

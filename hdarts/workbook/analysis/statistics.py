@@ -84,9 +84,9 @@ def summary(values: ArrayLike) -> Summary:
 
 
 def paired_test(a: ArrayLike, b: ArrayLike) -> PairedTest:
-    """Return the two-sided sign-flip permutation test of the mean difference of pairs, one pair per seed.
+    r"""Return the two-sided sign-flip permutation test of the mean difference of pairs, one pair per seed.
 
-        p = share of the 2^n sign vectors s with |sum s_i (a_i - b_i)| >= |sum (a_i - b_i)|
+    $$ p = 2^{-n} \, | \{ s \in \{-1, 1\}^n : | \sum_i s_i (a_i - b_i) | \ge | \sum_i (a_i - b_i) | \} | $$
 
     Under the null hypothesis each difference is as likely to be its negative (Fisher, 1935). Exact for up to 16 pairs;
     for more, scipy draws 100,000 sign vectors with a fixed seed, and `method` says so. Raises ValueError for unequal
@@ -202,11 +202,11 @@ def unpaired_interval(a: ArrayLike, b: ArrayLike) -> tuple[float, float]:
 
 
 def expected_maximum(values: ArrayLike, n: int) -> float:
-    """Return the expected maximum of `n` of the values, drawn without replacement: what best-of-n gives by chance.
+    r"""Return the expected maximum of `n` of the values, drawn without replacement: what best-of-n gives by chance.
 
-        sum_i C(i - 1, n - 1) x_(i) / C(m, n)        x_(1) <= ... <= x_(m)
+    $$ \sum_i \binom{i - 1}{n - 1} x_{(i)} / \binom{m}{n}, \qquad x_{(1)} \le \dots \le x_{(m)} $$
 
-    since the i-th smallest is the largest of that many of the C(m, n) choices. Raises ValueError unless 1 <= n <= m.
+    since the i-th smallest is the largest of that many of all choices. Raises ValueError unless 1 <= n <= m.
     """
     x = np.sort(_finite(values, "values"))
     if not 1 <= n <= len(x):

@@ -99,5 +99,5 @@ def _directive(kind: str, signature: str, text: str, fence: str = "`" * 4) -> st
 
 
 def markdown(docstring: str | None) -> str:
-    """Return a docstring as Markdown: examples (`>>>`), up to the next empty line, are code and not quotations."""
-    return re.sub(r"(?m)^>>> (?:.+\n?)+", lambda found: f"```pycon\n{found[0].rstrip()}\n```\n", docstring or "")
+    """Return a docstring as Markdown: examples, up to the next empty line, are code and not quotations."""
+    return re.sub(r"(?m)^>{3} (?:.+\n?)+", lambda found: f"```pycon\n{found[0].rstrip()}\n```\n", docstring or "")

@@ -19,7 +19,7 @@ SHOWN = ("*.md", "*.png", "*.svg")  # of docs/ and results/
 # the book has other names for these pages
 MOVED = {"README.md": "index.md", "results/quick/README.md": "notebooks/index.md"}
 CONTENTS = {
-    "Guide": "docs/index",
+    "Guides": "docs/index",
     "Notebooks": "notebooks/index",
     "Results": "results/index",
     "API": "api/index",
@@ -84,7 +84,7 @@ def _complete(plan: Plan, sources: Path) -> None:
     (notebooks / "README.md").rename(notebooks / "index.md")
     _list(notebooks / "index.md", "", sorted(file.stem for file in notebooks.glob("*.ipynb")))
     guides = sorted(file.stem for file in (sources / "docs").glob("*.md"))
-    _list(sources / "docs/index.md", "# Guide", sorted(guides, key=lambda name: name != "guide"), shown=True)
+    _list(sources / "docs/index.md", "# Guides", sorted(guides, key=lambda name: name != "guide"), shown=True)
     results = sorted(f"{file.parent.name}/README" for file in (sources / "results").glob("*/README.md"))
     _list(sources / "results/index.md", "# Results", results, shown=True)
     _list(sources / "api/index.md", "# API", write_pages(Path(hdarts.__path__[0]), sources / "api"), shown=True)

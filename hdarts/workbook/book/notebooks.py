@@ -18,7 +18,7 @@ from hdarts.workbook.study.runner import outcome_of
 
 # of several runs of a notebook, that of this arm is shown: the quick study compares its hypergradients in notebook 04
 ARM = "hyperdarts-2"
-COLOURS = 128  # of a picture's palette
+COLOURS = 64  # of a picture's palette
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 # folders of this machine that output may name, and what readers know them by
@@ -130,7 +130,7 @@ def _few_colours(png: str) -> str:
     before = base64.b64decode(png)
     buffer = io.BytesIO()
     picture = Image.open(io.BytesIO(before)).convert("RGB")
-    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(buffer, "png", optimize=True)
+    picture.quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(buffer, "png", optimize=True)
     return base64.b64encode(min(before, buffer.getvalue(), key=len)).decode()
 
 

@@ -20,6 +20,7 @@ from PIL import Image
 from hdarts.workbook.book import api, build
 from hdarts.workbook.book.__main__ import main
 from hdarts.workbook.book.notebooks import small
+from hdarts.workbook.page.notebook import mathml
 from hdarts.workbook.study import plan_study
 
 QUICK = ROOT / "params/studies/quick.yaml"
@@ -152,6 +153,13 @@ def test_api_pages_name_exported_objects_as_their_package_does(tmp_path: Path) -
     assert "{py:attribute} width\n:type: int\n:value: 3\n\nin metres\n" in page
     assert "{py:property} area\n" in page and "{py:method} grow(by: float=1.0) -> 'Box'" in page
     assert "_hidden" not in page
+
+
+def test_every_formula_of_a_docstring_becomes_mathml(tmp_path: Path) -> None:
+    api.write_pages(ROOT / "hdarts", tmp_path)
+    formulas = [f for page in tmp_path.iterdir() for f in re.findall(r"\$\$(.*?)\$\$", page.read_text(), re.S)]
+    assert len(formulas) > 20
+    assert [one for one in formulas if not mathml(one.strip(), "block").startswith("<math")] == []
 
 
 # --- the site --------------------------------------------------------------------------------------------------------
