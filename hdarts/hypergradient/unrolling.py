@@ -74,9 +74,8 @@ def unrolled(
 
     $$ b \leftarrow \mu \, b + \nabla_w \mathrm{inner}(w) + \lambda w, \qquad w \leftarrow w - \xi \, b $$
 
-    with ξ = `step_size`, μ = `momentum`, λ = `weight_decay`, and b = `velocity` (None: 0) at first.
-
-    The backward pass, with p = d outer/dw and s = d outer/db (0 at first), does for each step
+    with ξ = `step_size`, μ = `momentum`, λ = `weight_decay`, and b = `velocity` (None: 0) at first. The backward pass,
+    with p = d outer/dw and s = d outer/db (0 at first), does for each step
 
     $$ s \leftarrow s - \xi \, p, \qquad \mathrm{response} \leftarrow \mathrm{response} + C^T s, \qquad
     p \leftarrow p + H s + \lambda s, \qquad s \leftarrow \mu \, s $$
