@@ -54,7 +54,7 @@ def verdicts(
     is no test. `unsure`: arms whose searches did not decide, so that nothing can be said about their cells.
     """
     asked = CLAIMS if asked is None else asked
-    findings = {claim.id: _of_decided(claim, assess(evidence, claim.rule), unsure) for claim in asked}
+    findings = {claim.id: _of_decided(claim, assess(evidence, claim.rule), evidence, unsure) for claim in asked}
     all_p = [(name, p) for name, finding in findings.items() for p in finding.p] + list((more or {}).items())
     tests = pd.DataFrame([row for row in all_p if not isnan(row[1])], columns=["test", "p"])
     tests["p_holm"] = holm(list(tests["p"]))
@@ -73,9 +73,13 @@ def verdicts(
     return pd.DataFrame(rows), tests
 
 
-def _of_decided(claim: Claim, finding: Finding, unsure: Collection[str]) -> Finding:
+def _of_decided(claim: Claim, finding: Finding, evidence: Evidence, unsure: Collection[str]) -> Finding:
     """Return the finding, or that it is not decidable because searches whose cells it compares had not decided."""
-    if not (arms := [arm for arm in claim.arms if arm in unsure]) or finding.verdict == NOT_RUN or not claim.of_cells:
+    if finding.verdict == NOT_RUN or not claim.of_cells:
+        return finding
+    read = set(finding.runs)
+    involved = claim.arms or dict.fromkeys(row["arm"] for row in evidence.cells if read & {*row["run"].split()})
+    if not (arms := [arm for arm in involved if arm in unsure]):
         return finding
     reason = f"Searches of {', '.join(arms)} decided fewer than half of their edges, so their cells are arbitrary."
     return replace(finding, verdict=NOT_DECIDABLE, needs=f"{reason} {finding.needs}".strip())

@@ -35,8 +35,12 @@ class Claim:
 
     @property
     def of_cells(self) -> bool:
-        """Whether the claim is on the quality of cells, which means nothing where searches have not decided."""
-        return self.rule.func in (better_cells, comparable)
+        """Whether the claim is on cells as results of their searches, which mean nothing where these had not decided.
+
+        That cells without skip connection are worse, for example, is a claim on any cells.
+        """
+        predicts = self.rule.keywords.get("x") == "validation_accuracy"  # of the search, for the test of its cell
+        return predicts or self.rule.func in (better_cells, comparable)
 
 
 VARIANTS = ("snas", "gdas", "p-darts", "pc-darts", "sdarts-rs", "sdarts-adv", "darts-pt", "darts-minus", "beta-darts")

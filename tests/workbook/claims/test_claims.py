@@ -254,6 +254,25 @@ def test_validation_predicts_test_accuracy_where_the_interval_of_the_correlation
     assert assess(of_cells(rising[:2]), predicts).verdict == "not run here"
 
 
+@pytest.mark.parametrize(
+    ("rule", "unsure", "verdict"),
+    [
+        (predicts, (), "supported"),
+        (predicts, ("a",), "not decidable here"),
+        (predicts, ("b",), "supported"),  # no cell of that arm was tested
+        (skip_free_is_worse, ("a",), "supported"),  # a claim on any cells, whether a search chose them or not
+    ],
+)
+def test_what_predicts_a_cell_of_a_search_needs_searches_that_decided(
+    rule: partial[Finding], unsure: tuple[str, ...], verdict: str, monkeypatch: pytest.MonkeyPatch
+):
+    rows = [{"arm": "a", "validation_accuracy": 80.0 + n, "last_test_accuracy": 90.0 + n} for n in range(8)]
+    rows = [row | {"skip_free": float(n < 4)} for n, row in enumerate(rows)]
+    monkeypatch.setattr("hdarts.workbook.claims.CLAIMS", [Claim("one", "x predicts y", 1, "", rule)])
+    table, _ = verdicts(of_cells(rows), unsure=unsure)
+    assert table["verdict"].tolist() == [verdict]
+
+
 def test_cells_without_skips_are_compared_with_the_others_of_their_arm():
     rows = [
         {"arm": arm, "skip_free": float(n % 2), "last_test_accuracy": base - n % 2 + n / 100}
