@@ -23,10 +23,10 @@ OPERATION_STYLES = {
     "avg_pool_3x3": ("#E69F00", (0, (1, 2.2))),
     "skip_connect": ("#009E73", (0, (5, 2))),
     "sep_conv_3x3": ("#0072B2", "-"),
-    "sep_conv_5x5": ("#4FA3D9", (0, (12, 1.5))),
+    "sep_conv_5x5": ("#4FA3D9", (0, (8, 3))),
     "dil_conv_3x3": ("#7A3E9D", (0, (6, 1.5, 1, 1.5))),
     "dil_conv_5x5": ("#CC79A7", (0, (4, 1.2, 1, 1.2, 1, 1.2))),
-    "nor_conv_1x1": ("#4FA3D9", (0, (12, 1.5))),
+    "nor_conv_1x1": ("#4FA3D9", (0, (8, 3))),
     "nor_conv_3x3": ("#0072B2", "-"),
 }
 BOX_COLOURS = {"input": "#dcebd3", "inner": "#dbe8f4", "output": "#f6ecc6"}

@@ -36,7 +36,8 @@ def plane_coordinates(frame: pd.DataFrame, names: Sequence[str]) -> tuple[np.nda
 def simplex_maps(frame: pd.DataFrame, names: Sequence[str], maps: Mapping[str, tuple[str, float]]) -> Figure:
     """Return one triangle per item of `maps`: title -> (column, the value that divides the colours).
 
-    Columns: the three shares `names`, and those of `maps`. A line marks where the dividing value is met.
+    Columns: the three shares `names`, and those of `maps`. A line marks where the dividing value is met. Lightness
+    rises with the value, also in greyscale.
     """
     require(frame, [*names, *(column for column, _ in maps.values())], "maps of the simplex")
     figure, grid = facets(maps, 2.4, across=len(maps), share="")
@@ -47,7 +48,7 @@ def simplex_maps(frame: pd.DataFrame, names: Sequence[str], maps: Mapping[str, t
         low, high = min(low, middle - 1e-3), max(high, middle + 1e-3)
         norm, shown = TwoSlopeNorm(middle, low, high), np.clip(values, low, high)
         shading: dict[str, Any] = {"shading": "gouraud", "rasterized": True}
-        colours = axes.tripcolor(Triangulation(x, y), shown, norm=norm, cmap="PuOr_r", **shading)
+        colours = axes.tripcolor(Triangulation(x, y), shown, norm=norm, cmap="cividis", **shading)
         if values.min() < middle < values.max():
             axes.tricontour(x, y, values, levels=[middle], colors=INK, linewidths=1.2)
         triangle(axes, names)

@@ -109,8 +109,8 @@ def best_responses(frame: pd.DataFrame) -> Figure:
     highest = 1.6 * truth[["inner", "outer"]].max().max()
     for axes, kind in zip(grid, kinds.values(), strict=True):
         near = kind.loc[(kind["alpha"] - kind["mean"]).abs() <= 5 * kind["spread"]]  # farther off, local lines are wild
-        for column, colour, line in (("inner", COLOURS[0], (0, (5, 1.5))), ("outer", COLOURS[1], "-")):
-            axes.plot(truth["alpha"], truth[column], "x", color=colour, markersize=4, label=f"{column}, retrained")
+        for column, colour, line, cross in (("inner", COLOURS[0], (0, (5, 1.5)), "x"), ("outer", COLOURS[1], "-", "+")):
+            axes.plot(truth["alpha"], truth[column], cross, color=colour, markersize=4, label=f"{column}, retrained")
             for curve in split(near, "mean").values():
                 text = f"{column}, generated"
                 axes.plot(curve["alpha"], curve[column], color=colour, linestyle=line, label=text)
@@ -147,7 +147,7 @@ def matrices(named: Mapping[str, Any], columns: Sequence[str]) -> Figure:
     figure, grid = facets(titles, 1.55, across=len(named), share="")
     limit = float(np.abs(np.asarray(next(iter(named.values())))).max())
     for axes, matrix in zip(grid, named.values(), strict=True):
-        shown = axes.imshow(np.asarray(matrix), cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
+        shown = axes.imshow(np.asarray(matrix), cmap="cividis", vmin=-limit, vmax=limit, aspect="auto")
         axes.set_title(axes.get_title(), fontsize=7.5)
         axes.set_xticks(range(len(columns)), columns)
         axes.set_yticks([])
