@@ -74,15 +74,18 @@ def _with_links(text: str, name: str) -> str:
 
 def _complete(plan: Plan, sources: Path) -> None:
     """Add the notebooks that the study does not execute, and the pages with the contents of each section."""
-    notebooks = sources / "notebooks"
-    for file in sorted((plan.root / "notebooks").glob("*.ipynb")):
-        if not (notebooks / file.name).exists():
+    notebooks, originals = sources / "notebooks", plan.root / "notebooks"
+    for file in sorted(originals.rglob("[!.]*.ipynb")):  # solutions too
+        target = notebooks / file.relative_to(originals)
+        if not target.exists() and ".ipynb_checkpoints" not in file.parts:
             notebook = json.loads(file.read_text(encoding="utf-8"))
             note = f"The study `{plan.study.study}` does not execute this notebook; `make lab` opens it."
             notebook["cells"].insert(1, {"id": "not-executed", "cell_type": "markdown", "metadata": {}, "source": note})
-            (notebooks / file.name).write_text(json.dumps(notebook), encoding="utf-8")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(json.dumps(notebook), encoding="utf-8")
     (notebooks / "README.md").rename(notebooks / "index.md")
-    _list(notebooks / "index.md", "", sorted(file.stem for file in notebooks.glob("*.ipynb")))
+    names = sorted(file.relative_to(notebooks).with_suffix("").as_posix() for file in notebooks.rglob("*.ipynb"))
+    _list(notebooks / "index.md", "## All notebooks", names, shown=True)
     guides = sorted(file.stem for file in (sources / "docs").glob("*.md"))
     _list(sources / "docs/index.md", "# Guides", sorted(guides, key=lambda name: name != "guide"), shown=True)
     results = sorted(f"{file.parent.name}/README" for file in (sources / "results").glob("*/README.md"))

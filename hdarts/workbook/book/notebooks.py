@@ -5,7 +5,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,13 +72,21 @@ def _readme(plan: Plan, shown: dict[str, PlannedRun]) -> str:
     )
 
 
-def small(notebook: dict[str, Any], root: Path) -> dict[str, Any]:
+def _roots(notebook: dict[str, Any], run: PlannedRun) -> list[str]:
+    """Return the folders of the workbook and of `runs/` when the run was executed, from what papermill recorded."""
+    recorded = notebook["metadata"].get("papermill", {})
+    source, target = (Path(recorded.get(key) or ".") for key in ("input_path", "output_path"))
+    roots = [source.parents[1:2], target.parents[run.name.count("/") + 2 :][:1]]
+    return [str(root[0]) for root in roots if root]
+
+
+def small(notebook: dict[str, Any], roots: Sequence[str]) -> dict[str, Any]:
     """Return an executed notebook with small pictures, and without widgets, escape sequences, times and local paths.
 
-    `root` is the folder to which the remaining paths are relative.
+    Paths below the folders `roots` become relative to them.
     """
     metadata = {name: notebook["metadata"][name] for name in ("kernelspec", "language_info")}
-    cells = [_cell(cell, root) for cell in notebook["cells"]]
+    cells = [_cell(cell, roots) for cell in notebook["cells"]]
     if any("injected-parameters" in _tags(cell) for cell in cells):  # then the defaults are folded
         for cell in cells:
             if "parameters" in _tags(cell):
@@ -86,13 +94,13 @@ def small(notebook: dict[str, Any], root: Path) -> dict[str, Any]:
     return {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
 
 
-def _cell(cell: dict[str, Any], root: Path) -> dict[str, Any]:
+def _cell(cell: dict[str, Any], roots: Sequence[str]) -> dict[str, Any]:
     tags = _tags(cell)
     kept = {key: cell[key] for key in ("id", "cell_type", "source") if key in cell}
     kept["metadata"] = {"tags": tags} if tags else {}
     if cell["cell_type"] == "code":
         kept["execution_count"] = cell["execution_count"]
-        kept["outputs"] = list(_outputs(cell["outputs"], root))
+        kept["outputs"] = list(_outputs(cell["outputs"], roots))
     return kept
 
 
@@ -100,12 +108,12 @@ def _tags(cell: dict[str, Any]) -> list[str]:
     return cell["metadata"].get("tags", [])
 
 
-def _outputs(outputs: Iterable[dict[str, Any]], root: Path) -> Iterator[dict[str, Any]]:
+def _outputs(outputs: Iterable[dict[str, Any]], roots: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield what a page can show; printed lines that follow each other become one output."""
     printed: dict[str, Any] | None = None
     for output in outputs:
         if output["output_type"] == "stream":
-            text = _clean("".join(output["text"]), root)
+            text = _clean("".join(output["text"]), roots)
             if printed is not None and printed["name"] == output["name"]:
                 printed["text"] += text
             else:
@@ -115,14 +123,14 @@ def _outputs(outputs: Iterable[dict[str, Any]], root: Path) -> Iterator[dict[str
         printed = None
         data = output.get("data", {})
         if WIDGET not in data and output["output_type"] in ("display_data", "execute_result"):
-            kept = {kind: _content(kind, content, root) for kind, content in data.items() if kind != "image/svg+xml"}
+            kept = {kind: _content(kind, content, roots) for kind, content in data.items() if kind != "image/svg+xml"}
             yield {**output, "data": kept}
 
 
-def _content(kind: str, content: Any, root: Path) -> Any:
+def _content(kind: str, content: Any, roots: Sequence[str]) -> Any:
     if kind == "image/png":
         return _few_colours(content)
-    return _clean("".join(content), root) if kind.startswith("text/") else content
+    return _clean("".join(content), roots) if kind.startswith("text/") else content
 
 
 def _few_colours(png: str) -> str:
@@ -134,11 +142,12 @@ def _few_colours(png: str) -> str:
     return base64.b64encode(min(before, buffer.getvalue(), key=len)).decode()
 
 
-def _clean(text: str, root: Path) -> str:
+def _clean(text: str, roots: Sequence[str]) -> str:
     """Remove escape sequences, and what a carriage return overwrites; make paths relative."""
     text = ESCAPES.sub("", text)
     text = re.sub(r"[^\n]*\r(?!\n)", "", text)
-    text = text.replace(f"{root}{os.sep}", "")
+    for root in roots:
+        text = text.replace(f"{root}{os.sep}", "")
     for variable, name in PLACES.items():
         if place := os.environ.get(variable, "").rstrip(os.sep):
             text = text.replace(place + os.sep, f"{name}/")

@@ -41,7 +41,8 @@ def picture() -> str:
 def executed(name: str) -> dict[str, Any]:
     """Return a notebook as a run leaves it, with one output of each kind in its last cell."""
     notebook = json.loads((ROOT / f"notebooks/{name}.ipynb").read_text())
-    notebook["metadata"]["papermill"] = {"input_path": f"{ROOT}/notebooks/{name}.ipynb"}
+    paths = {"input_path": f"{ROOT}/notebooks/{name}.ipynb", "output_path": f"{ROOT}/runs/quick/a/b/notebook.ipynb"}
+    notebook["metadata"]["papermill"] = paths
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     given = {"cell_type": "code", "id": "given", "metadata": {"tags": ["injected-parameters"]}, "source": "x = 1"}
     notebook["cells"].insert(2, given | {"outputs": [], "execution_count": 2})
@@ -92,11 +93,12 @@ def test_a_folder_of_executed_notebooks_has_one_run_of_each(tmp_path: Path, monk
     text = (folder / "README.md").read_text()
     assert all(f"({name})" in text for name in names)
     assert "search/hyperdarts-2-search_seed=2-" in text
+    assert not any(str(ROOT) in file.read_text() for file in folder.iterdir())
 
 
 def test_small_notebooks_have_no_widgets_paths_times_and_escape_sequences() -> None:
     before = executed("03_search")
-    after = small(before, ROOT)
+    after = small(before, [str(ROOT)])
     text = json.dumps(after)
     assert not re.search(r"2026-01|widget-view|u001b|svg\+xml", text) and str(ROOT) not in text
     assert set(after["metadata"]) == {"kernelspec", "language_info"}
@@ -107,6 +109,15 @@ def test_small_notebooks_have_no_widgets_paths_times_and_escape_sequences() -> N
     assert len(shown["data"]["image/png"]) < len(picture()) / 2 and set(shown["data"]) == {"image/png", "text/plain"}
     assert Image.open(io.BytesIO(base64.b64decode(shown["data"]["image/png"]))).size == (2000, 60)
     assert CAPTION.split("*")[0] in caption["data"]["text/markdown"]
+
+
+def test_executed_notebooks_in_results_are_light_and_name_no_local_folder() -> None:
+    files = sorted((ROOT / "results/quick").glob("*"))
+    if not files:
+        pytest.skip("results/quick is not written yet")
+    assert {file.name for file in files} == {run.notebook.name for run in plan_study(QUICK).runs} | {"README.md"}
+    assert sum(file.stat().st_size for file in files) < 3_000_000
+    assert not any(re.search(r"/(home|root|tmp|work|Users)/", file.read_text()) for file in files)
 
 
 MODULE = '''
