@@ -10,6 +10,7 @@ import io
 import json
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -114,11 +115,13 @@ class CheckpointClock:
     """When to save: every `checkpoint_epochs` epochs, after `checkpoint_minutes`, and when a stop is requested.
 
     Several processes must stop at the same step: `agreed` maps the signal that this process received (or None) to the
-    one that any of them received (`Processes.agree`). None: there is one process.
+    one that any of them received (`Processes.agree`). None: there is one process. Setting `stop` requests a stop too,
+    as SIGINT does, for a loop in a thread, which receives no signals.
     """
 
     params: Checkpoints
     agreed: Callable[[signal.Signals | None], signal.Signals | None] | None = None
+    stop: threading.Event | None = None
     last: float = field(default_factory=time.monotonic)
     requested: signal.Signals | None = None
     received: signal.Signals | None = None
@@ -137,6 +140,8 @@ class CheckpointClock:
 
     def agree(self) -> None:
         """Share the signals of all processes; each calls this at the same points of its loop."""
+        if self.stop is not None and self.stop.is_set():
+            self.received = signal.SIGINT
         self.requested = self.received if self.agreed is None else self.agreed(self.received)
 
     def due_in_epoch(self) -> bool:

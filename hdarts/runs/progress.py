@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from importlib import import_module
@@ -13,13 +14,16 @@ T = TypeVar("T")
 def place() -> Literal["none", "log", "notebook", "terminal"]:
     """Return where progress is displayed; `$HDARTS_PROGRESS` has precedence.
 
-    It is `log` for the kernels of `hdarts run`, and `none` for all but the main process of a training.
+    It is `log` for the kernels of `hdarts run`, and `none` for all but the main process of a training, and for a loop
+    in a thread of a notebook, which belongs to no cell.
     """
     if (setting := os.environ.get("HDARTS_PROGRESS")) in ("none", "log"):
         return setting  # type: ignore[return-value]
     ipython = sys.modules.get("IPython")  # loaded already in a kernel; elsewhere nothing is imported
     shell = ipython.get_ipython() if ipython is not None else None
     if shell is not None and hasattr(shell, "kernel"):
+        if threading.current_thread() is not threading.main_thread():
+            return "none"
         # papermill and nbclient allow no input: nobody watches, and the saved widget would be incomplete
         return "notebook" if shell.get_parent().get("content", {}).get("allow_stdin") else "log"
     return "terminal" if sys.stderr.isatty() else "log"

@@ -10,6 +10,7 @@ never opened here.
 """
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -64,6 +65,7 @@ def search(
     parts: Parts = NAMED,
     processes: Processes = SINGLE,
     finish: bool = True,
+    stop: threading.Event | None = None,
 ) -> Iterator[Row]:
     """Search and yield one row of metrics per epoch; a run that is done yields its recorded rows.
 
@@ -77,8 +79,9 @@ def search(
     Writes metrics.csv, hypergradients.csv, alpha.csv, timings.csv, checkpoints, genotype.json, provenance.json and, in
     the space of NAS-Bench-201 if its table is installed, truth.csv, which no search reads. At the end
     `finish` writes result.json; a notebook that still draws figures passes False and calls `hdarts.search.finish` last.
-    Raises ParameterError before any work, FloatingPointError if a loss, gradient or alpha is not finite, Stopped after
-    a signal once the state is saved, OutOfMemory with a batch size that fits.
+    Raises ParameterError before any work, FloatingPointError if a loss, gradient or alpha is not finite, Stopped once
+    the state is saved after a signal or, in a thread, after another one has set `stop`, OutOfMemory with a batch size
+    that fits.
     """
     if run.done:
         yield from run.table("metrics").to_dict("records")
@@ -93,15 +96,17 @@ def search(
             data, supernet, hypernetwork = (to_device(part, device) for part in (data, supernet, hypernetwork))
             given = Given(device, supernet, hypernetwork, hypergradient, parts, processes)
             with explaining_full_memory():
-                yield from _search(params, run, data, given)
+                yield from _search(params, run, data, given, stop)
         if finish and processes.is_main:
             finish_run(params, run)
 
 
-def _search(params: SearchParams, run: Run, data: Splits | None, given: Given) -> Iterator[Row]:
+def _search(
+    params: SearchParams, run: Run, data: Splits | None, given: Given, stop: threading.Event | None
+) -> Iterator[Row]:
     processes = given.processes
     events = event_files(run.folder, params.tensorboard and processes.is_main)
-    clock = CheckpointClock(params, processes.agree if processes.world > 1 else None)
+    clock = CheckpointClock(params, processes.agree if processes.world > 1 else None, stop)
     with events as write, clock.listening():
         with processes.main_first():  # it downloads images and renames a damaged checkpoint
             data = data or load_splits(params, given.device)

@@ -1,4 +1,4 @@
-"""A real JupyterLab: a slider is moved, a search stopped and resumed."""
+"""A real JupyterLab: sliders are moved, a search is paused and resumed by its button and by the stop button."""
 
 import json
 import os
@@ -80,6 +80,23 @@ def click(browser: Browser, element: str) -> None:
         browser.call("Input.dispatchMouseEvent", type=what, x=x, y=y, button="left", clickCount=1)
 
 
+def drag(browser: Browser, element: str, right: int) -> None:
+    """Drag an element with the mouse, so many pixels to the right."""
+    browser.ask(f"{element}.scrollIntoView({{block: 'center'}})")
+    x, y = browser.ask(f"(box => [box.x + box.width / 2, box.y + box.height / 2])({element}.getBoundingClientRect())")
+    moves = (("mousePressed", 0), ("mouseMoved", right // 2), ("mouseMoved", right), ("mouseReleased", right))
+    for what, by in moves:
+        browser.call("Input.dispatchMouseEvent", type=what, x=x + by, y=y, button="left", buttons=1, clickCount=1)
+
+
+def cells_of_search() -> tuple[list[str], int]:
+    """Return the code cells of notebook 03 with a small search, and the number of the one with the button."""
+    cells = nbformat.read(notebooks_folder() / "03_search.ipynb", 4).cells
+    sources = [cell.source for cell in cells if cell.cell_type == "code"]
+    sources.insert(1, "\n".join(f"{name} = {value}" for name, value in SMALL.items()))
+    return sources, next(number for number, source in enumerate(sources) if "pausable(search" in source)
+
+
 def open_and_run(browser: Browser, lab: Lab, cells: list[str]) -> None:
     """Open a notebook of these cells and run all of them by key events."""
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}  # or a dialog asks which
@@ -120,23 +137,58 @@ def test_an_arrow_key_on_a_slider_draws_its_figure_anew(lab: Lab, tmp_path: Path
         assert browser.ask(words).split() == ["value", "3"]
 
 
-def test_the_stop_button_saves_a_search_which_the_same_cell_resumes(lab: Lab, tmp_path: Path) -> None:
-    cells = [
-        cell.source
-        for cell in nbformat.read(notebooks_folder() / "03_search.ipynb", 4).cells
-        if cell.cell_type == "code"
-    ]
-    last = next(number for number, cell in enumerate(cells) if "s.search(" in cell)
-    cells.insert(1, "\n".join(f"{name} = {value}" for name, value in SMALL.items()))
+def test_dragging_a_slider_draws_its_figure_anew(lab: Lab, tmp_path: Path) -> None:
     with chromium(tmp_path) as browser:
-        open_and_run(browser, lab, cells[: last + 2])
+        open_and_run(browser, lab, [SLIDER])
+        wait(browser, "document.querySelector('img.widget-image')?.naturalWidth")
+        before = browser.ask("document.querySelector('img.widget-image').src")
+        drag(browser, "document.querySelector('.widget-hslider .noUi-handle')", 500)
+        wait(browser, f"document.querySelector('img.widget-image').src != {json.dumps(before)}")
+        assert browser.ask("document.querySelector('.widget-hslider').innerText").split() == ["value", "3"]
+
+
+def test_a_button_starts_pauses_and_resumes_a_search_and_cells_run_meanwhile(lab: Lab, tmp_path: Path) -> None:
+    cells, last = cells_of_search()
+    with chromium(tmp_path) as browser:
+        open_and_run(browser, lab, [*cells[: last + 1], "print('epochs', len(run_folder.table('metrics')))"])
+        wait(browser, f"/epochs 0/.test({OUTPUT})")
+        button = "document.querySelector('.jp-OutputArea button.widget-button')"
+        words = "document.querySelector('.jp-OutputArea .widget-html')?.innerText"
+        assert browser.ask(f"{button}.innerText").strip() == "Search"
+        click(browser, button)
+        wait(browser, f"/epoch [2-9] of 500/.test({words}) && document.querySelector('img.widget-image').naturalWidth")
+        click(browser, f"[...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')].at({last + 1})")
+        run_cell(browser)
+        wait(browser, f"/epochs [1-9]/.test({OUTPUT})")
+        browser.picture(tmp_path / "running.png")
+        click(browser, button)
+        wait(browser, f"/Paused: the state is saved/.test({words})")
+        assert browser.ask(f"{button}.innerText").strip() == "Resume"
+        browser.picture(tmp_path / "paused.png")
+        run = tmp_path / "runs" / "lab" / "search"
+        saved = (run / "metrics.csv").read_text()
+        assert (run / "checkpoint.pt").is_file() and not (run / "result.json").exists()
+        time.sleep(2)
+        assert (run / "metrics.csv").read_text() == saved, "a paused search rests"
+        click(browser, button)
+        wait(browser, f"/epoch [0-9]+ of 500/.test({words})")
+        assert (run / "metrics.csv").read_text().startswith(saved), "saved rows stay, and the next epoch follows them"
+        click(browser, button)
+        wait(browser, f"/Paused/.test({words})")
+
+
+def test_the_stop_button_saves_a_search_which_the_same_cell_resumes(lab: Lab, tmp_path: Path) -> None:
+    cells, last = cells_of_search()
+    last += 1  # the cell without a button
+    with chromium(tmp_path) as browser:
+        open_and_run(browser, lab, cells[: last + 1])
         wait(browser, f"/epoch 2: search-validation/.test({OUTPUT})")
         click(browser, "document.querySelector('[data-command=\"notebook:interrupt-kernel\"]')")
         wait(browser, f"/stopped by SIGINT after saving/.test({OUTPUT})")
         run = tmp_path / "runs" / "lab" / "search"
         saved = (run / "metrics.csv").read_text()
         assert (run / "checkpoint.pt").is_file() and not (run / "result.json").exists()
-        click(browser, f"[...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')].at({last + 1})")
+        click(browser, f"[...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')].at({last})")
         run_cell(browser)
         wait(browser, f"!/stopped by SIGINT/.test({OUTPUT}) && /epoch [0-9]+: search-validation/.test({OUTPUT})")
         assert (run / "metrics.csv").read_text().startswith(saved), "saved rows stay, and the next epoch follows them"
