@@ -14,6 +14,7 @@ from hdarts.workbook.study.run_notebook import Task, run_notebook
 FOLDER = notebooks_folder() / "solutions"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
 SMALL = {  # what makes a solution short; the others take seconds with their defaults
+    "02_toy_hypernetwork": {"steps": 30},
     "05_select": {"limit": 160},
 }
 
