@@ -10,14 +10,18 @@ from hdarts.plots.style import PIXELS, render
 from hdarts.runs.progress import interactive
 
 
-def slide(draw: Callable[[Any], Figure], label: str, values: Sequence[Any], start: Any) -> None:
-    """Show a slider over `values` above the figure `draw(value)`, in a live notebook only (not by papermill)."""
+def slide(draw: Callable[[Any], Figure | Sequence[Figure]], label: str, values: Sequence[Any], start: Any) -> None:
+    """Show a slider over `values` above the figure or figures `draw(value)`, in a live notebook only (no papermill)."""
     if not interactive():
         return
     from IPython.display import display
     from ipywidgets import HTML, Image, SelectionSlider, VBox
 
-    drawn = cache(draw)
+    @cache
+    def drawn(value: Any) -> Sequence[Figure]:
+        figures = draw(value)
+        return [figures] if isinstance(figures, Figure) else figures
+
     chosen = SelectionSlider(
         options=[(f"{value:g}", value) for value in values],
         value=start,
@@ -26,11 +30,12 @@ def slide(draw: Callable[[Any], Figure], label: str, values: Sequence[Any], star
         style={"description_width": "initial"},
         layout={"width": "32rem"},
     )
-    figure = drawn(start)
-    image = Image(value=render(figure, "png"), width=round(PIXELS * figure.get_size_inches()[0]))
+    widths = [round(PIXELS * figure.get_size_inches()[0]) for figure in drawn(start)]
+    images = [Image(value=render(one, "png"), width=width) for one, width in zip(drawn(start), widths, strict=True)]
 
     def redraw(change: dict[str, Any]) -> None:
-        image.value = render(drawn(change["new"]), "png")
+        for image, figure in zip(images, drawn(change["new"]), strict=True):
+            image.value = render(figure, "png")
 
     chosen.observe(redraw, names="value")
-    display(VBox([chosen, image, HTML("<small>Drag, or press the arrow keys.</small>")]))
+    display(VBox([chosen, *images, HTML("<small>Drag, or press the arrow keys.</small>")]))

@@ -43,3 +43,11 @@ def test_a_slider_draws_each_value_once_when_it_is_reached(shown: list[Any], mon
     slider.value = 3
     assert drawn == [2, 3]
     assert image.value == render(with_title(3, []), "png") != render(with_title(2, []), "png")
+
+
+def test_a_slider_draws_several_figures_below_each_other(shown: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sliders, "interactive", lambda: True)
+    plots.slide(lambda value: [with_title(value, []), with_title(-value, [])], "value", [1, 2], 1)
+    slider, first, second, _ = shown[0].children
+    slider.value = 2
+    assert first.value == render(with_title(2, []), "png") and second.value == render(with_title(-2, []), "png")

@@ -12,16 +12,27 @@ from hdarts.workbook.study.process import ended, start
 from hdarts.workbook.study.run_notebook import Task, run_notebook
 
 FOLDER = notebooks_folder() / "solutions"
-NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
+NAMES = sorted(path.stem for path in notebooks_folder().glob("*.ipynb"))
+QUICK = {"space": "nasbench201", "method": "hypernetwork", "channels": 2, "layers": 1, "limit": 160}
 SMALL = {  # what makes a solution short; the others take seconds with their defaults
     "02_toy_hypernetwork": {"steps": 30},
+    "03_search": {"limit": 160, "epochs": 1},
+    "04_hypergradients": {"search": QUICK, "reference_steps": 2, "batch_size": 8},
     "05_select": {"limit": 160},
+    "06_evaluate": {"limit": 200, "epochs": 1},
+    "08_relatives": {"limit": 160, "epochs": 1},
+    "09_price_of_a_response": {"steps": 200},
+    "10_interference": {"epochs": 1, "cells": 5, "own_epochs": 1},
 }
 
 
 def words_of(path: Path, kind: str = "markdown") -> str:
     cells = json.loads(path.read_text())["cells"]
     return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == kind)
+
+
+def test_each_notebook_has_solutions():
+    assert sorted(path.stem for path in FOLDER.glob("*.ipynb")) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -47,7 +58,7 @@ def test_a_notebook_and_its_solutions_say_first_how_long_they_take_and_what_they
 @pytest.mark.parametrize("name", NAMES)
 def test_solutions_run(name: str, tmp_path: Path):
     environment = {**os.environ, "HDARTS_RUNS": str(tmp_path / "runs"), "OMP_NUM_THREADS": "1"}
-    task = Task(str(FOLDER / f"{name}.ipynb"), str(tmp_path), str(tmp_path), SMALL.get(name, {}))
+    task = Task(str(FOLDER / f"{name}.ipynb"), str(tmp_path), str(FOLDER), SMALL.get(name, {}))
     process = start(run_notebook, task, environment)
     assert ended(process, 300)
     assert process.exitcode == 0, (tmp_path / "log.txt").read_text()[-3000:]

@@ -55,6 +55,7 @@ SHOWN = {  # parametrisation: a preset that uses it, with its temperatures
     **{"edge-pairs": "dots", "gumbel": "snas", "gumbel-hard-published": "gdas", "dirichlet": "drnas"},
     "sigmoid": "fairdarts",
 }
+HAVE_TEMPERATURE = ("edge-pairs", "gumbel", "gumbel-hard-published")
 SMALL: Row = {  # a search of seconds
     **{"data": "digits", "crop_padding": 1, "flip": False, "channels": 4, "layers": 1, "batch_size": 64},
     **{"log_every": 1, "discretise_epochs": 0, "keep_checkpoint": True, "warmup_epochs": 0, "schedule_epochs": 0},
@@ -97,21 +98,24 @@ def _words(values: Row, names: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(said))
 
 
-def weights_over_progress(seed: int) -> pd.DataFrame:
+def weights_over_progress(seed: int, temperature: float | None = None) -> pd.DataFrame:
     """Return the mixture weights of one edge while alpha moves on a line: parametrisation, progress, operation, weight.
 
     `value` is "mean" or "sample". All parametrisations have the same alpha, from 0 to normal draws times 2, and the
-    temperatures of the preset in `SHOWN`; progress is the share of the search, or of the stage that uses it.
+    temperatures of the preset in `SHOWN`; progress is the share of the search, or of the stage that uses it. With a
+    constant `temperature`, only those that depend on it.
     """
     rows, last = [], 2 * torch.randn(1, 6, 9, generator=generator(seed, "08 alpha"), dtype=torch.float64)
-    for name, of in SHOWN.items():
+    for name in SHOWN if temperature is None else HAVE_TEMPERATURE:
+        of = SHOWN[name]
         params = with_defaults(SearchParams, preset(of, {"space": "darts", "layers": 8}))
         stage = [plan for plan in stages_of(params) if plan.parametrisation == name][-1]
         relaxation = Relaxation(NASBENCH201, PARAMETRISATIONS[name])
         for i in range(EPOCHS_SHOWN):
             progress = i / (EPOCHS_SHOWN - 1)
             epoch = progress * (stage.epochs - 1)
-            relaxation.temperature.fill_(value_at(stage.temperature, epoch, stage.epochs))  # type: ignore[arg-type]
+            scheduled = value_at(stage.temperature, epoch, stage.epochs)  # type: ignore[arg-type]
+            relaxation.temperature.fill_(scheduled if temperature is None else temperature)
             alpha = progress * last[..., : len(relaxation.columns)]
             draw = relaxation.draw(alpha, seed, "08 draw", i)
             found = {"mean": relaxation.mean(alpha)}

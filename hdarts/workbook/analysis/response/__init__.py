@@ -8,7 +8,13 @@ responses are learned.
 from hdarts.workbook.analysis.response.frozen import SUPERNETS, frozen_supernet, on_a_frozen_supernet, over_some_alphas
 from hdarts.workbook.analysis.response.learners import families
 from hdarts.workbook.analysis.response.moving import beside_a_search, mean_agreement
-from hdarts.workbook.analysis.response.toy import KnownSpectrum, over_cost, over_n_alpha, tangent_curve
+from hdarts.workbook.analysis.response.toy import (
+    KnownSpectrum,
+    in_place_of_inverse,
+    over_cost,
+    over_n_alpha,
+    tangent_curve,
+)
 
 __all__ = [
     "SUPERNETS",
@@ -16,6 +22,7 @@ __all__ = [
     "beside_a_search",
     "families",
     "frozen_supernet",
+    "in_place_of_inverse",
     "mean_agreement",
     "on_a_frozen_supernet",
     "over_cost",

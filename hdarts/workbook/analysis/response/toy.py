@@ -142,6 +142,36 @@ def _adjoint(toy: KnownSpectrum) -> int:
     return next(k for k in itertools.count(1) if cosine(k) >= ENOUGH)
 
 
+def in_place_of_inverse(steps: int, damping: float, seed: int = 0) -> pd.DataFrame:
+    """Return what solvers of (H + damping) q = v have in place of 1 / kappa: curvature, factor, `solver`.
+
+    On `KnownSpectrum(3)`, whose v it is. Neumann series of `steps` terms with step size 1 / largest curvature:
+    (1 - (1 - xi (kappa + damping))^K) / (kappa + damping). Conjugate gradients after as many iterations: q / v.
+    """
+    toy = KnownSpectrum(3, seed)
+    kappa, v = toy.constants[0], toy.slope(toy.alpha)
+    damped, xi = kappa + damping, 1 / (1 + damping)
+    factors = {
+        "exact, no damping": 1 / kappa,
+        "exact": 1 / damped,
+        "Neumann series": (1 - (1 - xi * damped) ** steps) / damped,
+        "conjugate gradient": _iterated(damped, v, steps) / v,
+    }
+    columns = {"curvature": kappa.tolist()}
+    return pd.concat(pd.DataFrame({**columns, "factor": one.tolist(), "solver": name}) for name, one in factors.items())
+
+
+def _iterated(diagonal: Tensor, v: Tensor, steps: int) -> Tensor:
+    """Return conjugate gradients on a diagonal matrix, from 0."""
+    q, residual = torch.zeros_like(v), v
+    direction = residual
+    for _ in range(min(steps, len(v))):
+        length = (residual @ residual) / (direction @ (diagonal * direction))
+        q, after = q + length * direction, residual - length * diagonal * direction
+        direction, residual = after + (after @ after) / (residual @ residual) * direction, after
+    return q
+
+
 def over_cost(n_alphas: Sequence[int], budget: int, seed: int) -> pd.DataFrame:
     """Return the error of the response -C^T H^-1 v by every method over its cost, up to `budget` gradients.
 
