@@ -44,9 +44,8 @@ def write_notebooks(plan: Plan, shown: dict[str, PlannedRun], folder: Path) -> N
     folder.mkdir(parents=True, exist_ok=True)
     for name, run in shown.items():
         notebook = json.loads((run.folder / "notebook.ipynb").read_text(encoding="utf-8"))
-        write_atomic(
-            folder / f"{name}.ipynb", json.dumps(small(notebook, plan.root), indent=1, ensure_ascii=False) + "\n"
-        )
+        text = json.dumps(small(notebook, _roots(notebook, run)), indent=1, ensure_ascii=False)
+        write_atomic(folder / f"{name}.ipynb", text + "\n")
     write_atomic(folder / "README.md", _readme(plan, shown))
 
 
