@@ -26,7 +26,7 @@ def on_front(cost: npt.ArrayLike, value: npt.ArrayLike) -> np.ndarray:
 
 @styled
 def accuracy_over_size(frame: pd.DataFrame, value: str, by: str = "arm") -> Figure:
-    """Return column `value` (%) over parameters and multiply-adds (millions), and the Pareto front of each as steps.
+    """Return column `value` (%) over parameters and multiply-adds, and the Pareto front of each as steps.
 
     Columns: `value`, `parameters`, `multiply_adds`, and `by`, which gives marks and legend; one row per cell.
     """
@@ -36,13 +36,21 @@ def accuracy_over_size(frame: pd.DataFrame, value: str, by: str = "arm") -> Figu
     styles = line_styles(rows[by])
     for axes, cost in ((left, COSTS[0]), (right, COSTS[1])):
         best = rows.loc[on_front(rows[cost], rows[value])].drop_duplicates([cost, value]).sort_values(cost)
-        millions = np.asarray(best[cost]) / 1e6
-        axes.step(millions, best[value], where="post", color=INK, linewidth=1, zorder=1, label="Pareto front")
+        unit, word = (1e6, "millions") if max(rows[cost].tolist()) >= 1e6 else (1e3, "thousands")
+        axes.step(
+            np.asarray(best[cost]) / unit,
+            best[value],
+            where="post",
+            color=INK,
+            linewidth=1,
+            zorder=1,
+            label="Pareto front",
+        )
         for name, part in split(rows, by).items():
             style = {**styles[name], "linestyle": "", "markeredgecolor": "white", "markeredgewidth": 0.5, "ms": 6}
-            axes.plot(part[cost] / 1e6, part[value], label=str(name), **style)
+            axes.plot(part[cost] / unit, part[value], label=str(name), **style)
         axes.margins(0.08, 0.1)
-        axes.set_xlabel(label(cost))
+        axes.set_xlabel(f"{label(cost)} ({word})")
     left.set_ylabel(label(value))
     if value == "cifar10_test":
         true_accuracy_axis(left)

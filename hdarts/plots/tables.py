@@ -24,8 +24,7 @@ LABELS = {
     "relative_error": "relative error",
     "excess": "excess loss (nats)",
     "gib": "memory (GiB)",
-    "parameters": "parameters (millions)",
-    "multiply_adds": "multiply-adds per image (millions)",
+    "multiply_adds": "multiply-adds per image",
     "best_validation_accuracy": "search-validation accuracy (%)",
     "spread": "root mean square change of the logits",
 }

@@ -28,3 +28,12 @@ def test_the_steps_are_the_front_and_every_cell_is_a_point(axes: int, costs: lis
     assert np.asarray(steps.get_xdata()).tolist() == pytest.approx(costs)
     assert np.asarray(steps.get_ydata()).tolist() == values
     assert sum(len(np.asarray(point.get_xdata())) for point in points) == len(SIZES)
+
+
+def test_small_networks_are_counted_in_thousands():
+    small = SIZES.assign(parameters=SIZES["parameters"] / 1000)
+    left, right = plots.accuracy_over_size(small, "last_test_accuracy").axes
+    assert (left.get_xlabel(), right.get_xlabel()) == (
+        "parameters (thousands)",
+        "multiply-adds per image (millions)",
+    )
