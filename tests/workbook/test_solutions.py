@@ -19,7 +19,7 @@ SMALL = {  # what makes a solution short; the others take seconds with their def
     "03_search": {"limit": 160, "epochs": 1},
     "04_hypergradients": {"search": QUICK, "reference_steps": 2, "batch_size": 8},
     "05_select": {"limit": 160},
-    "06_evaluate": {"limit": 200, "epochs": 1},
+    "06_evaluate": {"limit": 100, "epochs": 1},
     "08_relatives": {"limit": 160, "epochs": 1},
     "09_price_of_a_response": {"steps": 200},
     "10_interference": {"epochs": 1, "cells": 5, "own_epochs": 1},
