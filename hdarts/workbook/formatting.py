@@ -2,7 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from hdarts.errors import ParameterError
+from hdarts.runs.atomic import write_atomic
 
 
 def format_value(value: Any) -> str:
@@ -37,3 +41,20 @@ def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
         numbers = all(isinstance(value, int | float) for value in values)
         columns.append([(str.rjust if numbers else str.ljust)(word, width) for word in words])
     return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
+
+
+def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows of the same columns as a table in Markdown, values as they are."""
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *([str(value) for value in row.values()] for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def replace_marked(page: Path, name: str, text: str) -> None:
+    """Replace what is between the marks `<!-- NAME: begin -->` and `<!-- NAME: end -->` of a page in Markdown."""
+    begin, end = (f"<!-- {name}: {mark} -->\n" for mark in ("begin", "end"))
+    old = page.read_text(encoding="utf-8") if page.is_file() else ""
+    before, found, rest = old.partition(begin)
+    _, last, after = rest.partition(end)
+    if not (found and last):
+        raise ParameterError(f"{page}: has no lines {begin.strip()} and {end.strip()} to write the table between")
+    write_atomic(page, f"{before}{begin}\n{text}\n{end}{after}")

@@ -11,13 +11,13 @@ import numpy as np
 from hdarts.data.nasbench201_table import DATA_SETS
 from hdarts.errors import ParameterError
 from hdarts.params import SearchParams, read_yaml, recorded
-from hdarts.runs.atomic import write_atomic
 from hdarts.runs.paths import below_runs, runs_folder
 from hdarts.runs.provenance import last_images, read_starts
 from hdarts.runs.run import read_result, read_table
 from hdarts.workbook.analysis import Row
+from hdarts.workbook.formatting import markdown_table, replace_marked
 
-BEGIN, END = "<!-- hdarts leaderboard: begin -->\n", "<!-- hdarts leaderboard: end -->\n"
+MARK = "hdarts leaderboard"  # of the page that has the table
 ENOUGH = 3  # seeds of a method that is ranked
 SETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet16_120": "ImageNet16-120"}
 
@@ -34,7 +34,7 @@ def leaderboard(folders: Sequence[str], page: Path | None = None) -> str:
     budgets = {budget: [row for row in found if row["budget"] == budget] for budget in (row["budget"] for row in found)}
     text = "\n".join(f"{budget}\n\n{_table(_by_method(rows))}" for budget, rows in budgets.items())
     if page is not None:
-        _replace(page, text)
+        replace_marked(page, MARK, text)
     return text
 
 
@@ -115,19 +115,6 @@ def _mean(values: Sequence[float], decimals: int) -> str:
 
 
 def _table(rows: list[Row]) -> str:
-    columns = [name for name in rows[0] if name not in ("ranked", "accuracy")]
-    lines = [f"| rank | {' | '.join(columns)} |", "| --- " * (len(columns) + 1) + "|"]
-    for place, row in enumerate(rows, 1):
-        rank = place if row["ranked"] else "not ranked"
-        lines.append(f"| {rank} | {' | '.join(str(row[name]) for name in columns)} |")
-    return "\n".join(lines) + "\n"
-
-
-def _replace(page: Path, text: str) -> None:
-    """Replace what is between the two marks of a page."""
-    old = page.read_text(encoding="utf-8") if page.is_file() else ""
-    before, begin, rest = old.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ParameterError(f"{page}: has no lines {BEGIN.strip()} and {END.strip()} to write the table between")
-    write_atomic(page, f"{before}{BEGIN}\n{text}\n{END}{after}")
+    ranks = [place if row["ranked"] else "not ranked" for place, row in enumerate(rows, 1)]
+    shown = [{name: value for name, value in row.items() if name not in ("ranked", "accuracy")} for row in rows]
+    return markdown_table([{"rank": rank, **row} for rank, row in zip(ranks, shown, strict=True)])

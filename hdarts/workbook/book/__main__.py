@@ -1,6 +1,7 @@
 """Build the book of an executed study, `python -m hdarts.workbook.book STUDY.yaml`; `make book` does this.
 
-With `--notebooks FOLDER` it writes only the executed notebooks, made small, and a README into that folder.
+With `--notebooks FOLDER` it writes only the executed notebooks, made small, a README and results.csv into that folder,
+and with `--table PAGE` the table of these results into a page.
 """
 
 import argparse
@@ -8,8 +9,10 @@ import sys
 from pathlib import Path
 
 from hdarts.errors import ParameterError
+from hdarts.runs.atomic import write_atomic
 from hdarts.workbook.book.build import build
 from hdarts.workbook.book.notebooks import shown_runs, write_notebooks
+from hdarts.workbook.book.readme import results_of, write_table
 from hdarts.workbook.commands import in_workbook_of
 from hdarts.workbook.study import plan_study
 
@@ -20,8 +23,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("study", type=Path, metavar="STUDY.yaml", help="a study that has run")
     parser.add_argument("--output", type=Path, default=Path("build/book"), help="folder of the pages")
     parser.add_argument("--notebooks", type=Path, metavar="FOLDER", help="write the notebooks there, and no pages")
+    parser.add_argument("--table", type=Path, metavar="PAGE", help="with --notebooks: replace the table of a page")
     chosen = parser.parse_args(arguments)
     output, notebooks = chosen.output.absolute(), chosen.notebooks and chosen.notebooks.absolute()
+    page = chosen.table and chosen.table.absolute()
     try:
         with in_workbook_of(chosen.study) as study:
             plan = plan_study(study)
@@ -29,6 +34,10 @@ def main(arguments: list[str]) -> int:
                 print(f"book: {build(plan, output)}")
             else:
                 write_notebooks(plan, shown_runs(plan), notebooks)
+                results = results_of(plan)
+                write_atomic(notebooks / "results.csv", results.to_csv(index=False))
+                if page is not None:
+                    write_table(results, page)
                 print(f"notebooks: {notebooks}")
     except ParameterError as error:
         print(f"book: {error}", file=sys.stderr)
