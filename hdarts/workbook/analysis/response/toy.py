@@ -153,7 +153,7 @@ def in_place_of_inverse(steps: int, damping: float, seed: int = 0) -> pd.DataFra
     damped, xi = kappa + damping, 1 / (1 + damping)
     factors = {
         "exact, no damping": 1 / kappa,
-        "exact": 1 / damped,
+        "exact, damped": 1 / damped,
         "Neumann series": (1 - (1 - xi * damped) ** steps) / damped,
         "conjugate gradient": _iterated(damped, v, steps) / v,
     }
