@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from hdarts.workbook.study.runner import outcome_of
 
 # of several runs of a notebook, that of this arm is shown: the quick study compares its hypergradients in notebook 04
 ARM = "hyperdarts-2"
-COLOURS = 64  # of a picture's palette
+COLOURS = 48  # of a picture's palette
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 # folders of this machine that output may name, and what readers know them by
@@ -56,13 +57,13 @@ def _readme(plan: Plan, shown: dict[str, PlannedRun]) -> str:
         [
             f"# Executed notebooks of the study `{plan.study.study}`",
             "",
-            " ".join((plan.study.about or plan.study.title).split()),
+            textwrap.fill(plan.study.about or plan.study.title, 119),
             "",
             f"    hdarts run {path}",
-            f"    python -m hdarts.workbook.book {path} --notebooks FOLDER --table PAGE",
+            f"    python -m hdarts.workbook.book {path} --notebooks results/{plan.study.study} --table README.md",
             "",
-            "The second command wrote this folder: one run of each notebook, with pictures of fewer colours, and the",
-            "result table, which is also in the page.",
+            "The second command wrote these pages, one run of each notebook with pictures of fewer colours, and the result",
+            "table in the README of hdarts.",
             "",
             "| notebook | run |",
             "| --- | --- |",
