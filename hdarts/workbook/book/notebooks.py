@@ -34,9 +34,8 @@ def shown_runs(plan: Plan) -> dict[str, PlannedRun]:
             shown[run.notebook.stem] = run
     if missing := sorted({run.notebook.stem for run in plan.runs} - shown.keys()):
         study = "" if plan.study.study == "quick" else f" STUDY={plan.path}"
-        raise ParameterError(
-            f"{plan.path} has no finished run of {', '.join(missing)}; run `make workbook{study}` first"
-        )
+        names = f"of {', '.join(missing)}" if shown else "yet"
+        raise ParameterError(f"{plan.path} has no finished run {names}; run `make workbook{study}` first")
     return dict(sorted(shown.items()))
 
 

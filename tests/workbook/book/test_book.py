@@ -77,11 +77,19 @@ def test_a_study_that_has_not_run_is_refused_in_one_sentence(tmp_path: Path, mon
     monkeypatch.setenv("HDARTS_RUNS", str(tmp_path))
     assert main([str(QUICK), "--notebooks", str(tmp_path / "here")]) == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "run `make workbook` first" in error and "03_search" in error
+    assert error.endswith("quick.yaml has no finished run yet; run `make workbook` first\n") and error.count("\n") == 1
     assert main([str(ROOT / "params/studies/tiny.yaml"), "--notebooks", str(tmp_path / "here")]) == 2
     assert "run `make workbook STUDY=" in capsys.readouterr().err
     assert main([str(tmp_path / "absent.yaml")]) == 2
     assert not (tmp_path / "here").exists()
+
+
+def test_notebooks_without_a_finished_run_are_named(tmp_path: Path, monkeypatch, capsys) -> None:
+    finish_runs(tmp_path, monkeypatch)
+    for file in tmp_path.glob("quick/relatives/*/result.json"):
+        file.unlink()
+    assert main([str(QUICK), "--notebooks", str(tmp_path / "here")]) == 2
+    assert "has no finished run of 08_relatives; run" in capsys.readouterr().err
 
 
 def test_a_folder_of_executed_notebooks_has_one_run_of_each(tmp_path: Path, monkeypatch) -> None:
