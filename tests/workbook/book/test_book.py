@@ -97,7 +97,7 @@ def test_a_folder_of_executed_notebooks_has_one_run_of_each(tmp_path: Path, monk
     folder = tmp_path / "notebooks"
     assert main([str(QUICK), "--notebooks", str(folder)]) == 0
     names = {run.notebook.name for run in plan_study(QUICK).runs}
-    assert {file.name for file in folder.iterdir()} == names | {"README.md"}
+    assert {file.name for file in folder.iterdir()} == names | {"README.md", "results.csv"}
     text = (folder / "README.md").read_text()
     assert all(f"({name})" in text for name in names)
     assert "search/hyperdarts-2-search_seed=2-" in text
@@ -123,7 +123,10 @@ def test_executed_notebooks_in_results_are_light_and_name_no_local_folder() -> N
     files = sorted((ROOT / "results/quick").glob("*"))
     if not files:
         pytest.skip("results/quick is not written yet")
-    assert {file.name for file in files} == {run.notebook.name for run in plan_study(QUICK).runs} | {"README.md"}
+    assert {file.name for file in files} == {run.notebook.name for run in plan_study(QUICK).runs} | {
+        "README.md",
+        "results.csv",
+    }
     assert sum(file.stat().st_size for file in files) < 3_000_000
     assert not any(re.search(r"/(home|root|tmp|work|Users)/", file.read_text()) for file in files)
 
