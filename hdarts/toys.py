@@ -48,7 +48,10 @@ def _vector(name: str, x: Tensor, size: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Sine:
-    """(a) inner = (w + sin alpha)^2 / 2, outer = (w - t)^2 / 2, so w* = -sin alpha; one weight, one alpha."""
+    r"""(a) A problem with w* = -sin alpha; one weight, one alpha.
+
+    $$ \mathrm{inner} = \frac{1}{2} (w + \sin \alpha)^2, \qquad \mathrm{outer} = \frac{1}{2} (w - t)^2 $$
+    """
 
     t: float
     n_w, alpha_shape = 1, ()
@@ -67,7 +70,10 @@ class Sine:
 
 @dataclass(frozen=True)
 class Quadratic2D:
-    """(b) inner = w^T A w / 2 - w^T B alpha, outer = |w - t|^2 / 2 + |alpha - s|^2 / 2; two weights, two alphas.
+    r"""(b) A quadratic problem; two weights, two alphas.
+
+    $$ \mathrm{inner} = \frac{1}{2} w^T A w - w^T B \alpha, \qquad
+    \mathrm{outer} = \frac{1}{2} \|w - t\|^2 + \frac{1}{2} \|\alpha - s\|^2 $$
 
     w* = J alpha with J = A^-1 B, and the direct part is alpha - s. The eigenvalues of A are 0.79 and 2.21.
     """
@@ -104,8 +110,8 @@ class Quadratic2D:
 class RidgeDiabetes:
     r"""(c) Ridge regression of scikit-learn's diabetes set, one log-L2 weight per feature; 10 weights, 10 alphas.
 
-    $$ \mathrm{inner} = \frac{1}{2 n} ||x w - y||^2 + \frac{1}{2} \sum_j e^{\alpha_j} w_j^2, \qquad
-    \mathrm{outer} = \frac{1}{2 n} ||x w - y||^2 $$
+    $$ \mathrm{inner} = \frac{1}{2 n} \|x w - y\|^2 + \frac{1}{2} \sum_j e^{\alpha_j} w_j^2, \qquad
+    \mathrm{outer} = \frac{1}{2 n} \|x w - y\|^2 $$
 
     over n = 221 patients each, different ones.
 
@@ -144,10 +150,12 @@ class RidgeDiabetes:
 
 @dataclass(frozen=True)
 class RidgeDigits:
-    """(d) Ridge regression on one-hot y: ten images, one of each digit; one log-L2 weight; 640 weights, one alpha.
+    r"""(d) Ridge regression on one-hot y: ten images, one of each digit; one log-L2 weight; 640 weights, one alpha.
 
-    inner = mean |x W - y|^2 / 2 + exp(alpha) |W|^2 / 2 over the ten
-    outer = mean |x W - y|^2 / 2 over 400 others
+    $$ \mathrm{inner} = \frac{1}{2 n} \|x W - y\|^2 + \frac{e^\alpha}{2} \|W\|^2, \qquad
+    \mathrm{outer} = \frac{1}{2 n} \|x W - y\|^2 $$
+
+    over the n = 10 images, and over n = 400 others.
     """
 
     n_w, alpha_shape = 640, ()
@@ -182,8 +190,8 @@ class MicroDARTS:
     r"""(e) One mixed operation and a linear read-out; 640 weights, three alphas.
 
     $$ x = \sum_o \mathrm{softmax}(\alpha)_o \; o(\mathrm{image}), \qquad
-    \mathrm{inner} = \frac{1}{2 n} ||x W - y||^2 + \frac{l_2}{2} ||W||^2, \qquad
-    \mathrm{outer} = \frac{1}{2 n} ||x W - y||^2 $$
+    \mathrm{inner} = \frac{1}{2 n} \|x W - y\|^2 + \frac{l_2}{2} \|W\|^2, \qquad
+    \mathrm{outer} = \frac{1}{2 n} \|x W - y\|^2 $$
 
     over n = 200 digits each, different ones; o is the identity, average pooling or max pooling, both 3x3.
 

@@ -34,7 +34,7 @@ def finite_difference(
     \mathrm{direct} = \nabla_\alpha \mathrm{outer}(w'), \qquad v = \nabla_w \mathrm{outer}(w') $$
 
     $$ \mathrm{response} = - \xi \, \frac{\nabla_\alpha \mathrm{inner}(w + \epsilon v)
-    - \nabla_\alpha \mathrm{inner}(w - \epsilon v)}{2 \epsilon}, \qquad \epsilon = \mathrm{epsilon} / ||v|| $$
+    - \nabla_\alpha \mathrm{inner}(w - \epsilon v)}{2 \epsilon}, \qquad \epsilon = \mathrm{epsilon} / \|v\| $$
 
     Here ξ is `step_size`, μ `momentum`, λ `weight_decay`, and w' is one step of `unrolled`.
 
