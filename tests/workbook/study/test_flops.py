@@ -120,3 +120,10 @@ def test_the_steps_of_a_training_add_up_to_what_it_computes(tmp_path, monkeypatc
         list(train(wanted, Run.open(wanted)))
     cell = Genotype.from_text(read_genotype(CELL).to_json())
     assert flops_of_run(wanted, IMAGES._replace(test=16), cell) == pytest.approx(counter.total, rel=1e-9)
+
+
+def test_a_cell_whose_output_nothing_reaches_is_counted(monkeypatch) -> None:
+    wanted = params({**EVALUATION, "genotype": CELL, "channels": 4, "layers": 1, "auxiliary": 0.0})
+    cell = Genotype.from_string("|none~0|+|nor_conv_1x1~0|skip_connect~1|+|none~0|skip_connect~1|none~2|")
+    assert isinstance(wanted, EvaluateParams)
+    assert flops_of_run(wanted, IMAGES, cell) > 0
