@@ -18,6 +18,7 @@ from hdarts.plots.curves import (
     validation_curves,
 )
 from hdarts.plots.diagnostics import agreement_by_arm, batch_magnitudes, edge_agreement, method_agreement
+from hdarts.plots.fidelity import tau_over_flops
 from hdarts.plots.gallery import Gallery, save
 from hdarts.plots.intervals import differences, rank_intervals
 from hdarts.plots.lines import lines
@@ -52,6 +53,6 @@ __all__ = [
     "learning_curves", "lines", "matrices", "method_agreement", "neighbourhood_points", "neumann_path",
     "plane_paths", "rank_intervals", "removal_maps", "render", "save", "schedules", "search_panel",
     "seconds_by_arm", "selection_curves", "simplex_maps", "simplex_paths", "skips_over_epochs", "slide", "strip",
-    "style", "sweep_curves", "sweep_map", "sweep_memory", "truth_over_flops", "truth_over_time",
+    "style", "sweep_curves", "sweep_map", "sweep_memory", "tau_over_flops", "truth_over_flops", "truth_over_time",
     "validation_against_test", "validation_curves", "weight_change_map", "weights_over_progress",
 ]

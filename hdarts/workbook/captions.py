@@ -18,6 +18,7 @@ TITLES = {
     "decided": "Had the searches decided? One row per arm",
     "truth": "True accuracy of the cells (per cent), one row per arm; collapsed: no path has a convolution",
     "rankings": "Kendall's tau between a ranking of cells and their true accuracy",
+    "fidelity": "Kendall's tau of rankings of cells with their true accuracy, regret (points), and cost",
     "agreement": "Agreement with the reference, means over snapshots",
     "classes": "Test accuracy (per cent) of classes by arm, last epoch, means over evaluations",
     "claims": "The thesis's claims: what was run, the result, and the verdict by a stated rule",
@@ -44,4 +45,8 @@ FIGURE_35 = (
     "states no accuracy; its accuracies are the best epoch's, chosen on the test set; strokes: the costs that the "
     "papers of these models state, for most half of those in the thesis. Right: accuracies of the last epoch; bars are "
     "sample standard deviations over cells, or over the evaluations of an arm's only cell."
+)
+FIDELITY = (
+    "Kendall's tau of rankings of cells with their true accuracy, over the operations of all trainings of a size, up "
+    "to each epoch, or of the search; bands and vertical lines: 95 % intervals (Fisher's z)."
 )

@@ -21,6 +21,7 @@ from hdarts.workbook import claims
 from hdarts.workbook.analysis import (
     diagnostics,
     differences,
+    fidelity,
     instrument,
     interference,
     runs,
@@ -30,7 +31,7 @@ from hdarts.workbook.analysis import (
     tables,
     truth,
 )
-from hdarts.workbook.captions import CELLS, FIGURE_35, SEARCHES, TITLES
+from hdarts.workbook.captions import CELLS, FIDELITY, FIGURE_35, SEARCHES, TITLES
 from hdarts.workbook.claims import thesis
 from hdarts.workbook.claims.evidence import Evidence
 
@@ -191,6 +192,18 @@ class Sections:
             self.show(plots.error_against_truth(errors), "error_against_truth", caption)
         self._table("rankings", truth.rankings(self.study))
         self._table("lookups", truth.table_searches())
+
+    def fidelity(self) -> None:
+        """Show how well cheap evaluations and supernets rank cells, by the table of NAS-Bench-201, and at what cost."""
+        found = fidelity.rankings(self.study)
+        if not bool((found["predictor"] == fidelity.TRAINED).any()):
+            print("this study did not train several cells of NAS-Bench-201 on CIFAR-10, or the table is missing")
+            return
+        print(fidelity.conclusion(found))
+        if bool(found[["tau", "flops"]].notna().all(axis=1).any()):
+            self.show(plots.tau_over_flops(found), "tau_over_flops", FIDELITY)
+        self.run.write_table("fidelity_epochs", found)
+        self._table("fidelity", fidelity.summary(found))
 
     def hypergradients(self) -> None:
         """Show both parts of the hypergradient along the searches, and how exact each method is at their snapshots."""

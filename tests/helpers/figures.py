@@ -171,6 +171,16 @@ RANKINGS = table(
     "source of tau low high",
     [(s, of, 0.2 * i, 0.2 * i - 0.3, 0.2 * i + 0.3) for i, s in enumerate("abc") for of in ("truth", "own optimum")],
 )
+FIDELITY = table(
+    "predictor size epoch tau low high flops",
+    [
+        ("trained", f"{n},000 images", e, 0.1 * e - 0.4 / n, 0.1 * e - 0.6, 0.1 * e + 0.1, 1e13 * n * e)
+        for n in (5, 20)
+        for e in range(1, 9)
+    ]
+    + [("extrapolated", f"{n},000 images", 4, 0.5, 0.3, 0.7, 4e13 * n) for n in (5, 20)]
+    + [("shared weights", f"seed {s}", np.nan, 0.2 + s / 1e3, 0.0, 0.5, 6e13) for s in SEEDS],
+)
 PAIRED = table(
     "measure arm against seed difference",
     [("true test accuracy", arm, "a", SEEDS[d], d + i) for i, arm in enumerate("bc") for d in range(3)],
@@ -236,6 +246,7 @@ TABLES: dict[str, tuple[pd.DataFrame, Callable[[pd.DataFrame], Figure]]] = {
     "simplex_maps": (FIELD, lambda t: plots.simplex_maps(t, OPERATIONS, {"1st": ("ratio", 1.0), "2nd": ("loss", 0.0)})),
     "simplex_paths": (FIELD, lambda t: plots.simplex_paths(t, "loss", PATHS, OPERATIONS, "part", "way")),
     "rank_intervals": (RANKINGS, plots.rank_intervals),
+    "tau_over_flops": (FIDELITY, plots.tau_over_flops),
     "differences": (DIFFERENCES, lambda t: plots.differences(t, PAIRED)),
     "plane_paths": (PLANE, lambda t: plots.plane_paths(t, "loss", PLANE_PATHS, ("a", "b"), "search")),
 }

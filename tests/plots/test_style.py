@@ -32,6 +32,7 @@ PLAIN = (
     "grouped_strips",
     "neighbourhood_points",
     "rank_intervals",
+    "tau_over_flops",
 )
 SLOPES = np.random.default_rng(0).normal(size=DARTS.alpha_shape)
 SHARES = pd.DataFrame({"0": [4.5, np.nan], "outside": [np.nan, 0.3]}, ["sep_conv_3x3", "stem"])

@@ -54,8 +54,8 @@ def learning_curves(study: str) -> pd.DataFrame:
     columns = ["size", "cell", "epoch", "test_accuracy", "flops", "seconds"]
     found = [(Genotype.model_validate(row["genotype"]), row) for row in finished_evaluations(study)]
     found = [(cell, row) for cell, row in found if cell.space == NASBENCH201 and row.get("data") == "cifar10"]
-    arms = pd.DataFrame([(row["test"], row["arm"]) for _, row in found], columns=["test", "arm"]).drop_duplicates()
-    named = arms["test"].is_unique and arms["arm"].is_unique  # each arm is a size
+    names = pd.DataFrame([(row["test"], _size(row["params"])) for _, row in found]).drop_duplicates()
+    named = names.iloc[:, 1:].drop_duplicates().shape == names.iloc[:, 1:].shape  # no two have the same name
     frames = []
     for cell, row in found:
         folder = below_runs(row["run"])
@@ -64,12 +64,18 @@ def learning_curves(study: str) -> pd.DataFrame:
         whole = starts[-1].get("flops", nan) if starts else nan
         timed = times if len(times) else curve[["epoch"]].assign(seconds=nan)
         spent = curve[["epoch"]].merge(timed, how="left", on="epoch")["seconds"].cumsum()
-        labels = {"size": row["arm" if named else "test"], "cell": cell.to_string()}
+        labels = {"size": _size(row["params"]) if named else row["test"], "cell": cell.to_string()}
         frames.append(curve[["epoch", "test_accuracy"]].assign(**labels, flops=share * whole, seconds=spent.to_numpy()))
     if not frames:
         return pd.DataFrame(columns=columns)
     groups = pd.concat(frames).groupby(["size", "cell", "epoch"], as_index=False, sort=False)
     return pd.DataFrame(groups[columns[3:]].mean())
+
+
+def _size(params: Row) -> str:
+    images = f"{params['limit']:,} images" if params.get("limit") else "all images"
+    units = {"image_size": "px", "channels": "channels", "epochs": "epochs"}
+    return ", ".join([images, *(f"{params[name]} {unit}" for name, unit in units.items() if params.get(name))])
 
 
 def _of_evaluations(curves: pd.DataFrame, table: BenchmarkTable) -> list[Row]:
@@ -148,6 +154,13 @@ def perturbation_score(removals: pd.DataFrame, cell: str) -> float:
     lost = {(row["source"], row["node"], row["removed"]): row["accuracy"] for row in removals.to_dict("records")}
     chosen = zip(Genotype.from_string(cell).cell, NASBENCH201.edges, strict=True)
     return -sum(lost[source, node, operation] for (operation, _), (source, node) in chosen)
+
+
+def summary(found: pd.DataFrame) -> pd.DataFrame:
+    """Return the rankings without those of trained cells at epochs other than the last and half of it."""
+    last = found.groupby(["predictor", "size"])["epoch"].transform("max")
+    kept = (found["predictor"] != TRAINED) | (found["epoch"] == last) | (found["epoch"] == last // 2)
+    return found.loc[kept].reset_index(drop=True)
 
 
 def conclusion(found: pd.DataFrame) -> str:

@@ -12,14 +12,18 @@ from helpers.results import MadeUpStudy
 from helpers.small_table import random_table, write_table
 
 from hdarts.data.nasbench201_table import BenchmarkTable
+from hdarts.params import AnalysisParams, check, notebook_defaults
 from hdarts.runs.atomic import write_atomic
 from hdarts.runs.paths import notebooks_folder
+from hdarts.runs.run import Run
 from hdarts.space import NASBENCH201, Genotype, every_cell
 from hdarts.workbook.analysis import fidelity
 from hdarts.workbook.analysis.statistics import rank_correlation
+from hdarts.workbook.sections import Sections
 
 STUDY, EPOCHS = "mine", 8
-SIZES = {"small": {"limit": 100}, "large": {"limit": 400}}
+SIZES = {"small": {"limit": 100}, "large": {"limit": 1600}}
+SMALL, LARGE = "100 images, 8 channels", "1,600 images, 8 channels"
 STUDY_FILE = notebooks_folder().parent / "params" / "studies" / "fidelity.yaml"
 
 
@@ -66,28 +70,28 @@ def planted(tmp_path: Path, table: BenchmarkTable, cells: list[str], noise: dict
 def test_accuracy_that_is_the_truth_with_noise_gives_the_rank_correlation_of_the_noise(table, cells, tmp_path: Path):
     found = planted(tmp_path, table, cells, {"small": 30.0, "large": 0.0})
     trained = found.loc[found["predictor"] == "trained"].set_index(["size", "epoch"])
-    assert list(trained.index) == [(size, epoch) for size in SIZES for epoch in range(1, EPOCHS + 1)]
+    assert list(trained.index) == [(size, epoch) for size in (SMALL, LARGE) for epoch in range(1, EPOCHS + 1)]
     true = np.array([table.lookup(cell)["cifar10_test"] for cell in cells])
     draw = np.random.default_rng(0)
     noisy = true + 30.0 * np.array([draw.normal(size=EPOCHS) for _ in cells])[:, -1]
-    wanted, row = rank_correlation(noisy, true, "kendall"), trained.loc[("small", EPOCHS)]
+    wanted, row = rank_correlation(noisy, true, "kendall"), trained.loc[(SMALL, EPOCHS)]
     assert (row["tau"], row["low"], row["high"], row["n"]) == (wanted.value, wanted.low, wanted.high, len(cells))
     assert 0 < row["tau"] < 1 and row["regret"] == pytest.approx(true.max() - true[noisy.argmax()])
-    assert np.allclose(trained.loc["large", ["tau", "regret"]], [1, 0])
+    assert np.allclose(trained.loc[LARGE, ["tau", "regret"]], [1, 0])
 
 
 def test_cost_grows_by_epoch_and_is_that_of_all_cells(table, cells, tmp_path: Path):
     found = planted(tmp_path, table, cells, {"small": 1.0, "large": 1.0}).set_index(["predictor", "size", "epoch"])
-    assert found.loc[("trained", "small", 2), "flops"] == pytest.approx(len(cells) * 80 * 2 / EPOCHS)
-    assert found.loc[("trained", "large", EPOCHS), "flops"] == pytest.approx(len(cells) * 320)
-    assert found.loc[("trained", "small", 3), "seconds"] == len(cells) * 3 * 2.0
-    assert found.loc[("extrapolated", "small", EPOCHS // 2), "flops"] == pytest.approx(len(cells) * 40)
+    assert found.loc[("trained", SMALL, 2), "flops"] == pytest.approx(len(cells) * 80 * 2 / EPOCHS)
+    assert found.loc[("trained", LARGE, EPOCHS), "flops"] == pytest.approx(len(cells) * 320)
+    assert found.loc[("trained", SMALL, 3), "seconds"] == len(cells) * 3 * 2.0
+    assert found.loc[("extrapolated", SMALL, EPOCHS // 2), "flops"] == pytest.approx(len(cells) * 40)
 
 
 def test_conclusion_names_the_cheapest_size_that_is_worth_it_or_the_best_interval(table, cells, tmp_path: Path):
     found = planted(tmp_path, table, cells, {"small": 300.0, "large": 0.0})
-    assert "is above 0.5 is large: tau 1.00" in fidelity.conclusion(found)
-    sentence = fidelity.conclusion(small := found.loc[found["size"] == "small"])
+    assert f"is above 0.5 is {LARGE}: tau 1.00" in fidelity.conclusion(found)
+    sentence = fidelity.conclusion(small := found.loc[found["size"] == SMALL])
     highest = small.loc[(small["predictor"] == "trained") & (small["epoch"] == EPOCHS), "low"].max()
     assert sentence.startswith("No evaluation here") and sentence.endswith(f"{highest:.2f}.")
 
@@ -110,7 +114,7 @@ def test_unfinished_runs_other_images_and_few_cells_are_left_out(table, cells, t
         evaluate(study, "large", cell, [10.0 + number] * EPOCHS, finished=number < fidelity.LEAST - 1)
         evaluate(study, "small", cell, [50.0 - number] * EPOCHS, data="digits")
     found = fidelity.rankings(STUDY)
-    assert set(found["n"]) == {6} and set(found["size"]) == {"small"}
+    assert set(found["n"]) == {6} and set(found["size"]) == {SMALL}
 
 
 def test_seeds_of_a_cell_count_once(table, cells, tmp_path: Path):
@@ -170,6 +174,20 @@ def test_supernets_rank_their_candidates_and_scores_of_operations_rank_the_train
     wanted = rank_correlation(scores, [table.lookup(cell)["cifar10_test"] for cell in cells], "kendall")
     assert (perturbed["tau"], perturbed["n"]) == (pytest.approx(wanted.value), len(cells))
     assert shared["size"] == "shared-weights, seed 2" and math.isnan(shared["epoch"])
+
+
+def test_section_says_in_one_sentence_that_there_is_nothing_or_shows_figure_and_table(
+    table, cells, tmp_path: Path, capsys
+):
+    defaults = notebook_defaults(notebooks_folder() / "07_analysis.ipynb")
+    sections = Sections(STUDY, run := Run.open(check(AnalysisParams, defaults | {"study": STUDY})))
+    sections.fidelity()
+    assert capsys.readouterr().out.count("\n") == 1 and run.table("fidelity").empty
+    planted(tmp_path, table, cells, {"small": 30.0, "large": 0.0})
+    sections.fidelity()
+    assert (run.folder / "figures" / "tau_over_flops.svg").is_file()
+    assert len(run.table("fidelity")) == 6 and len(run.table("fidelity_epochs")) == 2 * (EPOCHS + 1)
+    assert "The cheapest evaluation" in capsys.readouterr().out
 
 
 def test_the_study_has_the_cells_that_its_stated_rule_draws():
