@@ -21,6 +21,7 @@ from hdarts.workbook.study.runner import outcome_of
 ARM = "hyperdarts-2"
 COLOURS = 48  # of a picture's palette
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+TO_RUNS = re.compile(r'<a href="\.\./[^"]*">(.*?)</a>', re.DOTALL)  # from a run folder to another: not in the book
 WIDGET = "application/vnd.jupyter.widget-view+json"
 # folders of this machine that output may name, and what readers know them by
 PLACES = {"HDARTS_RUNS": "runs", "HDARTS_DATA": "$HDARTS_DATA", "HDARTS_CACHE": "$HDARTS_CACHE", "HOME": "~"}
@@ -130,6 +131,8 @@ def _outputs(outputs: Iterable[dict[str, Any]], roots: Sequence[str]) -> Iterato
 def _content(kind: str, content: Any, roots: Sequence[str]) -> Any:
     if kind == "image/png":
         return _few_colours(content)
+    if kind == "text/html":
+        content = TO_RUNS.sub(r"\1", "".join(content))
     return _clean("".join(content), roots) if kind.startswith("text/") else content
 
 
