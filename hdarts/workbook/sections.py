@@ -199,7 +199,8 @@ class Sections:
         if not bool((found["predictor"] == fidelity.TRAINED).any()):
             print("this study did not train several cells of NAS-Bench-201 on CIFAR-10, or the table is missing")
             return
-        print(fidelity.conclusion(found))
+        self.found.append(fidelity.conclusion(found))
+        print(self.found[-1])
         if bool(found[["tau", "flops"]].notna().all(axis=1).any()):
             self.show(plots.tau_over_flops(found), "tau_over_flops", FIDELITY)
         self.run.write_table("fidelity_epochs", found)

@@ -187,6 +187,7 @@ def test_section_says_in_one_sentence_that_there_is_nothing_or_shows_figure_and_
     sections.fidelity()
     assert (run.folder / "figures" / "tau_over_flops.svg").is_file()
     assert len(run.table("fidelity")) == 6 and len(run.table("fidelity_epochs")) == 2 * (EPOCHS + 1)
+    assert sections.found == [fidelity.conclusion(fidelity.rankings(STUDY))]
     assert "The cheapest evaluation" in capsys.readouterr().out
 
 
