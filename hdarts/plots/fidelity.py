@@ -22,7 +22,9 @@ def tau_over_flops(frame: pd.DataFrame) -> Figure:
     axes = figure.subplots()
     named = rows["size"].where(rows["predictor"].isin(["trained", "extrapolated"]), rows["predictor"])
     styles = line_styles(named)
-    for (predictor, name), part in rows.groupby(["predictor", named], sort=False):
+    for key, part in rows.groupby(["predictor", named], sort=False):
+        assert isinstance(key, tuple)
+        predictor, name = key
         style = {**styles[name], "markersize": 3.5}
         if predictor == "trained":
             axes.fill_between(part["flops"], part["low"], part["high"], color=style["color"], alpha=0.13, linewidth=0)

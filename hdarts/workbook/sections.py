@@ -201,7 +201,7 @@ class Sections:
             return
         self.found.append(fidelity.conclusion(found))
         print(self.found[-1])
-        if bool(found[["tau", "flops"]].notna().all(axis=1).any()):
+        if len(found.dropna(subset=["tau", "flops"])):
             self.show(plots.tau_over_flops(found), "tau_over_flops", FIDELITY)
         self.run.write_table("fidelity_epochs", found)
         self._table("fidelity", fidelity.summary(found))

@@ -15,6 +15,7 @@ from hdarts.errors import ParameterError
 from hdarts.hypernetwork import ByKind, Linear
 from hdarts.network import EvaluationNetwork
 from hdarts.params import SearchParams, check, notebook_defaults
+from hdarts.runs.randomness import generator
 from hdarts.runs.run import Run
 from hdarts.search import Parts, search
 from hdarts.search.parametrisation import PARAMETRISATIONS
@@ -282,3 +283,32 @@ def test_an_operation_of_another_shape_is_refused_in_both_networks(tmp_path: Pat
         network(torch.zeros(2, 3, 8, 8))
     with pytest.raises(ParameterError, match="operation 'halved': has to be callable and to have a method `shapes`"):
         Supernet(space, 2, 3, 10, custom={"halved": torch.relu})  # type: ignore[dict-item]
+
+
+class Strided:
+    """A custom operation: a 1x1 convolution with a stride, and which inputs it saw in rows, by stride."""
+
+    def __init__(self) -> None:
+        self.in_rows: dict[int, bool] = {}
+
+    def shapes(self, channels: int, stride: int) -> list[tuple[int, ...]]:
+        return [(channels, channels, 1, 1)]
+
+    def __call__(self, x: Tensor, weights: Any, stride: int) -> Tensor:
+        first = all(one.stride()[1] >= one.stride()[2] for one in (x, weights[0]))
+        self.in_rows[stride] = self.in_rows.get(stride, True) and first
+        return torch.nn.functional.conv2d(x, weights[0], stride=stride)
+
+
+def test_an_operation_with_a_stride_gets_values_whose_gradient_pytorch_computes_safely():
+    """Channels-last images of 2 to 6 channels: PyTorch's backward pass writes beyond its memory (`in_rows`)."""
+    names = ("none", "strided", "skip_connect", "sep_conv_3x3")
+    space, in_search, trained = replace(DARTS, name="small", operations=names), Strided(), Strided()
+    model = Supernet(space, 2, 3, 10, custom={"strided": in_search})
+    images = torch.randn(2, 3, 8, 8).contiguous(memory_format=torch.channels_last)
+    w, alpha = model.initial_w(generator(0, "w")).requires_grad_(), torch.zeros(space.alpha_shape)
+    torch.autograd.grad(model(images, w, alpha).sum(), w)
+    cell: Any = [["strided", 0], ["skip_connect", 1]] * 4
+    genotype = Genotype(normal=cell, reduce=cell, custom=space)
+    EvaluationNetwork(genotype, 2, 3, 10, auxiliary=False, custom={"strided": trained})(images)[0].sum().backward()
+    assert in_search.in_rows[2] and trained.in_rows[2]

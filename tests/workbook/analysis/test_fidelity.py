@@ -123,7 +123,8 @@ def test_seeds_of_a_cell_count_once(table, cells, tmp_path: Path):
         for seed in (0, 1):
             evaluate(study, "small", cell, [20.0 * seed + number] * EPOCHS, evaluation_seed=seed)
     curves = fidelity.learning_curves(STUDY)
-    assert len(curves) == 6 * EPOCHS and curves["test_accuracy"].iloc[0] == 10.0 and curves["flops"].max() == 80.0
+    assert len(curves) == 6 * EPOCHS
+    assert curves["test_accuracy"].tolist()[0] == 10.0 and max(curves["flops"].tolist()) == 80.0
 
 
 def test_without_the_table_or_evaluations_there_is_nothing(table, cells, tmp_path: Path, monkeypatch):
