@@ -158,9 +158,13 @@ def perturbation_score(removals: pd.DataFrame, cell: str) -> float:
 
 def summary(found: pd.DataFrame) -> pd.DataFrame:
     """Return the rankings without those of trained cells at epochs other than the last and half of it."""
-    last = found.groupby(["predictor", "size"])["epoch"].transform("max")
-    kept = (found["predictor"] != TRAINED) | (found["epoch"] == last) | (found["epoch"] == last // 2)
-    return found.loc[kept].reset_index(drop=True)
+    last = dict[str, int]()  # epoch of each size
+    for row in (rows := found.to_dict("records")):
+        if row["predictor"] == TRAINED:
+            last[row["size"]] = max(row["epoch"], last.get(row["size"], 0))
+    half = {size: epoch // 2 for size, epoch in last.items()}
+    shown = [row["predictor"] != TRAINED or row["epoch"] in (last[row["size"]], half[row["size"]]) for row in rows]
+    return found.loc[shown].reset_index(drop=True)
 
 
 def conclusion(found: pd.DataFrame) -> str:

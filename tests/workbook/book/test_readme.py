@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from helpers import ROOT
 
 from hdarts.errors import ParameterError
 from hdarts.workbook.book.readme import table_of, write_table
@@ -29,6 +30,10 @@ def test_a_row_has_the_numbers_of_the_results():
     _, _, first, random = table_of(RESULTS).splitlines()
     assert first == "| darts-first | 89.57 (90.13) | 1, 2 | 2 | 98.33 (0.79) | 98.61 |"
     assert random == "| random | never selected | 1, 2 | 4 | 98.33 (0.79 over the means of 2 cells) | 98.61 |"
+
+
+def test_the_readme_has_the_table_of_the_kept_results():
+    assert table_of(pd.read_csv(ROOT / "results/quick/results.csv")) in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_table_replaces_what_is_between_the_marks_and_nothing_else(tmp_path: Path):
