@@ -249,21 +249,26 @@ def test_the_book_loads_nothing_from_the_network(site: Path, pages: dict[Path, B
     assert styles and not any(re.search(r"(@import|url\() *[\"']?(https?:)?//", text) for text in styles)
 
 
+def by_name(pages: dict[Path, BeautifulSoup]) -> dict[str, BeautifulSoup]:
+    """Return the pages by the names of their files, without solutions, which have the names of their notebooks."""
+    return {file.stem: page for file, page in pages.items() if file.parent.name != "solutions"}
+
+
 def test_every_picture_has_an_alternative_text(pages: dict[Path, BeautifulSoup]) -> None:
-    pictures = {file.stem: page.find_all("img") for file, page in pages.items()}
+    pictures = {name: page.find_all("img") for name, page in by_name(pages).items()}
     assert [file for file, tags in pictures.items() if not all(tag.get("alt") for tag in tags)] == []
     assert [tag["alt"] for tag in pictures["03_search"]] == [CAPTION]
     assert len(pictures["guide"]) >= 7
 
 
 def test_formulas_are_mathml(pages: dict[Path, BeautifulSoup]) -> None:
-    shown = {file.stem: page for file, page in pages.items()}
+    shown = by_name(pages)
     assert len(shown["03_search"].find_all("math")) >= 5
     assert not any(page.find_all("script", src=re.compile("mathjax", re.I)) for page in pages.values())
 
 
 def test_notebooks_that_the_study_does_not_execute_say_so(pages: dict[Path, BeautifulSoup]) -> None:
-    words = {file.stem: page.get_text() for file, page in pages.items()}
+    words = {name: page.get_text() for name, page in by_name(pages).items()}
     assert "does not execute this notebook" in words["10_interference"]
     assert "does not execute this notebook" not in words["03_search"]
 
