@@ -19,7 +19,7 @@ SMALL = {  # what makes a solution short; the others take seconds with their def
     "03_search": {"limit": 160, "epochs": 1},
     "04_hypergradients": {"search": QUICK, "reference_steps": 2, "batch_size": 8},
     "05_select": {"limit": 160},
-    "06_evaluate": {"limit": 100, "epochs": 1},
+    "06_evaluate": {"limit": 160, "epochs": 1},  # half of the images fill a batch
     "08_relatives": {"limit": 160, "epochs": 1},
     "09_price_of_a_response": {"steps": 200},
     "10_interference": {"epochs": 1, "cells": 5, "own_epochs": 1},
@@ -53,6 +53,13 @@ def test_a_notebook_and_its_solutions_say_first_how_long_they_take_and_what_they
         first = "".join(json.loads(one.read_text())["cells"][0]["source"])
         time, _, needs = first.partition("**Time.**")[2].partition("**Needs**")
         assert "to run" in time and "to read" in time and needs.strip(), one.name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_solutions_have_a_parameters_cell_that_sets_what_the_test_makes_short(name: str):
+    cells = json.loads((FOLDER / f"{name}.ipynb").read_text())["cells"]
+    (parameters,) = (cell for cell in cells if cell["metadata"].get("tags") == ["parameters"])
+    assert {*SMALL.get(name, {})} <= {*re.findall(r"^(\w+) = ", "".join(parameters["source"]), re.MULTILINE)}
 
 
 @pytest.mark.parametrize("name", NAMES)
