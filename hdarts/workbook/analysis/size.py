@@ -3,11 +3,10 @@
 from functools import cache
 from typing import NamedTuple
 
-from hdarts.errors import ParameterError
 from hdarts.params import read_yaml
 from hdarts.runs.paths import below_runs
-from hdarts.runs.provenance import read_starts
-from hdarts.space import NASBENCH201, Genotype
+from hdarts.runs.provenance import last_images
+from hdarts.space import DARTS, NASBENCH201, Genotype
 
 AS_PUBLISHED = (36, 20)  # channels and cells of DARTS's networks for CIFAR-10
 OF_THE_BENCHMARK = (16, 5)  # channels and cells per stage of NAS-Bench-201
@@ -30,8 +29,7 @@ class Seen(NamedTuple):
 
 def seen(run: str) -> Seen:
     """Return what the provenance of a run records of its images; 10 classes of 3x32x32 where it records nothing."""
-    starts, file = read_starts(below_runs(run)), below_runs(run) / "params.yaml"
-    data = starts[-1].get("data", {}) if starts else {}
+    data, file = last_images(below_runs(run)), below_runs(run) / "params.yaml"
     stem = read_yaml(file).get("stem", "cifar") if file.is_file() else "cifar"
     channels, height, width = data.get("shape", (3, 32, 32))
     return Seen(len(data.get("classes", range(10))), (channels, height, width), stem)
@@ -65,8 +63,9 @@ def of_benchmark(cell: str) -> Size:
 
 
 def known_size(run: str, genotype: Genotype, channels: int = 0, layers: int = 0) -> Size | None:
-    """Return the size of the network that trains the cell of a search; None for cells with custom operations."""
-    try:
-        return size_of(genotype, seen(run), channels, layers)
-    except ParameterError:
-        return None
+    """Return the size of the network that trains the cell of a search; None for cells with custom operations.
+
+    Raises `ParameterError` for impossible sizes.
+    """
+    named = {*DARTS.operations, *NASBENCH201.operations}
+    return size_of(genotype, seen(run), channels, layers) if {*genotype.space.operations} <= named else None
