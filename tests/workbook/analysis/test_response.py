@@ -191,3 +191,17 @@ def test_some_of_the_alphas_have_that_part_of_the_response_and_the_others_stay()
     assert set(rows["alphas"]) == {"2 alphas", "5 alphas"} and set(rows["measure"]) == {"cosine", "relative error"}
     last = rows[(rows["measure"] == "relative error") & (rows["steps"] == 10)].set_index("alphas")
     assert last.loc["2 alphas", "cosine_or_relative_error"] < last.loc["5 alphas", "cosine_or_relative_error"] < 1
+
+
+@pytest.mark.parametrize("damping", [0.0, 0.2])
+def test_solvers_end_at_the_inverse_and_begin_at_nothing(damping: float):
+    def of(steps: int) -> pd.DataFrame:
+        return response.in_place_of_inverse(steps, damping).pivot(index="curvature", columns="solver", values="factor")
+
+    none, one, many = of(0), of(1), of(400)
+    exact = 1 / (many.index.to_numpy() + damping)
+    assert many["exact, damped"].to_numpy() == pytest.approx(exact, rel=1e-12)
+    for solver in ("Neumann series", "conjugate gradient"):
+        assert none[solver].to_numpy() == pytest.approx(np.zeros(len(exact)))
+        assert one[solver].to_numpy() == pytest.approx(one[solver].to_numpy()[0], rel=1e-9), "a multiple of v"
+        assert many[solver].to_numpy() == pytest.approx(exact, rel=1e-6)

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from hdarts import hypergradient as hg
 from hdarts.runs.randomness import generator
 from hdarts.supernet.layout import agreement
 from hdarts.workbook.analysis import Row
@@ -150,26 +151,30 @@ def in_place_of_inverse(steps: int, damping: float, seed: int = 0) -> pd.DataFra
     """
     toy = KnownSpectrum(3, seed)
     kappa, v = toy.constants[0], toy.slope(toy.alpha)
-    damped, xi = kappa + damping, 1 / (1 + damping)
+    damped, xi, zero = kappa + damping, 1 / (1 + damping), torch.zeros_like(v)
+    found = hg.conjugate_gradient(_Diagonal(kappa, v), zero, zero, None, None, steps, damping=damping)
     factors = {
         "exact, no damping": 1 / kappa,
         "exact, damped": 1 / damped,
         "Neumann series": (1 - (1 - xi * damped) ** steps) / damped,
-        "conjugate gradient": _iterated(damped, v, steps) / v,
+        "conjugate gradient": found.response / v,
     }
     columns = {"curvature": kappa.tolist()}
     return pd.concat(pd.DataFrame({**columns, "factor": one.tolist(), "solver": name}) for name, one in factors.items())
 
 
-def _iterated(diagonal: Tensor, v: Tensor, steps: int) -> Tensor:
-    """Return conjugate gradients on a diagonal matrix, from 0."""
-    q, residual = torch.zeros_like(v), v
-    direction = residual
-    for _ in range(min(steps, len(v))):
-        length = (residual @ residual) / (direction @ (diagonal * direction))
-        q, after = q + length * direction, residual - length * diagonal * direction
-        direction, residual = after + (after @ after) / (residual @ residual) * direction, after
-    return q
+@dataclass(frozen=True)
+class _Diagonal:
+    """inner = w^T diag(kappa) w / 2 - w^T alpha, outer = w^T v: C = -I, so the response of a method is its q."""
+
+    kappa: Tensor
+    v: Tensor
+
+    def inner(self, w: Tensor, alpha: Tensor, batch: object = None) -> Tensor:
+        return (self.kappa * w.square()).sum() / 2 - w @ alpha
+
+    def outer(self, w: Tensor, alpha: Tensor, batch: object = None) -> Tensor:
+        return w @ self.v
 
 
 def over_cost(n_alphas: Sequence[int], budget: int, seed: int) -> pd.DataFrame:
