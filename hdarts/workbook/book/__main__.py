@@ -25,6 +25,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--notebooks", type=Path, metavar="FOLDER", help="write the notebooks there, and no pages")
     parser.add_argument("--table", type=Path, metavar="PAGE", help="with --notebooks: replace the table of a page")
     chosen = parser.parse_args(arguments)
+    if chosen.table and not chosen.notebooks:
+        parser.error("--table needs --notebooks, whose results it shows")
     output, notebooks = chosen.output.absolute(), chosen.notebooks and chosen.notebooks.absolute()
     page = chosen.table and chosen.table.absolute()
     try:
