@@ -1,4 +1,4 @@
-"""The book: what it says of a study that has not run, small notebooks, API pages, and the site in a real browser."""
+"""The book: its message for a study that has not run, small notebooks, API pages, and the site in a real browser."""
 
 import base64
 import importlib.util
