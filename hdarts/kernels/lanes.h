@@ -33,6 +33,22 @@ static inline int64_t lanes_of(const Shape *s, int64_t chunk) {
 
 static inline vec relu(vec x) { return (vec)((mask)x & ~(x < 0)); } /* propagates nan */
 
+/* Keep x, a vector, in a register: compilers load it anew for each of its uses, and loads would then set the pace. */
+#if defined(__AVX512F__)
+enum { REGISTER = 64 };
+#elif defined(__AVX__)
+enum { REGISTER = 32 };
+#else
+enum { REGISTER = 16 };
+#endif
+#if defined(__x86_64__)
+#define KEEP(x) (void)__builtin_choose_expr(sizeof(vec) <= REGISTER, ({ __asm__("" : "+v"(x)); 0; }), 0)
+#elif defined(__aarch64__)
+#define KEEP(x) (void)__builtin_choose_expr(sizeof(vec) <= REGISTER, ({ __asm__("" : "+w"(x)); 0; }), 0)
+#else
+#define KEEP(x) (void)(x)
+#endif
+
 /* x with lanes i and i ^ n exchanged (the same lane where n >= V); GCC and clang make one shuffle of it. */
 #define LANE(x, i, n) x[((i) ^ (n)) % V]
 #define FOUR(x, i, n) LANE(x, i, n), LANE(x, i + 1, n), LANE(x, i + 2, n), LANE(x, i + 3, n)
@@ -94,7 +110,7 @@ static inline void sum_threads(const double *parts, int64_t threads, int64_t n, 
     }
 }
 
-#define FOR(i, n) for (int i = 0; i < n; i++)
+#define FOR(i, n) for (int i = 0; i < (n); i++)
 #define ANY(call, ...) (lanes == V ? call(V, __VA_ARGS__) : call(lanes, __VA_ARGS__)) /* no branch per pixel */
 #define INLINE static inline __attribute__((always_inline))
 #define FOR_THREADS _Pragma("omp parallel for schedule(static, 1) num_threads(s->threads)")

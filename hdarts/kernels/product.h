@@ -10,8 +10,11 @@ INLINE void product_of(const int n, const REAL *a, int64_t down, int64_t along, 
                        int64_t depth, vec *out, int64_t wide, int64_t rows, int add) {
     vec sums[ROWS][GROUP];
     FOR(q, ROWS) FOR(v, n) sums[q][v] = (vec){0};
-    for (int64_t k = 0; k < depth; k++, a += along, b += b_wide)
-        FOR(q, ROWS) FOR(v, n) sums[q][v] += a[q * down] * b[v];
+    for (int64_t k = 0; k < depth; k++, a += along, b += b_wide) {
+        vec kept[GROUP];
+        FOR(v, n) { kept[v] = b[v]; KEEP(kept[v]); }
+        FOR(q, ROWS) FOR(v, n) sums[q][v] += a[q * down] * kept[v];
+    }
     FOR(q, ROWS) {
         if (q < rows && add) FOR(v, n) out[q * wide + v] += sums[q][v];
         else if (q < rows) FOR(v, n) out[q * wide + v] = sums[q][v];
