@@ -21,9 +21,29 @@ static inline void load_depthwise(const Shape *s, const REAL *w, int64_t e, int 
         }
 }
 
-/* `many` (at most 8) adjacent results */
+/* `many` (8 or 4) results of a row at stride 1, `dilation` pixels apart: a pixel is read once for all taps of a row.
+   Written out, since compilers keep sums in registers only if all their indices are constants. */
+INLINE void slide(const int many, const int size, const int add, Plane of, const vec *x, const vec *w, vec *out) {
+    int64_t step = of.dilation * of.unit;
+    vec a[8] = {{0}}, kept[5];
+#define PIXEL(p) if (p < many + size - 1) { \
+        vec here = *at; \
+        KEEP(here); \
+        FOR(j, size) if (p >= j && p - j < many) a[p - j] += kept[j] * here; \
+        at += step; \
+    }
+    _Pragma("GCC unroll 1") for (int i = 0; i < size; i++, x += of.wide * step, w += size) {
+        const vec *at = x;
+        FOR(j, size) { kept[j] = w[j]; KEEP(kept[j]); }
+        PIXEL(0) PIXEL(1) PIXEL(2) PIXEL(3) PIXEL(4) PIXEL(5) PIXEL(6) PIXEL(7) PIXEL(8) PIXEL(9) PIXEL(10) PIXEL(11)
+    }
+    if (add) FOR(q, many) a[q] += out[q * step];
+    FOR(q, many) out[q * step] = a[q];
+}
+
+/* `many` (4 or 1) adjacent results at any stride */
 INLINE void taps_of(const int many, const int size, const int add, Plane of, const vec *x, const vec *w, vec *out) {
-    vec a[8];
+    vec a[4];
     FOR(q, many) a[q] = (vec){0};
     FOR(i, size) FOR(j, size) {
         const vec *from = x + (i * of.wide + j) * of.dilation * of.unit, weight = w[i * size + j];
@@ -34,14 +54,16 @@ INLINE void taps_of(const int many, const int size, const int add, Plane of, con
 }
 
 INLINE void depthwise_of(const int size, const int add, Plane of, const vec *padded, const vec *w, vec *out) {
-    enum { MOST = WIDE ? 8 : 4 };
-    for (int64_t r = 0; r < of.rows; r++) {
-        const vec *row = padded + r * of.stride * of.wide * of.unit;
-        int64_t c = 0, apart = of.stride * of.unit;
-        for (; c + MOST <= of.columns; c += MOST, out += MOST * of.unit)
-            taps_of(MOST, size, add, of, row + c * apart, w, out);
-        for (; c + 4 <= of.columns; c += 4, out += 4 * of.unit) taps_of(4, size, add, of, row + c * apart, w, out);
-        for (; c < of.columns; c++, out += of.unit) taps_of(1, size, add, of, row + c * apart, w, out);
+    int64_t unit = of.unit, d = of.dilation, slides = of.stride == 1 ? of.columns : 0;
+    for (int64_t r = 0; r < of.rows; r++, padded += of.stride * of.wide * unit, out += of.columns * unit) {
+        int64_t c = 0, p;
+        for (; c + 8 * d <= slides; c += 8 * d)
+            for (p = c; p < c + d; p++) slide(8, size, add, of, padded + p * unit, w, out + p * unit);
+        for (; c + 4 * d <= slides; c += 4 * d)
+            for (p = c; p < c + d; p++) slide(4, size, add, of, padded + p * unit, w, out + p * unit);
+        for (; c + 4 <= of.columns; c += 4)
+            taps_of(4, size, add, of, padded + c * of.stride * unit, w, out + c * unit);
+        for (; c < of.columns; c++) taps_of(1, size, add, of, padded + c * of.stride * unit, w, out + c * unit);
     }
 }
 
