@@ -10,15 +10,15 @@
 #include "moments.h"
 #include "winograd.h"
 
-/* Sizes of zero-padded images that tiles of 2x2 pixels cover, and the nodes that have a convolution. */
+/* Sizes of zero-padded images that tiles cover, and the nodes that have a convolution. */
 typedef struct {
     int64_t high, wide, tiles, rows, columns, size, together, vectors;
     const int64_t *nodes;
 } Grid;
 
 static Grid grid_of(const Shape *s, int64_t count, const int64_t *nodes) {
-    int64_t high = (s->height + 1) / 2, wide = (s->width + 1) / 2, tiles = high * wide;
-    int64_t rows = 2 * high + 2, columns = 2 * wide + 2;
+    int64_t high = (s->height + TILE - 1) / TILE, wide = (s->width + TILE - 1) / TILE, tiles = high * wide;
+    int64_t rows = TILE * high + 2, columns = TILE * wide + 2;
     int64_t together = tiles < TILES ? TILES / tiles : 1; /* images */
     return (Grid){high, wide, tiles, rows, columns, rows * columns * chunks_of(s), together, count * chunks_of(s),
                   nodes};
@@ -67,7 +67,7 @@ static void arrange(const Shape *s, Grid grid, const REAL *w, int64_t size, int 
                 for (int64_t j = 0; j < taps && (at = at_weight(s, grid, back, i / columns, i % columns, l)) >= 0; j++)
                     of[j][l] = w[at * taps + j];
             if (size == 1) to[i] = of[0];
-            else transformed(of_weights, 3, 4, of, 3, 1, to + i, 4 * all, all, 0);
+            else transformed(of_weights, 3, SIDE, of, 3, 1, to + i, SIDE * all, all, 0);
         }
 }
 
@@ -85,7 +85,7 @@ static void collect(const Shape *s, Grid grid, const vec *parts, int64_t apart, 
                         sums[p] += parts[i * apart + (p * s->channels + c) * vectors + v];
                 }
                 if (size == 1) of[0] = sums[0];
-                else transformed(to_weights, 4, 3, sums, 4, 1, of, 3, 1, 0);
+                else transformed(to_weights, SIDE, 3, sums, SIDE, 1, of, 3, 1, 0);
                 for (int64_t l = 0, at; l < V; l++)
                     for (int64_t i = 0; i < taps && (at = at_weight(s, grid, 0, c, v, l)) >= 0; i++)
                         w[at * taps + i] = of[i][l];
@@ -97,10 +97,10 @@ INLINE void transform(const Shape *s, Grid grid, const int back, vec *padded, in
     int64_t chunks = chunks_of(s), wide = grid.columns * chunks, apart = APART * chunks;
     for (int64_t t = 0; t < count; t++) {
         int64_t i = first + t, row = i % grid.tiles / grid.wide, column = i % grid.wide;
-        vec *corner = pixel_at(s, grid, padded, i / grid.tiles, 2 * row, 2 * column);
+        vec *corner = pixel_at(s, grid, padded, i / grid.tiles, TILE * row, TILE * column);
         for (int64_t k = 0; k < chunks; k++, corner++, places++) {
-            if (back) transformed(to_input, 4, 4, places, 4 * apart, apart, corner, wide, chunks, 1);
-            else transformed(of_input, 4, 4, corner, wide, chunks, places, 4 * apart, apart, 0);
+            if (back) transformed(to_input, SIDE, SIDE, places, SIDE * apart, apart, corner, wide, chunks, 1);
+            else transformed(of_input, SIDE, SIDE, corner, wide, chunks, places, SIDE * apart, apart, 0);
         }
     }
 }
@@ -119,11 +119,11 @@ static void convolve_3x3(const Shape *s, Grid grid, int64_t images, vec *padded,
                 product((const REAL *)(room + p * APART * chunks), chunks * V, 1, w + p * c * all + v, all, c,
                         results + p * APART * n, n, count, n, 0);
             for (int64_t t = 0; t < count; t++) {
-                int64_t i = first + t, row = 2 * (i % grid.tiles / grid.wide), column = 2 * (i % grid.wide);
-                vec *to = y + ((i / grid.tiles * s->height + row) * s->width + column) * all + v, of[2][2];
+                int64_t i = first + t, row = TILE * (i % grid.tiles / grid.wide), column = TILE * (i % grid.wide);
+                vec *to = y + ((i / grid.tiles * s->height + row) * s->width + column) * all + v, of[TILE][TILE];
                 for (int64_t j = 0; j < n; j++) {
-                    transformed(to_result, 4, 2, results + t * n + j, 4 * APART * n, APART * n, of[0], 2, 1, 0);
-                    FOR(a, 2) FOR(b, 2)
+                    transformed(to_result, SIDE, TILE, results + t * n + j, SIDE * APART * n, APART * n, of[0], TILE, 1, 0);
+                    FOR(a, TILE) FOR(b, TILE)
                         if (row + a < s->height && column + b < s->width) to[(a * s->width + b) * all + j] = of[a][b];
                 }
             }
@@ -155,15 +155,15 @@ INLINE void slopes_of_tiles(int64_t lanes, const Shape *s, Grid grid, Slopes of,
     const vec *y = of.y + v;
     Norm norm = of.norms[v];
     for (int64_t t = 0; t < count; t++) {
-        int64_t i = first + t, row = 2 * (i % grid.tiles / grid.wide), column = 2 * (i % grid.wide);
+        int64_t i = first + t, row = TILE * (i % grid.tiles / grid.wide), column = TILE * (i % grid.wide);
         int64_t pixel = (i / grid.tiles * s->height + row) * s->width + column;
-        vec tile[2][2] = {{{0}}};
-        FOR(a, 2) FOR(b, 2)
+        vec tile[TILE][TILE] = {{{0}}};
+        FOR(a, TILE) FOR(b, TILE)
             if (row + a < s->height && column + b < s->width) {
                 int64_t at = pixel + a * s->width + b;
                 tile[a][b] = slope_of(lanes, norm, g + at * s->channels, y[at * grid.vectors]);
             }
-        transformed(of_slope, 2, 4, tile[0], 2, 1, to + t * step, 4 * APART * step, APART * step, 0);
+        transformed(of_slope, TILE, SIDE, tile[0], TILE, 1, to + t * step, SIDE * APART * step, APART * step, 0);
     }
 }
 

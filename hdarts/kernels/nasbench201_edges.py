@@ -4,7 +4,7 @@
 
 y and z are the 1x1 and 3x3 convolutions of relu(x), a_j the weights of the edge's operations in the order of the space
 (`none` is the first). There are two implementations, as in hdarts.kernels.separable. nasbench201_edges.c keeps an image
-in the cache and computes 3x3 convolutions in tiles of 2x2 pixels with 16 products instead of 36 (winograd.h).
+in the cache and computes 3x3 convolutions in tiles of 4x4 pixels with 36 products instead of 144 (winograd.h).
 """
 
 from collections.abc import Sequence
