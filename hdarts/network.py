@@ -136,10 +136,10 @@ class FactorisedReduction(nn.Module):
         self.normalise = nn.BatchNorm2d(channels_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(x)
-        height, width = x.shape[2:]
-        odd = F.pad(x[:, :, 1::2, 1::2], (0, width % 2, 0, height % 2))
-        return self.normalise(torch.cat([self.even(x[:, :, ::2, ::2]), self.odd(odd)], 1))
+        pixels = F.relu(x).permute(0, 2, 3, 1)  # selected there, so that the gradients are channels-last too
+        even, odd = (pixels[:, i::2, i::2].permute(0, 3, 1, 2) for i in range(2))
+        odd = F.pad(odd, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
+        return self.normalise(torch.cat([self.even(even), self.odd(odd)], 1))
 
 
 class Cell(nn.Module):
