@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import fmean
 
 import numpy as np
+import pandas as pd
 
 from hdarts.data.nasbench201_table import DATA_SETS
 from hdarts.errors import ParameterError
@@ -19,6 +20,8 @@ from hdarts.workbook.formatting import markdown_table, replace_marked
 
 MARK = "hdarts leaderboard"  # of the page that has the table
 ENOUGH = 3  # seeds of a method that is ranked
+TRUE = [f"{name}_test" for name in DATA_SETS]
+EPOCHS = ["arm", "search_seed", "epoch", "cell", "skips", *TRUE, "validation_accuracy", "entropy_cell"]
 SETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet16_120": "ImageNet16-120"}
 
 
@@ -36,6 +39,17 @@ def leaderboard(folders: Sequence[str], page: Path | None = None) -> str:
     if page is not None:
         replace_marked(page, MARK, text)
     return text
+
+
+def every_epoch(folders: Sequence[str]) -> pd.DataFrame:
+    """Return what each epoch of the same searches found: the cell, its true accuracies, and those of the supernet."""
+    found = []
+    for folder in folders:
+        for search in _searches(folder):
+            run = search["run"]
+            table = read_table(run, "truth").merge(read_table(run, "metrics"), on="epoch").sort_values("epoch")
+            found.append(table.assign(arm=search["method"], search_seed=search["seed"])[EPOCHS])
+    return pd.concat(found).round(3)
 
 
 def _searches(folder: str) -> list[Row]:
@@ -57,6 +71,7 @@ def _search(run: Path, last: Row) -> Row:
     params, starts = recorded(SearchParams, read_yaml(run / "params.yaml")), read_starts(run)
     seconds = float(np.nansum(read_table(run, "timings")["seconds"]))
     return {
+        "run": run,
         "budget": _budget(params, run),
         "method": re.sub(r"(^|-)search_seed=\d+|-[0-9a-f]{8}$", "", run.name) or params.method,
         "seed": params.search_seed,

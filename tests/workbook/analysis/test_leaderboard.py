@@ -65,6 +65,17 @@ def test_kept_accuracies_are_those_of_the_benchmark(runs):
         assert [row[name] for name in DATA_SETS] == pytest.approx([true[f"{name}_test"] for name in DATA_SETS])
 
 
+def test_the_kept_table_of_epochs_is_that_of_the_kept_searches(runs, tmp_path, monkeypatch):
+    assert called(monkeypatch, "leaderboard", "nasbench201", "--epochs", tmp_path / "epochs.csv") == 0
+    assert (tmp_path / "epochs.csv").read_text() == (ROOT / "results" / "nasbench201" / "finished.csv").read_text()
+
+
+def test_a_table_of_epochs_that_cannot_be_written_is_one_sentence(runs, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    assert called(monkeypatch, "leaderboard", "nasbench201", "--epochs", tmp_path / "file" / "epochs.csv") == 2
+    assert str(tmp_path / "file") in capsys.readouterr().err
+
+
 def test_the_page_on_collapse_counts_the_searches_with_skip_connections_at_half_time():
     epochs = pd.read_csv(ROOT / "results" / "nasbench201" / "finished.csv")
     half, end = (epochs[epochs["epoch"] == epoch].reset_index() for epoch in (12, 25))
