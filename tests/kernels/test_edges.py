@@ -26,7 +26,7 @@ EDGE_SIZES = [
     (19, 3, 3, (9, 4)),
     (4, 2, 5, (1, 1)),
     (5, 2, 9, (6, 5)),  # several images at a time, fewer in the last group
-    (3, 2, 2, (21, 18)),  # more tiles than one group has
+    (3, 2, 2, (35, 34)),  # more tiles than one group has
     (33, 2, 2, (6, 6)),
 ]
 
@@ -106,7 +106,7 @@ KERNELS = {
     "pooling": (pooling, [*SIZES, (8, 2, 1, 1, 5, (1, 1))], [[0], [1], [0, 2]]),
     "separable": (
         separable,
-        [*SIZES, (8, 2, 1, 1, 5, (6, 5)), (40, 1, 2, 1, 2, (4, 4))],
+        [*SIZES, (8, 2, 1, 1, 5, (6, 5)), (40, 1, 2, 1, 2, (4, 4)), (5, 1, 2, 1, 2, (3, 27))],  # 27 = 2 * 8 + 2 * 4 + 3
         [[0], [1], [0, 1], [2, 5], [4], [8, 24]],  # 4, 8 and 24: scales of a first and of last blocks
     ),
     "nasbench201_edges": (edges, EDGE_SIZES, [[0], [1], [2], [0, 3], [1, 2]]),
