@@ -18,13 +18,14 @@ class Chunked(Hypernetwork):
 
     A weight is cut into basic kernels of the smallest size among the `shapes` with its kernel size and kind (depthwise
     or pointwise). Each basic kernel has an embedding vector z with `embedding` values; all basic kernels of one size
-    come from one linear layer, whose input is alpha and z concatenated. Each size takes one matrix product; the
-    thesis's loop over chunks cost 8 more GPU hours per run.
+    come from one linear layer, whose input is alpha and z concatenated. Each size takes one matrix product or, if
+    `sequential`, each basic kernel does, one after another: the same weights, as the thesis computed and timed them.
     """
 
     n_alpha: int
     shapes: tuple[tuple[int, ...], ...]
     embedding: int
+    sequential: bool = False
 
     @cached_property
     def _chunks(self) -> tuple[list[tuple[int, int]], list[tuple[int, int, int]]]:
@@ -58,13 +59,13 @@ class Chunked(Hypernetwork):
         return torch.cat(parts)
 
     def __call__(self, phi: Tensor, alpha: Tensor) -> Tensor:
-        """Return the generated weights `(n_weights,)`: W_alpha alpha + b once, W_z z for all chunks together."""
+        """Return the generated weights `(n_weights,)`; unless sequential, W_alpha alpha + b is computed once."""
         outputs, start, width = [], 0, self.n_alpha + self.embedding
         for size, n in self._chunks[0]:
             lengths = [size * width, size, n * self.embedding]
             matrix, offset, z = phi[start : start + sum(lengths)].split(lengths)
-            matrix = matrix.view(size, width)
-            common = matrix[:, : self.n_alpha] @ alpha.reshape(-1) + offset
-            outputs.append(z.view(n, self.embedding) @ matrix[:, self.n_alpha :].T + common)
+            of_alpha, of_z = matrix.view(size, width).split([self.n_alpha, self.embedding], 1)
+            each = z.view(n, self.embedding).split(1 if self.sequential else n)
+            outputs.append(torch.cat([part @ of_z.T + (of_alpha @ alpha.reshape(-1) + offset) for part in each]))
             start += sum(lengths)
         return torch.cat([outputs[layer][first : first + n].reshape(-1) for layer, first, n in self._chunks[1]])

@@ -66,6 +66,7 @@ class SearchParams(SearchParts, Parameters, Machine, Images, Network, Checkpoint
     hidden_size: CountOrZero = 0  # mlp: its width; 0: n_alpha / 2
     rank: Count = 8  # low-rank; method nystrom: columns of the Hessian
     embedding: Count = 32  # chunked: length of the embedding vectors z
+    sequential: bool = False  # chunked: one basic kernel after another, as the thesis did; slower, same weights
     # weights outside the cells (thesis experiment 1.1: method 1 learned, 2 generated)
     rest: Literal["learned", "generated"] = "learned"
     # softmax: the mixture weights, so that a discrete cell is one-hot
@@ -132,6 +133,8 @@ class SearchParams(SearchParts, Parameters, Machine, Images, Network, Checkpoint
         return self
 
     def _check_hypernetwork(self) -> None:
+        if self.sequential and (self.method != "hypernetwork" or self.hypernetwork != "chunked"):
+            raise ValueError("sequential: true needs method hypernetwork with hypernetwork: chunked")
         if self.response_update == "tangent":
             self._check_tangent()
         elif self.centred and self.noise == 0:

@@ -146,5 +146,5 @@ def _layers(h: Any) -> str:
         case MLP():
             return f"{h.perceptrons:,} × MLP {h.n_alpha}–{h.hidden}–n, {h.activation}"
         case Chunked():
-            return f"chunked, $z$ of {h.embedding}"
+            return f"chunked, $z$ of {h.embedding}{', one by one' if h.sequential else ''}"
     return type(h).__name__

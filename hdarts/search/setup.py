@@ -101,7 +101,7 @@ def make_hypernetwork(params: SearchParams, model: Supernet, n_alpha: int = 0) -
                 raise ParameterError(f"rank: {params.rank} is more than the {sum(sizes)} weights to generate")
             return LowRank(n_alpha, sum(sizes), params.rank)
         if params.hypernetwork == "chunked":
-            return Chunked(n_alpha, tuple(shapes), params.embedding)
+            return Chunked(n_alpha, tuple(shapes), params.embedding, params.sequential)
         hidden = params.hidden_size or n_alpha // 2
         if params.hypernetwork == "graph":
             cell = model.space.edges, tuple(places)

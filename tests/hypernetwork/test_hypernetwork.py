@@ -131,8 +131,9 @@ def by_the_loop(h: Chunked, phi: Tensor, alpha: Tensor) -> Tensor:
     return torch.cat(weights)
 
 
-def test_chunks_computed_together_equal_those_computed_one_by_one():
-    h = Chunked(N_ALPHA, SHAPES, 5)
+@pytest.mark.parametrize("sequential", [False, True])
+def test_chunks_computed_together_or_in_turn_equal_those_computed_one_by_one(sequential: bool):
+    h = Chunked(N_ALPHA, SHAPES, 5, sequential)
     phi, alpha = start(h)
     close(h(phi, alpha), by_the_loop(h, phi, alpha))
 

@@ -47,7 +47,8 @@ TWO = yaml.safe_load("""{
     alpha_weight_decay: [0.001, 0.0], alpha_scale: [0.001, 0.0], epsilon: [0.01, 0.1], steps: [2, 3], truncate: [1, 0],
     terms: [3, 1], iterations: [5, 1], damping: [0.0, 0.1], hypernetwork: [linear, mlp], activation: [sigmoid, tanh],
     hidden: [shared, per_convolution], hidden_size: [0, 8], rank: [4, 1], embedding: [32, 8],
-    rest: [learned, generated], centred: [false, true], noise: [0.1, 0.05], antithetic: [false, true],
+    sequential: [false, false], rest: [learned, generated],
+    centred: [false, true], noise: [0.1, 0.05], antithetic: [false, true],
     initialisation: [default, zero-response],
     global_epochs: [0, 1], global_scale: [1.0, 2.0], schedule_epochs: [0, 4], stop_when_skips: [0, 2],
     drop_last: [false, true], order: [alpha-first, weights-first], nesterov: [false, true], schedule: [epoch, step],
@@ -119,6 +120,7 @@ def test_the_error_names_a_missing_parameter(name: str):
         ({"response_update": "tangent"}, "response_update: tangent needs method hypernetwork, linear or low-rank"),
         ({"response_update": "tangent", "centred": True}, "noise: response_update tangent has no noise in the weights"),
         ({"antithetic": True, "noise": 0.0}, "antithetic: true needs noise above 0"),
+        ({"sequential": True}, "sequential: true needs method hypernetwork with hypernetwork: chunked"),
         ({"nesterov": True, "momentum": 0.0}, "nesterov: true needs momentum above 0"),
         ({"stem": "resnet"}, "`stem` = 'resnet': .*'cifar' or 'imagenet'"),
         ({"stem": "imagenet", "channels": 5}, "channels: 5 is odd; stem: imagenet begins with half of them"),
@@ -171,7 +173,7 @@ def test_identity_ignores_what_does_not_change_the_computation_and_nothing_else(
     ignored |= {"tensorboard", "stream", "workers"}
     start = check(SearchParams, SEARCH)
     assert OTHER.keys() | SearchParts.model_fields.keys() == SearchParams.model_fields.keys()
-    for name in OTHER.keys() - {"space", "candidates", "response_update"}:  # which cannot change alone
+    for name in OTHER.keys() - {"space", "candidates", "response_update", "sequential"}:  # which cannot change alone
         changed = check(SearchParams, {**SEARCH, name: OTHER[name]})
         assert (identity(changed) == identity(start)) == (name in ignored), name
 
