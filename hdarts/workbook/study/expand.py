@@ -40,8 +40,8 @@ class PlannedRun:
 def expand(study: Study, root: Path, models: Mapping[str, type[Parameters]]) -> list[PlannedRun]:
     """Return all runs of a study, stage by stage, their parameters checked against the `models` of the notebooks.
 
-    Arms of the primary comparisons come first, and then all arms at their first setting before any at its second: a
-    study of equally long runs that is stopped has run its arms equally often. (Longer runs start before shorter ones.)
+    Arms of the primary comparisons come first, and then all arms with all their settings at the first seed before any
+    at the second: a study that is stopped has run its arms equally often. Runs of a stage start in this order.
     """
     stages: dict[str, list[PlannedRun]] = {}
     for name, stage in study.stages.items():
@@ -118,8 +118,22 @@ def _variants(stage: Stage, first: Collection[str]) -> list[tuple[str, Arm, dict
     for name, arm in (stage.arms or {"": Arm()}).items():
         matrix = {**stage.matrix, **arm.matrix}
         for place, combination in enumerate(itertools.product(*matrix.values())):
-            variants.append((name not in first, place, (name, arm, dict(zip(matrix, combination, strict=True)))))
-    return [variant for *_, variant in sorted(variants, key=lambda entry: entry[:2])]
+            varied = dict(zip(matrix, combination, strict=True))
+            seeds = [matrix[label].index(value) for label, value in varied.items() if label.endswith("seed")]
+            variants.append((name not in first, seeds, place, (name, arm, _together(varied))))
+    return [variant for *_, variant in sorted(variants, key=lambda entry: entry[:3])]
+
+
+def _together(varied: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one label per parameter; an entry "a, b: [[1, 2], [3, 4]]" of a matrix varies two of them together."""
+    labels: dict[str, Any] = {}
+    for name, value in varied.items():
+        names = [part.strip() for part in name.split(",")]
+        values = value if len(names) > 1 else [value]
+        if not isinstance(values, list) or len(values) != len(names):
+            raise ParameterError(f"`matrix`: {name} needs lists of {len(names)} values, not {value!r}")
+        labels |= dict(zip(names, values, strict=True))
+    return labels
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ def merged(path: Path, scale: str = FULL) -> Entries:
     """Return the entries of a study file over those of the files it includes, at a `scale`.
 
     A scale overrides the stages of the study entry by entry and skips stages and arms that the study lacks, so one
-    scale serves many studies. It adds `-<scale>` to the study's name, and its `about` text as the entry `scale`. Raises
-    `ParameterError`.
+    scale serves many studies. A stage or arm that it sets to null is left out. It adds `-<scale>` to the study's name,
+    and its `about` text as the entry `scale`. Raises `ParameterError`.
     """
     content = _with_included(path, ())
     scales = content.pop("scales", {})
@@ -33,7 +33,16 @@ def merged(path: Path, scale: str = FULL) -> Entries:
         raise ParameterError(f"{path}: `stages` must map names to stages")
     there = {name: _of_known_arms(stages[name], given) for name, given in over.items() if name in stages}
     named = {"study": f"{content.get('study')}-{scale}", "scale": str(scales[scale].get("about", scale))}
-    return {**content, **named, "stages": _deep(stages, there)}
+    return {**content, **named, "stages": _without_null(_deep(stages, there))}
+
+
+def _without_null(stages: Entries) -> Entries:
+    """Return the stages without those, and without the arms, that a scale sets to null."""
+    kept = {name: stage for name, stage in stages.items() if stage is not None}
+    for name, stage in kept.items():
+        if isinstance(stage, dict) and isinstance(stage.get("arms"), dict):
+            kept[name] = stage | {"arms": {arm: given for arm, given in stage["arms"].items() if given is not None}}
+    return kept
 
 
 def _of_known_arms(stage: Any, over: Any) -> Any:

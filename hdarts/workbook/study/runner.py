@@ -172,7 +172,7 @@ def run_all(
     stop: Callable[[], None],
 ) -> Generator[tuple[PlannedRun, Outcome], None, None]:
     """Yield every run with its outcome, as runs end; `stop` ends the active ones if the caller gives up (Ctrl-C)."""
-    by_name = {run.name: run for run in runs}
+    by_name, order = {run.name: run for run in runs}, starting_order(runs)
     graph = TopologicalSorter({run.name: run.needs for run in runs})
     graph.prepare()
     outcomes: dict[str, Outcome] = {}
@@ -181,7 +181,7 @@ def run_all(
     try:
         while graph.is_active():
             settled: dict[str, Outcome] = {}
-            for name in sorted(graph.get_ready(), key=lambda name: -length(by_name[name])):
+            for name in sorted(graph.get_ready(), key=order.__getitem__):
                 run = by_name[name]
                 missing = [need for need in run.needs if outcomes[need].state != "done"]
                 if (outcome := outcome_of(run.folder)).state == "done":
@@ -206,8 +206,17 @@ def run_all(
             stop()
 
 
+def starting_order(runs: Sequence[PlannedRun]) -> dict[str, int]:
+    """Return the place of each run, by name: the stage of the longest run first; in a stage, as the study has them."""
+    longest: dict[str, float] = {}
+    for run in runs:
+        longest[run.stage] = max(length(run), longest.get(run.stage, 0.0))
+    ordered = sorted(runs, key=lambda run: -longest[run.stage])
+    return {run.name: place for place, run in enumerate(ordered)}
+
+
 def length(run: PlannedRun) -> float:
-    """Return the relative length of a run, images seen times network size; the longest run starts first."""
+    """Return the relative length of a run: images seen times network size."""
     defaults = {"epochs": 1, "limit": 50_000, "layers": 1, "channels": 1}
     return math.prod(float(getattr(run.params, name, 0) or default) for name, default in defaults.items())
 

@@ -17,6 +17,7 @@ from hdarts.workbook import study as studies
 from hdarts.workbook.analysis.runs import scale_note
 from hdarts.workbook.study import Plan, PlannedRun, read_runs, record_plan
 from hdarts.workbook.study.file import Stage
+from hdarts.workbook.study.runner import starting_order
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +44,25 @@ def test_every_arm_has_every_value_of_the_matrix(tiny: Plan) -> None:
         (arm, seed) for seed in (2, 20) for arm in ("slow", "fast", "random")
     ]
     assert [value(run, "seed") for run in runs] == [2] * 3 + [20] * 3
+
+
+def test_a_study_that_is_stopped_has_run_all_settings_equally_often(tmp_path: Path) -> None:
+    arms = "arms: {slow: {}, many: {matrix: {most_steps: [2, 3]}}}"
+    text = f"study: s\nstages: {{toy: {{notebook: 01_toy, {arms}, matrix: {{seed: [2, 20]}}}}}}\n"
+    plan = plan_study(write_project(tmp_path, text))
+    order = starting_order(plan.runs)
+    assert [(run.labels["arm"], run.labels["seed"]) for run in sorted(plan.runs, key=lambda run: order[run.name])] == [
+        ("slow", 2), ("many", 2), ("many", 2), ("slow", 20), ("many", 20), ("many", 20)
+    ]  # fmt: skip
+
+
+def test_two_parameters_vary_together(tmp_path: Path) -> None:
+    text = """study: s\nstages: {toy: {notebook: 01_toy, matrix: {"seed, most_steps": [[2, 3], [20, 4]]}}}\n"""
+    runs = plan_study(write_project(tmp_path, text)).runs
+    assert [(value(run, "seed"), value(run, "most_steps")) for run in runs] == [(2, 3), (20, 4)]
+    assert [dict(run.labels) for run in runs] == [{"seed": 2, "most_steps": 3}, {"seed": 20, "most_steps": 4}]
+    with pytest.raises(ParameterError, match=r"`matrix`: seed, most_steps needs lists of 2 values, not \[2\]"):
+        plan_study(write_project(tmp_path, text.replace("[2, 3]", "[2]")))
 
 
 PRIMARY = STUDY.replace("stages:", "primary: [{arms: [random, fast]}]\nstages:", 1)
@@ -227,6 +247,14 @@ def test_a_scale_changes_what_the_study_has_and_adds_no_stage_nor_arm(tmp_path: 
     assert [run.labels["arm"] for run in toys] == ["slow", "many", "many", "many"]
     assert {value(run, "most_steps") for run in toys} == {3}
     assert all(run.name.startswith("tiny-mini/") for run in plan.runs)
+
+
+def test_a_scale_leaves_out_what_it_sets_to_null(tmp_path: Path) -> None:
+    common = COMMON.replace("arms: {elsewhere:", "arms: {slow: null, elsewhere:")
+    common = common.replace("analysis: {parameters: {study: tiny-mini}}", "analysis: null")
+    plan = plan_study(project_of_two(tmp_path, common=common), "mini")
+    assert {(run.stage, run.labels["arm"]) for run in plan.runs} == {("toy", "many")}
+    assert {run.labels["arm"] for run in stage(plan_study(tmp_path / "study.yaml"), "toy")} == {"slow", "many"}
 
 
 def test_a_study_at_a_scale_is_recorded_with_all_entries_and_its_scale(tmp_path: Path) -> None:
