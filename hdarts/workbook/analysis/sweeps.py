@@ -42,8 +42,13 @@ def outside_sweeps(table: pd.DataFrame, sweeps: dict[str, pd.DataFrame]) -> pd.D
 
 
 def numeric_labels(sweep: pd.DataFrame) -> list[str]:
-    """Return the labels of a sweep whose values are numbers."""
-    return [str(name) for name in sweep.select_dtypes("number") if name not in ("run", "seed", "setting")]
+    """Return the labels of a sweep whose values are numbers; of labels that vary together, the first."""
+    kept: list[str] = []
+    for name in (str(name) for name in sweep.select_dtypes("number") if name not in ("run", "seed", "setting")):
+        pairs = {other: len(sweep[[other, name]].drop_duplicates()) for other in kept}
+        if not any(sweep[other].nunique() == pairs[other] == sweep[name].nunique() for other in kept):
+            kept.append(name)
+    return kept
 
 
 def label_names(sweep: pd.DataFrame) -> str:

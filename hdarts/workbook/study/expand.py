@@ -73,6 +73,8 @@ def _expand_stage(
     after = tuple(run.name for runs in _stages(stage.after, before) for run in runs)
     runs = []
     sources = [source for each in stage.each or [None] for source in _sources(each, before)]
+    if not sources:
+        raise ParameterError(f"`each`: `where` and `except` leave no run of stage {stage.each[0].stage}")
     for (arm_name, arm, varied), source in itertools.product(_variants(stage, study.primary_arms), sources):
         layers = (_preset(root, stage), _preset(root, arm), stage.parameters, arm.parameters, varied, source.parameters)
         given = {key: value for layer in layers for key, value in layer.items()}
@@ -163,15 +165,18 @@ def _sources(each: Each | None, before: Mapping[str, Sequence[PlannedRun]]) -> l
         if all(run.labels.get(label) in values for label, values in each.where.items())
         and not any(run.labels.get(label) in values for label, values in each.but.items())
     ]
-    if not chosen:
-        raise ParameterError(f"`each`: `where` and `except` leave no run of stage {each.stage}")
     if by_run:
-        return [_Source(each.stage, run.labels, {each.parameter: run.name}, (run.name,)) for run in chosen]
+        return [
+            _Source(each.stage, run.labels, {**each.parameters, each.parameter: run.name}, (run.name,))
+            for run in chosen
+        ]
     groups: dict[tuple[Any, ...], list[str]] = {}
     for run in chosen:
         groups.setdefault(tuple(run.labels.get(label) for label in each.by), []).append(run.name)
     return [
-        _Source(each.stage, dict(zip(each.by, key, strict=True)), {each.parameter: names}, tuple(names))
+        _Source(
+            each.stage, dict(zip(each.by, key, strict=True)), {**each.parameters, each.parameter: names}, tuple(names)
+        )
         for key, names in groups.items()
     ]
 

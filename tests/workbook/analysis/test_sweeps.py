@@ -41,6 +41,12 @@ def test_sweep_differs_only_in_its_labels_and_has_the_common_name_of_its_arms(st
     assert [sweeps.numeric_labels(sweep) for sweep in found.values()] == [["learning_rate"], ["learning_rate"]]
 
 
+def test_of_labels_that_vary_together_the_first_is_an_axis():
+    rates = {"rate": [1.0, 2.0] * 2, "alpha_rate": [3.0, 6.0] * 2}
+    sweep = pd.DataFrame({"seed": 2, **rates, "batch_size": [16, 16, 32, 32]})
+    assert sweeps.numeric_labels(sweep) == ["rate", "batch_size"]
+
+
 def test_searches_outside_of_sweeps_are_kept(study: str):
     table = pd.DataFrame({"run": ["mine/search/rate-1-0-2", "mine/search/plain-5-2"]})
     assert sweeps.outside_sweeps(table, sweeps.find_sweeps(study))["run"].tolist() == ["mine/search/plain-5-2"]
