@@ -32,6 +32,7 @@ from hdarts.workbook.claims.finding import (
     paired,
     too_few,
 )
+from hdarts.workbook.claims.full_scale import price_at_full_scale
 
 NOTHING = 1e-6  # a share below this is rounding
 UNITS = {
@@ -67,12 +68,22 @@ def better_cells(evidence: Evidence, arms: Sequence[str], data: str, stated: flo
     """Does the first arm find better cells than each other arm? By their true accuracy where the study has it.
 
     True accuracies are those of the table of NAS-Bench-201, of the cell that each search ended with. In other spaces
-    the test accuracy of evaluations decides.
+    the test accuracy of evaluations decides. A study at a smaller scale that trained no cell cannot decide; the price
+    of one that could is computed.
     """
     known = all(row.get(f"true_{data}") is not None for row in matching(evidence.searches, arm=arms[0]))
     if known and matching(evidence.searches, arm=arms[0]):
         return difference(evidence, arms, f"true_{data}", "higher", stated=stated)
+    if evidence.scale and not evidence.cells and all(matching(evidence.searches, arm=arm) for arm in arms):
+        return combine([_untested(evidence, (arms[0], other), data, stated) for other in arms[1:]])
     return difference(evidence, arms, LAST, "higher", stated=stated, data=data)
+
+
+def _untested(evidence: Evidence, arms: tuple[str, str], data: str, stated: float) -> Finding:
+    rows = [row for arm in arms for row in matching(evidence.searches, arm=arm)]
+    ran = f"{' and '.join(arms)}: {len(rows)} searches"
+    needs = price_at_full_scale(arms, data, stated)
+    return Finding(ran, "No cell was trained from scratch.", NOT_DECIDABLE, _names(rows), (), needs)
 
 
 def comparable(evidence: Evidence, arms: Sequence[str], others: Sequence[str], margin: float) -> Finding:
@@ -180,6 +191,27 @@ def trend(evidence: Evidence, arm: str, over: str, of: str, want: Want, **where:
     text = f"Spearman's ρ of {_words(of)} with {_words(over)}, mean over seeds: {effect}.{too_few(effect.n)}"
     ran = f"{arm}: {_words(over)} {values}; {_seeds(seeds)}"
     return Finding(ran, text, effect.decide(want), _names(rows), (effect.p,))
+
+
+def reduced_until(evidence: Evidence, arms: Sequence[str], over: str, of: str) -> Finding:
+    """Is there a value of a setting, from the largest down, at which no search of all seeds has the measure?
+
+    No test is needed: it is a procedure that ends or does not. Seeds are those that all values have, at least four.
+    """
+    rows = [row for arm in arms for row in evidence.of_arm(arm, [over, of])]
+    settings = {value: matching(rows, **{over: str(value)}) for value in reversed(_values(rows, over))}
+    common = set.intersection(*({int(row["search_seed"]) for row in group} for group in settings.values()))
+    if len(settings) < 2 or len(common) < 4:
+        raise NotRun(f"four search seeds in common of several values of {over}, arms {', '.join(arms)}")
+    counts, verdict = [], CONTRADICTED
+    for value, group in settings.items():
+        found = sum(row[of] > 0 for row in group if int(row["search_seed"]) in common)
+        counts.append(f"{found} of {len(common)} at {value:g}")
+        if not found:
+            verdict = SUPPORTED
+            break
+    text = f"{_words(of).capitalize()} normal cells, from the most {_words(over)} on: {', '.join(counts)}."
+    return Finding(f"{', '.join(arms)}: {_seeds(sorted(common))}", text, verdict, _names(rows))
 
 
 def best_setting(evidence: Evidence, arm: str, setting: str, over: str, want: Want, **where: str) -> Finding:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 import pandas as pd
@@ -22,10 +23,12 @@ from hdarts.workbook.claims.rules import (
     correlation,
     difference,
     nearer,
+    reduced_until,
     similar,
     trend,
     zero_direct_part,
 )
+from hdarts.workbook.claims.thesis import table
 
 SEEDS = (2, 20, 200, 2000, 3, 30)
 BETTER = {"a": [90.5, 91.0, 90.2, 91.5, 90.1, 90.8], "b": [90.0, 90.1, 90.0, 90.2, 90.0, 90.3]}
@@ -130,6 +133,54 @@ def test_planted_effects_get_their_verdicts(
     table, _ = verdicts(planted(effect, spread), unsure=unsure)
     assert table["verdict"].tolist() == [verdict]
     assert ("so their cells are arbitrary" in table["needs"][0]) == (unsure == ("b",))
+
+
+def test_a_study_at_a_scale_that_trained_no_cell_says_what_full_scale_would_cost():
+    arms = {"hyperdarts-1": [30.0, 31.0], "darts-second": [29.0, 30.0], "random": [0.0, 0.0]}
+    rule = partial(better_cells, arms=("hyperdarts-1", "darts-second"), data="cifar10", stated=0.16)
+    finding = assess(evidence(arms, scale="small scale", full=False), rule)
+    spread = math.hypot(stdev(table(3)["cifar10"]), stdev(table(13)["cifar10"]))
+    needed = pairs_needed([-spread / math.sqrt(2), spread / math.sqrt(2)], 0.16)
+    assert finding.verdict == "not decidable here" and needed is not None and needed > 6
+    hours = needed * (48 / 4 + 47 / 4 + 2 * 36)
+    assert f"needs at least {needed} search seeds at full scale: about {hours:,.0f} GPU hours" in finding.needs
+    assert assess(evidence(arms), rule).verdict == "not run here", "at full scale the cells are still to be trained"
+    rule = partial(better_cells, arms=("hyperdarts-1", "random"), data="cifar10")
+    unknown = assess(evidence(arms, scale="small scale", full=False), rule)
+    price = f"unknown size needs at least 6 search seeds at full scale: about {6 * (47 / 4 + 72):,.0f} GPU hours"
+    assert price in unknown.needs
+
+
+@pytest.mark.parametrize(
+    ("skip_free", "verdict", "counts"),
+    [
+        ({49: [1, 0, 0, 0], 48: [0, 0, 0, 0], 45: [1, 1, 1, 1]}, "supported", "1 of 4 at 49, 0 of 4 at 48."),
+        ({49: [1, 0, 0, 0], 45: [0, 1, 0, 0]}, "contradicted", "1 of 4 at 49, 1 of 4 at 45."),
+        ({49: [1, 0, 0], 45: [0, 1, 0]}, "not run here", ""),
+    ],
+)
+def test_fewer_epochs_until_all_searches_have_skips(skip_free: dict[int, list[int]], verdict: str, counts: str):
+    rows = [
+        row | {"epochs": epochs}
+        for epochs, values in skip_free.items()
+        for row in evidence({"a" if epochs == 49 else "b": values}, "skip_free").searches
+    ]
+    rule = partial(reduced_until, arms=("a", "b"), over="epochs", of="skip_free")
+    finding = assess(Evidence("thesis", rows, [], []), rule)
+    assert finding.verdict == verdict and counts in finding.result
+
+
+def test_skip_connections_of_searches_that_did_not_decide_say_nothing(monkeypatch: pytest.MonkeyPatch):
+    rule = partial(trend, arm="a", over="epochs", of="skip_free", want="higher")
+    monkeypatch.setattr("hdarts.workbook.claims.CLAIMS", [Claim("one", "more epochs, fewer skips", 1, "", rule)])
+    rows = [
+        {"run": f"s/a-{n}-{seed}", "arm": "a", "search_seed": seed, "epochs": n, "skip_free": n > 45, "full": True}
+        for n in (45, 50)
+        for seed in SEEDS
+    ]
+    for unsure, verdict in (((), "supported"), (("a",), "not decidable here")):
+        table, _ = verdicts(Evidence("s", rows, [], []), unsure=unsure)
+        assert table["verdict"].tolist() == [verdict]
 
 
 def test_comparable_to_variants_needs_one_of_them():
