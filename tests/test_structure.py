@@ -323,12 +323,12 @@ def test_studies_expand_without_error(path: Path, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("scale", ["full", "mini"])
-def test_experiments_of_the_thesis_are_parts_of_one_study_at_both_scales(scale: str):
+@pytest.mark.parametrize("scale", ["full", "mini", "small"])
+def test_experiments_of_the_thesis_are_parts_of_one_study_at_every_scale(scale: str):
     plans = {path.stem: plan_study(path, scale=scale) for path in EXPERIMENTS}
     shared = {run.name for run in plans["all"].runs if run.stage == "search"}
     for plan in plans.values():
-        assert plan.study.study == {"full": "thesis", "mini": "thesis-mini"}[scale]
+        assert plan.study.study == {"full": "thesis"}.get(scale, f"thesis-{scale}")
         searches = [run for run in plan.runs if run.stage == "search"]
         assert {run.name for run in searches} <= shared
         assert all(run.params.data == "cifar10" for run in searches)  # type: ignore[attr-defined]

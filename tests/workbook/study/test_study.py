@@ -422,3 +422,18 @@ def test_the_thesis_at_mini_scale_has_no_search_of_full_size():
     searches = [run.params for run in plan.runs if isinstance(run.params, SearchParams)]
     assert max(p.epochs for p in searches) == 8
     assert {(p.limit, p.channels, p.layers) for p in searches} == {(1000, 4, 3)}
+
+
+def test_at_small_scale_alpha_can_move_as_far_as_in_the_thesis():
+    """Alpha's rate times the number of its steps is that of the arm at full scale (short batches aside)."""
+    file = ROOT / "params" / "studies" / "thesis" / "all.yaml"
+    distances: dict[str, dict[str, set[int]]] = {}
+    for scale, images in (("full", 25_000), ("small", 2_000)):
+        of_arms: dict[str, set[int]] = {}
+        for run in studies.plan_study(file, scale=scale).runs:
+            if isinstance(p := run.params, SearchParams) and p.method != "random":
+                distance = p.alpha_learning_rate * p.epochs * images / p.batch_size
+                of_arms.setdefault(run.labels["arm"], set()).add(round(100 * distance))
+        distances[scale] = of_arms
+    full, small = distances["full"], distances["small"]
+    assert len(small) > 30 and all(reached <= full[arm] for arm, reached in small.items())
