@@ -428,7 +428,7 @@ def test_at_small_scale_alpha_can_move_as_far_as_in_the_thesis():
     """Alpha's rate times the number of its steps is that of the arm at full scale (short batches aside)."""
     file = ROOT / "params" / "studies" / "thesis" / "all.yaml"
     distances: dict[str, dict[str, set[int]]] = {}
-    for scale, images in (("full", 25_000), ("small", 2_000)):
+    for scale, images in (("full", 25_000), ("small", 750)):
         of_arms: dict[str, set[int]] = {}
         for run in studies.plan_study(file, scale=scale).runs:
             if isinstance(p := run.params, SearchParams) and p.method != "random":
