@@ -82,14 +82,15 @@ def test_the_page_on_collapse_counts_the_searches_with_skip_connections_at_half_
     many, low = half["skips"] >= 3, end["cifar10_test"] < 88.5
     page = (ROOT / "docs" / "my-search-collapsed.md").read_text(encoding="utf-8")
     assert f"{many.sum()} searches, of which {(many & low).sum()} ended below 88.5 %" in page
-    assert f"fewer: {(~many).sum()} searches, of which {(~many & ~low).sum()} ended above 91.8 %" in page
+    assert f"fewer: {(~many).sum()} searches, of which {(~many & ~low).sum()} ended above 90.4 %" in page
 
 
 def test_two_seeds_are_listed_and_not_ranked_and_unfinished_searches_are_left_out(runs):
-    shutil.rmtree(next(runs.glob("nasbench201/search/darts-second-search_seed=20-*")))
+    for seed in (20, 3):
+        shutil.rmtree(next(runs.glob(f"nasbench201/search/darts-second-search_seed={seed}-*")))
     next(runs.glob("nasbench201/search/beta-darts-search_seed=3-*/result.json")).unlink()
     rows = [line.split(" | ")[:3] for line in leaderboard(["nasbench201"]).splitlines() if line.startswith("| ")][2:]
-    assert rows[0] == ["| 1", "beta-darts", "20 200 2000"]
+    assert rows[0] == ["| 1", "beta-darts", "20 30 200 2000"]
     assert rows[-1] == ["| not ranked", "darts-second", "200 2000"]
     assert len(rows) == 6
 
