@@ -19,6 +19,14 @@ settings.register_profile("drawn", derandomize=False, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 
+LONG = ("test_each_notebook_runs_by_itself", "test_a_study_ends_as_on_one_machine", "test_a_study_reports_a_killed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the longest tests first: at the end, one would run alone for minutes while the other process has none."""
+    items.sort(key=lambda item: not item.name.startswith(LONG))
+
+
 @pytest.fixture(scope="session")
 def thesis_lines() -> list[str]:
     """The lines of the source thesis, line n at index n; skips the test without the file."""

@@ -23,10 +23,10 @@
       analysis: {notebook: 07_analysis, after: everything}
 
 The matrix of an arm overrides that of its stage. `"learning_rate, alpha_learning_rate": [[0.025, 0.0003], [0.05,
-0.0006]]` in it varies two parameters together. An entry of `each` can have `parameters` of its runs. A study file can
-`include: [common.yaml]`; its entries override the included ones, mapping by mapping. `--scale mini` overrides both by
-the entries of `scales: {mini: {about: ..., stages: ...}}`; the study is then called `<study>-mini`. A stage or an arm
-that a scale sets to null is left out.
+0.0006]]` in it varies two parameters together. An entry of `each` can have `parameters` of its runs, and may leave no
+run if it is `optional: true`. A study file can `include: [common.yaml]`; its entries override the included ones,
+mapping by mapping. `--scale mini` overrides both by the entries of `scales: {mini: {about: ..., stages: ...}}`; the
+study is then called `<study>-mini`. A stage or an arm that a scale sets to null is left out.
 
 Later layers win: the notebook's parameters cell, preset of the stage, preset of the arm, parameters of the stage,
 parameters of the arm, matrix, each. A stage refers only to earlier stages, so there are no circles. The labels of a run

@@ -165,6 +165,8 @@ def _sources(each: Each | None, before: Mapping[str, Sequence[PlannedRun]]) -> l
         if all(run.labels.get(label) in values for label, values in each.where.items())
         and not any(run.labels.get(label) in values for label, values in each.but.items())
     ]
+    if not chosen and not each.optional:
+        raise ParameterError(f"`each`: `where` and `except` leave no run of stage {each.stage}")
     if by_run:
         return [
             _Source(each.stage, run.labels, {**each.parameters, each.parameter: run.name}, (run.name,))

@@ -25,7 +25,7 @@ class Each(_Strict):
     """One run of this stage for each run of another stage (`by: run`), or for each group of its runs.
 
     `by` names the labels that a group shares; `by: []` makes one group of all runs. `as` is the parameter that receives
-    the name of the run, or the list of names of the group. Of several entries, some may leave no run.
+    the name of the run, or the list of names of the group. Only an `optional` entry may leave no run.
     """
 
     stage: Plain
@@ -34,6 +34,7 @@ class Each(_Strict):
     but: dict[str, Annotated[list[Any], BeforeValidator(_listed)]] = Field(default={}, alias="except")
     parameter: str = Field(alias="as")
     parameters: dict[str, Any] = {}  # of these runs, on top of those of the stage
+    optional: bool = False
 
 
 class Arm(_Strict):

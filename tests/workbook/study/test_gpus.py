@@ -17,7 +17,7 @@ from hdarts.workbook.study.gpus import gpu_count
 
 def run(folder: Path, name: str, device: str | None) -> Any:
     params = SimpleNamespace() if device is None else SimpleNamespace(device=device)
-    return SimpleNamespace(name=name, params=params, folder=folder / name, needs=())
+    return SimpleNamespace(name=name, stage="search", params=params, folder=folder / name, needs=())
 
 
 def executed(
