@@ -159,7 +159,7 @@ def test_a_study_at_a_scale_that_trained_no_cell_says_what_full_scale_would_cost
         ({49: [1, 0, 0], 45: [0, 1, 0]}, "not run here", ""),
     ],
 )
-def test_fewer_epochs_until_all_searches_have_skips(skip_free: dict[int, list[int]], verdict: str, counts: str):
+def test_fewer_epochs_until_all_searches_have_skips(skip_free: dict[int, list[float]], verdict: str, counts: str):
     rows = [
         row | {"epochs": epochs}
         for epochs, values in skip_free.items()
