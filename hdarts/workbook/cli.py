@@ -80,16 +80,12 @@ def leaderboard(
     epochs: Annotated[Path | None, typer.Option(help="also write the cell of every epoch to this CSV file")] = None,
 ) -> None:
     """Rank searches of NAS-Bench-201 by the true accuracies of their cells. Reads the run folders."""
-    from hdarts.errors import ParameterError
-    from hdarts.runs.atomic import write_atomic
     from hdarts.workbook.analysis.leaderboard import every_epoch, leaderboard
+    from hdarts.workbook.formatting import write_output
 
     print(leaderboard(folders, page), end="")
     if epochs is not None:
-        try:
-            write_atomic(epochs, every_epoch(folders).to_csv(index=False))
-        except OSError as error:
-            raise ParameterError(f"--epochs {epochs}: cannot be written: {error.strerror or error}") from None
+        write_output("--epochs", epochs, every_epoch(folders).to_csv(index=False))
 
 
 @app.command()

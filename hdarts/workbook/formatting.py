@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hdarts.errors import ParameterError
+from hdarts.errors import CannotWrite, ParameterError
 from hdarts.runs.atomic import write_atomic
 
 
@@ -47,6 +47,16 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return rows of the same columns as a table in Markdown, values as they are."""
     lines = [list(rows[0]), ["---"] * len(rows[0]), *([str(value) for value in row.values()] for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def write_output(option: str, path: Path, text: str) -> None:
+    """Write the file that a command's option names; raise `ParameterError` if there can be no such file."""
+    try:
+        write_atomic(path, text)
+    except CannotWrite:  # the disk is full or read-only
+        raise
+    except OSError as error:
+        raise ParameterError(f"{option} {path}: cannot be written: {error.strerror or error}") from None
 
 
 def replace_marked(page: Path, name: str, text: str) -> None:

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from hdarts.errors import CannotWrite, ParameterError
-from hdarts.runs.atomic import write_atomic
+from hdarts.errors import ParameterError
 from hdarts.workbook.export.inputs import find_images
 from hdarts.workbook.export.predict import Prediction, predict
+from hdarts.workbook.formatting import write_output
 
 FORMATS = ("text", "csv", "json")
 SUFFIXES = {"": "text", ".txt": "text", ".csv": "csv", ".json": "json"}
@@ -71,12 +71,7 @@ def predict_to(export: Path, inputs: Iterable[Path], top: int, form: str, output
         for piece in pieces:
             print(piece, end="")
     else:
-        try:
-            write_atomic(output, "".join(pieces))
-        except CannotWrite:
-            raise
-        except OSError as error:  # there can be no such file
-            raise ParameterError(f"--output {output}: cannot be written: {error.strerror or error}") from None
+        write_output("--output", output, "".join(pieces))
         print(f"{len(found.images)} images: {output}")
     if note := found.note():
         print(f"hdarts: {note}", file=sys.stderr)
