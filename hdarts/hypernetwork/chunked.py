@@ -60,12 +60,12 @@ class Chunked(Hypernetwork):
 
     def __call__(self, phi: Tensor, alpha: Tensor) -> Tensor:
         """Return the generated weights `(n_weights,)`; unless sequential, W_alpha alpha + b is computed once."""
-        outputs, start, width = [], 0, self.n_alpha + self.embedding
+        outputs, rest, width = [], phi, self.n_alpha + self.embedding
         for size, n in self._chunks[0]:
             lengths = [size * width, size, n * self.embedding]
-            matrix, offset, z = phi[start : start + sum(lengths)].split(lengths)
+            matrix, offset, z, rest = rest.split([*lengths, len(rest) - sum(lengths)])
             of_alpha, of_z = matrix.view(size, width).split([self.n_alpha, self.embedding], 1)
             each = z.view(n, self.embedding).split(1 if self.sequential else n)
-            outputs.append(torch.cat([part @ of_z.T + (of_alpha @ alpha.reshape(-1) + offset) for part in each]))
-            start += sum(lengths)
+            parts = [part @ of_z.T + (of_alpha @ alpha.reshape(-1) + offset) for part in each]
+            outputs.append(torch.cat(parts) if len(parts) > 1 else parts[0])  # cat would copy all weights
         return torch.cat([outputs[layer][first : first + n].reshape(-1) for layer, first, n in self._chunks[1]])

@@ -176,6 +176,11 @@ def test_identity_ignores_what_does_not_change_the_computation_and_nothing_else(
     for name in OTHER.keys() - {"space", "candidates", "response_update", "sequential"}:  # which cannot change alone
         changed = check(SearchParams, {**SEARCH, name: OTHER[name]})
         assert (identity(changed) == identity(start)) == (name in ignored), name
+    chunked, in_turn = (
+        check(SearchParams, {**SEARCH, "hypernetwork": "chunked", "rest": "learned", "sequential": sequential})
+        for sequential in (False, True)
+    )
+    assert identity(chunked) != identity(in_turn)
 
 
 RISE = {"stop_when_eigenvalue_grows": 1.3, "eigenvalue_epochs": 2}
