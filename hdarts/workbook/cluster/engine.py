@@ -1,5 +1,6 @@
 """The engine `dask`: when each run goes to a worker, and what happens to runs of lost workers."""
 
+import itertools
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import closing
@@ -12,7 +13,7 @@ from hdarts.workbook.cluster.connect import connected, described, offers
 from hdarts.workbook.cluster.file import Cluster
 from hdarts.workbook.cluster.worker import WorkerTask
 from hdarts.workbook.study import Plan, PlannedRun
-from hdarts.workbook.study.runner import Outcome, length, run_all
+from hdarts.workbook.study.runner import Outcome, run_all
 
 LOST = "the cluster lost it; the same command resumes from here"
 
@@ -44,14 +45,14 @@ def _all_see(client: Any, work: WorkerTask) -> None:
 class Workers(Executor):
     """`submit(work, run)` gives a run to a worker with the resources it needs.
 
-    Of those that wait, runs with inputs are first, then the longest.
+    Of those that wait, runs with inputs are first, then those submitted first, as in `gpus.Threads`.
 
     Dask itself restarts the run of a lost worker on another, three times at most. A run that ran out of memory next to
     others is tried once more, alone on a worker.
     """
 
     def __init__(self, client: Any, offered: Mapping[str, float]):
-        self.pool, self.offered = client.get_executor(pure=False), offered
+        self.pool, self.offered, self.places = client.get_executor(pure=False), offered, itertools.count()
 
     def submit(self, work: Callable[[PlannedRun], Outcome], run: PlannedRun, /) -> Future[Outcome]:  # type: ignore[override]
         result: Future[Outcome] = Future()
@@ -73,7 +74,7 @@ class Workers(Executor):
         return result
 
     def _submit(self, work: Any, run: PlannedRun, resources: dict[str, float], key: str) -> Future[Outcome]:
-        priority = int(min(length(run), 2**61)) + (2**61 if run.needs else 0)  # as `gpus.Threads`
+        priority = (2**61 if run.needs else 0) - next(self.places)
         return self.pool.submit(work, run, resources=resources, priority=priority, key=key)
 
 
