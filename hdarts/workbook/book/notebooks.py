@@ -97,7 +97,8 @@ def small(notebook: dict[str, Any], roots: Sequence[str]) -> dict[str, Any]:
 
 def _cell(cell: dict[str, Any], roots: Sequence[str]) -> dict[str, Any]:
     tags = _tags(cell)
-    kept = {key: cell[key] for key in ("id", "cell_type", "source") if key in cell}
+    kept = {key: cell[key] for key in ("id", "cell_type") if key in cell}
+    kept["source"] = "".join(cell["source"]).rstrip().splitlines(keepends=True)  # papermill's ends in an empty line
     kept["metadata"] = {"tags": tags} if tags else {}
     if cell["cell_type"] == "code":
         kept["execution_count"] = cell["execution_count"]
