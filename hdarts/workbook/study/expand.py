@@ -73,8 +73,6 @@ def _expand_stage(
     after = tuple(run.name for runs in _stages(stage.after, before) for run in runs)
     runs = []
     sources = [source for each in stage.each or [None] for source in _sources(each, before)]
-    if not sources:
-        raise ParameterError(f"`each`: `where` and `except` leave no run of stage {stage.each[0].stage}")
     for (arm_name, arm, varied), source in itertools.product(_variants(stage, study.primary_arms), sources):
         layers = (_preset(root, stage), _preset(root, arm), stage.parameters, arm.parameters, varied, source.parameters)
         given = {key: value for layer in layers for key, value in layer.items()}
