@@ -122,7 +122,8 @@ static void convolve_3x3(const Shape *s, Grid grid, int64_t images, vec *padded,
                 int64_t i = first + t, row = TILE * (i % grid.tiles / grid.wide), column = TILE * (i % grid.wide);
                 vec *to = y + ((i / grid.tiles * s->height + row) * s->width + column) * all + v, of[TILE][TILE];
                 for (int64_t j = 0; j < n; j++) {
-                    transformed(to_result, SIDE, TILE, results + t * n + j, SIDE * APART * n, APART * n, of[0], TILE, 1, 0);
+                    transformed(to_result, SIDE, TILE, results + t * n + j, SIDE * APART * n, APART * n, of[0], TILE,
+                                1, 0);
                     FOR(a, TILE) FOR(b, TILE)
                         if (row + a < s->height && column + b < s->width) to[(a * s->width + b) * all + j] = of[a][b];
                 }

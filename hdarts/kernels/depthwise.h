@@ -21,17 +21,20 @@ static inline void load_depthwise(const Shape *s, const REAL *w, int64_t e, int 
         }
 }
 
-/* `many` (8 or 4) results of a row at stride 1, `dilation` pixels apart: a pixel is read once for all taps of a row.
-   Written out, since compilers keep sums in registers only if all their indices are constants. */
-INLINE void slide(const int many, const int size, const int add, Plane of, const vec *x, const vec *w, vec *out) {
-    int64_t step = of.dilation * of.unit;
-    vec a[8] = {{0}}, kept[5];
+/* Add the pixel `at` to those of `many` sums that it reaches by a tap of one row. */
 #define PIXEL(p) if (p < many + size - 1) { \
         vec here = *at; \
         KEEP(here); \
         FOR(j, size) if (p >= j && p - j < many) a[p - j] += kept[j] * here; \
         at += step; \
     }
+
+/* `many` (8 or 4) results of a row at stride 1, `dilation` pixels apart: a pixel is read once for all taps of a row.
+   Written out, since compilers keep sums in registers only if all their indices are constants; the rows of taps remain
+   a loop, since unrolled they need more addresses than there are registers. */
+INLINE void slide(const int many, const int size, const int add, Plane of, const vec *x, const vec *w, vec *out) {
+    int64_t step = of.dilation * of.unit;
+    vec a[8] = {{0}}, kept[5];
     _Pragma("GCC unroll 1") for (int i = 0; i < size; i++, x += of.wide * step, w += size) {
         const vec *at = x;
         FOR(j, size) { kept[j] = w[j]; KEEP(kept[j]); }
